@@ -1,0 +1,5 @@
+"""Functions on tensors; they import torch alone."""
+
+from danseg.ops.attention import attention
+
+__all__ = ["attention"]

@@ -1,0 +1,239 @@
+"""Exact softmax attention whose memory grows linearly with the number of positions.
+
+The usual form writes the N x M map of ``softmax(q kᵀ)`` to memory, in training several
+times over. Here only one block of it is ever alive, in the forward pass and in the
+backward pass, which recomputes it. The result is the same to rounding: nothing is
+approximated, sampled or windowed.
+
+* CPU, and every case CUDA's kernels do not take: blocks of matrix products, below.
+* CUDA in float16, bfloat16 and float32: the memory-efficient kernel behind
+  :func:`torch.nn.functional.scaled_dot_product_attention`.
+
+The two passes are registered as custom operators, so ``torch.compile`` and
+``torch.export`` see one opaque call each instead of unrolling the loop over blocks.
+
+The idea of recomputing softmax blocks from a stored log-sum-exp is that of Rabe and
+Staats, "Self-attention Does Not Need O(n²) Memory" (arXiv 2112.05682) and of Dao et al.,
+"FlashAttention" (NeurIPS 2022, arXiv 2205.14135).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+# One block of energies takes about this many bytes. Large enough for full-speed matrix
+# products, small enough to stay near the caches; benchmarks/attention.py shows the effect.
+_BLOCK_BYTES = 16 * 2**20
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float = 1.0,
+    block_size: int | None = None,
+) -> Tensor:
+    """Exact attention ``softmax(scale · query keyᵀ) value`` in linear memory.
+
+    Equivalent plain code, which needs the whole N x M map::
+
+        (scale * query @ key.transpose(1, 2)).softmax(dim=-1) @ value
+
+    Energies and their softmax are held in float32 for 16-bit inputs.
+
+    Args:
+        query: ``(B, N, C)``, floating point.
+        key: ``(B, M, C)``, same dtype and device.
+        value: ``(B, M, D)``, same dtype and device; ``D`` may differ from ``C``.
+        scale: factor on the energies. The default 1 is what DANet and CCNet use;
+            Transformers use ``C ** -0.5``.
+        block_size: rows of the map alive at a time. By default chosen so that a block
+            takes about 16 MiB. The result does not depend on it beyond rounding.
+
+    Returns:
+        ``(B, N, D)`` in the inputs' dtype, differentiable once with respect to query,
+        key and value. Its memory layout follows that of ``value``, so a transposed view
+        of a ``(B, D, H·W)`` feature map comes back without a copy.
+
+    Raises:
+        ValueError: when shapes, dtypes, devices or ``block_size`` do not fit.
+    """
+    _check(query, key, value, block_size)
+    if block_size is None and _sdpa_takes(query, value):
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+            return scaled_dot_product_attention(
+                query.contiguous()[:, None],  # (B, 1, N, C)
+                key.contiguous()[:, None],  # (B, 1, M, C)
+                value.contiguous()[:, None],  # (B, 1, M, D)
+                scale=scale,
+            )[:, 0]
+    with_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    return _attention_forward(query, key, value, scale, block_size or 0, with_grad)[0]
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, block_size: int | None) -> None:
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    if not query.dim() == key.dim() == value.dim() == 3:
+        raise ValueError(f"attention takes query (B, N, C), key (B, M, C) and value (B, M, D), got {shapes}")
+    if query.shape[0] != key.shape[0] or key.shape[:2] != value.shape[:2] or query.shape[2] != key.shape[2]:
+        raise ValueError(
+            f"attention needs one batch size, one channel count for query and key, and one number of "
+            f"positions for key and value, got {shapes}"
+        )
+    if key.shape[1] == 0:
+        raise ValueError(f"attention needs at least one key to attend to, got {shapes}")
+    if not query.dtype == key.dtype == value.dtype or not query.is_floating_point():
+        raise ValueError(
+            f"attention needs one floating-point dtype, got query {query.dtype}, key {key.dtype}, "
+            f"value {value.dtype}; cast them with .to(dtype)"
+        )
+    if not query.device == key.device == value.device:
+        raise ValueError(
+            f"attention needs one device, got query on {query.device}, key on {key.device}, value on {value.device}"
+        )
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be at least 1 or None, got {block_size}")
+
+
+def _sdpa_takes(query: Tensor, value: Tensor) -> bool:
+    """Whether CUDA's fused kernels accept these tensors; their rows must be 16-byte aligned."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16, torch.float32)
+        and query.shape[1] > 0
+        and query.shape[2] % 8 == 0
+        and value.shape[2] % 8 == 0
+    )
+
+
+def _energy_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def _rows_per_block(columns: int, total: int, element_size: int, block_size: int) -> int:
+    """``block_size`` where it is given (not 0), else as many rows as the budget holds."""
+    rows = block_size or max(64, _BLOCK_BYTES // (columns * element_size))
+    return max(1, min(rows, total))
+
+
+def _empty_in_layout_of(reference: Tensor, positions: int) -> Tensor:
+    """An uninitialised (B, positions, D) tensor, D-major where ``reference`` (B, M, D) is."""
+    batch, _, channels = reference.shape
+    if reference.stride(1) == 1 and reference.stride(2) != 1:
+        return reference.new_empty(batch, channels, positions).transpose(1, 2)
+    return reference.new_empty(batch, positions, channels)
+
+
+@torch.library.custom_op("danseg::attention_forward", mutates_args=())
+def _attention_forward(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, block_size: int, with_grad: bool
+) -> tuple[Tensor, Tensor]:
+    """Output (B, N, D) and the log-sum-exp of each row of energies (B, N), empty without grad."""
+    batch, n, _ = query.shape
+    m = key.shape[1]
+    dtype, energy_dtype = query.dtype, _energy_dtype(query.dtype)
+    out = _empty_in_layout_of(value, n)
+    lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=energy_dtype)
+    rows = _rows_per_block(m, n, energy_dtype.itemsize, block_size)
+    energies = query.new_empty(rows, m, dtype=energy_dtype)
+    maps = query.new_empty(rows, m, dtype=energy_dtype)
+    # Autocast would send the float32 energies back to 16 bits.
+    with torch.autocast(query.device.type, enabled=False):
+        for b in range(batch):
+            q = query[b].to(energy_dtype) * scale  # (N, C)
+            k_t = key[b].to(energy_dtype).T  # (C, M)
+            for start in range(0, n, rows):
+                stop = min(start + rows, n)
+                energy, block = energies[: stop - start], maps[: stop - start]
+                torch.mm(q[start:stop], k_t, out=energy)
+                torch.softmax(energy, dim=-1, out=block)
+                if with_grad:
+                    # The largest probability of a row is exp(its largest energy - lse).
+                    lse[b, start:stop] = energy.amax(-1) - block.amax(-1).log()
+                torch.mm(block.to(dtype), value[b], out=out[b, start:stop])
+    return out, lse
+
+
+@_attention_forward.register_fake
+def _(query, key, value, scale, block_size, with_grad):
+    shape = (query.shape[0], query.shape[1]) if with_grad else (0, 0)
+    return (
+        _empty_in_layout_of(value, query.shape[1]),
+        query.new_empty(shape, dtype=_energy_dtype(query.dtype)),
+    )
+
+
+@torch.library.custom_op("danseg::attention_backward", mutates_args=())
+def _attention_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, scale: float, block_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value.
+
+    With P the map, G the gradient of the output O and E = scale · q kᵀ::
+
+        dV = Pᵀ G        dE = P ∘ (G Vᵀ - rowsum(G ∘ O))
+        dq = scale · dE k        dK = scale · dEᵀ q
+
+    Blocks run over keys, not over queries: the gradients of a block of keys and values
+    are then complete at once, and only the narrow query gradient is accumulated.
+    """
+    batch, n, _ = query.shape
+    m = key.shape[1]
+    dtype, energy_dtype = query.dtype, _energy_dtype(query.dtype)
+    grad_query = torch.zeros(query.shape, dtype=energy_dtype, device=query.device)
+    grad_key = torch.empty(key.shape, dtype=dtype, device=key.device)
+    grad_value = _empty_in_layout_of(value, m)
+    rows = _rows_per_block(n, m, energy_dtype.itemsize, block_size)
+    maps = query.new_empty(rows, n, dtype=energy_dtype)
+    slopes = query.new_empty(rows, n, dtype=energy_dtype)
+    with torch.autocast(query.device.type, enabled=False):
+        for b in range(batch):
+            q = query[b].to(energy_dtype) * scale  # (N, C)
+            g = grad[b]  # (N, D)
+            shift = _row_dot(g, out[b], rows, energy_dtype)  # (N,)
+            for start in range(0, m, rows):
+                stop = min(start + rows, m)
+                k = key[b, start:stop].to(energy_dtype)  # (R, C)
+                # Transposed blocks (keys x queries): every product below reads them row by row.
+                block, slope = maps[: stop - start], slopes[: stop - start]
+                torch.addmm(lse[b], k, q.T, beta=-1, out=block).exp_()  # Pᵀ
+                low = block.to(dtype)
+                torch.mm(low, g, out=grad_value[b, start:stop])
+                if dtype == energy_dtype:
+                    torch.addmm(shift, value[b, start:stop], g.T, beta=-1, out=slope)
+                else:
+                    torch.sub(value[b, start:stop] @ g.T, shift, out=slope)
+                slope.mul_(block)  # dEᵀ
+                grad_key[b, start:stop] = slope @ q  # q carries the scale
+                grad_query[b].addmm_(slope.T, k)
+    return grad_query.mul_(scale).to(dtype), grad_key, grad_value
+
+
+def _row_dot(a: Tensor, b: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """``(a * b).sum(-1)`` of two (N, D) tensors, without an (N, D) product in memory."""
+    return torch.cat([
+        (x.to(dtype) * y.to(dtype)).sum(-1) for x, y in zip(a.split(rows), b.split(rows), strict=True)
+    ])
+
+
+@_attention_backward.register_fake
+def _(grad, query, key, value, out, lse, scale, block_size):
+    return (
+        torch.empty(query.shape, dtype=query.dtype, device=query.device),
+        torch.empty(key.shape, dtype=key.dtype, device=key.device),
+        _empty_in_layout_of(value, key.shape[1]),
+    )
+
+
+def _save_for_backward(ctx, inputs, output) -> None:
+    query, key, value, ctx.scale, ctx.block_size, _ = inputs
+    ctx.save_for_backward(query, key, value, *output)
+
+
+def _backward(ctx, grad: Tensor, _grad_lse: Tensor | None):
+    return *_attention_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.block_size), None, None, None
+
+
+_attention_forward.register_autograd(_backward, setup_context=_save_for_backward)

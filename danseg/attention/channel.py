@@ -1,0 +1,66 @@
+"""Channel attention (CAM): every channel gathers from all channels.
+
+Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from danseg.attention.scale import ResidualScale
+
+
+class ChannelAttention(nn.Module):
+    """DANet's channel attention module.
+
+    For feature map ``x`` with channels i, j, seen as ``A`` (C, N)::
+
+        E = A Aᵀ                                                    # (C, C)
+        out_j = gamma.scale · Σ_i softmax_i(max_i E_ji - E_ji) A_i + A_j
+
+    Paper: Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019,
+    arXiv 1809.02983, equations 3 and 4. **The sign differs from the paper**: equation 3
+    reads softmax(E), which favours the most similar channels, while the authors' code,
+    and mmseg after it, take softmax(max E - E), which favours the *least* similar ones.
+    Published weights were trained with the latter, so that is what this module computes.
+
+    Memory is linear in the number of positions: the map is C x C.
+
+    Args:
+        in_channels: channels of the input and of the output; there are no weights but the scale.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for ``in_channels`` below 1, and in ``forward`` for an input with
+            another number of channels.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+        self.in_channels = in_channels
+        self.gamma = ResidualScale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        weight = self.attention_map(x).to(x.dtype)  # (B, C, C)
+        out = torch.bmm(weight, x.flatten(2))  # (B, C, N)
+        return self.gamma(x, out.unflatten(2, x.shape[2:]))
+
+    def attention_map(self, x: Tensor) -> Tensor:
+        """Weight of channel i in the new channel j, as ``(B, C, C)`` [j, i]; rows sum to 1.
+
+        At least float32: an energy sums over all positions and leaves float16's range.
+        """
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"ChannelAttention was made for {self.in_channels} channels, got an input of shape {tuple(x.shape)}"
+            )
+        with torch.autocast(x.device.type, enabled=False):
+            a = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, C, N)
+            energy = torch.bmm(a, a.transpose(1, 2))  # (B, C, C)
+        return (energy.amax(dim=-1, keepdim=True) - energy).softmax(dim=-1)
+
+    def extra_repr(self) -> str:
+        return f"in_channels={self.in_channels}"

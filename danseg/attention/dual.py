@@ -1,0 +1,34 @@
+"""Dual attention: position and channel attention side by side, summed.
+
+Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983.
+"""
+
+from torch import Tensor, nn
+
+from danseg.attention.channel import ChannelAttention
+from danseg.attention.position import PositionAttention
+
+
+class DualAttention(nn.Module):
+    """``pam(x) + cam(x)``: DANet's two modules on one input.
+
+    Paper: Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019,
+    arXiv 1809.02983, section 3.1. The paper puts 3x3 convolutions before and after each
+    module; those belong to the head (:class:`danseg.heads.DANetHead`). Each of the two
+    carries its own residual, as there, so the input enters the sum twice.
+
+    Args:
+        in_channels: channels of the input and of the output.
+        query_channels: as in :class:`PositionAttention`.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+    """
+
+    def __init__(self, in_channels: int, query_channels: int | None = None) -> None:
+        super().__init__()
+        self.pam = PositionAttention(in_channels, query_channels)
+        self.cam = ChannelAttention(in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        return self.pam(x) + self.cam(x)

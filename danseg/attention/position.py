@@ -1,0 +1,99 @@
+"""Position attention (PAM): every position gathers from all positions by feature similarity.
+
+Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from danseg.attention.scale import ResidualScale
+from danseg.ops import attention
+
+
+class PositionAttention(nn.Module):
+    """DANet's position attention module in linear memory.
+
+    For feature map ``x`` with positions i, j::
+
+        q, k, v = query_project(x), key_project(x), value_project(x)       # 1x1 convolutions
+        out_j = gamma.scale · Σ_i softmax_i(q_j · k_i) v_i + x_j
+
+    Paper: Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019,
+    arXiv 1809.02983, equations 1 and 2. As in the authors' code and in mmseg, energies
+    are not divided by √d. The N x N map is never in memory as a whole; see
+    :func:`danseg.ops.attention`.
+
+    Args:
+        in_channels: channels of the input and of the output.
+        query_channels: channels of queries and keys; ``in_channels // 8``, at least 1, by default.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a channel count below 1.
+    """
+
+    def __init__(self, in_channels: int, query_channels: int | None = None) -> None:
+        super().__init__()
+        if query_channels is None:
+            query_channels = max(1, in_channels // 8)
+        if in_channels < 1 or query_channels < 1:
+            raise ValueError(
+                f"in_channels and query_channels must be at least 1, got {in_channels} and {query_channels}"
+            )
+        # mmseg's order, so that optimizer states, which know parameters by number, fit as well.
+        self.key_project = nn.Conv2d(in_channels, query_channels, 1)
+        self.query_project = nn.Conv2d(in_channels, query_channels, 1)
+        self.value_project = nn.Conv2d(in_channels, in_channels, 1)
+        self.gamma = ResidualScale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        return self.gamma(x, self._gather(x))
+
+    def _gather(self, x: Tensor) -> Tensor:
+        # A method of its own, so that queries, keys and values are freed before the sum.
+        out = attention(
+            _positions_first(self.query_project(x)),
+            _positions_first(self.key_project(x)),
+            _positions_first(self.value_project(x)),
+        )  # (B, N, C)
+        return out.transpose(1, 2).unflatten(2, x.shape[2:])  # (B, C, H, W)
+
+    def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """What the given positions attend to.
+
+        Args:
+            x: ``(B, C, H, W)``, the module's input.
+            positions: P pairs (row, column) in the feature map.
+
+        Returns:
+            ``(B, P, H, W)``: row p of the map, in the dtype of the energies (at least
+            float32). Each H x W slice sums to 1. Only the P rows are computed.
+
+        Raises:
+            ValueError: when a position lies outside the map, or none is given.
+        """
+        height, width = x.shape[2:]
+        if len(positions) == 0:
+            raise ValueError("attention_map needs at least one (row, column) position, got none")
+        for row, column in positions:
+            if not (0 <= row < height and 0 <= column < width):
+                raise ValueError(
+                    f"position (row {row}, column {column}) lies outside the feature map; rows go from 0 to "
+                    f"{height - 1}, columns from 0 to {width - 1}"
+                )
+        index = torch.tensor([row * width + column for row, column in positions], device=x.device)
+        query = _positions_first(self.query_project(x))[:, index]  # (B, P, C')
+        key = self.key_project(x).flatten(2)  # (B, C', N)
+        with torch.autocast(x.device.type, enabled=False):
+            wide = torch.promote_types(query.dtype, torch.float32)
+            energy = query.to(wide) @ key.to(wide)  # (B, P, N)
+        return energy.softmax(dim=-1).unflatten(2, (height, width))
+
+
+def _positions_first(x: Tensor) -> Tensor:
+    """(B, C, H, W) as a (B, H·W, C) view."""
+    return x.flatten(2).transpose(1, 2)

@@ -1,0 +1,21 @@
+"""Settings and fixtures that every test shares."""
+
+import os
+
+# Before torch is imported: two threads are what the smallest machine has.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def rendered_root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A rendered Cityscapes tree: 6 training and 5 validation frames of 64 x 128. Do not write to it."""
+    from danseg.datasets.rendered import render
+
+    root = tmp_path_factory.mktemp("rendered") / "cityscapes"
+    render(root, train=6, val=5, height=64, width=128)
+    return str(root)

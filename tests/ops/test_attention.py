@@ -1,0 +1,190 @@
+"""danseg.ops.attention against the equation in float64, its memory, and how compilers see it."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from danseg.ops import attention, reference
+
+SHAPES = [
+    # batch, N, M, C, D: square, rectangular, one query, one key, wide values
+    (2, 35, 35, 6, 6),
+    (3, 35, 23, 6, 11),
+    (1, 1, 7, 3, 5),
+    (2, 5, 1, 2, 3),
+]
+
+
+def _inputs(batch, n, m, c, d, dtype, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        torch.randn(*shape, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
+        for shape in ((batch, n, c), (batch, m, c), (batch, m, d))
+    )
+
+
+@pytest.mark.parametrize("block_size", [None, 1, 4, 1000])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_equals_the_equation_with_gradients_in_float64(shape, block_size):
+    query, key, value = _inputs(*shape, torch.float64)
+    out = attention(query, key, value, scale=0.7, block_size=block_size)
+    expected = reference.attention(query, key, value, 0.7)
+    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
+    slope = torch.randn_like(out)
+    grads = torch.autograd.grad(out, (query, key, value), slope)
+    expected_grads = torch.autograd.grad(expected, (query, key, value), slope)
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-12)
+
+
+def test_gradcheck():
+    query, key, value = _inputs(2, 7, 5, 3, 4, torch.float64)
+    assert torch.autograd.gradcheck(lambda *t: attention(*t, scale=0.5, block_size=3), (query, key, value))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+def test_lower_precision_stays_near_float64(dtype, tolerance):
+    query, key, value = _inputs(2, 35, 23, 16, 11, dtype)
+    out = attention(query, key, value, block_size=8)
+    assert out.dtype == dtype
+    wide = [t.detach().double().requires_grad_() for t in (query, key, value)]
+    expected = reference.attention(*wide)
+    slope = torch.randn_like(out)
+    grads = torch.autograd.grad(out, (query, key, value), slope)
+    expected_grads = torch.autograd.grad(expected, wide, slope.double())
+    for got, want in zip((out, *grads), (expected, *expected_grads), strict=True):
+        error = (got.double() - want).abs().max() / want.abs().max()
+        assert error < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_energies_beyond_float16_do_not_overflow(dtype):
+    query = torch.full((1, 4, 512), 16.0, dtype=dtype)  # energies of 131072; float16 ends at 65504
+    key = torch.cat([query[:, :2], -query[:, :2]], dim=1)
+    value = torch.arange(4.0).view(1, 4, 1).to(dtype)
+    out = attention(query, key, value)
+    torch.testing.assert_close(out, torch.full((1, 4, 1), 0.5, dtype=dtype))  # the mean of values 0 and 1
+
+
+def test_autocast_does_not_narrow_the_energies():
+    query, key, value = (t.detach().float() for t in _inputs(1, 30, 30, 64, 8, torch.float32))
+    plain = attention(query, key, value)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = attention(query, key, value)
+    assert torch.equal(plain, under_autocast)
+
+
+def test_values_given_as_a_feature_map_come_back_as_one():
+    query, key, value = (t.detach() for t in _inputs(2, 12, 12, 3, 5, torch.float32))
+    by_channel = value.transpose(1, 2).contiguous().transpose(1, 2)
+    out = attention(query, key, by_channel)
+    assert out.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(out, attention(query, key, value))
+
+
+def test_operators_fulfil_torchs_contract():
+    query, key, value = _inputs(2, 9, 7, 3, 5, torch.float32)
+    torch.library.opcheck(torch.ops.danseg.attention_forward, (query, key, value, 0.5, 4, True))
+    with torch.no_grad():
+        out, lse = torch.ops.danseg.attention_forward(query, key, value, 0.5, 4, True)
+        args = (torch.randn_like(out), query, key, value, out, lse, 0.5, 4)
+        torch.library.opcheck(torch.ops.danseg.attention_backward, args)
+
+
+def test_export_keeps_one_call():
+    class Module(torch.nn.Module):
+        def forward(self, query, key, value):
+            return attention(query, key, value)
+
+    args = tuple(t.detach() for t in _inputs(1, 9, 7, 3, 5, torch.float32))
+    program = torch.export.export(Module(), args)
+    calls = [node for node in program.graph.nodes if "danseg.attention_forward" in str(node.target)]
+    assert len(calls) == 1
+    torch.testing.assert_close(program.module()(*args), attention(*args))
+
+
+def test_compile_without_graph_breaks():
+    query, key, value = _inputs(1, 9, 7, 3, 5, torch.float32)
+    compiled = torch.compile(lambda *t: attention(*t).square(), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(query, key, value), attention(query, key, value).square())
+    got = torch.autograd.grad(compiled(query, key, value).sum(), (query, key, value))
+    want = torch.autograd.grad(attention(query, key, value).square().sum(), (query, key, value))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+_PEAK = """
+import sys, torch
+from danseg.ops import attention, reference
+def peak_growth(run):
+    open("/proc/self/clear_refs", "w").write("5")
+    status = lambda key: int(open("/proc/self/status").read().split(key + ":")[1].split()[0]) * 1024
+    before = status("VmRSS")
+    kept = run()
+    return status("VmHWM") - before
+n = 4096
+q, k, v = (torch.randn(1, n, c, requires_grad=True) for c in (8, 8, 32))
+function = dict(danseg=attention, plain=reference.attention)[sys.argv[1]]
+function(q[:, :64], k[:, :64], v[:, :64]).sum().backward()
+def run():
+    out = function(q, k, v)
+    out.sum().backward()
+    return out
+print(peak_growth(run))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory from /proc")
+def test_training_memory_is_far_below_the_plain_form():
+    def peak(which: str) -> int:
+        run = subprocess.run([sys.executable, "-c", _PEAK, which], capture_output=True, text=True, check=True)
+        return int(run.stdout.split()[-1])
+
+    n_by_n = 4096 * 4096 * 4
+    plain, ours = peak("plain"), peak("danseg")
+    assert plain > 3 * n_by_n  # the measure sees what it should
+    assert ours < n_by_n
+    assert ours < plain / 4
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((2, 5), (2, 5, 3), (2, 5, 3)), r"\(2, 5\)"),
+        (((2, 5, 3), (2, 5, 4), (2, 5, 3)), r"\(2, 5, 4\)"),
+        (((2, 5, 3), (2, 6, 3), (2, 5, 3)), r"\(2, 6, 3\)"),
+        (((2, 5, 3), (1, 5, 3), (1, 5, 3)), r"\(1, 5, 3\)"),
+        (((2, 5, 3), (2, 0, 3), (2, 0, 3)), "at least one key"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        attention(*(torch.randn(shape) for shape in shapes))
+
+
+def test_other_bad_arguments_are_named():
+    x = torch.randn(1, 4, 3)
+    with pytest.raises(ValueError, match="float64.*cast"):
+        attention(x, x.double(), x)
+    with pytest.raises(ValueError, match="int64"):
+        attention(x.long(), x.long(), x.long())
+    with pytest.raises(ValueError, match="block_size.*0"):
+        attention(x, x, x, block_size=0)
+    with pytest.raises(ValueError, match="meta"):
+        attention(x, x.to("meta"), x)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-3), (torch.float16, 5e-3), (torch.bfloat16, 3e-2)])
+def test_cuda_kernels_equal_the_equation(dtype, tolerance):
+    query, key, value = (t.detach().cuda().requires_grad_() for t in _inputs(2, 1024, 777, 64, 512, dtype))
+    out = attention(query, key, value)
+    wide = [t.detach().double().requires_grad_() for t in (query, key, value)]
+    expected = reference.attention(*wide)
+    slope = torch.randn_like(out)
+    grads = torch.autograd.grad(out, (query, key, value), slope)
+    expected_grads = torch.autograd.grad(expected, wide, slope.double())
+    for got, want in zip((out, *grads), (expected, *expected_grads), strict=True):
+        assert (got.double() - want).norm() / want.norm() < tolerance

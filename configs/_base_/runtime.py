@@ -1,0 +1,16 @@
+# What every run shares, whatever the network, the data and the schedule.
+default_scope = "mmseg"
+custom_imports = dict(imports=["danseg"])  # registers danseg's heads, datasets and metrics with mmseg
+env_cfg = dict(
+    cudnn_benchmark=True,  # crops of one size: the fastest convolution is worth the search
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),  # the workers are the parallelism
+    dist_cfg=dict(backend="nccl"),
+)
+vis_backends = [dict(type="LocalVisBackend")]
+visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")
+log_processor = dict(by_epoch=False)
+log_level = "INFO"
+load_from = None
+resume = False
+# Averages the softmax of every scale and flip that the data set's tta_pipeline makes.
+tta_model = dict(type="SegTTAModel")

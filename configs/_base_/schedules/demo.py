@@ -1,0 +1,15 @@
+# Minutes on a laptop's processor: iterations of 4 images. max_iters is the number to change.
+_base_ = "./camvid.py"
+
+max_iters = 900
+val_interval = max_iters // 3
+warmup_iters = max_iters // 20
+
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_iters),
+    dict(_base_.param_scheduler[1], begin=warmup_iters, end=max_iters),
+]
+optim_wrapper = dict(optimizer=dict(lr=0.02))
+auto_scale_lr = dict(base_batch_size=4)
+train_cfg = dict(max_iters=max_iters, val_interval=val_interval)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=val_interval))

@@ -1,0 +1,452 @@
+"""Every shipped config: its name is true, its numbers are the published recipe's, and it runs.
+
+The expected values below are written down independently of the config files, which compute theirs from bases.
+"""
+
+import ast
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from mmseg.structures import SegDataSample
+
+import danseg  # noqa: F401  (registers what the configs name)
+
+ROOT = Path(__file__).resolve().parents[1] / "configs"
+LEAVES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
+BASES = {
+    kind: sorted((ROOT / "_base_" / kind).glob("*.py")) for kind in ("datasets", "models", "schedules")
+} | {"runtime": [ROOT / "_base_" / "runtime.py"]}
+
+
+CHANNEL_KEYS = ("in_channels", "channels", "pam_channels")
+
+
+class Data(NamedTuple):
+    """What a data set's name in a config's file name stands for."""
+
+    type: str
+    root: str
+    classes: int
+    image: str  # where the trees keep one training image and its label, %s being the split
+    label: str
+    splits: tuple[str, str]  # names of the training and the validation split
+    frame: tuple[int, int]  # height, width of a typical frame
+    resized: tuple[int, int]  # the same after the test pipeline's resizing
+
+
+_CITYSCAPES_IMAGE = "leftImg8bit/%s/town/town_000000_000000_leftImg8bit.png"
+_CITYSCAPES_LABEL = "gtFine/%s/town/town_000000_000000_gtFine_labelTrainIds.png"
+_ADE = ("images/%s/1.jpg", "annotations/%s/1.png", ("training", "validation"))
+DATA = {
+    "cityscapes": Data(
+        "CityscapesDataset", "data/cityscapes", 19, _CITYSCAPES_IMAGE, _CITYSCAPES_LABEL, ("train", "val"),
+        (1024, 2048), (1025, 2049),
+    ),
+    "cityscapes_512x1024": Data(
+        "CityscapesDataset", "data/cityscapes", 19, _CITYSCAPES_IMAGE, _CITYSCAPES_LABEL, ("train", "val"),
+        (1024, 2048), (1024, 2048),
+    ),
+    "ade20k": Data("ADE20KDataset", "data/ade/ADEChallengeData2016", 150, *_ADE, (300, 400), (512, 683)),
+    "camvid": Data(
+        "CamVidDataset", "data/camvid", 11, "%s/1.png", "%sannot/1.png", ("train", "val"),
+        (360, 480), (180, 240),
+    ),
+    "demo": Data(
+        "CityscapesDataset", "data/demo", 19, _CITYSCAPES_IMAGE, _CITYSCAPES_LABEL, ("train", "val"),
+        (256, 512), (256, 512),
+    ),
+}  # fmt: skip
+
+
+class Recipe(NamedTuple):
+    """A published training: 4 GPUs, SGD from 0.01 by the poly rule of power 0.9 to 1e-4."""
+
+    iterations: int
+    images_per_gpu: int
+    crop: tuple[int, int]
+    window: tuple[int, int] | None  # stride of the sliding window; None: whole frames
+    single_scale: str
+    multi_scale: str | None
+
+
+# Iterations, batches, crops and figures: mmsegmentation's model zoo, DANet.
+PUBLISHED = {
+    "danet_r50_cityscapes": Recipe(80_000, 2, (769, 769), (513, 513), "79.27", "80.96"),
+    "danet_r101_cityscapes": Recipe(80_000, 2, (769, 769), (513, 513), "80.47", "82.02"),
+    "danet_r50_cityscapes_512x1024": Recipe(80_000, 2, (512, 1024), None, "79.34", None),
+    "danet_r101_cityscapes_512x1024": Recipe(80_000, 2, (512, 1024), None, "80.41", None),
+    "danet_r50_ade20k": Recipe(160_000, 4, (512, 512), None, "42.45", "43.25"),
+    "danet_r101_ade20k": Recipe(160_000, 4, (512, 512), None, "44.17", "45.02"),
+}
+FROM_SCRATCH = {"danet_r18_camvid", "fcn_r18_camvid", "danet_r18_demo"}
+
+HEADS = {"danet": "DANetHead", "fcn": "FCNHead"}
+BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+NAME = re.compile(r"(?P<network>[a-z]+)_r(?P<depth>\d+)_(?P<data>[a-z0-9]+)(?:_(?P<variant>\d+x\d+))?")
+
+every_leaf = pytest.mark.parametrize("name", LEAVES)
+every_published_leaf = pytest.mark.parametrize("name", PUBLISHED)
+every_dataset = pytest.mark.parametrize("path", BASES["datasets"], ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True)
+def _mmseg_scope() -> None:
+    init_default_scope("mmseg")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """The tensors are tiny: a second thread would spend its time waiting, and with it the machine's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def load(path: Path) -> Config:
+    return Config.fromfile(str(path))
+
+
+def parse(name: str) -> re.Match:
+    match = NAME.fullmatch(name)
+    assert match, f"configs/{name}.py: the name should be NETWORK_rDEPTH_DATASET[_HEIGHTxWIDTH].py"
+    return match
+
+
+def header(path: Path) -> str:
+    """The comment that a config opens with, as one line."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    return " ".join(line.lstrip("# ") for line in lines)
+
+
+def build_narrow(cfg: Config) -> torch.nn.Module:
+    """The config's network with 8 channels where the backbone begins, all widths in proportion.
+
+    Depths, strides, names and the way widths hang together stay as they are, so that a wrong
+    ``in_channels`` or ``in_index`` still fails. The crop that it pads to, and the window, become 65x65.
+    """
+    model = cfg.copy().model
+    model.pretrained = None
+    factor = model.backbone.get("base_channels", 64) // 8
+    model.backbone.update(base_channels=8, stem_channels=8)
+    for head, key in itertools.product((model.decode_head, model.auxiliary_head), CHANNEL_KEYS):
+        if key in head:
+            head[key] //= factor
+    model.data_preprocessor.size = (65, 65)
+    if model.test_cfg.mode == "slide":
+        model.test_cfg.update(crop_size=(65, 65), stride=(43, 43))
+    torch.manual_seed(0)
+    return revert_sync_batchnorm(MODELS.build(model))
+
+
+def batch(size: tuple[int, int], images: int, classes: int) -> dict[str, list]:
+    """Random images and labels as a data loader collates them."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(images):
+        label = torch.randint(0, classes, (1, *size), generator=generator)
+        meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
+        samples.append(SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=meta))
+    inputs = [torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for _ in samples]
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def make_tree(root: Path, data: Data, size: tuple[int, int]) -> None:
+    """Write one random image and its label for each split where the data set is expected to keep them."""
+    rng = np.random.default_rng(0)
+    # A repeated patch: noise over the whole frame would take seconds to compress.
+    rows, columns = np.arange(size[0]) % 20, np.arange(size[1]) % 20
+    for split in data.splits:
+        image = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)[rows][:, columns]
+        label = rng.integers(0, data.classes, (20, 20), dtype=np.uint8)[rows][:, columns]
+        for place, content in ((data.image, image), (data.label, label)):
+            file = root / (place % split)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(file), content)
+
+
+def steps(pipeline: list[dict]) -> list[str]:
+    return [step["type"] for step in pipeline]
+
+
+# The lists themselves: parametrising over an empty one would pass.
+
+
+def test_there_are_configs_and_every_one_is_known() -> None:
+    assert set(LEAVES) == set(PUBLISHED) | FROM_SCRATCH
+    assert all(BASES.values()), BASES
+    assert {path.stem for path in BASES["datasets"]} == set(DATA)
+
+
+# Names, headers, structure.
+
+
+@every_leaf
+def test_name_matches_content(name: str) -> None:
+    match, cfg = parse(name), load(LEAVES[name])
+    data = DATA[match["data"]]
+    assert cfg.model.decode_head.type == HEADS[match["network"]]
+    assert cfg.model.backbone.type == "ResNetV1c"
+    assert cfg.model.backbone.depth == int(match["depth"])
+    assert cfg.dataset_type == data.type
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.type == data.type
+        assert loader.dataset.data_root == cfg.data_root == data.root
+    if match["variant"]:
+        assert tuple(cfg.crop_size) == tuple(int(side) for side in match["variant"].split("x"))
+
+
+@every_leaf
+def test_leaf_defines_the_network_and_nothing_else(name: str) -> None:
+    text = LEAVES[name].read_text()
+    names = {target.id for node in ast.parse(text).body for target in node.targets}
+    assert names - {"norm_cfg"} == {"_base_", "model"}
+    assert "::" not in text  # bases of another package would tie the config to its installation
+
+
+@pytest.mark.parametrize("kinds", list(itertools.combinations(BASES, 2)), ids="-".join)
+def test_bases_of_different_kinds_own_disjoint_keys(kinds: tuple[str, str]) -> None:
+    first, second = ({key for path in BASES[kind] for key in load(path)} for kind in kinds)
+    assert first
+    assert not first & second
+
+
+@every_dataset
+def test_dataset_base_exports_what_others_read(path: Path) -> None:
+    cfg = load(path)
+    assert {"dataset_type", "data_root", "num_classes", "crop_size", "prepare_command"} <= set(cfg)
+    assert cfg.prepare_command.startswith("python tools/prepare_dataset.py ")
+    assert cfg.num_classes == len(DATASETS.get(cfg.dataset_type).METAINFO["classes"])
+
+
+@every_published_leaf
+def test_header_names_the_published_figure_and_the_total_batch(name: str) -> None:
+    recipe, text = PUBLISHED[name], header(LEAVES[name])
+    several = f"{recipe.multi_scale} at six scales with flips" if recipe.multi_scale else "none at several"
+    assert f"Published: mIoU {recipe.single_scale} at one scale, {several} (mmsegmentation model zoo)" in text
+    images = recipe.images_per_gpu
+    assert f"{recipe.iterations // 1000}k iterations of {4 * images} images (4 GPUs x {images})" in text
+
+
+@pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+def test_header_says_that_no_figure_is_published(name: str) -> None:
+    text = header(LEAVES[name])
+    assert "No figure is published" in text
+    total = re.search(r"trained from scratch in total batches of (\d+)", text)
+    assert total and int(total[1]) == load(LEAVES[name]).train_dataloader.batch_size
+
+
+# Numbers.
+
+
+@every_published_leaf
+def test_published_recipe(name: str) -> None:
+    recipe, cfg = PUBLISHED[name], load(LEAVES[name])
+    assert cfg.train_cfg == dict(
+        type="IterBasedTrainLoop", max_iters=recipe.iterations, val_interval=recipe.iterations // 10
+    )
+    assert cfg.param_scheduler == [
+        dict(type="PolyLR", power=0.9, eta_min=1e-4, begin=0, end=recipe.iterations, by_epoch=False)
+    ]
+    assert cfg.optim_wrapper.optimizer == dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4)
+    assert cfg.train_dataloader.batch_size == recipe.images_per_gpu
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=4 * recipe.images_per_gpu)
+
+    load_image, load_label, resize, crop, flip, *rest = cfg.train_dataloader.dataset.pipeline
+    assert steps([load_image, load_label, *rest]) == [
+        "LoadImageFromFile", "LoadAnnotations", "PhotoMetricDistortion", "PackSegInputs"
+    ]  # fmt: skip
+    assert (resize.type, resize.ratio_range, resize.keep_ratio) == ("RandomResize", (0.5, 2.0), True)
+    assert crop == dict(type="RandomCrop", crop_size=recipe.crop, cat_max_ratio=0.75)
+    assert flip == dict(type="RandomFlip", prob=0.5)
+    assert tuple(cfg.model.data_preprocessor.size) == recipe.crop
+
+    if recipe.window:
+        assert cfg.model.test_cfg == dict(mode="slide", crop_size=recipe.crop, stride=recipe.window)
+    else:
+        assert cfg.model.test_cfg == dict(mode="whole")
+    depth = cfg.model.backbone.depth
+    assert cfg.model.pretrained == f"open-mmlab://resnet{depth}_v1c"
+    head, auxiliary = cfg.model.decode_head, cfg.model.auxiliary_head
+    assert (head.in_channels, head.channels, head.pam_channels) == (2048, 512, 64)
+    assert (auxiliary.in_channels, auxiliary.channels) == (1024, 256)
+    for part in (cfg.model.backbone, head, auxiliary):
+        assert part.norm_cfg == dict(type="SyncBN", requires_grad=True)
+    # Sides of 8n + 1 are resized with their corners aligned, the others without.
+    assert head.align_corners is auxiliary.align_corners is (recipe.crop == (769, 769))
+
+
+@every_leaf
+def test_what_every_network_shares(name: str) -> None:
+    cfg = load(LEAVES[name])
+    model, head, auxiliary = cfg.model, cfg.model.decode_head, cfg.model.auxiliary_head
+    assert (model.backbone.strides, model.backbone.dilations) == ((1, 2, 1, 1), (1, 1, 2, 4))
+    assert model.backbone.contract_dilation is True
+    assert (head.in_index, auxiliary.in_index) == (3, 2)
+    cross_entropy = dict(type="CrossEntropyLoss", use_sigmoid=False)
+    assert head.loss_decode == cross_entropy | dict(loss_weight=1.0)
+    assert auxiliary.loss_decode == cross_entropy | dict(loss_weight=0.4)
+    assert (auxiliary.type, auxiliary.num_convs, auxiliary.concat_input) == ("FCNHead", 1, False)
+    assert head.dropout_ratio == auxiliary.dropout_ratio == 0.1
+    assert head.align_corners is auxiliary.align_corners
+    if head.type == "DANetHead":
+        assert head.with_pam is head.with_cam is True
+        assert head.channels == 8 * head.pam_channels
+    crop = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == "RandomCrop")
+    assert tuple(crop.crop_size) == tuple(cfg.crop_size) == tuple(model.data_preprocessor.size)
+    classes = len(DATASETS.get(cfg.dataset_type).METAINFO["classes"])
+    assert head.num_classes == auxiliary.num_classes == cfg.num_classes == classes
+    assert cfg.val_evaluator == cfg.test_evaluator
+    assert cfg.tta_model.type == "SegTTAModel"
+
+
+@every_leaf
+def test_rates_and_intervals_follow_from_the_length(name: str) -> None:
+    cfg = load(LEAVES[name])
+    length = cfg.train_cfg.max_iters
+    spans = [(rate.begin, rate.end) for rate in cfg.param_scheduler]
+    assert [begin for begin, _ in spans] == [0, *(end for _, end in spans[:-1])]
+    assert all(begin < end for begin, end in spans)
+    assert spans[-1][1] == length
+    assert not any(rate.by_epoch for rate in cfg.param_scheduler)
+    checkpoint = cfg.default_hooks.checkpoint
+    assert (checkpoint.save_best, checkpoint.rule, checkpoint.by_epoch) == ("mIoU", "greater", False)
+    assert checkpoint.interval == cfg.train_cfg.val_interval <= length
+    assert length % checkpoint.interval == 0  # the last iteration is validated and kept
+    assert cfg.train_dataloader.sampler == dict(type="InfiniteSampler", shuffle=True)
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.sampler == dict(type="DefaultSampler", shuffle=False)
+        assert loader.batch_size == 1
+
+
+@pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+def test_from_scratch_recipe(name: str) -> None:
+    cfg = load(LEAVES[name])
+    assert cfg.model.pretrained is None
+    assert steps(cfg.param_scheduler) == ["LinearLR", "PolyLR"]
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=cfg.train_dataloader.batch_size)
+    for part in (cfg.model.backbone, cfg.model.decode_head, cfg.model.auxiliary_head):
+        assert part.norm_cfg == dict(type="BN", requires_grad=True)
+
+
+def test_camvid_baseline_differs_in_the_head_alone_and_weighs_the_same() -> None:
+    danet, fcn = load(LEAVES["danet_r18_camvid"]), load(LEAVES["fcn_r18_camvid"])
+    heads = [cfg.model.pop("decode_head") for cfg in (danet, fcn)]
+    assert danet.to_dict() == fcn.to_dict()
+    same = {"in_channels", "in_index", "channels", "dropout_ratio", "num_classes", "norm_cfg",
+            "align_corners", "loss_decode"}  # fmt: skip
+    assert all(heads[0][key] == heads[1][key] for key in same)
+    weights = [sum(p.numel() for p in MODELS.build(head).parameters()) for head in heads]
+    assert weights[0] == pytest.approx(weights[1], rel=0.02)
+
+
+# Running.
+
+
+@every_leaf
+def test_crop_runs_through_loss_and_predict(name: str) -> None:
+    cfg = load(LEAVES[name])
+    network = build_narrow(cfg)
+    blocks = tuple(len(getattr(network.backbone, layer)) for layer in network.backbone.res_layers)
+    assert blocks == BLOCKS[cfg.model.backbone.depth]
+
+    network.train()
+    data = network.data_preprocessor(batch((49, 65), 2, cfg.num_classes), training=True)
+    assert data["inputs"].shape == (2, 3, 65, 65)  # padded to the crop
+    losses = network(**data, mode="loss")
+    weighed = {key: value for key, value in losses.items() if "loss" in key}
+    branches = 3 if cfg.model.decode_head.type == "DANetHead" else 1
+    assert len(weighed) == branches + 1
+    assert all(torch.isfinite(value) and value > 0 for value in weighed.values())
+    sum(weighed.values()).backward()
+    unused = [key for key, parameter in network.named_parameters() if parameter.grad is None]
+    assert not unused
+
+    network.eval()
+    windows = []
+    network.backbone.register_forward_hook(lambda module, inputs, out: windows.append(inputs[0].shape[-2:]))
+    with torch.no_grad():
+        (result,) = network.test_step(batch((65, 97), 1, cfg.num_classes))
+    assert result.seg_logits.data.shape == (cfg.num_classes, 65, 97)
+    assert result.pred_sem_seg.data.shape == (1, 65, 97)
+    assert windows == ([(65, 65), (65, 65)] if cfg.model.test_cfg.mode == "slide" else [(65, 97)])
+
+
+@every_leaf
+def test_hooks_metrics_and_test_time_model_are_registered(name: str) -> None:
+    cfg = load(LEAVES[name])
+    for hook in cfg.default_hooks.values():
+        assert HOOKS.get(hook.type), hook.type
+    METRICS.build(cfg.val_evaluator)
+    assert MODELS.get(cfg.tta_model.type)
+
+
+@every_dataset
+def test_pipelines_of_a_dataset(path: Path, tmp_path: Path) -> None:
+    cfg, data = load(path), DATA[path.stem]
+    make_tree(tmp_path, data, data.frame)
+
+    def build(loader: dict[str, Any], pipeline: list | None = None) -> Any:
+        options = dict(data_root=str(tmp_path)) | (dict(pipeline=pipeline) if pipeline else {})
+        return DATASETS.build(loader["dataset"] | options)
+
+    training = build(cfg.train_dataloader)
+    assert len(training) == 1
+    sample = training[0]
+    shape, label = sample["inputs"].shape, sample["data_samples"].gt_sem_seg.data
+    assert shape[1:] == label.shape[1:]
+    assert all(side <= crop for side, crop in zip(shape[1:], cfg.crop_size, strict=True))
+    assert set(label.unique().tolist()) <= {*range(cfg.num_classes), 255}
+
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        sample = build(loader)[0]
+        assert tuple(sample["inputs"].shape[1:]) == data.resized
+        # Scored at the label's own size.
+        assert tuple(sample["data_samples"].gt_sem_seg.data.shape[1:]) == data.frame
+        assert sample["data_samples"].ori_shape == data.frame
+
+
+@every_dataset
+def test_test_time_augmentation_of_a_dataset(path: Path, tmp_path: Path) -> None:
+    cfg, data = load(path), DATA[path.stem]
+    augmentation = cfg.tta_pipeline[1]
+    assert steps(cfg.tta_pipeline) == ["LoadImageFromFile", "TestTimeAug"]
+    scales, flips, labels, packs = augmentation.transforms
+    assert [step.prob for step in flips] == [0.0, 1.0]
+    assert (steps(labels), steps(packs)) == (["LoadAnnotations"], ["PackSegInputs"])
+    ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    assert len(scales) == len(ratios)
+    one = next(step.scale for step in cfg.val_dataloader.dataset.pipeline if step.type == "Resize")
+    for step, ratio in zip(scales, ratios, strict=True):
+        assert (step.type, step.keep_ratio) == ("Resize", True)
+        assert all(abs(side - ratio * whole) < 1 for side, whole in zip(step.scale, one, strict=True))
+
+    # A small frame: what is tested is that the transforms fit together, flips included.
+    make_tree(tmp_path, data, tuple(side // 4 for side in data.frame))
+    for step in scales:
+        step.scale = tuple(side // 8 for side in step.scale)
+    dataset = cfg.val_dataloader.dataset | dict(data_root=str(tmp_path), pipeline=cfg.tta_pipeline)
+    sample = DATASETS.build(dataset)[0]
+    assert len(sample["inputs"]) == len(sample["data_samples"]) == 12
+    assert [item.flip for item in sample["data_samples"]] == [False, True] * 6
+    for plain, flipped in zip(sample["inputs"][::2], sample["inputs"][1::2], strict=True):
+        assert torch.equal(plain.flip(-1), flipped)
+
+
+@every_dataset
+def test_transforms_are_registered(path: Path) -> None:
+    cfg = load(path)
+    for name in steps(cfg.train_pipeline + cfg.test_pipeline + cfg.tta_pipeline):
+        assert TRANSFORMS.get(name), name

@@ -1,0 +1,321 @@
+"""mIoU from two folders of PNG files, without a model: predictions against the label maps of a set.
+
+The scores are those of the sets' own evaluators: for Cityscapes the per-class IoU of
+evalPixelLevelSemanticLabeling.py of cityscapesscripts, for ADE20K the pixel accuracy and the
+IoU of the scene-parsing benchmark. A prediction that names no class ('unlabeled', 'other')
+counts against the labelled class and for none.
+"""
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from danseg.errors import UserError
+from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, name_ids, sparse
+from danseg.evaluation.formats import IdFormat, id_format, read_label_map
+
+DATASETS = ("cityscapes", "ade20k", "camvid")
+PREDICTION_IDS = ("labelIds", "trainIds")
+
+_IDS = 256  # an 8-bit label map
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A label map and the prediction that belongs to it."""
+
+    label: Path
+    prediction: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderEvaluation:
+    """What :func:`evaluate_folders` found.
+
+    Attributes:
+        scores: exact scores over all pairs.
+        pairs: the files that were compared, in order.
+        unused: PNG files among the predictions that belong to no label map.
+    """
+
+    scores: Scores
+    pairs: tuple[Pair, ...]
+    unused: tuple[Path, ...]
+
+
+def evaluate_folders(
+    prediction_dir: str | os.PathLike,
+    label_dir: str | os.PathLike,
+    dataset: str,
+    *,
+    prediction_ids: str | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> FolderEvaluation:
+    """Score a folder of predictions against a folder of label maps.
+
+    Args:
+        prediction_dir: searched recursively. A Cityscapes prediction is called
+            ``<city>_<sequence>_<frame>*.png``, the others like their label map.
+        label_dir: ``gtFine/val`` of Cityscapes (searched recursively for ``*_gtFine_labelIds.png``,
+            or ``*_gtFine_labelTrainIds.png`` where there are none), ``annotations/validation`` of
+            ADE20K, ``valannot`` of CamVid.
+        dataset: 'cityscapes', 'ade20k' or 'camvid'.
+        prediction_ids: the numbers in the predictions: 'labelIds', those that the data set publishes
+            and its server expects (ADE20K: 1..150, 0 = other), or 'trainIds', 0..C-1 (255 = no
+            class). None takes labelIds, and stops if the predictions look like trainIds.
+        workers: processes; None takes one a CPU core.
+        progress: show a progress bar with the time left on stderr.
+
+    Raises:
+        UserError: a folder or file is missing, damaged, of the wrong size or with ids that are
+            not in the format.
+    """
+    prediction_dir, label_dir = Path(prediction_dir), Path(label_dir)
+    if dataset not in DATASETS:
+        raise UserError(f"unknown data set '{dataset}'; choose one of {', '.join(DATASETS)}")
+    if prediction_ids not in (None, *PREDICTION_IDS):
+        allowed = ", ".join(PREDICTION_IDS)
+        raise UserError(f"unknown prediction ids '{prediction_ids}'; choose one of {allowed}")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers={workers}: at least 1 is needed")
+    for what, folder in (("predictions", prediction_dir), ("label maps", label_dir)):
+        if not folder.is_dir():
+            raise UserError(f"the folder of {what}, {folder}, does not exist")
+
+    classes = class_names(dataset)
+    labels, label_format = _find_labels(label_dir, dataset, len(classes))
+    pairs, unused = _find_pairs(prediction_dir, label_dir, labels, dataset)
+    formats = {
+        "labelIds": _published_format(dataset, len(classes)),
+        "trainIds": id_format("plain", len(classes)),
+    }
+    prediction_format = formats[prediction_ids or "labelIds"]
+    count_pair = functools.partial(
+        _count_pair, label_format=label_format, prediction_format=prediction_format, formats=formats
+    )
+
+    table = np.zeros((_IDS, _IDS), dtype=np.int64)  # ids as they stand in the files
+    for positions, counts in _count_all(count_pair, pairs, workers, progress):
+        add_sparse(table, positions, counts)
+
+    if prediction_ids is None:
+        _refuse_train_ids(table.sum(axis=0), prediction_dir, dataset)
+    scores = Scores(classes, _merge(table, label_format, prediction_format))
+    return FolderEvaluation(scores, tuple(pairs), tuple(unused))
+
+
+def class_names(dataset: str) -> tuple[str, ...]:
+    """Names of a data set's classes, from the one list that mmseg or danseg.datasets keeps."""
+    if dataset == "camvid":
+        from danseg.datasets.camvid import CamVidDataset as Dataset
+    elif dataset == "cityscapes":
+        from mmseg.datasets import CityscapesDataset as Dataset
+    else:
+        from mmseg.datasets import ADE20KDataset as Dataset
+    return tuple(name.strip() for name in Dataset.METAINFO["classes"])
+
+
+def _published_format(dataset: str, num_classes: int) -> IdFormat:
+    """The ids of a set's own label maps."""
+    if dataset == "camvid":
+        from danseg.datasets.camvid import VOID_LABEL
+
+        return IdFormat("camvid", tuple(range(num_classes)), frozenset({VOID_LABEL}))
+    return id_format(dataset, num_classes)
+
+
+def _find_labels(label_dir: Path, dataset: str, num_classes: int) -> tuple[dict[str, Path], IdFormat]:
+    """The label maps by key (what a prediction's name starts with), and the ids that they hold."""
+    if dataset != "cityscapes":
+        labels = _by_key(label_dir, sorted(label_dir.rglob("*.png")), lambda path: path.stem)
+        if labels:
+            return labels, _published_format(dataset, num_classes)
+        usual = {"ade20k": "annotations/validation", "camvid": "valannot"}[dataset]
+        raise UserError(f"no *.png in {label_dir} or below; for {dataset} give the folder {usual}")
+    for suffix, name in (("_gtFine_labelIds", "cityscapes"), ("_gtFine_labelTrainIds", "plain")):
+        files = sorted(label_dir.rglob(f"*{suffix}.png"))
+        if files:
+            labels = _by_key(label_dir, files, lambda path, suffix=suffix: path.stem.removesuffix(suffix))
+            return labels, id_format(name, num_classes)
+    raise UserError(
+        f"no *_gtFine_labelIds.png or *_gtFine_labelTrainIds.png in {label_dir} or below; "
+        "for cityscapes give the folder gtFine/val"
+    )
+
+
+def _by_key(root: Path, files: list[Path], key: Callable[[Path], str]) -> dict[str, Path]:
+    """Files by key; an error if two share one."""
+    found: dict[str, Path] = {}
+    for path in files:
+        first = found.setdefault(key(path), path)
+        if first is not path:
+            raise UserError(
+                f"two files for '{key(path)}' in {root}: {first.relative_to(root)} and "
+                f"{path.relative_to(root)}; leave one of them there"
+            )
+    return found
+
+
+def _find_pairs(
+    prediction_dir: Path, label_dir: Path, labels: dict[str, Path], dataset: str
+) -> tuple[list[Pair], list[Path]]:
+    """Every label map with its prediction, and the PNG files that are nobody's prediction."""
+
+    def key(path: Path) -> str | None:
+        """The key of the label map that a prediction belongs to, or None."""
+        if dataset != "cityscapes":
+            return path.stem if path.stem in labels else None
+        # <city>_<sequence>_<frame>, and anything after a further underscore.
+        parts = path.stem.split("_")
+        starts = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+        return next((start for start in starts if start in labels), None)
+
+    files = sorted(prediction_dir.rglob("*.png"))
+    if not files:
+        others = sorted({path.suffix for path in prediction_dir.rglob("*.*") if path.is_file()})
+        raise UserError(
+            f"no *.png in {prediction_dir} or below"
+            + (f", only files with {', '.join(others)}" if others else "")
+            + "; predictions are PNG files that hold class ids"
+        )
+    used = [path for path in files if key(path) is not None]
+    predictions = _by_key(prediction_dir, used, key)
+    missing = [label for name, label in labels.items() if name not in predictions]
+    if missing:
+        pattern = f"{next(name for name in labels if name not in predictions)}"
+        pattern += "*.png" if dataset == "cityscapes" else ".png"
+        raise UserError(
+            f"no prediction for {len(missing)} of the {len(labels)} label maps in {label_dir}; "
+            f"the first is {missing[0]}, which needs {pattern} in {prediction_dir} or below"
+        )
+    pairs = [Pair(label, predictions[name]) for name, label in labels.items()]
+    return pairs, [path for path in files if key(path) is None]
+
+
+def _count_pair(
+    pair: Pair, label_format: IdFormat, prediction_format: IdFormat, formats: dict[str, IdFormat]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read one pair and count its ids as they stand in the files; runs in a worker.
+
+    ``formats`` are all that predictions may have, for the hint when they are not in theirs.
+    """
+    label, prediction = read_label_map(pair.label), read_label_map(pair.prediction)
+    if label.shape != prediction.shape:
+        raise UserError(
+            f"{pair.prediction} is {prediction.shape[0]}x{prediction.shape[1]} (height x width), its label "
+            f"map {pair.label} is {label.shape[0]}x{label.shape[1]}; write predictions in the labels' size"
+        )
+    table = count_pairs(label, prediction, _IDS)
+    for path, pixels, id_format_ in (
+        (pair.label, table.sum(axis=1), label_format),
+        (pair.prediction, table.sum(axis=0), prediction_format),
+    ):
+        wrong = np.flatnonzero((pixels > 0) & (id_format_.index < 0))
+        if wrong.size:
+            hint = ""
+            for name, other in formats.items():
+                if path is pair.prediction and (other.index[pixels > 0] >= 0).all():
+                    hint = f"; these may be {name}: then say so with --pred-ids {name}"
+            raise UserError(
+                f"{path}: ids {name_ids(wrong)} are not in the format '{id_format_.name}', which allows "
+                f"{id_format_.allowed()}{hint}"
+            )
+    return sparse(table)
+
+
+def _count_all(
+    count_pair: Callable[[Pair], tuple[np.ndarray, np.ndarray]],
+    pairs: list[Pair],
+    workers: int | None,
+    progress: bool,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The counts of all pairs, in any order, counted by ``workers`` processes."""
+    workers = min(workers or _cpu_count(), len(pairs))
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("time left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+    if workers == 1:
+        with bar:
+            for pair in bar.track(pairs, description="comparing"):
+                yield count_pair(pair)
+        return
+
+    # Forked workers start at once, where spawned ones would import torch and mmseg again. It is
+    # safe here: they run NumPy and Pillow alone, and start before the bar's thread does.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
+    try:
+        jobs = [pool.submit(count_pair, pair) for pair in pairs]
+        with bar:
+            for job in bar.track(as_completed(jobs), total=len(jobs), description="comparing"):
+                yield job.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process was killed, probably for lack of memory; use fewer with --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    """Leave Ctrl-C to the parent, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: str) -> None:
+    """Stop when predictions of undeclared ids look like train ids.
+
+    Args:
+        pixels: (256,) predicted pixels of every id in the files.
+    """
+    ids = set(np.flatnonzero(pixels).tolist())
+    if dataset == "cityscapes":
+        # 0..6 name no class in labelIds, and sky, vegetation and every road user lie above 18.
+        suspicious = max(ids) <= 18 and min(ids) < 7
+        why = "no id is above 18, and ids below 7 name no class among the labelIds"
+    elif dataset == "ade20k":
+        suspicious = 0 in ids
+        why = "0 is predicted, which is no class among the published ids 1..150"
+    else:  # CamVid's published ids are its train ids
+        return
+    if suspicious:
+        raise UserError(
+            f"the predictions in {prediction_dir} look like trainIds: {why}. Say which they are: "
+            "--pred-ids trainIds or --pred-ids labelIds"
+        )
+
+
+def _merge(table: np.ndarray, label_format: IdFormat, prediction_format: IdFormat) -> np.ndarray:
+    """(256, 256) counts of ids to the (C, C + 1) confusion of classes; ignored labels are dropped."""
+    num_classes = len(label_format.class_ids)
+    confusion = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    labels, predictions = np.nonzero(table)
+    np.add.at(
+        confusion,
+        (label_format.index[labels], prediction_format.index[predictions]),
+        table[labels, predictions],
+    )
+    return confusion[:num_classes]

@@ -1,0 +1,249 @@
+"""The evaluation metric of the configs: mmseg's IoUMetric without its rounding and its limits."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmseg.registry import METRICS
+
+from danseg.errors import UserError
+from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, mean, name_ids, sparse
+from danseg.evaluation.formats import IdFormat, id_format, prediction_name, write_label_map
+
+IOU_METRICS = ("mIoU", "mDice", "mFscore")
+
+
+@METRICS.register_module()
+class ExactIoUMetric(BaseMetric):
+    """Mean IoU from exact counts; takes the place of ``IoUMetric`` in any mmseg config.
+
+    What differs from mmseg's:
+
+    * pixels are counted in int64 and the scores are float64 and unrounded. Returned are the means
+      in percent (``mIoU``, ``mAcc``, ``aAcc``, ...), which is what one log line can hold; the
+      per-class scores are printed as a table and kept in :attr:`scores`.
+    * N processes give exactly the result of one, also when N does not divide the number of images.
+    * a label or a prediction outside the classes is an error that names the file and the ids,
+      instead of pixels that silently do not count.
+    * predictions are written in a declared format, and two images of one name cannot overwrite
+      each other's.
+
+    Attributes:
+        scores: a :class:`~danseg.evaluation.confusion.Scores` with the unrounded per-class values
+            of the last evaluation, on rank 0; None before, and with ``format_only``.
+
+    Args:
+        ignore_index: label value that does not count.
+        iou_metrics: any of 'mIoU' (mIoU, mAcc), 'mDice' (mDice, mAcc), 'mFscore' (mFscore,
+            mPrecision, mRecall); aAcc is always returned. mFscore gives a class that is labelled
+            but never predicted 0; mmseg leaves it out of the mean.
+        nan_to_num: value that stands in for a class without pixels; None leaves such a class out
+            of the mean.
+        beta: weight of recall in mFscore.
+        output_dir: folder that predictions are written to; None writes none.
+        output_format: 'plain' (train ids), 'cityscapes' (labelIds) or 'ade20k' (ids from 1); see
+            :func:`danseg.evaluation.formats.id_format`.
+        format_only: write predictions and compute nothing, for test sets without labels.
+        collect_device: how results reach rank 0. 'gpu' sends them through the process group (on
+            gloo too), 'cpu' through files in ``collect_dir``, which all ranks must share.
+        collect_dir: folder for collect_device='cpu'.
+        prefix: put before the names of the results, as 'prefix/mIoU'.
+    """
+
+    # BaseMetric warns about a prefix of None; an empty one means the same.
+    default_prefix = ""
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        iou_metrics: Sequence[str] | str = ("mIoU",),
+        nan_to_num: float | None = None,
+        beta: float = 1.0,
+        output_dir: str | os.PathLike | None = None,
+        output_format: str = "plain",
+        format_only: bool = False,
+        collect_device: str = "gpu",
+        collect_dir: str | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        self.iou_metrics = (iou_metrics,) if isinstance(iou_metrics, str) else tuple(iou_metrics)
+        unknown = set(self.iou_metrics) - set(IOU_METRICS)
+        if unknown or not self.iou_metrics:
+            raise UserError(f"iou_metrics={list(iou_metrics)}: choose from {', '.join(IOU_METRICS)}")
+        if format_only and output_dir is None:
+            raise UserError("format_only=True writes predictions and nothing else: it needs output_dir")
+        id_format(output_format, num_classes=19)  # an unknown name should not wait for the first image
+        self.ignore_index = ignore_index
+        self.nan_to_num = nan_to_num
+        self.beta = beta
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.output_format = output_format
+        self.format_only = format_only
+        self.scores: Scores | None = None
+        self._sources: dict[str, str] = {}  # name of a written file -> the image that it belongs to
+        if self.output_dir is not None:
+            # On every rank: another one may write its first file before rank 0 comes here.
+            try:
+                self.output_dir.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot make output_dir {self.output_dir}: {error.strerror or error}"
+                ) from error
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, from the data set's meta information."""
+        classes = (self.dataset_meta or {}).get("classes")
+        if not classes:
+            raise UserError("the data set names no classes: set metainfo=dict(classes=(...)) in its config")
+        return tuple(name.strip() for name in classes)
+
+    def process(self, data_batch: dict | None, data_samples: Sequence[dict]) -> None:
+        """Count, and write where asked, the predictions of one batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: what the model returned, as dictionaries: ``pred_sem_seg.data`` and
+                ``gt_sem_seg.data`` of shape (1, H, W), ``img_path``, ``seg_map_path``.
+
+        Raises:
+            UserError: ids outside the classes, a label of another size, no label, a name that
+                another image already used.
+        """
+        num_classes = len(self.classes)
+        for sample in data_samples:
+            image_path = str(sample.get("img_path", "an image without a path"))
+            label_path = str(sample.get("seg_map_path", f"the label of {image_path}"))
+            prediction = _ids(sample["pred_sem_seg"])
+            wrong = _outside(prediction, num_classes)
+            if wrong.size:
+                raise UserError(
+                    f"{image_path}: the model predicts the classes {name_ids(wrong)}, the data set has "
+                    f"{num_classes} (0..{num_classes - 1}); set num_classes={num_classes} in every head"
+                )
+            result: dict = {"image": image_path}
+            if not self.format_only:
+                if "gt_sem_seg" not in sample:
+                    raise UserError(
+                        f"{image_path}: there is no label to compare with; for a set without labels use "
+                        "format_only=True, and for others load the labels in the test pipeline"
+                    )
+                label = self._checked_label(sample, prediction, label_path)
+                # Ignored pixels are row C of the table, which compute_metrics drops.
+                result["pairs"] = sparse(count_pairs(label, prediction, num_classes + 1))
+            if self.output_dir is not None:
+                result["file"] = self._write(image_path, prediction)
+            self.results.append(result)
+
+    def _checked_label(self, sample: dict, prediction: np.ndarray, label_path: str) -> np.ndarray:
+        """The label (H, W) with C in place of the ignored value; everything else lies in 0..C-1."""
+        num_classes = len(self.classes)
+        label = _ids(sample["gt_sem_seg"])
+        if label.shape != prediction.shape:
+            raise UserError(
+                f"{label_path}: the label is {label.shape[0]}x{label.shape[1]} (height x width), the "
+                f"prediction {prediction.shape[0]}x{prediction.shape[1]}; image and label must have the "
+                "same size, and the labels must be loaded after the test pipeline's Resize"
+            )
+        ignored = label == self.ignore_index
+        wrong = _outside(np.where(ignored, 0, label), num_classes)
+        if wrong.size:
+            raise UserError(
+                f"{label_path}: label ids {name_ids(wrong)} are outside the {num_classes} classes "
+                f"(0..{num_classes - 1}; ignored: {self.ignore_index}); check label_map, reduce_zero_label "
+                "and that the files hold train ids"
+            )
+        return np.where(ignored, num_classes, label)
+
+    def _write(self, image_path: str, prediction: np.ndarray) -> str:
+        """Write one prediction, return the file's name."""
+        name = prediction_name(image_path, self.output_format)
+        _claim(self._sources, name, image_path)
+        write_label_map(self.output_dir / name, self._format().encode(prediction))
+        return name
+
+    def _format(self) -> IdFormat:
+        return id_format(self.output_format, len(self.classes))
+
+    def evaluate(self, size: int) -> dict:
+        """As mmengine's: gather all ranks' results, compute on rank 0, return the same on all."""
+        try:
+            return super().evaluate(size)
+        finally:
+            self._sources.clear()
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Sum the images and score; sets :attr:`scores`.
+
+        Args:
+            results: one entry an image, padding of the last batch already removed.
+
+        Returns:
+            Means in percent, unrounded. Empty with ``format_only``.
+        """
+        self.scores = None
+        if self.output_dir is not None:
+            sources: dict[str, str] = {}
+            for result in results:  # two ranks may have written files of one name
+                _claim(sources, result["file"], result["image"])
+            print_log(f"{len(results)} predictions are in {self.output_dir.resolve()}", logger="current")
+        if self.format_only:
+            return {}
+
+        num_classes = len(self.classes)
+        table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+        for result in results:
+            add_sparse(table, *result["pairs"])
+        self.scores = scores = Scores(self.classes, table[:num_classes])
+        print_log(f"\n{scores.table()}", logger="current")
+
+        values = {"aAcc": scores.pixel_acc}
+        per_class = {}
+        if "mIoU" in self.iou_metrics:
+            per_class |= {"mIoU": scores.iou, "mAcc": scores.acc}
+        if "mDice" in self.iou_metrics:
+            per_class |= {"mDice": scores.dice, "mAcc": scores.acc}
+        if "mFscore" in self.iou_metrics:
+            per_class |= {
+                "mFscore": scores.fscore(self.beta),
+                "mPrecision": scores.precision,
+                "mRecall": scores.acc,
+            }
+        for name, column in per_class.items():
+            if self.nan_to_num is not None:
+                column = np.nan_to_num(column, nan=self.nan_to_num)
+            values[name] = mean(column)
+        return {name: value * 100 for name, value in values.items()}
+
+
+def _ids(field: dict) -> np.ndarray:
+    """The (H, W) integer ids of a ``PixelData`` field that holds (1, H, W) or (H, W)."""
+    data: torch.Tensor = field["data"].detach().cpu()
+    if data.dim() == 3 and data.shape[0] == 1:
+        data = data[0]  # (1, H, W) -> (H, W)
+    if data.dim() != 2:
+        raise UserError(f"a label map must be (H, W) or (1, H, W), got {tuple(data.shape)}")
+    # A head with one output channel thresholds it and returns its 0 and 1 as floats.
+    return data.to(torch.int64).numpy()
+
+
+def _outside(ids: np.ndarray, num_classes: int) -> np.ndarray:
+    """The different ids that are not in 0..num_classes-1; cheap when there are none."""
+    if not ids.size or (ids.min() >= 0 and ids.max() < num_classes):
+        return ids[:0].ravel()
+    return np.unique(ids[(ids < 0) | (ids >= num_classes)])
+
+
+def _claim(sources: dict[str, str], name: str, image_path: str) -> None:
+    """Note that the file ``name`` belongs to ``image_path``; an error if it is another image's."""
+    owner = sources.setdefault(name, image_path)
+    if owner != image_path:
+        raise UserError(
+            f"{owner} and {image_path} would both be written to {name}; rename one of the images or "
+            "evaluate their folders separately"
+        )

@@ -1,0 +1,252 @@
+"""The metric of the configs: exactness, agreement with mmseg, two processes, bad input."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+import danseg
+from danseg.errors import UserError
+from danseg.evaluation import ExactIoUMetric
+from danseg.evaluation.formats import read_prediction
+
+CLASSES = ("road", "car", "sky", "tree")
+RANK_SCRIPT = Path(__file__).with_name("metric_rank.py")
+
+
+def make_metric(classes=CLASSES, **kwargs) -> ExactIoUMetric:
+    metric = METRICS.build(dict(type="ExactIoUMetric", **kwargs))
+    metric.dataset_meta = dict(classes=classes)
+    return metric
+
+
+def make_sample(prediction, label=None, name: str = "a") -> dict:
+    sample = dict(
+        pred_sem_seg=dict(data=torch.as_tensor(prediction)[None]),
+        img_path=f"images/{name}.png",
+        seg_map_path=f"labels/{name}.png",
+    )
+    if label is not None:
+        sample["gt_sem_seg"] = dict(data=torch.as_tensor(label)[None])
+    return sample
+
+
+def random_samples(count: int, classes: int = 4) -> list[dict]:
+    rng = np.random.default_rng(0)
+    samples = []
+    for i in range(count):
+        prediction, label = rng.integers(0, classes, (2, 24, 30 + i))
+        label[rng.random(label.shape) < 0.1] = 255
+        samples.append(make_sample(prediction, label, str(i)))
+    return samples
+
+
+@pytest.mark.parametrize("names", [["mIoU"], "mDice", ["mIoU", "mFscore"]])
+def test_agrees_with_mmseg_up_to_its_rounding(names):
+    theirs = IoUMetric(iou_metrics=names, prefix="x")
+    theirs.dataset_meta = dict(classes=CLASSES)
+    ours = make_metric(iou_metrics=names, prefix="x")
+    samples = random_samples(3)
+    for metric in (theirs, ours):
+        metric.process(None, samples)
+    expected, values = theirs.evaluate(3), ours.evaluate(3)
+    assert set(values) == set(expected)
+    for name, value in values.items():
+        assert round(value, 2) == pytest.approx(float(expected[name]), abs=1e-5), name
+    assert ours.prefix == "x" and "x/aAcc" in values
+
+
+def test_values_are_unrounded_and_scores_per_class():
+    metric = make_metric()
+    # Row 0 right, of row 1 a third.
+    metric.process(None, [make_sample([[0, 0, 0], [1, 0, 0]], [[0, 0, 0], [1, 1, 1]])])
+    values = metric.evaluate(1)
+    assert values["aAcc"] == 4 / 6 * 100
+    assert values["mIoU"] == (3 / 5 + 1 / 3) / 2 * 100
+    assert values["mAcc"] == (1 + 1 / 3) / 2 * 100
+    np.testing.assert_array_equal(metric.scores.iou, [3 / 5, 1 / 3, np.nan, np.nan])
+    assert metric.scores.classes == CLASSES
+    assert metric.results == []
+
+
+def test_through_the_evaluator_with_data_samples():
+    evaluator = Evaluator(dict(type="mmseg.ExactIoUMetric"))
+    evaluator.dataset_meta = dict(classes=CLASSES)
+    plain = random_samples(2)
+    for sample in plain:
+        wrapped = SegDataSample(metainfo=dict(img_path=sample["img_path"]))
+        wrapped.set_data(
+            dict(
+                pred_sem_seg=_pixel_data(sample["pred_sem_seg"]), gt_sem_seg=_pixel_data(sample["gt_sem_seg"])
+            )
+        )
+        evaluator.process([wrapped])
+    metric = make_metric()
+    metric.process(None, plain)
+    assert evaluator.evaluate(2) == metric.evaluate(2)
+
+
+def _pixel_data(field: dict):
+    from mmengine.structures import PixelData
+
+    return PixelData(data=field["data"])
+
+
+def test_validations_do_not_add_up():
+    metric = make_metric()
+    first = random_samples(2)
+    metric.process(None, first)
+    expected = metric.evaluate(2)
+    metric.process(None, first)
+    assert metric.evaluate(2) == expected
+
+
+def test_sums_above_32_bits_are_exact():
+    metric = make_metric()
+    # Positions of a 5x5 table whose last row is ignored pixels: label 0 as class 0, label 0 as class 1.
+    image = dict(image="images/a.png", pairs=(np.array([0, 1]), np.array([2**31 - 1, 1])))
+    metric.compute_metrics([image] * 3)
+    assert metric.scores.confusion[0, 0] == 3 * (2**31 - 1)
+    assert metric.scores.iou[0] == (2**31 - 1) / 2**31
+
+
+def test_ignore_index_nan_to_num_and_float_predictions():
+    metric = make_metric(ignore_index=-1, nan_to_num=0)
+    metric.process(None, [make_sample(np.array([[0.0, 1.0, 1.0]]), [[0, 1, -1]])])
+    assert metric.evaluate(1) == {"aAcc": 100.0, "mIoU": 50.0, "mAcc": 50.0}
+
+
+def test_two_ranks_equal_one(tmp_path):
+    spec = importlib.util.spec_from_file_location("metric_rank", RANK_SCRIPT)
+    metric_rank = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(metric_rank)
+
+    # The processes run in another folder, and the package need not be installed.
+    paths = [str(Path(danseg.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(RANK_SCRIPT), str(rank), "2", str(tmp_path)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for process in ranks:
+            output = process.communicate(timeout=300)[0]
+            assert process.returncode == 0, output.decode()
+    finally:
+        for process in ranks:
+            process.kill()
+
+    single = metric_rank.evaluate(tmp_path / "single", 1, "gpu")
+    assert single["processed"] == 5
+    assert metric_rank.RUNS
+    for name in metric_rank.RUNS:
+        first, second = (json.loads((tmp_path / name / f"rank_{rank}.json").read_text()) for rank in range(2))
+        assert first["processed"] == second["processed"] == 3  # one image is padding
+        assert first["confusion"] == single["confusion"]
+        assert first["values"] == second["values"] == single["values"]
+        written = sorted(path.name for path in (tmp_path / name / "out" / "deep").iterdir())
+        assert written == [f"{i}.png" for i in range(5)]
+    assert not (tmp_path / ".dist_test").exists()
+
+
+@pytest.mark.parametrize(
+    ("output_format", "classes", "name", "ids"),
+    [
+        ("plain", CLASSES, "ulm_000000_000019_leftImg8bit.png", [0, 3]),
+        ("ade20k", CLASSES, "ulm_000000_000019_leftImg8bit.png", [1, 4]),
+        ("cityscapes", tuple("abcdefghijklmnopqrs"), "ulm_000000_000019_pred_labelIds.png", [7, 12]),
+    ],
+)
+def test_written_predictions(tmp_path, output_format, classes, name, ids):
+    metric = make_metric(classes, output_dir=tmp_path / "out", output_format=output_format, format_only=True)
+    metric.process(None, [make_sample([[0, 3]], name="ulm_000000_000019_leftImg8bit")])
+    assert metric.evaluate(1) == {}
+    assert metric.scores is None
+    with Image.open(tmp_path / "out" / name) as image:
+        np.testing.assert_array_equal(np.array(image), [ids])
+    restored = read_prediction(tmp_path / "out" / name, output_format, len(classes))
+    np.testing.assert_array_equal(restored, [[0, 3]])
+
+
+def test_same_name_in_two_folders_is_an_error(tmp_path):
+    metric = make_metric(output_dir=tmp_path, format_only=True)
+    first, second = make_sample([[0]]), make_sample([[1]])
+    second["img_path"] = "other/a.png"
+    metric.process(None, [first])
+    with pytest.raises(UserError, match=r"images/a\.png and other/a\.png would both be written to a\.png"):
+        metric.process(None, [second])
+    # On two ranks neither sees the other's file; rank 0 finds it when it has all results.
+    results = [dict(image=path, file="a.png") for path in ("images/a.png", "other/a.png")]
+    with pytest.raises(UserError, match="both be written to"):
+        metric.compute_metrics(results)
+
+
+def test_the_next_evaluation_may_write_the_same_names(tmp_path):
+    metric = make_metric(output_dir=tmp_path, format_only=True)
+    metric.process(None, [make_sample([[0]])])
+    metric.evaluate(1)
+    moved = make_sample([[1]])
+    moved["img_path"] = "elsewhere/a.png"
+    metric.process(None, [moved])
+    metric.evaluate(1)
+    np.testing.assert_array_equal(read_prediction(tmp_path / "a.png", "plain", 4), [[1]])
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (make_sample([[0, 1]], [[0, 30]]), r"labels/a\.png: label ids 30 are outside the 4 classes \(0\.\.3"),
+        (make_sample([[0, 1]], [[-1, 4]]), r"labels/a\.png: label ids -1, 4 "),
+        (make_sample([[0, 4]], [[0, 0]]), r"images/a\.png: the model predicts the classes 4.*num_classes=4"),
+        (make_sample([[0, 9]], [[0, 255]]), r"images/a\.png: the model predicts the classes 9"),
+        (make_sample([[0, 1]], [[0], [1]]), r"labels/a\.png: the label is 2x1 .* prediction 1x2"),
+        (make_sample([[0, 1]]), r"images/a\.png: there is no label to compare with.*format_only"),
+    ],
+)
+def test_bad_samples_name_the_file(sample, message):
+    metric = make_metric()
+    with pytest.raises(UserError, match=message):
+        metric.process(None, [sample])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(iou_metrics=["mIOU"]), "choose from mIoU, mDice, mFscore"),
+        (dict(iou_metrics=[]), "choose from mIoU"),
+        (dict(output_format="png"), "choose one of plain, cityscapes, ade20k"),
+        (dict(format_only=True), "needs output_dir"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(UserError, match=message):
+        ExactIoUMetric(**arguments)
+
+
+def test_data_set_without_class_names():
+    metric = ExactIoUMetric()
+    metric.dataset_meta = {}
+    with pytest.raises(UserError, match="names no classes"):
+        metric.process(None, [make_sample([[0]], [[0]])])
+
+
+def test_output_dir_that_is_a_file(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="cannot make output_dir"):
+        ExactIoUMetric(output_dir=tmp_path / "out")

@@ -1,0 +1,96 @@
+"""Score a folder of predicted PNG files against a folder of label maps; no model is needed.
+
+Prints IoU and accuracy of every class, mIoU, mAcc and aAcc, and writes the unrounded figures to
+NAME_scores.json and NAME_scores.csv, where NAME is the name of PRED_DIR. They go to --out, or
+beside PRED_DIR; files that exist are kept, the new ones get a number.
+
+    python tools/evaluate.py work_dirs/danet/predictions data/cityscapes/gtFine/val --dataset cityscapes
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from danseg.errors import UserError, command_line
+from danseg.evaluation.folders import DATASETS, PREDICTION_IDS, evaluate_folders
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pred_dir", type=Path, help="folder of predictions, searched recursively")
+    parser.add_argument(
+        "gt_dir",
+        type=Path,
+        help="label maps: gtFine/val (cityscapes), annotations/validation (ade20k), valannot (camvid)",
+    )
+    parser.add_argument("--dataset", required=True, choices=DATASETS)
+    parser.add_argument(
+        "--pred-ids",
+        choices=PREDICTION_IDS,
+        help="numbers in the predictions: labelIds as the data set publishes them and its server expects "
+        "(default), or trainIds, counted from 0",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the JSON and CSV (default: beside PRED_DIR)")
+    parser.add_argument("--workers", type=int, help="processes (default: one a CPU core)")
+    return parser.parse_args(argv)
+
+
+@command_line
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    out_dir = args.out or args.pred_dir.resolve().parent
+    if args.pred_dir.is_dir():  # otherwise the missing folder is the better message
+        _make_writable(out_dir)
+    result = evaluate_folders(
+        args.pred_dir,
+        args.gt_dir,
+        args.dataset,
+        prediction_ids=args.pred_ids,
+        workers=args.workers,
+        progress=True,
+    )
+    print(result.scores.table())
+    if result.unused:
+        print(
+            f"warning: {len(result.unused)} PNG files in {args.pred_dir} belong to no label map and do not "
+            f"count; the first is {result.unused[0]}",
+            file=sys.stderr,
+        )
+    stem = _free_stem(out_dir, f"{args.pred_dir.resolve().name}_scores")
+    for suffix in (".json", ".csv"):
+        path = out_dir / f"{stem}{suffix}"
+        result.scores.write(
+            path,
+            dataset=args.dataset,
+            predictions=str(args.pred_dir.resolve()),
+            labels=str(args.gt_dir.resolve()),
+            images=len(result.pairs),
+        )
+        print(f"written: {path}")
+
+
+def _make_writable(folder: Path) -> None:
+    """Make ``folder``, and complain before the long work rather than after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write to {folder}; name another folder with --out")
+
+
+def _free_stem(folder: Path, stem: str) -> str:
+    """``stem``, or ``stem_2``, ``stem_3``, ... where files of that name exist."""
+    candidate, number = stem, 1
+    while any((folder / f"{candidate}{suffix}").exists() for suffix in (".json", ".csv")):
+        number += 1
+        candidate = f"{stem}_{number}"
+    return candidate
+
+
+if __name__ == "__main__":
+    main()

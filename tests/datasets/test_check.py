@@ -1,0 +1,436 @@
+"""Every kind of damaged or misplaced data is named before it can do harm."""
+
+import io
+import os
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from danseg.datasets import check
+from danseg.datasets.check import check_dataset
+from danseg.errors import UserError
+
+SIZE = (6, 8)  # height, width
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """No test sees what another remembered, nor the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+def save(path, pixels: np.ndarray, **kwargs) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **kwargs)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    """Three training frames of 19 classes and 255."""
+    root = tmp_path / "cityscapes"
+    ids = np.resize(np.append(np.arange(19), 255), SIZE).astype(np.uint8)
+    for k in range(3):
+        save(root / f"leftImg8bit/train/aachen/aachen_{k:06d}_000019_leftImg8bit.png", noise(*SIZE, 3))
+        save(root / f"gtFine/train/aachen/aachen_{k:06d}_000019_gtFine_labelTrainIds.png", ids)
+    return root
+
+
+def config(root, **kwargs) -> dict:
+    prefix = dict(img_path="leftImg8bit/train", seg_map_path="gtFine/train")
+    return dict(type="CityscapesDataset", data_root=str(root), data_prefix=prefix, **kwargs)
+
+
+def image(root, k: int = 1):
+    return root / f"leftImg8bit/train/aachen/aachen_{k:06d}_000019_leftImg8bit.png"
+
+
+def label(root, k: int = 1):
+    return root / f"gtFine/train/aachen/aachen_{k:06d}_000019_gtFine_labelTrainIds.png"
+
+
+def message(root, num_classes: int = 19, **kwargs) -> str:
+    """The error of a check of the Cityscapes tree."""
+    with pytest.raises(UserError) as error:
+        check_dataset(config(root), num_classes, split_name="train", progress=False, **kwargs)
+    return str(error.value)
+
+
+def passes(root, **kwargs) -> check.DatasetReport:
+    return check_dataset(config(root), 19, split_name="train", progress=False, **kwargs)
+
+
+# --- what is good ---------------------------------------------------------------------------------------
+
+
+def test_report(cityscapes):
+    report = passes(cityscapes)
+    assert (report.images, report.labels, report.sizes) == (3, 3, {SIZE: 3})
+    # 48 pixels an image: ids 0 to 18 and 255, over and over.
+    expected = np.bincount(np.resize(np.append(np.arange(19), 19), 48), minlength=20) * 3
+    assert report.pixels == expected[:19].tolist()
+    assert report.ignored == expected[19]
+    assert report.absent == [] and report.warnings == []
+    text = str(report)
+    assert "3 images with labels" in text and str(cityscapes) in text and "6x8 (3)" in text
+    assert "road 6.52%" in text  # 9 of 138 labelled pixels
+
+
+def test_absent_classes_are_told(cityscapes):
+    for k in range(3):
+        save(label(cityscapes, k), np.full(SIZE, 13, np.uint8))
+    report = passes(cityscapes)
+    assert report.absent == [name for name in report.classes if name != "car"]
+    assert "absent: road" in str(report)
+
+
+def test_wrappers(cityscapes):
+    one = config(cityscapes, pipeline=[dict(type="LoadImageFromFile")])
+    repeated = dict(type="RepeatDataset", times=5, dataset=one)
+    report = check_dataset(repeated, 19, split_name="train", progress=False)
+    assert report.images == 3
+    both = dict(type="ConcatDataset", datasets=[one, repeated])
+    report = check_dataset(both, 19, split_name="train", progress=False)
+    assert report.images == 6 and report.sizes == {SIZE: 6} and sum(report.pixels) == 2 * 138
+    assert "pipeline" in one  # the caller's config is left alone
+
+
+def test_rendered_set(rendered_root):
+    report = passes(rendered_root)
+    assert report.images == 6 and report.sizes == {(64, 128): 6}
+
+
+def test_palette_and_one_bit_labels_are_ids(cityscapes):
+    indexed = Image.fromarray(np.resize(np.arange(19), SIZE).astype(np.uint8), mode="P")
+    indexed.putpalette(list(range(256)) * 3)
+    indexed.save(label(cityscapes, 0))
+    Image.fromarray(np.eye(*SIZE, dtype=bool)).save(label(cityscapes, 1))
+    report = passes(cityscapes)
+    assert report.pixels[1] > 0
+
+
+def test_a_split_without_labels(cityscapes):
+    for k in range(3):
+        label(cityscapes, k).unlink()
+    report = passes(cityscapes, with_labels=False)
+    assert (report.images, report.labels, report.absent) == (3, 0, [])
+    assert "3 images without labels" in str(report)
+
+
+def test_labels_without_image_are_a_warning(cityscapes):
+    image(cityscapes).unlink()
+    report = passes(cityscapes)
+    assert report.images == 2
+    assert label(cityscapes).name in report.warnings[0] and "1 label has no image" in report.warnings[0]
+
+
+def test_mask_of_0_and_255_is_a_warning(cityscapes):
+    for k in range(3):
+        save(label(cityscapes, k), np.eye(*SIZE, dtype=np.uint8) * 255)
+    assert "0 and 1" in passes(cityscapes).warnings[0]
+
+
+# --- what is missing ------------------------------------------------------------------------------------
+
+
+def test_missing_set(tmp_path):
+    text = message(tmp_path / "nowhere", prepare_command="python tools/prepare_dataset.py cityscapes X")
+    assert str(tmp_path / "nowhere/leftImg8bit/train") in text
+    assert str(tmp_path / "nowhere/gtFine/train") in text
+    assert "python tools/prepare_dataset.py cityscapes X" in text
+
+
+def test_missing_set_is_told_with_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "data/cityscapes/gtFine/train") in message("data/cityscapes")
+
+
+def test_missing_frame_list(cityscapes):
+    with pytest.raises(UserError, match="frames.txt"):
+        check_dataset(config(cityscapes, ann_file="frames.txt"), 19, split_name="train", progress=False)
+
+
+def test_empty_folder(cityscapes):
+    for k in range(3):
+        image(cityscapes, k).unlink()
+    text = message(cityscapes, prepare_command="the command")
+    assert "has no image" in text and "_leftImg8bit.png" in text and "empty" in text and "the command" in text
+
+
+def test_files_of_another_suffix(cityscapes):
+    with pytest.raises(UserError, match="such as aachen/aachen_000000_000019_leftImg8bit.png"):
+        wrong = config(cityscapes, img_suffix=".tif")
+        check_dataset(wrong, 19, split_name="train", progress=False)
+
+
+def test_image_without_label(cityscapes):
+    label(cityscapes).unlink()
+    text = message(cityscapes)
+    assert "images without a label: 1" in text and image(cityscapes).name in text
+    assert image(cityscapes, 0).name not in text
+
+
+def test_wrong_label_suffix_shows_what_is_there(cityscapes):
+    with pytest.raises(UserError, match="files such as aachen/aachen_000000_000019_gtFine_labelTrainIds.png"):
+        wrong = config(cityscapes, seg_map_suffix="_mask.png")
+        check_dataset(wrong, 19, split_name="train", progress=False)
+
+
+@pytest.mark.parametrize("source", ["labelIds.png", "polygons.json"])
+def test_half_prepared(cityscapes, source):
+    for k in range(3):
+        path = label(cityscapes, k)
+        path.rename(path.with_name(path.name.replace("labelTrainIds.png", source)))
+    text = message(cityscapes, prepare_command="something else")
+    assert "half prepared" in text and label(cityscapes).name in text
+    assert f"python tools/prepare_dataset.py cityscapes {cityscapes}" in text
+
+
+def test_listed_frame_without_image(cityscapes):
+    (cityscapes / "frames.txt").write_text("aachen/aachen_000000_000019\naachen/aachen_000077_000019\n")
+    with pytest.raises(UserError, match="aachen_000077_000019_leftImg8bit.png"):
+        listed = config(cityscapes, ann_file="frames.txt")
+        check_dataset(listed, 19, split_name="train", progress=False)
+
+
+# --- what is damaged ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", [image, label])
+@pytest.mark.parametrize("keep", [0, 0.5, 0.9])
+def test_truncated_png(cityscapes, which, keep):
+    save(image(cityscapes), noise(64, 64, 3))
+    save(label(cityscapes), noise(64, 64) % 19)
+    path = which(cityscapes)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    text = message(cityscapes)
+    assert "cannot be decoded: 1" in text and str(path) in text and "download" in text
+    assert image(cityscapes, 0).name not in text
+
+
+def test_truncated_jpeg(camvid):
+    path = camvid / "train/a.jpg"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(UserError, match=r"cannot be decoded(.|\n)*train/a\.jpg"):
+        check_dataset(camvid_config(camvid), 11, split_name="train", progress=False)
+
+
+def test_file_that_is_no_image(cityscapes):
+    image(cityscapes).write_text("<html>404</html>")
+    assert f"{image(cityscapes)}: no known image format" in message(cityscapes)
+
+
+def test_16_bit_colour_image(cityscapes):
+    # Pillow alone reads such a file as 8 bits without a word.
+    cv2.imwrite(str(image(cityscapes)), noise(*SIZE, 3).astype(np.uint16) * 257)
+    text = message(cityscapes)
+    assert "more than 8 bits" in text and f"{image(cityscapes)}: 16 bits" in text
+
+
+def test_16_bit_label(cityscapes):
+    save(label(cityscapes), np.full(SIZE, 5, np.uint16))
+    assert f"{label(cityscapes)}: 16 bits" in message(cityscapes)
+
+
+def test_label_of_another_size(cityscapes):
+    save(label(cityscapes), np.zeros((SIZE[0], SIZE[1] + 1), np.uint8))
+    text = message(cityscapes)
+    assert "differ from their image in size" in text and f"{label(cityscapes)}: 6x9 instead of 6x8" in text
+
+
+def test_label_of_colours(cityscapes):
+    save(label(cityscapes), noise(*SIZE, 3))
+    assert f"{label(cityscapes)}: RGB" in message(cityscapes)
+
+
+def test_turned_jpeg(camvid):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(camvid / "train/a.jpg", noise(*SIZE, 3), exif=exif)
+    with pytest.raises(UserError, match=r"EXIF orientation(.|\n)*train/a\.jpg: orientation 6"):
+        check_dataset(camvid_config(camvid), 11, split_name="train", progress=False)
+
+
+def test_upright_exif_tag_is_fine(camvid):
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    save(camvid / "train/a.jpg", noise(*SIZE, 3), exif=exif)
+    assert check_dataset(camvid_config(camvid), 11, split_name="train", progress=False).images == 2
+
+
+def test_jpeg_label(cityscapes):
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(buffer, format="JPEG")
+    label(cityscapes).write_bytes(buffer.getvalue())
+    text = message(cityscapes)
+    assert "JPEG" in text and str(label(cityscapes)) in text
+
+
+def test_many_offenders_are_counted_and_the_first_named(cityscapes):
+    for k in range(8):
+        save(image(cityscapes, k), noise(*SIZE, 3))
+        label(cityscapes, k).write_bytes(b"")
+    text = message(cityscapes)
+    assert "cannot be decoded: 8, the first 5" in text
+    assert [label(cityscapes, k).name in text for k in range(8)] == [True] * 5 + [False] * 3
+
+
+def test_all_kinds_are_told_at_once(cityscapes):
+    image(cityscapes, 0).write_bytes(b"")
+    save(label(cityscapes, 1), np.full(SIZE, 77, np.uint8))
+    text = message(cityscapes)
+    assert "cannot be decoded" in text and "outside the classes" in text
+
+
+# --- ids and classes ------------------------------------------------------------------------------------
+
+
+def test_wrong_ids(cityscapes):
+    ids = np.zeros(SIZE, np.uint8)
+    ids[0, :4] = [30, 31, 32, 99]
+    save(label(cityscapes), ids)
+    text = message(cityscapes)
+    assert f"{label(cityscapes)}: 30 to 32, 99 (4 pixels)" in text
+    assert "allowed are 0 to 18, 255" in text
+
+
+def test_label_ids_under_the_name_of_train_ids(cityscapes):
+    save(label(cityscapes), np.full(SIZE, 26, np.uint8))
+    assert f"python tools/prepare_dataset.py cityscapes {cityscapes}" in message(cityscapes)
+
+
+def test_label_ids_by_suffix(cityscapes):
+    for k in range(3):
+        path = label(cityscapes, k)
+        ids = np.full(SIZE, 26, np.uint8)
+        save(path.with_name(path.name.replace("TrainIds", "Ids")), ids)
+    with pytest.raises(UserError, match="_gtFine_labelTrainIds.png"):
+        wrong = config(cityscapes, seg_map_suffix="_gtFine_labelIds.png")
+        check_dataset(wrong, 19, split_name="train", progress=False)
+
+
+@pytest.mark.parametrize("classes", [18, 25])
+def test_number_of_classes(cityscapes, classes):
+    text = message(cityscapes, num_classes=classes)
+    assert f"{classes} classes" in text and "CityscapesDataset" in text and "19" in text
+
+
+def test_unknown_dataset(cityscapes):
+    wrong = dict(config(cityscapes), type="CityscapeDataset")
+    with pytest.raises(UserError, match="CityscapeDataset"):
+        check_dataset(wrong, 19, split_name="train", progress=False)
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """A JPEG and a PNG frame with every label value from 0 to 11."""
+    root = tmp_path / "camvid"
+    for name in ("a.jpg", "b.png"):
+        save(root / "train" / name, noise(*SIZE, 3))
+        save(root / "trainannot" / f"{name[0]}.png", np.resize(np.arange(12), SIZE).astype(np.uint8))
+    return root
+
+
+def camvid_config(root) -> dict:
+    prefix = dict(img_path="train", seg_map_path="trainannot")
+    return dict(type="CamVidDataset", data_root=str(root), data_prefix=prefix)
+
+
+def test_camvid_void_is_allowed_and_ignored(camvid):
+    report = check_dataset(camvid_config(camvid), 11, split_name="train", progress=False)
+    assert report.ignored == 8 and sum(report.pixels) == 88
+    save(camvid / "trainannot/b.png", np.full(SIZE, 12, np.uint8))
+    with pytest.raises(UserError, match=r"trainannot/b\.png: 12 \(48 pixels\)(.|\n)*0 to 11, 255"):
+        check_dataset(camvid_config(camvid), 11, split_name="train", progress=False)
+
+
+def test_camvid_twins(camvid):
+    save(camvid / "train/a.png", noise(*SIZE, 3))
+    with pytest.raises(UserError, match="a.png"):
+        check_dataset(camvid_config(camvid), 11, split_name="train", progress=False)
+
+
+def test_ade20k_zero_is_ignored_and_ids_move_down(tmp_path):
+    save(tmp_path / "images/training/x.jpg", noise(1, 151, 3))
+    save(tmp_path / "annotations/training/x.png", np.arange(151, dtype=np.uint8)[None])
+    prefix = dict(img_path="images/training", seg_map_path="annotations/training")
+    ade = dict(type="ADE20KDataset", data_root=str(tmp_path), data_prefix=prefix)
+    report = check_dataset(ade, 150, split_name="train", progress=False)
+    assert report.pixels == [1] * 150 and report.ignored == 1
+    with pytest.raises(UserError, match=r"x\.png: 150 \(1 pixels\)(.|\n)*reduce_zero_label=True"):
+        check_dataset(dict(ade, reduce_zero_label=False), 150, split_name="train", progress=False)
+
+
+# --- the second run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """Paths that were decoded, as they are."""
+    paths = []
+    original = check._decode
+    monkeypatch.setattr(check, "_decode", lambda path, finding: paths.append(path) or original(path, finding))
+    return paths
+
+
+def test_second_run_decodes_nothing_and_says_the_same(cityscapes, decoded, cache):
+    first = passes(cityscapes)
+    assert len(decoded) == 6 and not first.cached
+    second = passes(cityscapes)
+    assert len(decoded) == 6 and second.cached
+    assert (second.sizes, second.pixels, second.ignored) == (first.sizes, first.pixels, first.ignored)
+    assert not list(cityscapes.rglob("*.json")) and len(list(cache.rglob("*.json"))) == 1
+
+
+def test_changed_file_is_decoded_again(cityscapes, decoded):
+    passes(cityscapes)
+    status = label(cityscapes).stat()
+    data = label(cityscapes).read_bytes()
+    label(cityscapes).write_bytes(b"\0" * len(data))  # the size stays, the time does not
+    os.utime(label(cityscapes), ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert "cannot be decoded" in message(cityscapes)
+
+
+def test_new_and_lost_files_are_seen(cityscapes, decoded):
+    passes(cityscapes)
+    save(image(cityscapes, 3), noise(*SIZE, 3))
+    save(label(cityscapes, 3), np.zeros(SIZE, np.uint8))
+    assert passes(cityscapes).images == 4
+    label(cityscapes).unlink()
+    assert "without a label" in message(cityscapes)
+
+
+def test_failure_is_not_remembered(cityscapes):
+    label(cityscapes).write_bytes(b"")
+    assert message(cityscapes) == message(cityscapes)
+
+
+def test_other_classes_are_another_check(cityscapes):
+    passes(cityscapes)
+    part = config(cityscapes, metainfo=dict(classes=("road", "sidewalk")))
+    report = check_dataset(part, 2, split_name="train", progress=False)
+    assert not report.cached and report.pixels == [9, 9]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"sizes": [], "raw_pixels": [1]}', "\0\0"])
+def test_damaged_cache_is_ignored(cityscapes, decoded, cache, content):
+    passes(cityscapes)
+    (entry,) = cache.rglob("*.json")
+    entry.write_text(content)
+    assert not passes(cityscapes).cached and len(decoded) == 12
+    assert passes(cityscapes).cached
+
+
+def test_cache_that_cannot_be_written(cityscapes, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert passes(cityscapes).images == 3

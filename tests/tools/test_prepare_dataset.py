@@ -1,0 +1,80 @@
+"""The command line of tools/prepare_dataset.py, run as users run it and in this process."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+TOOL = REPO / "tools/prepare_dataset.py"
+
+
+@pytest.fixture
+def main(tmp_path, monkeypatch):
+    """The tool's ``main``, in an empty folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location("prepare_dataset", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_demo_then_cityscapes(main, capsys, tmp_path):
+    main(["demo", "--train", "2", "--val", "1", "--height", "32", "--width", "64", "--seed", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    (train,) = (line for line in lines if line.startswith("train: "))
+    (val,) = (line for line in lines if line.startswith("val: "))
+    assert "CityscapesDataset, 2 images with labels" in train and "CityscapesDataset, 1 images" in val
+    for path in (tmp_path / "data/demo/gtFine").rglob("*_labelTrainIds.png"):
+        path.unlink()
+    main(["cityscapes", "data/demo"])
+    # The same labels again, so the same report.
+    assert capsys.readouterr().out.splitlines() == lines[lines.index(train) :]
+
+
+def test_camvid_links(main, capsys, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    for folder in ("train", "trainannot", "val", "valannot"):
+        (tmp_path / "source" / folder).mkdir(parents=True)
+        shape = (4, 4) if folder.endswith("annot") else (4, 4, 3)
+        Image.fromarray(np.ones(shape, np.uint8)).save(tmp_path / "source" / folder / "x.png")
+    main(["camvid", "source", "--link"])
+    assert (tmp_path / "data/camvid/val/x.png").is_symlink()
+    assert "building 100.00%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cityscapes"], "data/cityscapes"),
+        (["ade20k", "ADEChallengeData2016.zip"], "there is no"),
+        (["camvid", "nowhere"], "there is no"),
+        (["demo", "--height", "-5"], "height is -5"),
+    ],
+)
+def test_mistakes_get_one_message(main, capsys, arguments, words):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and words in error and "Traceback" not in error
+
+
+def test_as_a_command(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "camvid", "nowhere"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    assert f"error: there is no {tmp_path / 'nowhere'}" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,230 @@
+"""The rendered set: its layout, its contents, its repeatability, and the official evaluator's word on it."""
+
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from danseg.datasets import rendered
+from danseg.datasets.rendered import CITIES, LABELS, TRAIN_IDS, draw_frame, render
+from danseg.errors import UserError
+
+SMALL = dict(train=3, val=2, height=64, width=128)
+
+
+def digests(root):
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def read(path):
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None, path
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rendered") / "set"
+    render(root, **SMALL, seed=3, workers=1)
+    return root
+
+
+def test_label_table_is_that_of_cityscapes():
+    official = pytest.importorskip("cityscapesscripts.helpers.labels").labels
+    table = [(row.name, row.id, row.trainId, row.hasInstances, row.color) for row in official if row.id >= 0]
+    assert [tuple(label) for label in LABELS] == table
+
+
+def test_tree_has_the_cityscapes_layout(small_set):
+    images = sorted(small_set.glob("leftImg8bit/*/*/*_leftImg8bit.png"))
+    assert [path.parts[-3] for path in images] == ["train"] * SMALL["train"] + ["val"] * SMALL["val"]
+    for image in images:
+        split, city, name = image.parts[-3:]
+        assert city in CITIES[split] and name.split("_")[0] == city
+        pixels = read(image)
+        assert pixels.shape == (SMALL["height"], SMALL["width"], 3) and pixels.dtype == np.uint8
+        stem = small_set / "gtFine" / split / city / name.replace("_leftImg8bit.png", "_gtFine_")
+        ids, train_ids, instances, colours = (
+            read(f"{stem}{kind}.png") for kind in ("labelIds", "labelTrainIds", "instanceIds", "color")
+        )
+        assert ids.dtype == train_ids.dtype == np.uint8 and instances.dtype == np.uint16
+        assert ids.shape == train_ids.shape == instances.shape == pixels.shape[:2]
+        np.testing.assert_array_equal(train_ids, TRAIN_IDS[ids])
+        np.testing.assert_array_equal(np.where(instances < 1000, instances, instances // 1000), ids)
+        counted = np.unique(instances[instances >= 1000] // 1000)
+        assert all(LABELS[i].has_instances for i in counted)
+        np.testing.assert_array_equal(colours[..., 2::-1], np.array([row.colour for row in LABELS])[ids])
+        assert (colours[..., 3] == 255).all()
+    assert len(list(small_set.rglob("*.png"))) == 5 * len(images)
+
+
+def test_most_frames_have_at_least_12_classes_and_all_19_occur():
+    frames = [draw_frame("train", k, height=128, width=256, seed=0)[1] for k in range(16)]
+    shares = []
+    for instances in frames:
+        train_ids = TRAIN_IDS[np.where(instances < 1000, instances, instances // 1000)]
+        shares.append(np.bincount(train_ids.ravel(), minlength=256)[:19] / train_ids.size)
+    shares = np.array(shares)
+    # A class counts where it covers at least 15 of the 32768 pixels.
+    assert np.mean((shares > 15 / 32768).sum(1) >= 12) >= 0.9
+    assert (shares.max(0) > 0.002).all(), "a class is never larger than 0.2 % of a frame"
+    assert ((shares > 0.001).mean(0) >= 0.3).all(), "a class is missing from most frames"
+
+
+def test_image_and_label_show_the_same_thing():
+    """Sky is brighter than the road, and ends where its label ends: shifted labels would not fit."""
+    checked = 0
+    for k in range(4):
+        image, instances = draw_frame("val", k, height=96, width=192, seed=1)
+        ids = np.where(instances < 1000, instances, instances // 1000)
+        grey = image.mean(2)
+        assert grey[ids == 23].mean() > grey[ids == 7].mean()
+        # Across the edge of the sky the image changes more than elsewhere in the sky's neighbourhood.
+        edge = (ids[1:] != 23) & (ids[:-1] == 23)
+        step = np.abs(np.diff(grey, axis=0))
+        inside = (ids[1:] == 23) & (ids[:-1] == 23)
+        assert step[edge].mean() > 3 * step[inside].mean()
+        checked += edge.sum()
+    assert checked > 200
+
+
+def test_same_seed_same_bytes_whatever_the_number_of_workers_and_frames(small_set, tmp_path):
+    render(tmp_path / "two", **SMALL, seed=3, workers=2)
+    assert digests(tmp_path / "two") == digests(small_set)
+    render(tmp_path / "fewer", **{**SMALL, "train": 2, "val": 1}, seed=3, workers=1)
+    fewer = {name: digest for name, digest in digests(tmp_path / "fewer").items() if name.endswith(".png")}
+    assert len(fewer) == 15 and fewer.items() <= digests(small_set).items()
+
+
+def test_splits_frames_and_seeds_differ(small_set):
+    images = [digest for name, digest in digests(small_set).items() if "leftImg8bit" in name]
+    assert len(set(images)) == len(images) == 5
+    choices = [(split, seed) for split in ("train", "val") for seed in (3, 4)]
+    frames = [draw_frame(split, 0, height=64, width=128, seed=seed) for split, seed in choices]
+    for i, (image, labels) in enumerate(frames):
+        assert all((image != other[0]).any() and (labels != other[1]).any() for other in frames[:i])
+
+
+def test_a_finished_set_is_left_alone_and_a_damaged_one_is_completed(tmp_path, monkeypatch):
+    first = render(tmp_path, train=2, val=1, height=32, width=64, workers=1)
+    before = digests(tmp_path)
+    assert json.loads((tmp_path / "rendered.json").read_text()) == first
+
+    drawn = []
+
+    def counted(split, k, **arguments):
+        drawn.append((split, k))
+        return draw_frame(split, k, **arguments)
+
+    monkeypatch.setattr(rendered, "draw_frame", counted)
+    assert render(tmp_path, train=2, val=1, height=32, width=64, workers=1) == first
+    assert drawn == []
+
+    next(tmp_path.glob("gtFine/val/*/*_labelIds.png")).unlink()
+    render(tmp_path, train=2, val=1, height=32, width=64, workers=1)
+    assert drawn == [("val", 0)] and digests(tmp_path) == before
+
+    # As after an interruption: half a file, and a manifest that does not say "complete".
+    image = next(tmp_path.glob("leftImg8bit/train/*/*.png"))
+    image.write_bytes(image.read_bytes()[:100])
+    (tmp_path / "rendered.json").write_text(json.dumps({**first, "complete": False}))
+    render(tmp_path, train=2, val=1, height=32, width=64, workers=1)
+    assert digests(tmp_path) == before
+
+
+def test_an_interrupted_run_leaves_an_unfinished_manifest(tmp_path, monkeypatch):
+    def fail(*frame, **arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rendered, "draw_frame", fail)
+        with pytest.raises(KeyboardInterrupt):
+            render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    assert json.loads((tmp_path / "rendered.json").read_text())["complete"] is False
+    assert render(tmp_path, train=1, val=0, height=32, width=64, workers=1)["complete"] is True
+    assert len(list(tmp_path.rglob("*.png"))) == 5
+
+
+@pytest.mark.parametrize("change", [dict(seed=1), dict(train=3), dict(height=64)])
+def test_another_rendered_set_is_not_overwritten(tmp_path, change):
+    arguments = dict(train=1, val=1, height=32, width=64, seed=0, workers=1)
+    render(tmp_path, **arguments)
+    before = digests(tmp_path)
+    with pytest.raises(UserError, match="rendered otherwise") as error:
+        render(tmp_path, **{**arguments, **change})
+    assert str(tmp_path) in str(error.value) and digests(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["leftImg8bit", "gtFine"])
+def test_a_tree_that_was_not_rendered_is_not_touched(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="not rendered by danseg") as error:
+        render(tmp_path, train=1, val=1, height=32, width=64)
+    assert str(tmp_path) in str(error.value)
+    assert [path.name for path in tmp_path.rglob("*")] == [name]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "not json"])
+def test_a_foreign_manifest_is_not_touched(tmp_path, text):
+    (tmp_path / "rendered.json").write_text(text)
+    with pytest.raises(UserError, match="not a manifest"):
+        render(tmp_path, train=1, val=1, height=32, width=64)
+    assert (tmp_path / "rendered.json").read_text() == text
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "set").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        render(tmp_path / "set", train=1, val=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (dict(train=-1), "train is -1"),
+        (dict(val=1.5), "val is 1.5"),
+        (dict(height=31), "height is 31"),
+        (dict(width=0), "width is 0"),
+        (dict(seed=-1), "seed is -1"),
+        (dict(workers=0), "workers is 0"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, change, named):
+    with pytest.raises(UserError, match=named):
+        render(tmp_path / "set", **{**SMALL, **change})
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("size", [(32, 64), (97, 131), (200, 100)])
+def test_any_size_can_be_drawn(size):
+    image, instances = draw_frame("train", 1, height=size[0], width=size[1], seed=0)
+    assert image.shape == (*size, 3) and instances.shape == size and image.std() > 10
+
+
+def test_the_official_evaluator_accepts_the_tree(small_set):
+    """Ground truth as the prediction: IoU 1 for every class that occurs, pixel by pixel and by instance."""
+    evaluator = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+    arguments = evaluator.args
+    truths = sorted(str(path) for path in small_set.glob("gtFine/*/*/*_gtFine_labelIds.png"))
+    assert len(truths) == 5
+    saved = dict(vars(arguments))
+    try:
+        arguments.quiet, arguments.JSONOutput = True, False
+        # The evaluator's instance scores call a function that NumPy 2.4 removed.
+        arguments.evalInstLevelScore = hasattr(np, "in1d")
+        results = evaluator.evaluateImgLists(truths, truths, arguments)
+    finally:
+        vars(arguments).clear()
+        vars(arguments).update(saved)
+
+    ids = np.unique(np.concatenate([read(path).ravel() for path in truths]))
+    present = {LABELS[i].name for i in ids if LABELS[i].train_id != 255}
+    assert len(present) >= 16
+    scores = {name: score for name, score in results["classScores"].items() if not np.isnan(score)}
+    assert scores == {name: 1.0 for name in present}
+    if hasattr(np, "in1d"):
+        instance_scores = {n: s for n, s in results["classInstScores"].items() if not np.isnan(s)}
+        assert instance_scores and set(instance_scores.values()) == {1.0}

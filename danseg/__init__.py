@@ -5,7 +5,9 @@ mmseg is installed, and stays silent when it is not: ``danseg.ops`` and
 ``danseg.attention`` need torch alone.
 """
 
+import contextlib
 import importlib.util
+import io
 import warnings
 
 from danseg.version import __version__
@@ -13,7 +15,8 @@ from danseg.version import __version__
 __all__ = ["__version__"]
 
 if importlib.util.find_spec("mmseg") is not None:
-    with warnings.catch_warnings():
-        # mmcv warns on import that it was built without compiled ops; danseg needs none.
+    # On import mmcv warns that it has no compiled ops, which danseg never needs, and mmseg
+    # prints that a commercial data loader is absent. Neither tells a user anything.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
         from danseg import datasets, engine, evaluation, heads  # noqa: F401  (registration)

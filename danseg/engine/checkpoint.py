@@ -1,0 +1,222 @@
+"""Checkpoints: read without running code, loaded only where they fit, written whole or not at all.
+
+A checkpoint is a pickle, and unpickling can run any code. Files are read with torch's restricted
+unpickler, which refuses everything but tensors, containers and a short list of types; there is no
+second attempt without it.
+"""
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import nn
+
+from danseg.errors import UserError
+
+_SHOWN = 5  # names listed in a message before "and N more"
+
+
+def _safe_globals() -> list[Any]:
+    """What mmengine's training checkpoints hold beside tensors: histories of scalars."""
+    core = np._core if hasattr(np, "_core") else np.core
+    scalar_types = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
+    return [
+        HistoryBuffer,
+        core.multiarray._reconstruct,
+        core.multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(name)) for name in scalar_types},
+        # HistoryBuffer's statistics are stored by name, as getattr(HistoryBuffer, "mean").
+        (_method_of_history_buffer, "builtins.getattr"),
+    ]
+
+
+def _method_of_history_buffer(owner: Any, name: str) -> Any:
+    """``getattr`` cut down to the one use that checkpoints make of it."""
+    if owner is not HistoryBuffer or name.startswith("_"):
+        raise pickle.UnpicklingError(f"a checkpoint may not ask for {owner!r}.{name}")
+    return getattr(owner, name)
+
+
+def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint file without running any code from it.
+
+    Returns:
+        The checkpoint as a dict with at least ``state_dict``; a bare dict of tensors is wrapped.
+        Configs stored in its ``meta`` are left as text.
+
+    Raises:
+        UserError: the file is missing, empty, cut off, not a checkpoint, or holds objects other
+            than tensors, containers and scalars.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"checkpoint {path} is a folder; name a .pth file in it{_beside(path)}")
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist{_beside(path.parent)}")
+    if path.stat().st_size == 0:
+        raise UserError(f"checkpoint {path} is empty (0 bytes); its writing was interrupted")
+    start = _first_bytes(path)
+    if start != b"PK\x03\x04" and start[:1] != b"\x80":  # a zip archive, or a pickle of old PyTorch
+        raise UserError(f"{path} is not a PyTorch checkpoint")
+    if start == b"PK\x03\x04" and not zipfile.is_zipfile(path):
+        raise UserError(
+            f"checkpoint {path} is cut off ({path.stat().st_size} bytes); its writing or copying was "
+            f"interrupted{_beside(path.parent, without=path)}"
+        )
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"(?:GLOBAL|global)\s+([\w.]+)", str(error))
+        what = f": it holds {refused[1]}" if refused else ""
+        raise UserError(
+            f"checkpoint {path} is refused{what}, which is not data; loading it could run code. "
+            "Keep its state_dict only: in a place where that does no harm, load it and torch.save() "
+            "a dict of its tensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"checkpoint {path} is damaged and cannot be read: {reason}") from error
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dict of weights")
+    if "state_dict" not in checkpoint:
+        if not checkpoint or not all(torch.is_tensor(value) for value in checkpoint.values()):
+            raise UserError(
+                f"checkpoint {path} has no 'state_dict'; its keys are {_some([str(k) for k in checkpoint])}"
+            )
+        checkpoint = {"state_dict": checkpoint, "meta": {}}
+    return dict(checkpoint)
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
+
+
+def _beside(folder: Path, without: Path | None = None) -> str:
+    """Name the checkpoints in ``folder``, for the end of a message."""
+    found = [p.name for p in sorted(folder.glob("*.pth")) if p != without] if folder.is_dir() else []
+    return f"; {folder} holds {_some(found)}" if found else ""
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, without the prefix that DistributedDataParallel adds."""
+    weights = checkpoint["state_dict"]
+    if weights and all(name.startswith("module.") for name in weights):
+        return {name.removeprefix("module."): value for name, value in weights.items()}
+    return dict(weights)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint into the model that it was made with.
+
+    Args:
+        model: the segmentor; a DDP wrapper is looked through.
+        path: checkpoint file.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        UserError: the file cannot be read, or a parameter is missing, unexpected or of another
+            shape. Nothing is loaded then.
+    """
+    checkpoint = read_checkpoint(path)
+    load_state(model, checkpoint, path)
+    return checkpoint
+
+
+def load_state(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Load ``checkpoint``, already read from ``path``, into ``model``; strict, see :func:`load_weights`."""
+    model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    weights = weights_of(checkpoint)
+    problem = describe_mismatch(model, weights)
+    if problem:
+        classes = ((checkpoint.get("meta") or {}).get("dataset_meta") or {}).get("classes")
+        trained_on = f" It was trained for {len(classes)} classes." if classes else ""
+        raise UserError(
+            f"checkpoint {path} does not fit this config's model.{trained_on}\n{problem}\n"
+            "Use the config that the checkpoint was trained with; training writes it beside the checkpoint."
+        )
+    model.load_state_dict(weights, strict=True)
+
+
+def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    """Say how ``weights`` differ from what ``model`` has: '' when they agree."""
+    own = model.state_dict()
+    # BatchNorm's counter is absent from weights of old PyTorch, and no output depends on it.
+    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in weights if name not in own]
+    reshaped = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    lines = []
+    if missing:
+        lines.append(f"  {len(missing)} of {len(own)} parameters missing in the checkpoint: {_some(missing)}")
+    if unexpected:
+        lines.append(f"  {len(unexpected)} parameters unknown to the model: {_some(unexpected)}")
+    if reshaped:
+        lines.append(f"  {len(reshaped)} parameters of another shape: {_some(reshaped)}")
+    return "\n".join(lines)
+
+
+def find_resumable(work_dir: str | Path, log: Callable[[str], None] = print) -> Path | None:
+    """The newest checkpoint of ``work_dir`` that can be read and continued from.
+
+    The folder's files decide, not the ``last_checkpoint`` note, which may be missing, damaged, or
+    point to where the folder used to be. Damaged files are named through ``log`` and passed over.
+
+    Returns:
+        None when the folder holds no checkpoints.
+
+    Raises:
+        UserError: there are checkpoints, and none can be read.
+    """
+    found = []
+    for path in Path(work_dir).glob("*.pth"):
+        numbered = re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name)
+        if numbered:
+            found.append((int(numbered[1]), path))
+    for _, path in sorted(found, reverse=True):
+        try:
+            checkpoint = read_checkpoint(path)
+        except UserError as error:
+            log(f"not resuming from a damaged checkpoint: {error}")
+            continue
+        if "optimizer" in checkpoint:
+            return path
+        log(f"not resuming from {path}: it holds weights without the optimizer's state")
+    if found:
+        raise UserError(
+            f"none of the {len(found)} checkpoints in {work_dir} can be resumed from; "
+            "to start again, choose another --work-dir or leave out --resume"
+        )
+    return None
+
+
+def publish_file(written: str | Path, final: str | Path) -> None:
+    """Give a finished temporary file its final name, replacing what has it, atomically and durably."""
+    with open(written, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(written, final)
+    folder = os.open(os.path.dirname(os.path.abspath(final)), os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself must survive a power cut
+    finally:
+        os.close(folder)

@@ -1,0 +1,214 @@
+"""Reading a config file and the ``--cfg-options`` that change it, with errors that help.
+
+Configs are mmengine's text configs. A text config computes ``{{_base_.num_classes}}`` when the
+file is read, so that changing the exported name on the command line would change nothing that
+was computed from it. :func:`load_config` therefore carries a changed ``data_root``, ``crop_size``
+or ``num_classes`` to the places that hold the old value.
+"""
+
+import ast
+import difflib
+import inspect
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from danseg.errors import UserError
+
+# What a run reads from the top of a config beside the arguments of mmengine's Runner.
+_OTHER_TOP_LEVEL_KEYS = {
+    "activation_checkpointing",
+    "compile",
+    "custom_imports",
+    "efficient_conv_bn_eval",
+    "find_unused_parameters",
+    "model_wrapper_cfg",
+    "prepare_command",
+    "sync_bn",
+    "tta_model",
+    "tta_pipeline",
+    "vis_backends",
+}
+
+
+def parse_options(items: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["a.b=1", "c=(2,3)"]`` into ``{"a.b": 1, "c": (2, 3)}``.
+
+    Values follow mmengine's ``--cfg-options`` (numbers, booleans, None, strings, lists and tuples);
+    a value in braces is read as a Python dict.
+
+    Raises:
+        UserError: an item is not ``key=value`` or its brackets do not match.
+    """
+    options = {}
+    for item in items:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise UserError(
+                f"--cfg-options got {item!r}; give key=value, for example train_dataloader.batch_size=4"
+            )
+        try:
+            is_dict = value.strip().startswith("{")
+            options[key] = ast.literal_eval(value) if is_dict else DictAction._parse_iterable(value)
+        except (AssertionError, SyntaxError, ValueError) as error:
+            raise UserError(f"--cfg-options cannot read the value of {item!r}: {error}") from error
+    return options
+
+
+def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
+    """Read a config and apply command-line options to it.
+
+    Args:
+        path: the config file.
+        options: ``{"dotted.key": value}``, as :func:`parse_options` gives.
+
+    Raises:
+        UserError: the file is missing (the message suggests the nearest name), its ``_base_`` is
+            missing, it does not parse, or an option names a place that the config does not have.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(_missing_config_message(path))
+    if path.suffix != ".py":
+        raise UserError(f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py)")
+    try:
+        config = Config.fromfile(str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
+    except Exception as error:  # a config is a program: anything can come out of it
+        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    if options:
+        for key in options:
+            _check_key(config, key, path)
+        before = {key: config.get(key) for key in options if key in _EXPORTED}
+        try:
+            config.merge_from_dict(options)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"--cfg-options {options} do not fit {path}: {error}") from error
+        for key, old in before.items():
+            _EXPORTED[key](config, old, options[key])
+    return config
+
+
+def _missing_config_message(path: Path) -> str:
+    """Say that ``path`` does not exist and name the configs whose names come nearest."""
+    known: dict[str, Path] = {}
+    for root in (path.parent, Path("configs"), Path(__file__).parents[2] / "configs"):
+        if root.is_dir():
+            for file in sorted(root.glob("*.py")):
+                known.setdefault(file.stem, file)
+    nearest = difflib.get_close_matches(path.stem, known, n=3, cutoff=0.5)
+    if nearest:
+        names = ", ".join(str(known[name]) for name in nearest)
+        return f"config {path} does not exist; did you mean {names}?"
+    if known:
+        return f"config {path} does not exist; there are: {', '.join(map(str, known.values()))}"
+    return f"config {path} does not exist (looked for it from {Path.cwd()})"
+
+
+def _check_key(config: Config, key: str, path: Path) -> None:
+    """Refuse a dotted key whose parents do not exist in the config; a parent that is None becomes a dict.
+
+    The last name may be new, as an argument left at its default is; so may a parent that
+    resembles nothing beside it (``optim_wrapper.clip_grad.max_norm`` where there is no
+    ``clip_grad`` yet).
+    """
+    names = key.split(".")
+    read = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | _OTHER_TOP_LEVEL_KEYS
+    known_top = set(config.keys()) | read
+    if names[0] not in known_top:
+        hint = _did_you_mean(names[0], known_top)
+        raise UserError(f"--cfg-options {key}: {path} has no {names[0]!r} at its top level{hint}")
+    if len(names) == 1 and names[0] in set(config.keys()) - read - set(_EXPORTED):
+        places = [place for place in _places(config) if place.endswith(f".{key}")]
+        where = f"; set {' or '.join(places[:3])} instead" if places else ""
+        raise UserError(
+            f"--cfg-options {key}: nothing reads this name after {path} has computed with it, "
+            f"so changing it here would change nothing{where}"
+        )
+    node: Any = config
+    for depth, name in enumerate(names):
+        here = ".".join(names[:depth])
+        last = depth == len(names) - 1
+        if isinstance(node, (list, tuple)):
+            if not name.isdigit() or int(name) >= len(node):
+                raise UserError(
+                    f"--cfg-options {key}: {here} is a list of {len(node)}; {name!r} is not an index into it"
+                )
+            node = node[int(name)]
+        elif isinstance(node, (dict, Config)):
+            if name not in node:
+                hint = _did_you_mean(name, node.keys())
+                if not last and hint:
+                    raise UserError(f"--cfg-options {key}: {here or path} has no {name!r}{hint}")
+                return
+            if node[name] is None and not last:
+                node[name] = {}  # clip_grad=None, for example, which clip_grad.max_norm is to fill
+            node = node[name]
+        else:
+            raise UserError(f"--cfg-options {key}: {here} is {node!r}, which has nothing below it to set")
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, [str(key) for key in known], n=1, cutoff=0.7)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _places(node: Any, at: str = "") -> Iterable[str]:
+    """Every dotted key inside a config."""
+    for name, child in node.items() if isinstance(node, (dict, Config)) else ():
+        yield f"{at}{name}"
+        yield from _places(child, f"{at}{name}.")
+
+
+def _dicts(node: Any) -> Iterable[dict]:
+    """Every dict inside a config, at any depth."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _dicts(child)
+
+
+def _replace(config: Config, key: str, old: Any, new: Any) -> None:
+    for node in _dicts(config._cfg_dict):
+        if key in node and node[key] == old:
+            node[key] = new
+
+
+def _carry_data_root(config: Config, old: Any, new: Any) -> None:
+    _replace(config, "data_root", old, new)
+
+
+def _carry_num_classes(config: Config, old: Any, new: Any) -> None:
+    _replace(config, "num_classes", old, new)
+
+
+def _carry_crop_size(config: Config, old: Any, new: Any) -> None:
+    """Training crop, padding of the data preprocessor and sliding window follow ``crop_size``."""
+    if not isinstance(new, (list, tuple)) or len(new) != 2 or not all(isinstance(n, int) for n in new):
+        raise UserError(f"--cfg-options crop_size={new!r}: give height and width, as in crop_size=(512,1024)")
+    old, new = tuple(old), tuple(new)
+    config.crop_size = new
+    for node in _dicts(config._cfg_dict):
+        if isinstance(node.get("crop_size"), (list, tuple)) and tuple(node["crop_size"]) == old:
+            node["crop_size"] = new
+            if "stride" in node:
+                # The same overlap between windows; an unchanged stride could leave gaps.
+                node["stride"] = tuple(
+                    max(1, s * n // o) for s, n, o in zip(node["stride"], new, old, strict=True)
+                )
+    preprocessor = config.get("model", {}).get("data_preprocessor")
+    if preprocessor and preprocessor.get("size") and tuple(preprocessor["size"]) == old:
+        preprocessor["size"] = new
+
+
+_EXPORTED = {
+    "crop_size": _carry_crop_size,
+    "data_root": _carry_data_root,
+    "num_classes": _carry_num_classes,
+}

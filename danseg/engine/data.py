@@ -1,0 +1,112 @@
+"""Checks of a config's data before a run, and the name of the file when a sample fails during one."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch.utils.data import Dataset
+
+from danseg.datasets.check import check_dataset
+from danseg.errors import UserError
+
+
+class UnusableSample(UserError):
+    """A sample that cannot be read or transformed; the message names its files."""
+
+    def __init__(self, message: str) -> None:
+        # From a worker process it comes back rebuilt from the whole traceback's text.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = True) -> list[str]:
+    """Check the datasets that a run will read, and that the model's heads have their classes.
+
+    Args:
+        config: the whole config.
+        splits: of "train", "val", "test", those in use; the same dataset twice is checked once.
+        with_labels: False where no labels are needed.
+
+    Returns:
+        One report for each dataset checked, to print.
+
+    Raises:
+        UserError: something is missing or does not fit; the message says what, where and the fix.
+    """
+    init_default_scope(config.get("default_scope", "mmseg"))
+    for module in (config.get("custom_imports") or {}).get("imports", ()):
+        importlib.import_module(module)
+    reports, seen = [], []
+    for split in splits:
+        loader = config.get(f"{split}_dataloader")
+        if not loader or loader.dataset in seen:
+            continue
+        seen.append(loader.dataset)
+        num_classes = agreed_num_classes(config, loader.dataset)
+        report = check_dataset(
+            loader.dataset,
+            num_classes,
+            split_name=split,
+            prepare_command=config.get("prepare_command"),
+            with_labels=with_labels,
+        )
+        reports.append(str(report))
+    return reports
+
+
+def agreed_num_classes(config: Config, dataset: dict) -> int:
+    """The number of classes of the decode head, which the dataset and every other head must have.
+
+    Raises:
+        UserError: two of them differ.
+    """
+    from mmseg.registry import DATASETS
+
+    model = config.model.get("module") or config.model  # test-time augmentation wraps the model
+    heads = {}
+    for key in ("decode_head", "auxiliary_head"):
+        head = model.get(key)
+        for index, one in enumerate(head if isinstance(head, (list, tuple)) else [head] if head else []):
+            if "num_classes" in one:
+                place = f"model.{key}.{index}" if isinstance(head, (list, tuple)) else f"model.{key}"
+                heads[place] = one.num_classes
+    if not heads:
+        raise UserError(f"config {config.filename}: model.decode_head has no num_classes")
+    cls = DATASETS.get(dataset["type"]) if isinstance(dataset["type"], str) else dataset["type"]
+    if cls is None:
+        raise UserError(f"config {config.filename}: there is no dataset type {dataset['type']!r}")
+    classes = (dataset.get("metainfo") or {}).get("classes") or getattr(cls, "METAINFO", {}).get("classes")
+    expected = len(classes) if classes else next(iter(heads.values()))
+    wrong = [f"{name}.num_classes is {number}" for name, number in heads.items() if number != expected]
+    if wrong:
+        raise UserError(
+            f"{dataset['type']} has {expected} classes, but {' and '.join(wrong)}; "
+            f"set --cfg-options num_classes={expected}, or metainfo.classes of the dataset"
+        )
+    return expected
+
+
+def name_failing_samples(dataset: Dataset) -> None:
+    """Make an error in a dataset's loading or transforms name the image and label it came from."""
+    for part in [getattr(dataset, "dataset", None), *getattr(dataset, "datasets", [])]:
+        if part is not None:
+            name_failing_samples(part)
+    if hasattr(dataset, "prepare_data"):
+        dataset.prepare_data = functools.partial(_prepare_named, dataset, dataset.prepare_data)
+
+
+def _prepare_named(dataset: Any, prepare: Callable[[int], Any], index: int) -> Any:
+    try:
+        return prepare(index)
+    except MemoryError:
+        raise
+    except Exception as error:
+        info = dataset.get_data_info(index)
+        label = f" with label {info['seg_map_path']}" if info.get("seg_map_path") else ""
+        reason = str(error).strip().splitlines()
+        raise UnusableSample(
+            f"image {info.get('img_path')}{label} cannot be used: {type(error).__name__}"
+            f"{': ' + reason[0] if reason else ''}"
+        ) from error

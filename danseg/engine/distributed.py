@@ -1,0 +1,155 @@
+"""Processes: starting and ending them, deciding together, and one set of BatchNorm statistics.
+
+mmengine starts its process group for GPUs only; here a group is made beforehand, with NCCL where
+there are GPUs and with gloo where there are none, and mmengine finds it ready.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as torch_dist
+from mmengine.dist import get_dist_info, init_dist
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from danseg.errors import UserError
+
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def process_group(launcher: str, timeout_minutes: float = 30) -> Iterator[None]:
+    """Hold the process group of ``launcher`` open; with "none" do nothing.
+
+    The group ends with a barrier: a process that leaves while another still talks to it can
+    abort the other at interpreter exit.
+
+    Raises:
+        UserError: the launcher's environment variables are missing, or there are more
+            processes than GPUs.
+    """
+    if launcher == "none":
+        yield
+        return
+    _start(launcher, timedelta(minutes=timeout_minutes))
+    yield
+    # Not reached after an error: waiting for processes that may be gone would only hide it.
+    torch_dist.barrier()
+    torch_dist.destroy_process_group()
+
+
+def _start(launcher: str, timeout: timedelta) -> None:
+    wanted = {
+        "pytorch": ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+        "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"),
+        "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "MASTER_ADDR"),
+    }[launcher]
+    missing = [name for name in wanted if name not in os.environ]
+    if missing:
+        start_with = {"pytorch": "torchrun --nproc_per_node=N", "slurm": "srun", "mpi": "mpirun"}[launcher]
+        raise UserError(
+            f"--launcher {launcher}: {', '.join(missing)} not in the environment; "
+            f"start the tool with {start_with} (see tools/dist_train.sh and tools/slurm_train.sh)"
+        )
+    gpus = torch.cuda.device_count()
+    if launcher == "mpi":
+        # What mmengine's DDP wrapper reads, and what mpirun does not set.
+        os.environ["LOCAL_RANK"] = os.environ["OMPI_COMM_WORLD_LOCAL_RANK"]
+    local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
+    if gpus:
+        if local_rank >= gpus:
+            raise UserError(
+                f"process {local_rank} of this node has no GPU: there are {gpus}. Start at most {gpus} "
+                "processes a node, or hide the GPUs with CUDA_VISIBLE_DEVICES= to run on CPU"
+            )
+        init_dist(launcher, backend="nccl", timeout=timeout.total_seconds())
+        return
+    if launcher == "slurm":
+        os.environ.setdefault("MASTER_PORT", "29500")
+        os.environ.setdefault("MASTER_ADDR", _first_slurm_host())
+        os.environ.update(
+            RANK=os.environ["SLURM_PROCID"], WORLD_SIZE=os.environ["SLURM_NTASKS"], LOCAL_RANK=str(local_rank)
+        )
+    elif launcher == "mpi":
+        os.environ.setdefault("MASTER_PORT", "29500")
+        os.environ.update(
+            RANK=os.environ["OMPI_COMM_WORLD_RANK"], WORLD_SIZE=os.environ["OMPI_COMM_WORLD_SIZE"]
+        )
+    torch_dist.init_process_group("gloo", timeout=timeout)
+
+
+def _first_slurm_host() -> str:
+    import subprocess
+
+    command = ["scontrol", "show", "hostname", os.environ["SLURM_NODELIST"]]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
+    return listing.stdout.split()[0]
+
+
+def on_rank_zero(work: Callable[[], Result]) -> Result | None:
+    """Run ``work`` on rank 0 alone, while the others wait; all of them end when it fails.
+
+    Returns:
+        What ``work`` returned on rank 0, None elsewhere.
+
+    Raises:
+        UserError: from ``work``, in a run of one process.
+        SystemExit: on every rank of a distributed run in which ``work`` raised UserError, after
+            rank 0 has printed the message: once, and before a launcher stops the processes.
+    """
+    rank, world_size = get_dist_info()
+    if world_size == 1:
+        return work()
+    result, failed = None, [False]
+    if rank == 0:
+        try:
+            result = work()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed = [True]
+        except BaseException:
+            logging.shutdown()
+            raise
+    torch_dist.broadcast_object_list(failed, src=0)
+    if failed[0]:
+        sys.exit(1)
+    return result
+
+
+def average_batch_norm(model: torch.nn.Module) -> None:
+    """Give every process the BatchNorm statistics of all of them.
+
+    Plain BatchNorm sees its own process's images only, so the running statistics drift apart
+    although the weights do not. The merged mean is the mean of the means; the merged variance is
+    the mean of the variances plus the variance of the means, which is the variance of all the
+    images together. Statistics that agree already (SyncBatchNorm, a second call) stay as they are
+    to the last bit. In a run of one process nothing happens.
+    """
+    _, world_size = get_dist_info()
+    if world_size == 1:
+        return
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not layers:
+        return
+
+    def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
+        torch_dist.all_reduce(values)
+        return values / world_size
+
+    # float64, so that averaging equal float32 numbers gives back the same number
+    means = torch.cat([layer.running_mean for layer in layers]).double()
+    variances = torch.cat([layer.running_var for layer in layers]).double()
+    mean = mean_over_processes(means.clone())
+    variance = mean_over_processes(variances + (means - mean) ** 2)
+    sizes = [layer.num_features for layer in layers]
+    for layer, layer_mean, layer_variance in zip(
+        layers, mean.split(sizes), variance.split(sizes), strict=True
+    ):
+        layer.running_mean.copy_(layer_mean)
+        layer.running_var.copy_(layer_variance)

@@ -1,0 +1,124 @@
+"""Continuing the random numbers of a run that is resumed.
+
+With no data workers a resumed run draws exactly the numbers that the uninterrupted one would have
+drawn. Worker processes cannot be asked for their state: they are seeded afresh at every start, and
+a resumed run gives them seeds of its own, so that they do not repeat the first iterations.
+"""
+
+import functools
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+_CHECKPOINT_KEY = "random_states"
+
+
+def capture() -> dict[str, Any]:
+    """The state of every generator that training draws from, in types a safe reader accepts."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    assert kind == "MT19937"
+    version, words, gauss_next = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": {
+            "keys": torch.from_numpy(keys.astype(np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "gauss": float(gauss),
+        },
+        "python": {
+            "version": version,
+            "words": torch.tensor(words, dtype=torch.int64),
+            "gauss": gauss_next,
+        },
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Set every generator to a state from :func:`capture`."""
+    torch.set_rng_state(state["torch"].cpu())
+    numpy = state["numpy"]
+    keys = numpy["keys"].cpu().numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
+    python = state["python"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+def _seeded_like_a_later_run(loader: torch.utils.data.DataLoader, iteration: int) -> None:
+    """Move the workers' seeds on, for a loader whose workers have not started."""
+    function = loader.worker_init_fn
+    if isinstance(function, functools.partial) and "seed" in function.keywords:
+        seed = (function.keywords["seed"] + 1_000_003 * iteration) % 2**31
+        loader.worker_init_fn = functools.partial(function.func, **{**function.keywords, "seed": seed})
+
+
+class _ResumingIterator:
+    """An endless loader that restores the random state between the skipped and the first new batch."""
+
+    def __init__(self, batches: Any, skipped: int, state: dict[str, Any]) -> None:
+        self._batches = batches
+        self._to_skip = skipped
+        self._state: dict[str, Any] | None = state
+
+    def skip_iter(self, count: int) -> None:
+        self._batches.skip_iter(count)
+        self._to_skip -= count
+
+    def __iter__(self) -> "_ResumingIterator":
+        return self
+
+    def __next__(self) -> Any:
+        if self._state is not None and self._to_skip <= 0:
+            if hasattr(self._batches, "_ensure_iterator"):
+                # Making an iterator draws a number, which the uninterrupted run drew long ago.
+                self._batches._ensure_iterator()
+            restore(self._state)
+            self._state = None
+        self._to_skip -= 1
+        return next(self._batches)
+
+
+@HOOKS.register_module()
+class RandomStateHook(Hook):
+    """Stores every rank's random state in checkpoints and continues from it on resuming."""
+
+    def __init__(self) -> None:
+        self._to_store: list[dict[str, Any]] = []
+        self._loaded: list[dict[str, Any]] | None = None
+
+    def gather(self) -> None:
+        """Collect the states of all ranks; every rank calls this before one of them saves."""
+        self._to_store = all_gather_object(capture())
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        if "optimizer" in checkpoint:  # weights alone are not resumed from
+            checkpoint[_CHECKPOINT_KEY] = self._to_store
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        self._loaded = checkpoint.get(_CHECKPOINT_KEY)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        states, self._loaded = self._loaded, None
+        loop = runner.train_loop
+        if loop.iter == 0 or not hasattr(loop, "dataloader_iterator"):
+            return
+        _seeded_like_a_later_run(loop.dataloader, loop.iter)
+        if states is None or len(states) != get_world_size():
+            held = len(states) if states else 0
+            runner.logger.info(
+                f"The random numbers start afresh: the checkpoint holds the state of {held} processes, "
+                f"this run has {get_world_size()}."
+            )
+            return
+        skipped = 0 if getattr(loop, "fast_forward_on_resume", False) else loop.iter
+        loop.dataloader_iterator = _ResumingIterator(loop.dataloader_iterator, skipped, states[get_rank()])

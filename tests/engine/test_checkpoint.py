@@ -1,0 +1,138 @@
+"""Checkpoints: nothing in a file runs, nothing loads where it does not fit, a damaged one is passed over."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import nn
+
+from danseg.engine.checkpoint import find_resumable, load_weights, read_checkpoint
+from danseg.errors import UserError
+
+
+class Malicious:
+    """Unpickling an instance makes a directory."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class GetattrTrick:
+    """Uses the getattr that histories need to reach something else."""
+
+    def __reduce__(self):
+        return getattr, (np.ndarray, "tofile")
+
+
+def network(classes=3):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, classes, 1))
+
+
+def save(path, **extra):
+    torch.save({"state_dict": network().state_dict(), "meta": {"iter": 1}, **extra}, path)
+    return path
+
+
+@pytest.mark.parametrize("place", ["meta", "message_hub", "alone"])
+def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, place):
+    path, marker = tmp_path / "evil.pth", tmp_path / "ran"
+    if place == "alone":
+        torch.save(Malicious(marker), path)
+    else:
+        save(path, **{place: {"config": Malicious(marker)}})
+    with pytest.raises(UserError, match=r"refused: it holds posix\.mkdir"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_getattr_serves_histories_only(tmp_path):
+    path = tmp_path / "trick.pth"
+    torch.save({"state_dict": network().state_dict(), "meta": GetattrTrick()}, path)
+    with pytest.raises(UserError, match="refused"):
+        read_checkpoint(path)
+
+
+def test_an_old_style_pickle_is_refused_too(tmp_path):
+    path, marker = tmp_path / "old.pth", tmp_path / "ran"
+    torch.save(Malicious(marker), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match="refused"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_what_training_stores_can_be_read(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    hub = {"log_scalars": {"loss": history}, "runtime_info": {"best": np.float32(1.5), "last": np.float64(2)}}
+    checkpoint = read_checkpoint(save(tmp_path / "iter_1.pth", message_hub=hub))
+    assert checkpoint["message_hub"]["log_scalars"]["loss"].mean() == 1.5
+    assert checkpoint["message_hub"]["runtime_info"]["best"] == 1.5
+
+
+def test_a_bare_state_dict_and_the_prefix_of_ddp_load(tmp_path):
+    source, target = network(), network()
+    torch.save({f"module.{k}": v for k, v in source.state_dict().items()}, tmp_path / "ddp.pth")
+    load_weights(target, tmp_path / "ddp.pth")
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_another_architecture_names_the_parameters(tmp_path):
+    path = save(tmp_path / "a.pth")
+    target = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1), nn.Linear(2, 2))
+    before = [p.clone() for p in target.parameters()]
+    with pytest.raises(UserError) as caught:
+        load_weights(target, path)
+    message = str(caught.value)
+    assert "2.weight (3, 4, 1, 1) instead of (5, 4, 1, 1)" in message
+    assert "missing in the checkpoint: 3.weight, 3.bias" in message
+    assert "config that the checkpoint was trained with" in message
+    assert all(torch.equal(a, b) for a, b in zip(before, target.parameters(), strict=True))
+
+
+def test_an_empty_state_dict_does_not_pass(tmp_path):
+    torch.save({"state_dict": {}, "meta": {}}, tmp_path / "empty.pth")
+    with pytest.raises(UserError, match="missing in the checkpoint"):
+        load_weights(network(), tmp_path / "empty.pth")
+
+
+def test_files_that_are_no_checkpoints_get_one_message(tmp_path):
+    whole = save(tmp_path / "iter_1.pth").read_bytes()
+    for name, content, message in (
+        ("cut.pth", whole[: len(whole) // 2], "is cut off"),
+        ("zero.pth", b"", "0 bytes"),
+        ("text.pth", b"hello, world\n", "not a PyTorch checkpoint"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_checkpoint(tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds a list"):
+        read_checkpoint(tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"does not exist; .* holds .*iter_1\.pth"):
+        read_checkpoint(tmp_path / "iter_2.pth")
+    with pytest.raises(UserError, match="is a folder"):
+        read_checkpoint(tmp_path)
+
+
+def test_the_newest_readable_checkpoint_is_found_without_a_note(tmp_path):
+    for step in (2, 9, 10):
+        save(tmp_path / f"iter_{step}.pth", optimizer={})
+    save(tmp_path / "best_mIoU_iter_11.pth")
+    assert find_resumable(tmp_path).name == "iter_10.pth"  # by number: "9" sorts after "10"
+
+    damaged = tmp_path / "iter_10.pth"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    (tmp_path / "last_checkpoint").write_text("/moved/away/iter_10.pth")
+    said = []
+    assert find_resumable(tmp_path, said.append).name == "iter_9.pth"
+    assert "iter_10.pth is cut off" in said[0]
+
+    for step in (2, 9):
+        (tmp_path / f"iter_{step}.pth").write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 3 checkpoints"):
+        find_resumable(tmp_path, said.append)
+    assert find_resumable(tmp_path / "new") is None

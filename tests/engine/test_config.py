@@ -1,0 +1,90 @@
+"""Reading configs: options that reach what they mean, and messages about what does not exist."""
+
+from pathlib import Path
+
+import pytest
+
+from danseg.engine.config import load_config, parse_options
+from danseg.errors import UserError
+
+TINY = Path(__file__).with_name("tiny.py")
+
+
+def test_options_are_parsed_by_type():
+    options = parse_options(["a.b=1", "c=(2,3)", "d=None", "e=true", "f=text", 'g={"max_norm": 1}', "h=x=y"])
+    assert options == {
+        "a.b": 1,
+        "c": (2, 3),
+        "d": None,
+        "e": True,
+        "f": "text",
+        "g": {"max_norm": 1},
+        "h": "x=y",
+    }
+
+
+@pytest.mark.parametrize("item", ["no_value", "=3", "a=(1,2", "a={1"])
+def test_an_option_that_cannot_be_read_is_named(item):
+    with pytest.raises(UserError, match="--cfg-options"):
+        parse_options([item])
+
+
+def test_a_missing_config_suggests_the_nearest():
+    with pytest.raises(UserError, match=r"tinny\.py does not exist; did you mean .*tiny\.py"):
+        load_config(TINY.with_name("tinny.py"))
+    with pytest.raises(UserError, match=r"did you mean .*danet_r18_camvid\.py"):
+        load_config("elsewhere/danet_r18_camvd.py")
+
+
+def test_a_missing_base_is_named(tmp_path):
+    path = tmp_path / "leaf.py"
+    path.write_text('_base_ = ["./nowhere.py"]\n')
+    with pytest.raises(UserError, match="nowhere.py"):
+        load_config(path)
+
+
+def test_a_config_with_an_error_in_it_is_named(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("model = dict(\n")
+    with pytest.raises(UserError, match="broken.py cannot be read: SyntaxError"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("optimizer.lr", "no 'optimizer' at its top level"),
+        ("modle.pretrained", "did you mean 'model'"),
+        ("model.decode_heads.num_classes", "did you mean 'decode_head'"),
+        ("train_pipelin.1.type", "did you mean 'train_pipeline'"),
+        ("train_dataloader.dataset.pipeline.99.type", "is not an index"),
+        ("train_cfg.max_iters.unit", "nothing below it"),
+        ("train_pipeline", "nothing reads this name"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(key, message):
+    with pytest.raises(UserError, match=message):
+        load_config(TINY, {key: 1})
+
+
+def test_new_arguments_can_be_set():
+    config = load_config(TINY, {"optim_wrapper.clip_grad.max_norm": 1, "model.backbone.deep_stem": True})
+    assert config.optim_wrapper.clip_grad.max_norm == 1
+    assert config.model.backbone.deep_stem is True
+
+
+def test_exported_names_reach_every_place_that_was_computed_from_them():
+    config = load_config(TINY, {"crop_size": (16, 16), "data_root": "/elsewhere", "num_classes": 7})
+    crops = [t["crop_size"] for t in config.train_dataloader.dataset.pipeline if t["type"] == "RandomCrop"]
+    assert crops == [(16, 16)]
+    assert tuple(config.model.data_preprocessor.size) == (16, 16)
+    assert config.model.test_cfg.crop_size == (16, 16)
+    assert config.model.test_cfg.stride == (10, 10)  # 21 of 32 and 42 of 64
+    loaders = (config.train_dataloader, config.val_dataloader, config.test_dataloader)
+    assert {loader.dataset.data_root for loader in loaders} == {"/elsewhere"}
+    assert config.model.decode_head.num_classes == config.model.auxiliary_head.num_classes == 7
+
+
+def test_a_crop_size_that_is_not_two_numbers_is_refused():
+    with pytest.raises(UserError, match="height and width"):
+        load_config(TINY, {"crop_size": 32})

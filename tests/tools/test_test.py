@@ -1,0 +1,120 @@
+"""tools/test.py: predictions, pictures, test-time augmentation, and checkpoints that do not fit."""
+
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from PIL import Image
+
+from danseg.engine.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests" / "engine" / "tiny.py"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Operations on tiny images cost less than handing them to a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def main():
+    spec = importlib.util.spec_from_file_location("tool_test", ROOT / "tools" / "test.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Random weights whose predictions vary over the image."""
+    from mmengine.model import revert_sync_batchnorm
+    from mmseg.registry import MODELS
+
+    torch.manual_seed(0)
+    init_default_scope("mmseg")
+    model = revert_sync_batchnorm(MODELS.build(load_config(TINY).model))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, path)
+    return path
+
+
+@pytest.fixture
+def run(main, tmp_path, rendered_root, checkpoint):
+    number = 0
+
+    def run(*arguments, path=checkpoint, data_root=rendered_root, options=(), text=""):
+        nonlocal number
+        number += 1
+        config = tmp_path / f"{tmp_path.name}_{number}.py"
+        config.write_text(f'_base_ = ["{TINY}"]\n{text}')
+        work = tmp_path / f"work_{number}"
+        data = ["--cfg-options", f"data_root={data_root}", *options]
+        main([str(config), str(path), "--work-dir", str(work), *map(str, arguments), *data])
+        report = list(work.glob("metrics_*.json"))
+        return json.loads(report[0].read_text()) if report else None
+
+    return run
+
+
+def test_scores_predictions_and_pictures(run, tmp_path, capfd):
+    out, shown = tmp_path / "out", tmp_path / "shown"
+    report = run("--out", out, "--show-dir", shown)
+    said = "".join(capfd.readouterr())
+    assert "| road" in said and "mIoU" in said and "mAcc" in said and "aAcc" in said
+    assert {"mIoU", "mAcc", "aAcc", "classes"} <= report.keys()
+    assert len(list(out.glob("*.png"))) == len(list(shown.glob("*.png"))) == 5
+    with Image.open(next(out.glob("*.png"))) as image:
+        assert image.size == (128, 64) and image.mode == "L"
+        assert min(image.getdata()) >= 7  # labelIds of classes begin at 7
+
+
+def test_tta_averages_over_scales_and_flips(run):
+    plain, augmented = run(), run("--tta")
+    assert augmented["tta"] and not plain["tta"]
+    assert augmented["aAcc"] != plain["aAcc"]
+    # One scale and no flip is no augmentation.
+    load, pack = [dict(type="LoadAnnotations")], [dict(type="PackSegInputs")]
+    once = [dict(type="LoadImageFromFile"), dict(type="TestTimeAug", transforms=[load, pack])]
+    alone = run("--tta", text=f"tta_pipeline = {once}\n")
+    assert alone["aAcc"] == plain["aAcc"]
+
+
+def test_format_only_needs_no_labels(run, tmp_path, rendered_root):
+    bare = tmp_path / "bare"
+    shutil.copytree(Path(rendered_root) / "leftImg8bit", bare / "leftImg8bit")
+    out = tmp_path / "out"
+    for extra in ((), ("--tta",)):
+        assert run("--format-only", "--out", out, *extra, data_root=bare) is None
+        assert len(list(out.glob("*.png"))) == 5
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "message"),
+    [
+        (("--format-only",), {}, "--out"),
+        ((), {"options": ["model.decode_head.channels=8"]}, "decode_head.* instead of"),
+        ((), {"path": "nowhere.pth"}, "nowhere.pth does not exist"),
+        (("--tta",), {"options": ["tta_pipeline=None"]}, "has no tta_pipeline"),
+    ],
+)
+def test_bad_input_gets_one_message(run, capsys, arguments, keywords, message):
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments, **keywords)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1
+    assert re.search(message, said)

@@ -1,0 +1,239 @@
+"""tools/train.py from its command line: runs, resumed runs, two processes, and what goes wrong."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from danseg.engine import runner as runner_module
+from danseg.engine.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests" / "engine" / "tiny.py"
+
+
+def tool(name):
+    """The ``main`` of a file in tools/."""
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Operations on tiny images cost less than handing them to a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def command(tmp_path, rendered_root):
+    """Run a tool on a copy of the tiny config; mmengine keeps runs of one process apart by its name."""
+    number = 0
+
+    def run(name, *arguments, data_root=rendered_root, options=()):
+        nonlocal number
+        number += 1
+        config = tmp_path / f"{tmp_path.name}_{number}.py"
+        config.write_text(f'_base_ = ["{TINY}"]\n')
+        tool(name)(
+            [
+                str(config),
+                *map(str, arguments),
+                "--work-dir",
+                str(tmp_path / "work"),
+                "--cfg-options",
+                f"data_root={data_root}",
+                *options,
+            ]
+        )
+
+    return run
+
+
+def scalars(work):
+    lines = []
+    for path in sorted(work.glob("*/vis_data/2*.json")):
+        lines += [json.loads(line) for line in path.read_text().splitlines()]
+    return lines
+
+
+def weights_equal(a, b):
+    a, b = read_checkpoint(a)["state_dict"], read_checkpoint(b)["state_dict"]
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def failure(capsys, run, *arguments, **keywords):
+    """The one message of a command that must fail."""
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments, **keywords)
+    assert ended.value.code == 1
+    message = capsys.readouterr().err.rpartition("error: ")[2]
+    assert message and "Traceback" not in message
+    return message
+
+
+def test_train_validate_checkpoint_resume_and_test(command, tmp_path, capfd):
+    work = tmp_path / "work"
+    command("train", "--seed", 3)
+    straight = tmp_path / "straight.pth"
+    shutil.copy(work / "iter_4.pth", straight)
+    said = capfd.readouterr()
+    assert f"last checkpoint: {work / 'iter_4.pth'}" in said.out + said.err
+    assert re.search(r"best checkpoint: .*best_mIoU_iter_4.pth \(mIoU", said.out + said.err)
+    logged = [line for line in scalars(work) if "mIoU" in line][-1]
+    if importlib.util.find_spec("tensorboard"):
+        assert list(work.glob("*/vis_data/events.out.tfevents.*"))
+
+    # The newest checkpoint is damaged and the note about the last one is gone: resume from the one before.
+    cut = work / "iter_4.pth"
+    cut.write_bytes(cut.read_bytes()[:1000])
+    (work / "last_checkpoint").unlink()
+    moved = tmp_path / "moved"
+    shutil.copytree(work, moved)
+    shutil.rmtree(work)
+    moved.rename(work)
+    command("train", "--resume")  # without a seed: the checkpoint has it
+    assert "iter_4.pth is cut off" in "".join(capfd.readouterr())
+    assert weights_equal(straight, work / "iter_4.pth")  # augmentation, order and dropout went on
+
+    command("test", work / "iter_4.pth")
+    report = json.loads(next(work.glob("metrics_*.json")).read_text())
+    assert report["mIoU"] == logged["mIoU"]
+    assert report["classes"]["road"]["IoU"] is not None
+
+    command("train", "--resume", straight, options=["train_cfg.max_iters=5"])
+    assert (work / "iter_5.pth").is_file()
+
+
+def test_learning_rate_follows_the_total_batch(command, tmp_path):
+    quick = ["train_cfg.max_iters=1", "param_scheduler=None"]
+    command("train", "--auto-scale-lr", options=quick)
+    assert scalars(tmp_path / "work")[0]["lr"] == pytest.approx(0.02 * 2 / 8)
+
+
+def test_mixed_precision_on_cpu(command, tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("the default differs where there is a GPU")
+    command("train", "--amp", options=["train_cfg.max_iters=1"])
+    assert np.isfinite(scalars(tmp_path / "work")[0]["loss"])
+    assert "bfloat16" in failure(capsys, command, "train", "--amp", "float16")
+
+
+def test_a_failed_write_leaves_the_older_checkpoint(command, tmp_path, capsys, monkeypatch):
+    def full_disk(written, final):
+        if Path(final).name == "iter_4.pth":
+            raise OSError(28, "No space left on device")
+        publish(written, final)
+
+    publish = runner_module.publish_file
+    monkeypatch.setattr(runner_module, "publish_file", full_disk)
+    message = failure(capsys, command, "train", options=["default_hooks.checkpoint.max_keep_ckpts=1"])
+    assert "No space left" in message and "--resume" in message
+    work = tmp_path / "work"
+    assert [p.name for p in work.glob("*.pth")] == ["iter_2.pth"]
+    assert not list(work.glob(".*.part"))
+    read_checkpoint(work / "iter_2.pth")
+
+
+def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(command, tmp_path, capsys):
+    options = ["optim_wrapper.optimizer.lr=1e30", "param_scheduler=None", "train_cfg.val_interval=100"]
+    message = failure(capsys, command, "train", options=options)
+    assert "learning rate was 1e+30" in message and "iteration" in message
+    assert not list((tmp_path / "work").glob("*.pth"))
+
+
+def test_what_cannot_work_is_said_before_training(command, tmp_path, capsys, rendered_root):
+    with pytest.raises(SystemExit):
+        tool("train")([str(TINY.with_name("tinny.py"))])
+    assert "did you mean" in capsys.readouterr().err
+
+    message = failure(capsys, command, "train", data_root=tmp_path / "nothing")
+    assert str(tmp_path / "nothing") in message and "tools/prepare_dataset.py demo" in message
+    message = failure(capsys, command, "train", options=["model.auxiliary_head.num_classes=7"])
+    assert "19 classes" in message and "model.auxiliary_head.num_classes is 7" in message
+    message = failure(capsys, command, "train", options=["model.decode_head.pam_chanels=7"])
+    assert "pam_chanels" in message
+    message = failure(capsys, command, "train", options=["model.pretrained=open-mmlab://resnet_of_nobody"])
+    assert "open-mmlab://resnet_of_nobody" in message and "model.pretrained=None" in message
+    message = failure(capsys, command, "train", "--resume", tmp_path / "none.pth")
+    assert "none.pth does not exist" in message
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_fails_in_the_middle_is_named(
+    command, tmp_path, capsys, monkeypatch, workers, rendered_root
+):
+    from danseg.engine import train as train_module
+
+    root = tmp_path / "data"
+    shutil.copytree(rendered_root, root)
+    monkeypatch.setattr(train_module, "check_data", lambda config, splits: [])  # it would find them before
+    for path in root.glob("leftImg8bit/train/*/*.png"):
+        path.write_bytes(path.read_bytes()[:40])
+    options = [f"train_dataloader.num_workers={workers}"]
+    message = failure(capsys, command, "train", data_root=root, options=options)
+    assert re.search(r"image .*_leftImg8bit\.png with label .*labelTrainIds\.png cannot be used", message)
+
+
+def launch(processes, name, *arguments):
+    """Run a tool in several CPU processes, as tools/dist_*.sh do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"),
+            *(f"--master_port={port}", str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)),
+            *("--launcher", "pytorch"),
+        ],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_two_processes_train_evaluate_and_checkpoint(command, tmp_path, rendered_root):
+    work, pair = tmp_path / "work", tmp_path / "pair"
+    options = ("--cfg-options", f"data_root={rendered_root}", "train_cfg.val_interval=2")
+    trained = launch(2, "train", TINY, "--work-dir", pair, "--seed", 0, *options)
+    assert trained.returncode == 0, trained.stderr
+    logged = {line["step"]: line["mIoU"] for line in scalars(pair) if "mIoU" in line}
+    assert logged.keys() == {2, 4}
+    assert not list(pair.glob(".*.part"))
+    for step, value in logged.items():  # five images: one process has one more than the other
+        command("test", pair / f"iter_{step}.pth")
+        newest = max(work.glob("metrics_*.json"), key=os.path.getmtime)
+        assert json.loads(newest.read_text())["mIoU"] == value
+        newest.unlink()
+
+    out = tmp_path / "two" / "predictions"
+    tested = launch(
+        2, "test", TINY, pair / "iter_4.pth", "--work-dir", tmp_path / "two", "--out", out, *options
+    )
+    assert tested.returncode == 0, tested.stderr
+    report = json.loads(next((tmp_path / "two").glob("metrics_*.json")).read_text())
+    assert report["mIoU"] == logged[4]
+    assert len(list(out.glob("*.png"))) == 5
+
+
+def test_two_processes_give_one_message_about_missing_data(tmp_path):
+    failed = launch(
+        2, "train", TINY, "--work-dir", tmp_path, "--cfg-options", f"data_root={tmp_path / 'none'}"
+    )
+    assert failed.returncode != 0
+    assert failed.stderr.count("error: ") == 1
+    assert "is missing" in failed.stderr

@@ -1,0 +1,54 @@
+"""Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``."""
+
+import argparse
+from collections.abc import Sequence
+
+from mmengine.config import Config
+
+from danseg.engine.config import load_config, parse_options
+from danseg.engine.distributed import LAUNCHERS, on_rank_zero, process_group
+from danseg.engine.test import configure_test, test
+from danseg.engine.work_dir import choose_work_dir
+from danseg.errors import command_line
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Evaluate a checkpoint on its config's test set.")
+    parser.add_argument("config", help="config that the checkpoint was trained with")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--work-dir", help="folder for the log and the scores (default: work_dirs/<config>)")
+    parser.add_argument("--tta", action="store_true", help="average over scales and flips (cfg.tta_pipeline)")
+    parser.add_argument("--out", metavar="DIR", help="write the predictions as PNGs of ids into DIR")
+    parser.add_argument("--show-dir", metavar="DIR", help="write image, truth and prediction into DIR")
+    parser.add_argument(
+        "--format-only",
+        action="store_true",
+        help="only write predictions for an evaluation server, to --out; labels are not needed",
+    )
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
+    )
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes")
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def configured(args: argparse.Namespace) -> Config:
+    """The config with the command line's options in it."""
+    config = load_config(args.config, parse_options(args.cfg_options))
+    config.launcher = args.launcher
+    config.work_dir = choose_work_dir(config, args.work_dir)
+    configure_test(config, tta=args.tta, out=args.out, show_dir=args.show_dir, format_only=args.format_only)
+    return config
+
+
+@command_line
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    with process_group(args.launcher):
+        on_rank_zero(lambda: configured(args))  # one message about a bad config, not one a process
+        test(configured(args), args.checkpoint)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> 
     return torch.einsum("bij,bjd->bid", weight, value)
 
 
-def position_attention_map(x: Tensor, w_query: Tensor, b_query: Tensor, w_key: Tensor, b_key: Tensor) -> Tensor:
+def position_attention_map(
+    x: Tensor, w_query: Tensor, b_query: Tensor, w_key: Tensor, b_key: Tensor
+) -> Tensor:
     """DANet (arXiv 1809.02983) equation 1: ``s_ji = exp(B_i·C_j) / Σ_i exp(B_i·C_j)``, as (B, N, N) [j, i].
 
     ``x`` is (B, C, N); the weights are the (C', C) matrices of the 1x1 convolutions. The

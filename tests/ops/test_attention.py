@@ -44,7 +44,9 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *t: attention(*t, scale=0.5, block_size=3), (query, key, value))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)]
+)
 def test_lower_precision_stays_near_float64(dtype, tolerance):
     query, key, value = _inputs(2, 35, 23, 16, 11, dtype)
     out = attention(query, key, value, block_size=8)
@@ -66,6 +68,23 @@ def test_energies_beyond_float16_do_not_overflow(dtype):
     value = torch.arange(4.0).view(1, 4, 1).to(dtype)
     out = attention(query, key, value)
     torch.testing.assert_close(out, torch.full((1, 4, 1), 0.5, dtype=dtype))  # the mean of values 0 and 1
+
+
+def test_peaked_maps_keep_their_gradients():
+    # Energies far apart: most of the map underflows, as in a trained network.
+    query, key, value = (t.detach() for t in _inputs(1, 40, 30, 16, 8, torch.float64))
+    narrow = [
+        (8 * query).float().requires_grad_(),
+        (8 * key).float().requires_grad_(),
+        value.float().requires_grad_(),
+    ]
+    wide = [t.detach().double().requires_grad_() for t in narrow]
+    out, expected = attention(*narrow), torch.softmax(wide[0] @ wide[1].transpose(1, 2), -1) @ wide[2]
+    slope = torch.randn_like(out)
+    grads = torch.autograd.grad(out, narrow, slope)
+    expected_grads = torch.autograd.grad(expected, wide, slope.double())
+    for got, want in zip((out, *grads), (expected, *expected_grads), strict=True):
+        assert (got.double() - want).abs().max() / want.abs().max() < 2e-4
 
 
 def test_autocast_does_not_narrow_the_energies():
@@ -177,7 +196,9 @@ def test_other_bad_arguments_are_named():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-3), (torch.float16, 5e-3), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 5e-3), (torch.float16, 5e-3), (torch.bfloat16, 3e-2)]
+)
 def test_cuda_kernels_equal_the_equation(dtype, tolerance):
     query, key, value = (t.detach().cuda().requires_grad_() for t in _inputs(2, 1024, 777, 64, 512, dtype))
     out = attention(query, key, value)

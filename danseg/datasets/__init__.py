@@ -3,18 +3,11 @@
 Importing this package registers :class:`CamVidDataset` with mmseg.
 """
 
-try:
-    import mmseg  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "mmseg":
-        raise
-    raise ModuleNotFoundError(
-        "danseg's datasets plug into mmseg, which is not installed: pip install 'danseg[onedl]' "
-        "(maintained line) or pip install 'danseg[openmmlab]' (original line)",
-        name="mmseg",
-    ) from error
+from danseg.errors import require_mmseg
 
-from danseg.datasets.camvid import CamVidDataset
-from danseg.datasets.check import DatasetReport, check_dataset
+require_mmseg("danseg.datasets")
+
+from danseg.datasets.camvid import CamVidDataset  # noqa: E402
+from danseg.datasets.check import DatasetReport, check_dataset  # noqa: E402
 
 __all__ = ["CamVidDataset", "DatasetReport", "check_dataset"]

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from danseg.datasets.cityscapes_labels import LABELS
 from danseg.datasets.parallel import parallel_map
 from danseg.errors import UserError
 
@@ -450,7 +451,7 @@ def _fixes(dataset: Any, contents: _Contents, allowed: np.ndarray, num_classes: 
             f"seg_map_suffix={suffix!r} selects the labelIds of Cityscapes, the classes are its trainIds: "
             f"use '_gtFine_labelTrainIds.png', written by {write_train_ids}"
         )
-    elif suffix.endswith(_TRAIN_IDS_SUFFIX) and max(contents.wrong_ids, default=0) <= 33:
+    elif suffix.endswith(_TRAIN_IDS_SUFFIX) and max(contents.wrong_ids, default=0) < len(LABELS):
         ids = f"these look like labelIds under the name of trainIds: delete them and run {write_train_ids}"
     elif not dataset.reduce_zero_label and contents.wrong_ids == {num_classes}:
         ids = (

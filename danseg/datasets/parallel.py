@@ -1,4 +1,4 @@
-"""The same work on many files: in threads, with a progress bar that estimates the time left."""
+"""The same work on many files: several at a time, with a progress bar that estimates the time left."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -65,9 +65,10 @@ def parallel_map(
     hidden = not (progress and console.is_terminal)  # in a log file a bar would be noise
     bar = Progress(*columns, console=console, transient=True, disable=hidden)
     try:
+        # Before the bar, which has a thread of its own: a process forked beside it might inherit a held lock.
+        futures = [pool.submit(function, item) for item in items]
         with bar:
             task = bar.add_task(description, total=len(items))
-            futures = [pool.submit(function, item) for item in items]
             for future in as_completed(futures):
                 future.result()
                 bar.advance(task)

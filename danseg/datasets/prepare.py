@@ -26,8 +26,9 @@ from PIL import Image
 
 from danseg.datasets.camvid import IMAGE_SUFFIXES, CamVidDataset
 from danseg.datasets.check import SHOWN, DatasetReport, check_dataset
+from danseg.datasets.cityscapes_labels import TRAIN_IDS
 from danseg.datasets.parallel import available_cpus, parallel_map
-from danseg.datasets.rendered import HEIGHT, TRAIN_FRAMES, TRAIN_IDS, VAL_FRAMES, WIDTH, render
+from danseg.datasets.rendered import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH, render
 from danseg.errors import UserError
 
 CITYSCAPES_ROOT = "data/cityscapes"

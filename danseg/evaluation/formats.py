@@ -12,15 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from danseg.datasets.cityscapes_labels import CLASS_IDS, LABELS
 from danseg.errors import UserError
 from danseg.evaluation.confusion import name_ids
 
 VOID = 255  # the train id that stands for "no class"
-
-# The labelId of every Cityscapes train id 0..18, and the number of labelIds.
-# Source: labels.py of the official cityscapesscripts.
-CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-_CITYSCAPES_LABEL_COUNT = 34
 
 OUTPUT_FORMATS = ("plain", "cityscapes", "ade20k")
 
@@ -97,13 +93,13 @@ def id_format(name: str, num_classes: int) -> IdFormat:
     if name not in OUTPUT_FORMATS:
         raise UserError(f"unknown format '{name}' for label maps; choose one of {', '.join(OUTPUT_FORMATS)}")
     if name == "cityscapes":
-        if num_classes != len(CITYSCAPES_LABEL_IDS):
+        if num_classes != len(CLASS_IDS):
             raise UserError(
                 f"the format 'cityscapes' is for the 19 Cityscapes classes, the data set has {num_classes}; "
                 "use 'plain'"
             )
-        void = frozenset(range(_CITYSCAPES_LABEL_COUNT)) - set(CITYSCAPES_LABEL_IDS)
-        return IdFormat(name, CITYSCAPES_LABEL_IDS, void)
+        void = frozenset(label.id for label in LABELS) - set(CLASS_IDS)
+        return IdFormat(name, CLASS_IDS, void)
     if not 1 <= num_classes <= 255:
         raise UserError(f"an 8-bit label map holds 1 to 255 classes, the data set has {num_classes}")
     if name == "ade20k":

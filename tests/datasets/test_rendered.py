@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from danseg.datasets import rendered
-from danseg.datasets.rendered import CITIES, LABELS, TRAIN_IDS, draw_frame, render
+from danseg.datasets.cityscapes_labels import LABELS, TRAIN_IDS
+from danseg.datasets.rendered import CITIES, draw_frame, render
 from danseg.errors import UserError
 
 SMALL = dict(train=3, val=2, height=64, width=128)
@@ -30,12 +31,6 @@ def small_set(tmp_path_factory):
     root = tmp_path_factory.mktemp("rendered") / "set"
     render(root, **SMALL, seed=3, workers=1)
     return root
-
-
-def test_label_table_is_that_of_cityscapes():
-    official = pytest.importorskip("cityscapesscripts.helpers.labels").labels
-    table = [(row.name, row.id, row.trainId, row.hasInstances, row.color) for row in official if row.id >= 0]
-    assert [tuple(label) for label in LABELS] == table
 
 
 def test_tree_has_the_cityscapes_layout(small_set):
@@ -202,6 +197,17 @@ def test_bad_arguments_are_named(tmp_path, change, named):
 def test_any_size_can_be_drawn(size):
     image, instances = draw_frame("train", 1, height=size[0], width=size[1], seed=0)
     assert image.shape == (*size, 3) and instances.shape == size and image.std() > 10
+
+
+def test_a_bar_is_drawn_on_a_terminal_alone_and_never_on_stdout(tmp_path, capsys, monkeypatch):
+    arguments = dict(train=1, val=0, height=32, width=64, workers=1, progress=True)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    render(tmp_path / "log", **arguments)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    render(tmp_path / "terminal", **arguments)
+    captured = capsys.readouterr()
+    assert "Rendering to" in captured.err and captured.out == ""
 
 
 def test_the_official_evaluator_accepts_the_tree(small_set):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from danseg.datasets.cityscapes_labels import CLASS_IDS
 from danseg.errors import UserError
 from danseg.evaluation.folders import DATASETS, class_names, evaluate_folders
-from danseg.evaluation.formats import CITYSCAPES_LABEL_IDS, id_format, prediction_name, write_label_map
+from danseg.evaluation.formats import id_format, prediction_name, write_label_map
 
 IMAGES = ("ulm_000000_000019", "ulm_000001_000019", "bonn_000000_000019")
 
@@ -227,7 +228,7 @@ def test_declared_label_ids_are_believed(cityscapes):
     predictions, labels = cityscapes
     _train_ids(predictions)
     scores = evaluate_folders(predictions, labels, "cityscapes", prediction_ids="labelIds", workers=1).scores
-    assert scores.predicted_pixels[CITYSCAPES_LABEL_IDS.index(33)] == 0
+    assert scores.predicted_pixels[CLASS_IDS.index(33)] == 0
 
 
 def test_wrong_declaration_gets_a_hint(cityscapes):

@@ -1,0 +1,85 @@
+"""The street itself: its light, cross-section and camera, and the register of what stands on it."""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from danseg.datasets.cityscapes_labels import ID
+from danseg.datasets.street.canvas import Camera, Canvas
+from danseg.datasets.street.materials import LIGHT_CHANCES, LIGHTS
+
+
+class Street:
+    """One street, of which the other modules plan and paint the parts.
+
+    Planning takes a place (:meth:`free`), casts a shadow (:meth:`cast`) and adds a task that paints the thing
+    (:meth:`add`); :meth:`paint_tasks` does them from far to near, so that the near hides the far.
+    """
+
+    def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
+        self.rng = rng
+        self.height, self.width = height, width
+        self.light = LIGHTS[rng.choice(list(LIGHTS), p=list(LIGHT_CHANCES.values()))]
+        self.sun_side = int(rng.choice((-1, 1)))  # the side the sun stands on: that side's houses are shaded
+        self.slant = rng.uniform(0.4, 1.2)  # length of a shadow over the height of what casts it
+        self.camera = Camera(
+            focal=height * rng.uniform(1.0, 1.2),
+            centre=width * rng.uniform(0.44, 0.56),
+            horizon=height * rng.uniform(0.38, 0.46),
+            eye=rng.uniform(1.8, 2.5),
+            bend=rng.uniform(-1, 1) * 0.0012,
+        )
+        density = self.light.haze_density * rng.uniform(0.7, 1.3)
+        self.canvas = Canvas(height, width, self.camera, self.light.horizon, density)
+        self.tasks: list[tuple[float, Callable[[], None]]] = []
+        self.shadows: list[np.ndarray] = []  # on the ground, (N, 3) each
+        self.instances: dict[int, int] = {}
+        self.taken: list[tuple[float, float, float]] = []  # x, z, radius of what stands on the street
+
+        # The cross-section, in metres from the camera's lane: kerb, edge of the sidewalk, line of the lots.
+        self.parking = {side: 2.3 if rng.random() < 0.7 else 0.5 for side in (-1, 1)}
+        lanes = {-1: 1 + int(rng.random() < 0.35), 1: int(rng.random() < 0.3)}
+        self.kerb = {side: 1.6 + 3.2 * lanes[side] + self.parking[side] for side in (-1, 1)}
+        self.walk = {side: self.kerb[side] + rng.uniform(2.2, 3.6) for side in (-1, 1)}
+        self.lot = {
+            side: self.walk[side] + (rng.uniform(2.2, 5.0) if rng.random() < 0.85 else 0.0)
+            for side in (-1, 1)
+        }
+        start = rng.uniform(16, 34)
+        self.crossing = (start, start + rng.uniform(7, 10)) if rng.random() < 0.5 else None
+        self.has_rails = False
+
+    def add(self, z: float, task: Callable[[], None]) -> None:
+        self.tasks.append((z, task))
+
+    def paint_tasks(self) -> None:
+        for _, task in sorted(self.tasks, key=lambda task: -task[0]):
+            task()
+
+    def instance(self, name: str) -> int:
+        number = self.instances.get(ID[name], 0)
+        self.instances[ID[name]] = number + 1
+        return 1000 * ID[name] + number
+
+    def free(self, x: float, z: float, radius: float) -> bool:
+        """Take the place for something ``radius`` metres around ``(x, z)``, if nothing else has it."""
+        if any(math.hypot(x - ox, z - oz) < radius + other for ox, oz, other in self.taken):
+            return False
+        if self.crossing and self.crossing[0] - 1 < z < self.crossing[1] + 1 and abs(x) > 1.6:
+            return False
+        self.taken.append((x, z, radius))
+        return True
+
+    def side_light(self, side: int) -> float:
+        """Light on a surface that faces the street from ``side``."""
+        return self.light.shaded if side == self.sun_side else self.light.sunlit
+
+    def cast(self, x0: float, x1: float, z0: float, z1: float, height: float) -> None:
+        """Add the shadow on the ground of a box ``height`` metres high."""
+        reach = -self.sun_side * height * self.slant
+        corners = [(x, 0, z) for x in (x0, x1) for z in (z0, z1)]
+        corners += [(x + reach, 0, z - 0.1 * height) for x in (x0, x1) for z in (z0, z1)]
+        hull = cv2.convexHull(np.array(corners, np.float32)[:, [0, 2]])[:, 0]
+        self.shadows.append(np.insert(hull, 1, 0, axis=1))

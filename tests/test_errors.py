@@ -1,0 +1,94 @@
+"""What a user gets to see: of a mistake, of a defect, and where mmseg is missing."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+import danseg.datasets
+import danseg.heads
+from danseg import errors
+from danseg.errors import UserError, command_line, require_mmseg
+
+
+def run(body):
+    """Run a tool whose ``main`` is ``body`` and whose reader leaves before the first line."""
+    program = f"import runpy\nerrors = runpy.run_path({errors.__file__!r})\n"  # without torch and mmseg
+    program += f"@errors['command_line']\ndef main():\n    {body}\nmain()\n"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    process.stdout.close()
+    message = process.stderr.read().decode()
+    process.stderr.close()
+    return process.wait(timeout=60), message
+
+
+def test_arguments_are_passed_and_success_does_not_exit():
+    seen = []
+
+    @command_line
+    def main(argv=None, *, more=0):
+        """Its help."""
+        seen.append((argv, more))
+
+    main(["a"], more=1)
+    assert seen == [(["a"], 1)]
+    assert main.__name__ == "main" and main.__doc__ == "Its help."
+
+
+def test_a_mistake_is_one_line_on_stderr_and_status_1(capsys):
+    @command_line
+    def main():
+        raise UserError("no such folder: x")
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert capsys.readouterr() == ("", "error: no such folder: x\n")
+
+
+def test_an_interruption_is_one_line_and_status_130(capsys):
+    @command_line
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), OSError("x"), BrokenPipeError("x")])
+def test_other_errors_pass(error, capsys):
+    @command_line
+    def main():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        main()
+    assert caught.value is error and capsys.readouterr().err == ""
+
+
+# Lines that are still buffered when main returns, and lines that overflow the buffer while it runs.
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_leaves_is_no_error(lines):
+    assert run(f"import time; time.sleep(0.3); print('line\\n' * {lines})") == (1, "")
+
+
+def test_mmseg_that_is_there_is_enough(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert require_mmseg("danseg.heads") is None
+
+
+@pytest.mark.parametrize("package", [danseg.datasets, danseg.heads], ids=lambda package: package.__name__)
+def test_without_mmseg_the_import_says_how_to_install_it(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mmseg", None)  # as if it were not installed
+    with pytest.raises(ModuleNotFoundError) as error:
+        importlib.reload(package)
+    assert error.value.name == "mmseg"
+    for part in (package.__name__, "pip install 'danseg[onedl]'", "'danseg[openmmlab]'"):
+        assert part in str(error.value)

@@ -164,7 +164,10 @@ def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> 
     reshaped = [
         f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own
-        if name in weights and weights[name].shape != own[name].shape
+        if name in weights
+        and weights[name].shape != own[name].shape
+        # torch fills a 0-d parameter, such as gamma.scale, from the authors' one-element tensors.
+        and not (own[name].dim() == 0 and weights[name].shape == (1,))
     ]
     lines = []
     if missing:

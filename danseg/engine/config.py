@@ -207,8 +207,22 @@ def _carry_crop_size(config: Config, old: Any, new: Any) -> None:
         preprocessor["size"] = new
 
 
+def _carry_image_scale(config: Config, old: Any, new: Any) -> None:
+    """Every resizing of the pipelines follows ``image_scale``; those of --tta keep their ratios to it."""
+    if not isinstance(new, (list, tuple)) or len(new) != 2 or not all(isinstance(n, int) for n in new):
+        raise UserError(
+            f"--cfg-options image_scale={new!r}: give width and height, as in image_scale=(2048,1024)"
+        )
+    for node in _dicts(config._cfg_dict):
+        if node.get("type") in ("Resize", "RandomResize") and isinstance(node.get("scale"), (list, tuple)):
+            node["scale"] = tuple(
+                max(1, round(side * n / o)) for side, n, o in zip(node["scale"], new, old, strict=True)
+            )
+
+
 _EXPORTED = {
     "crop_size": _carry_crop_size,
     "data_root": _carry_data_root,
+    "image_scale": _carry_image_scale,
     "num_classes": _carry_num_classes,
 }

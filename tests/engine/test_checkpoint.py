@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
+from danseg.attention import PositionAttention
 from danseg.engine.checkpoint import find_resumable, load_weights, read_checkpoint
 from danseg.errors import UserError
 
@@ -78,6 +79,15 @@ def test_a_bare_state_dict_and_the_prefix_of_ddp_load(tmp_path):
     torch.save({f"module.{k}": v for k, v in source.state_dict().items()}, tmp_path / "ddp.pth")
     load_weights(target, tmp_path / "ddp.pth")
     assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_the_authors_one_element_scales_load(tmp_path):
+    module = PositionAttention(8)
+    state = {n: v.reshape(1) if v.dim() == 0 else v for n, v in module.state_dict().items()}
+    state["gamma.scale"] = torch.tensor([0.7])
+    torch.save({"state_dict": state}, tmp_path / "authors.pth")
+    load_weights(module, tmp_path / "authors.pth")
+    assert module.gamma.scale.item() == pytest.approx(0.7)
 
 
 def test_another_architecture_names_the_parameters(tmp_path):

@@ -85,6 +85,19 @@ def test_exported_names_reach_every_place_that_was_computed_from_them():
     assert config.model.decode_head.num_classes == config.model.auxiliary_head.num_classes == 7
 
 
+def test_image_scale_reaches_every_resizing_and_keeps_the_ratios_of_tta():
+    path = Path(__file__).parents[2] / "configs" / "danet_r101_cityscapes.py"
+    config = load_config(path, {"image_scale": (257, 129)})
+    train, test = config.train_dataloader.dataset.pipeline, config.test_dataloader.dataset.pipeline
+    assert [t["scale"] for t in train if t["type"] == "RandomResize"] == [(257, 129)]
+    assert [t["scale"] for t in test if t["type"] == "Resize"] == [(257, 129)]
+    scales = [t["scale"] for t in config.tta_pipeline[1]["transforms"][0]]
+    assert scales[2] == (257, 129) and len(scales) == 6
+    assert all(abs(w / 257 - r) < 0.01 for (w, _), r in zip(scales, config.tta_ratios, strict=True))
+    with pytest.raises(UserError, match="width and height"):
+        load_config(path, {"image_scale": 257})
+
+
 def test_a_crop_size_that_is_not_two_numbers_is_refused():
     with pytest.raises(UserError, match="height and width"):
         load_config(TINY, {"crop_size": 32})

@@ -55,7 +55,8 @@ class ChannelAttention(nn.Module):
         """
         if x.shape[1] != self.in_channels:
             raise ValueError(
-                f"ChannelAttention was made for {self.in_channels} channels, got an input of shape {tuple(x.shape)}"
+                f"ChannelAttention was made for {self.in_channels} channels, got an input of shape "
+                f"{tuple(x.shape)}"
             )
         with torch.autocast(x.device.type, enabled=False):
             a = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, C, N)

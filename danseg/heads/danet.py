@@ -87,7 +87,9 @@ class DANetHead(BaseDecodeHead):
         """Fused logits (B, classes, H, W) from the backbone's feature maps."""
         return self.cls_seg(self._forward_feature(inputs))
 
-    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None) -> dict[str, Tensor]:
+    def loss(
+        self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None
+    ) -> dict[str, Tensor]:
         """Losses of the fused classifier and, with two branches, of each branch's own."""
         if not (self.with_pam and self.with_cam):
             return super().loss(inputs, batch_data_samples, train_cfg)

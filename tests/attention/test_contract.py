@@ -24,7 +24,9 @@ PARAMETER_NAMES = {
     ],
     "ChannelAttention": ["gamma.scale"],
 }
-PARAMETER_NAMES["DualAttention"] = [f"pam.{name}" for name in PARAMETER_NAMES["PositionAttention"]] + ["cam.gamma.scale"]
+PARAMETER_NAMES["DualAttention"] = [f"pam.{name}" for name in PARAMETER_NAMES["PositionAttention"]] + [
+    "cam.gamma.scale"
+]
 
 IN_CHANNELS = 16
 
@@ -39,7 +41,9 @@ def make(name: str, dtype: torch.dtype = torch.float32, in_channels: int = IN_CH
     return module.to(dtype).eval()
 
 
-def feature_map(dtype: torch.dtype = torch.float32, batch: int = 2, in_channels: int = IN_CHANNELS) -> torch.Tensor:
+def feature_map(
+    dtype: torch.dtype = torch.float32, batch: int = 2, in_channels: int = IN_CHANNELS
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, in_channels, 5, 7, generator=generator, dtype=torch.float64).to(dtype)
 
@@ -160,4 +164,6 @@ def test_compiles_and_exports(name):
 @every_module
 def test_takes_channels_last(name):
     module, x = make(name), feature_map()
-    torch.testing.assert_close(module(x.to(memory_format=torch.channels_last)), module(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        module(x.to(memory_format=torch.channels_last)), module(x), rtol=1e-5, atol=1e-5
+    )

@@ -23,7 +23,7 @@ def _pair(dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     ours, theirs = _build().to(dtype), DAHead(**ARGS).to(dtype)
     theirs.pam.gamma.scale.data.fill_(0.7)
     theirs.cam.gamma.scale.data.fill_(0.3)
-    for name, buffer in theirs.named_buffers():
+    for buffer in theirs.buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)
     ours.load_state_dict(theirs.state_dict(), strict=True)

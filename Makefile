@@ -1,0 +1,41 @@
+# demo   trains, evaluates and pictures a small DANet on rendered street scenes
+# test   runs the whole test suite            lint   checks style and formatting
+# bench  compares position attention with mmseg's, in time and memory: half a minute's worth,
+#        or what ARGS asks for
+# setup  makes .venv alone; every other target does it first, and only where something is missing
+#
+# PYTHON=python3.12   the Python to make .venv with (3.10 to 3.13)
+# VENV=.venv-3.12     another place for it
+# ARGS="..."          more arguments for the target's command, for example
+#                     make test ARGS="tests/ops -x"
+
+# Without PYTHON=... a .venv that is ready stays as it is, whichever Python it was made with.
+KEEP_PYTHON := $(if $(filter undefined,$(origin PYTHON)),--keep-python)
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+# What runs here is what .venv holds, not what the caller's shell points at.
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help setup demo test lint bench
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+setup:
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no command $(PYTHON); name a Python" \
+		"from 3.10 to 3.13, for example: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" requirements/install.py $(KEEP_PYTHON) "$(VENV)"
+
+demo: setup
+	@$(RUN) tools/demo.py $(ARGS)
+
+test: setup
+	@$(RUN) -m pytest $(ARGS)
+
+lint: setup
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+bench: setup
+	@$(RUN) -m benchmarks.attention $(or $(ARGS),--quick)

@@ -1,0 +1,77 @@
+"""Metadata, version ranges and extras. The exact versions that are tested: requirements/lock.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+# Read, not imported: danseg needs torch, which a build environment does not have.
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "danseg" / "version.py").read_text()).group(1)
+
+# What danseg itself imports above its torch-only layers, beside mmseg, mmengine and mmcv.
+TOOLBOX = [
+    "numpy>=1.24",  # label arrays, confusion matrices
+    "opencv-python>=4.8",  # the rendered data set, resizing and blending of pictures
+    "pillow>=9.5",  # PNGs with a palette, which servers ask for
+    "matplotlib>=3.7",  # figures and colour maps
+    "rich>=13",  # progress bars with the time left
+]
+
+setup(
+    name="danseg",
+    version=VERSION,
+    description="Semantic segmentation with attention, exact and in linear memory",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["danseg", "danseg.*"]),
+    # Neither line of mmseg: a project that has one keeps it, and danseg.ops and danseg.attention need none.
+    install_requires=[
+        "torch>=2.5",  # everything; 2.5 is the first release with wheels for Python 3.13
+    ],
+    extras_require={
+        # The maintained line of mmseg, the default. Its mmcv is built without compiled operators.
+        "onedl": [
+            "onedl-mmsegmentation>=1.4.2,<2",  # encoder-decoder, ResNet, data pipelines
+            "onedl-mmengine>=0.10.12,<1",  # runner, configs, hooks, distributed
+            "onedl-mmcv>=2.3.6,<3",  # image transforms, ConvModule
+            *TOOLBOX,
+        ],
+        # The original line, for projects that are on it. Never beside `onedl`: both own the same imports.
+        "openmmlab": [
+            "mmsegmentation>=1.2.2,<2",  # as above
+            "mmengine>=0.10.7,<1",  # as above
+            "mmcv-lite>=2.1.0,<2.2",  # as above; mmsegmentation 1.2.2 refuses 2.2
+            "ftfy",  # mmsegmentation 1.2.2 imports it without asking for it
+            "regex",  # likewise
+            *TOOLBOX,
+        ],
+        # trainIds from Cityscapes' polygons, and its official evaluator.
+        "cityscapes": [
+            "cityscapesscripts>=2.2.4",
+            "numpy<2.4",  # cityscapesscripts 2.3.0 calls np.in1d, which 2.4 removed
+        ],
+        # Training curves.
+        "tensorboard": ["tensorboard>=2.14"],
+        # `make test` and `make lint`.
+        "test": [
+            "pytest>=8",
+            "ruff>=0.9",
+            "cityscapesscripts>=2.2.4",  # mIoU is tested against the official evaluator
+            "numpy<2.4",  # as above
+            "tensorboard>=2.14",  # the curves are tested too
+        ],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

@@ -1,0 +1,1 @@
+"""Comparisons with other implementations, measured in one run; see docs/performance.md."""

@@ -1,0 +1,219 @@
+"""How the benchmarks measure time, extra memory and the machine's matrix-product rate.
+
+Nothing here knows what is measured: a benchmark hands in plain functions and gets numbers.
+
+* :func:`in_subprocess` runs one measurement in a fresh process, so that the memory of
+  earlier work cannot hide in a later figure and a process killed for memory costs one
+  figure, not the run.
+* :func:`extra_peak` is the memory that a call needs on top of what was there before it.
+* :func:`alternate` times several calls in turn (a, b, a, b, ...), so that a machine that
+  slows down slows all of them.
+* :func:`product_rate` is what the machine's matrix products reach, the yardstick for a floor.
+"""
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+MIB = 2**20
+
+
+class MeasurementError(Exception):
+    """A measurement that did not come to an end; the message says what stopped it."""
+
+
+def in_subprocess(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)`` in a fresh process; function, arguments and result must pickle.
+
+    Raises:
+        MeasurementError: when the process raises, or dies (a kill for want of memory).
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # Children of a server that has imported everything and computed nothing: as clean as a
+        # new interpreter, without its seconds of imports.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["danseg", "mmseg.models"])
+    else:
+        context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, torch.get_num_threads(), function, args))
+    process.start()
+    sender.close()  # The child holds the only other end: its death ends recv().
+    try:
+        failed, result = receiver.recv()
+    except EOFError:
+        process.join()
+        hint = ", most likely for want of memory" if process.exitcode == -9 else ""
+        raise MeasurementError(f"the measuring process ended with status {process.exitcode}{hint}") from None
+    finally:
+        receiver.close()
+    process.join()
+    if failed:
+        raise MeasurementError(result)
+    return result
+
+
+def _send_result(sender: Any, threads: int, function: Callable[..., Any], args: tuple) -> None:
+    torch.set_num_threads(threads)
+    try:
+        message = (False, function(*args))
+    except Exception as error:  # noqa: BLE001  (whatever it was, the parent reports it)
+        message = (True, f"{type(error).__name__}: {error}")
+    sender.send(message)
+    sender.close()
+
+
+def extra_peak(work: Callable[[], Any], device: torch.device) -> int:
+    """Bytes that ``work()`` needs at its peak, beyond what is in memory before the call.
+
+    Call ``work`` once on a small input first: libraries load code and start threads on
+    their first call. On CUDA this is the allocator's peak. On Linux it is the peak of
+    the resident set, reset just before the call. Elsewhere it is the growth of the
+    process's lifetime peak, which is too low if something larger ran in the process before.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    _return_free_memory()
+    reset = _reset_resident_peak()
+    before = _status_bytes("VmRSS") if reset else _lifetime_peak()
+    work()
+    return max(0, (_status_bytes("VmHWM") if reset else _lifetime_peak()) - before)
+
+
+def _return_free_memory() -> None:
+    """Give freed heap pages back, or a call that reuses them would seem to need nothing."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):  # Not glibc: its allocator has no such call.
+        pass
+
+
+def _reset_resident_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see proc(5).
+    except OSError:
+        return False
+    return True
+
+
+def _status_bytes(field: str) -> int:
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024
+
+
+def _lifetime_peak() -> int:
+    import resource  # Unix only, and needed only where /proc is missing.
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
+
+
+def alternate(calls: Sequence[Callable[[], Any]], repeats: int, device: torch.device) -> list[list[float]]:
+    """Seconds of each call in each round, the calls taking turns. Warm them up before."""
+    seconds = [[] for _ in calls]
+    for _ in range(repeats):
+        for call, row in zip(calls, seconds, strict=True):
+            _synchronize(device)
+            start = time.perf_counter()
+            result = call()
+            _synchronize(device)
+            row.append(time.perf_counter() - start)
+            del result  # Freed outside the clock.
+    return seconds
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def product_rate(device: torch.device, size: int = 1536, repeats: int = 3) -> float:
+    """Operations per second of a ``size`` x ``size`` matrix product in float32.
+
+    On a CPU the better of ``torch.mm`` and a 1x1 convolution: the two may go to different
+    libraries, of which either can be the faster, and a floor must not depend on the slower
+    one. (On CUDA a convolution may round to TF32, which is another kind of product.)
+    """
+    a = torch.rand(size, size, device=device)
+    b = torch.rand(size, size, device=device)
+    out = torch.empty(size, size, device=device)
+    side = max(d for d in range(1, int(size**0.5) + 1) if size % d == 0)
+    image = a.view(1, size, side, size // side)
+    kernel = b.view(size, size, 1, 1)
+    with torch.no_grad():
+        calls = [lambda: torch.mm(a, b, out=out)]
+        if device.type == "cpu":
+            calls.append(lambda: F.conv2d(image, kernel))
+        alternate(calls, 1, device)  # warm-up
+        seconds = alternate(calls, repeats, device)
+    return 2 * size**3 / min(statistics.median(row) for row in seconds)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that a new process may fill, None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+    except OSError:
+        return None
+    amounts = [int(re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)[1]) * 1024]
+    # Inside a container the machine's memory is not the process's: its cgroup sets a limit.
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        if limit != "max":
+            amounts.append(int(limit) - used)
+    except (OSError, ValueError):
+        pass
+    return min(amounts)
+
+
+def device_name(device: torch.device) -> str:
+    """Model of the device, with the number of threads on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    model = found[1] if found else platform.processor() or platform.machine()
+    return f"{model} {torch.get_num_threads()}cores"
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a figure depends on besides the code under test."""
+    return {
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "logical_cpus": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "tf32": device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
+    }
+
+
+def slug(text: str) -> str:
+    """``text`` as part of a file name: lower case, hyphens for everything but letters and digits."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower().replace("(r)", "").replace("(tm)", "")).strip("-")

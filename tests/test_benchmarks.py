@@ -1,0 +1,182 @@
+"""The benchmarks' figures are only worth their measuring core: it must see what is known to be there."""
+
+import json
+import math
+import os
+import time
+
+import pytest
+import torch
+
+from benchmarks import measure
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny work, also in the subprocesses, which take over the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def attention():
+    """The module, which needs the peer that it compares with."""
+    pytest.importorskip("mmseg")
+    from benchmarks import attention
+
+    return attention
+
+
+def _peak_of_freed_allocation(megabytes: int) -> int:
+    def work() -> None:
+        block = torch.ones(megabytes * measure.MIB // 4)
+        del block
+
+    work_small = torch.ones(10)  # Warm-up: PyTorch's first tensor costs memory of its own.
+    del work_small
+    return measure.extra_peak(work, CPU)
+
+
+def _peak_after_a_larger_one() -> int:
+    torch.ones(128 * measure.MIB // 4).sum()
+    return _peak_of_freed_allocation(16)
+
+
+def _raise() -> None:
+    raise ValueError("no such size")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), 9)
+
+
+@pytest.mark.parametrize("megabytes", [16, 64])
+def test_extra_peak_sees_a_known_allocation_that_is_gone_afterwards(megabytes):
+    peak = measure.in_subprocess(_peak_of_freed_allocation, megabytes)
+    assert peak == pytest.approx(megabytes * measure.MIB, abs=4 * measure.MIB)
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="the peak can be reset on Linux alone"
+)
+def test_extra_peak_forgets_an_earlier_larger_peak():
+    peak = measure.in_subprocess(_peak_after_a_larger_one)
+    assert peak == pytest.approx(16 * measure.MIB, abs=4 * measure.MIB)
+
+
+def test_in_subprocess_reports_how_a_measurement_ended():
+    with pytest.raises(measure.MeasurementError, match="ValueError: no such size"):
+        measure.in_subprocess(_raise)
+    with pytest.raises(measure.MeasurementError, match="status -9, most likely for want of memory"):
+        measure.in_subprocess(_die)
+
+
+def test_alternate_takes_turns_and_times_each_call():
+    turns = []
+
+    def call(name: str, seconds: float) -> None:
+        turns.append(name)
+        time.sleep(seconds)
+
+    seconds = measure.alternate([lambda: call("a", 0.02), lambda: call("b", 0.0)], repeats=3, device=CPU)
+    assert turns == ["a", "b"] * 3
+    assert [len(row) for row in seconds] == [3, 3]
+    assert min(seconds[0]) >= 0.02
+    assert min(seconds[1]) < 0.02
+
+
+def test_product_rate_counts_the_operations_of_the_faster_product(monkeypatch):
+    # Half a second for one product of 2 * 64**3 operations, a quarter for the other.
+    monkeypatch.setattr(
+        measure, "alternate", lambda calls, repeats, device: [[0.5] * repeats, [0.25] * repeats]
+    )
+    assert measure.product_rate(CPU, size=64) == pytest.approx(2 * 64**3 / 0.25)
+
+
+def test_product_rate_is_within_reach_of_a_machine():
+    assert 1e7 < measure.product_rate(CPU, size=256) < 1e15
+
+
+def test_difference_sees_wrong_and_missing_numbers(attention):
+    reference = torch.tensor([1.0, -4.0])
+    assert attention._relative_difference(reference, torch.tensor([2.0, -4.0])) == pytest.approx(0.25)
+    assert math.isnan(attention._relative_difference(reference, torch.tensor([float("nan"), -4.0])))
+
+
+def test_both_sides_have_equal_weights_and_a_scale_that_shows_the_attention(attention):
+    for case in attention.CASES.values():
+        theirs, ours = attention._modules(case, CPU, ["theirs", "ours"])
+        for name, parameter in theirs.named_parameters():
+            assert torch.equal(ours.state_dict()[name], parameter)
+        x, _ = attention._inputs(case, (5, 7), attention.FORWARD, CPU)
+        with torch.no_grad():
+            assert not torch.allclose(theirs(x), x, atol=1e-2)
+
+
+def test_quick_benchmark_runs_and_writes_its_files(attention, tmp_path, capsys):
+    attention.main(
+        ["--quick", "--sizes", "9x11", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)]
+    )
+    table = capsys.readouterr().out
+    assert "9x11" in table and "danseg" in table
+
+    [stored] = tmp_path.glob("attention_cpu-*_torch*_mmseg*_quick.json")
+    assert torch.__version__.split("+")[0] in stored.name
+    content = json.loads(stored.read_text())
+    assert content["about"]["repeats"] == 2
+    assert [row["mode"] for row in content["rows"]] == ["forward", "training"]
+    for row in content["rows"]:
+        assert (row["height"], row["width"], row["positions"], row["note"]) == (9, 11, 99, "")
+        assert row["max_relative_error"] < 1e-4
+        assert len(row["theirs_rounds"]) == len(row["ours_rounds"]) == 2
+        assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
+        assert 0 < row["floor_seconds"] < row["ours_seconds"]
+
+    lines = stored.with_suffix(".csv").read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("case,mode,height,width,positions,theirs_seconds")
+    assert stored.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+    attention.main(["--markdown", str(stored)])
+    assert "| training | 9x11 |" in capsys.readouterr().out
+
+
+def test_a_size_that_cannot_fit_is_skipped_with_its_reason(attention, monkeypatch):
+    monkeypatch.setattr(attention, "available_memory", lambda device: 2**20)
+    [case] = attention.CASES.values()
+    row = attention.compare(case, attention.FORWARD, (9, 11), CPU, repeats=1)
+    assert row.note == "mmseg skipped: it needs about 0.0 GiB, of which 0.0 GiB are available"
+    assert row.theirs_seconds is None and row.memory_ratio is None and row.time_ratio is None
+    assert row.ours_seconds > 0
+
+
+def test_promises_are_judged_in_time_and_memory(attention):
+    def verdict(memory_ratio: float, time_ratio: float) -> str:
+        row = attention.Row("position attention", attention.FORWARD, 97, 97, 97 * 97)
+        row.memory_ratio, row.time_ratio = memory_ratio, time_ratio
+        [line] = attention.promises_kept([row])
+        return line.split(":")[0]
+
+    assert verdict(8.1, 0.9) == "kept"
+    assert verdict(7.9, 0.9) == "MISSED"
+    assert verdict(8.1, 1.1) == "MISSED"
+
+
+@pytest.mark.parametrize("size", ["97", "97x", "0x5", "axb", "1x2x3"])
+def test_a_malformed_size_is_refused(attention, size, capsys):
+    with pytest.raises(SystemExit):
+        attention.main(["--sizes", size])
+    assert "a size is HEIGHTxWIDTH, for example 97x97" in capsys.readouterr().err
+
+
+def test_markdown_of_a_file_that_is_no_result_is_one_message(attention, tmp_path, capsys):
+    path = tmp_path / "x.json"
+    path.write_text("{}")
+    with pytest.raises(SystemExit) as ending:
+        attention.main(["--markdown", str(path)])
+    assert ending.value.code == 1
+    assert "name a .json file it wrote" in capsys.readouterr().err

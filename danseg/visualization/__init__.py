@@ -1,0 +1,39 @@
+"""Pictures: painted label maps, comparisons with the truth, and attention over the image.
+
+Importing this package registers the hook :class:`SaveComparison` with mmseg.
+"""
+
+from danseg.visualization.attention import (
+    AttentionMaps,
+    Placement,
+    RecordedAttention,
+    attention_modules,
+    record_attention,
+    segment_centres,
+)
+from danseg.visualization.colour import classes_present, colourise, overlay
+from danseg.visualization.figures import attention_figure, comparison_figure, frame_miou, overview_figure
+from danseg.visualization.files import picture_dir, read_image, read_labels, save_figure, save_image
+from danseg.visualization.hook import SaveComparison
+
+__all__ = [
+    "AttentionMaps",
+    "Placement",
+    "RecordedAttention",
+    "SaveComparison",
+    "attention_figure",
+    "attention_modules",
+    "classes_present",
+    "colourise",
+    "comparison_figure",
+    "frame_miou",
+    "overlay",
+    "overview_figure",
+    "picture_dir",
+    "read_image",
+    "read_labels",
+    "record_attention",
+    "save_figure",
+    "save_image",
+    "segment_centres",
+]

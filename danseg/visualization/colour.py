@@ -1,0 +1,69 @@
+"""Label maps as colours: plain arrays in, plain arrays out.
+
+Classes and colours come from one place, the data set's ``METAINFO``; nothing here knows a
+class by name.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+VOID_COLOUR = (0, 0, 0)
+
+
+def colourise(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """Paint a label map.
+
+    Args:
+        labels: (H, W) integers. ``k`` takes ``palette[k]``; every id outside the palette
+            (255, the usual mark of pixels nobody labelled) takes black.
+        palette: one (red, green, blue) in 0..255 a class.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"a label map is a 2-d array of integers, got shape {labels.shape} of {labels.dtype}"
+        )
+    table = np.asarray(palette, dtype=np.uint8).reshape(-1, 3)
+    table = np.concatenate([table, np.asarray([VOID_COLOUR], dtype=np.uint8)])
+    void = len(table) - 1
+    inside = (labels >= 0) & (labels < void)
+    return table[np.where(inside, labels, void)]
+
+
+def overlay(
+    image: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[int]], opacity: float = 0.5
+) -> np.ndarray:
+    """Lay a painted label map over its image; pixels outside the palette show the image alone.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        labels: (H, W) integers.
+        palette: one (red, green, blue) a class.
+        opacity: share of the paint, 0 (image alone) to 1 (paint alone).
+
+    Returns:
+        (H, W, 3) uint8: ``round((1 - opacity) * image + opacity * paint)``.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie in 0..1, got {opacity}")
+    if image.shape[:2] != np.shape(labels):
+        raise ValueError(f"image of {image.shape[:2]} pixels, label map of {np.shape(labels)}")
+    paint = colourise(labels, palette).astype(np.float32)
+    labels = np.asarray(labels)
+    labelled = ((labels >= 0) & (labels < len(palette)))[..., None]
+    mixed = np.where(labelled, (1 - opacity) * image + opacity * paint, image)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def classes_present(*label_maps: np.ndarray, num_classes: int) -> list[int]:
+    """Class ids in 0..num_classes-1 that occur in any of the maps, most pixels first."""
+    counts = np.zeros(num_classes, dtype=np.int64)
+    for labels in label_maps:
+        inside = labels[(labels >= 0) & (labels < num_classes)]
+        counts += np.bincount(inside.astype(np.int64), minlength=num_classes)
+    order = np.argsort(-counts, kind="stable")
+    return [int(k) for k in order if counts[k] > 0]

@@ -1,0 +1,54 @@
+"""The hook behind ``tools/test.py --show-dir``: one comparison a tested frame."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
+
+from danseg.visualization.figures import comparison_figure
+from danseg.visualization.files import picture_dir, read_image, save_figure
+
+
+@HOOKS.register_module()
+class SaveComparison(Hook):
+    """Write ``<stem>.png`` (image, truth, prediction) for every frame that is tested.
+
+    Frames without a label give image and prediction. In a distributed test each process
+    writes the frames it tests. A picture of the same name is replaced.
+
+    Args:
+        out_dir: folder for the pictures, made when it is not there.
+
+    Raises:
+        UserError: ``out_dir`` cannot be a folder.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, out_dir: str) -> None:
+        self.out_dir = picture_dir(out_dir)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        """Draw the frames of one batch."""
+        meta = runner.test_loop.dataloader.dataset.metainfo
+        for sample in outputs or ():
+            path = Path(sample.img_path)
+            truth = sample.gt_sem_seg.data[0].cpu().numpy() if "gt_sem_seg" in sample else None
+            figure = comparison_figure(
+                read_image(path),
+                truth,
+                sample.pred_sem_seg.data[0].cpu().numpy(),
+                classes=meta["classes"],
+                palette=meta["palette"],
+                name=path.stem,
+            )
+            save_figure(figure, self.out_dir / f"{path.stem}.png")

@@ -1,0 +1,95 @@
+"""tools/predict.py from its command line."""
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from danseg import apis
+from danseg.engine.config import load_config
+from danseg.visualization import overlay, read_image, read_labels
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def main():
+    spec = importlib.util.spec_from_file_location("tool_predict", ROOT / "tools" / "predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A config, random weights that tell places apart, and an image of 48 x 80."""
+    folder = tmp_path_factory.mktemp("predict")
+    config = folder / "tiny.py"
+    config.write_text(f'_base_ = ["{ROOT / "tests" / "engine" / "tiny.py"}"]\n')
+    torch.manual_seed(0)
+    model = apis.load_model(config, None, "cpu")
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / "weights.pth")
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "street.png"), cv2.resize(coarse, (80, 48), interpolation=cv2.INTER_CUBIC))
+    return str(config), str(folder / "weights.pth"), str(folder / "street.png")
+
+
+def test_writes_labels_overlay_and_attention_and_prints_their_paths(main, trained, tmp_path, capsys):
+    out = tmp_path / "out"
+    main([*trained, "--out", str(out), "--attention", "10,20", "79,47", "--device", "cpu"])
+    names = ["street_labels.png", "street_overlay.png", "street_attention_decode_head.pam.png"]
+    assert capsys.readouterr().out.split() == [str(out / name) for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+
+    model = apis.load_model(*trained[:2], "cpu")
+    labels = apis.predict(model, trained[2])
+    assert len(np.unique(labels)) > 1
+    assert (read_labels(out / names[0]) == labels).all()
+    palette = load_palette(trained[0])
+    assert (read_image(out / names[1]) == overlay(read_image(trained[2]), labels, palette)).all()
+    assert read_image(out / names[2]).shape[1] > 2 * 500  # two panels
+
+
+def load_palette(config):
+    return apis.dataset_meta(load_config(config))["palette"]
+
+
+def test_positions_are_chosen_when_none_is_named(main, trained, tmp_path):
+    main([*trained, "--out", str(tmp_path), "--device", "cpu", "--attention"])
+    assert (tmp_path / "street_attention_decode_head.pam.png").is_file()
+
+
+def test_no_attention_is_drawn_unasked_and_pictures_are_replaced(main, trained, tmp_path):
+    (tmp_path / "street_labels.png").write_text("an older picture")
+    main([*trained, "--out", str(tmp_path), "--device", "cpu"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["street_labels.png", "street_overlay.png"]
+    assert read_labels(tmp_path / "street_labels.png").shape == (48, 80)
+
+
+def failing(main, capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, arguments), "--device", "cpu"])
+    assert stop.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "Traceback" not in said
+    return said
+
+
+def test_bad_input_is_named(main, trained, tmp_path, capsys):
+    config, checkpoint, image = trained
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    out = tmp_path / "out"
+    assert "broken.png cannot be read" in failing(main, capsys, config, checkpoint, broken, "--out", out)
+    assert "nowhere.png" in failing(main, capsys, config, checkpoint, tmp_path / "nowhere.png", "--out", out)
+    assert "nothing.pth" in failing(main, capsys, config, tmp_path / "nothing.pth", image, "--out", out)
+    assert "0 to 79" in failing(main, capsys, config, checkpoint, image, "--out", out, "--attention", "80,0")
+    assert "'7;8'" in failing(main, capsys, config, checkpoint, image, "--out", out, "--attention", "7;8")
+    assert "several images" in failing(main, capsys, config, checkpoint, image, image, "--out", out)
+    assert "broken.png" in failing(main, capsys, config, checkpoint, image, "--out", broken)

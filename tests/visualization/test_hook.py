@@ -1,0 +1,60 @@
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
+
+from danseg.errors import UserError
+from danseg.visualization import comparison_figure, read_image, save_figure
+from danseg.visualization.hook import SaveComparison
+
+META = dict(classes=("road", "sky"), palette=[(128, 64, 128), (70, 130, 180)])
+
+
+@pytest.fixture
+def tested(tmp_path):
+    """A runner that tests one frame, and what its model returned."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "city_000001.png"
+    cv2.imwrite(str(path), rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    truth, prediction = rng.integers(0, 2, (2, 20, 30))
+    sample = SegDataSample(
+        metainfo=dict(img_path=str(path)),
+        gt_sem_seg=PixelData(data=torch.from_numpy(truth)[None]),
+        pred_sem_seg=PixelData(data=torch.from_numpy(prediction)[None]),
+    )
+    dataset = SimpleNamespace(metainfo=META)
+    runner = SimpleNamespace(test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)))
+    return runner, sample, truth, prediction
+
+
+def test_a_comparison_is_written_for_every_frame(tested, tmp_path):
+    runner, sample, truth, prediction = tested
+    hook = HOOKS.build(dict(type="SaveComparison", out_dir=str(tmp_path / "shown")))
+    hook.after_test_iter(runner, 0, outputs=[sample])
+    image = read_image(sample.img_path)
+    expected = save_figure(
+        comparison_figure(image, truth, prediction, name="city_000001", **META), tmp_path / "expected.png"
+    )
+    assert [path.name for path in (tmp_path / "shown").iterdir()] == ["city_000001.png"]
+    assert (read_image(tmp_path / "shown" / "city_000001.png") == read_image(expected)).all()
+
+
+def test_a_frame_without_label_gives_a_narrower_picture(tested, tmp_path):
+    runner, sample, _, _ = tested
+    hook = SaveComparison(str(tmp_path / "shown"))
+    hook.after_test_iter(runner, 0, outputs=[sample])
+    with_truth = read_image(tmp_path / "shown" / "city_000001.png").shape
+    del sample.gt_sem_seg
+    hook.after_test_iter(runner, 0, outputs=[sample])
+    assert read_image(tmp_path / "shown" / "city_000001.png").shape[1] < with_truth[1]
+
+
+def test_a_file_in_the_way_is_named_before_anything_runs(tmp_path):
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(UserError, match="taken"):
+        SaveComparison(str(tmp_path / "taken"))

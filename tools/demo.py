@@ -1,0 +1,169 @@
+"""The whole way, small: render street scenes, train a DANet on them, evaluate it, draw what it sees.
+
+    python tools/demo.py
+
+What is there already is used again: the rendered set, and a training that was finished with
+the same settings. A training that was interrupted continues.
+"""
+
+import argparse
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmseg.registry import DATASETS
+
+from danseg import apis
+from danseg.datasets.rendered import MANIFEST, render
+from danseg.engine.config import load_config, parse_options
+from danseg.engine.test import configure_test, test
+from danseg.engine.train import train
+from danseg.engine.work_dir import choose_work_dir
+from danseg.errors import UserError, command_line
+from danseg.visualization import (
+    overview_figure,
+    picture_dir,
+    read_image,
+    read_labels,
+    save_figure,
+    segment_centres,
+)
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "danet_r18_demo.py"
+STATE = "demo.json"  # in the work dir: what was trained there, and whether it was finished
+SEED = 0
+PICTURES = 4
+POSITIONS = 3
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Render street scenes, train a DANet on them, evaluate it, draw what it sees.",
+        epilog="Pictures of an earlier demo in the same work dir are replaced.",
+    )
+    parser.add_argument(
+        "--work-dir", help="folder for checkpoints, logs and pictures (work_dirs/danet_r18_demo)"
+    )
+    parser.add_argument("--retrain", action="store_true", help="train again, even if nothing has changed")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"change entries of configs/{CONFIG.name}, such as data_root=/tmp/streets",
+    )
+    return parser.parse_args(argv)
+
+
+@command_line
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    began = time.perf_counter()
+    config = load_config(CONFIG, parse_options(args.cfg_options))
+    config.launcher = "none"
+    config.work_dir = choose_work_dir(config, args.work_dir)
+    config.randomness = dict(seed=SEED)
+
+    heading(f"1/4  street scenes in {config.data_root}")
+    manifest = render_streets(Path(config.data_root))
+
+    heading(f"2/4  training in {config.work_dir}")
+    checkpoint = train_once(config, manifest, args.retrain)
+
+    heading("3/4  evaluation on frames that were not trained on")
+    evaluation = copy.deepcopy(config)
+    configure_test(evaluation)
+    scores = test(evaluation, str(checkpoint))
+
+    heading("4/4  pictures")
+    pictures = draw(config, checkpoint, picture_dir(Path(config.work_dir) / "pictures"))
+
+    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
+    print(f"\nmIoU on {manifest['parameters']['val']} held-out frames: {scores['mIoU'] / 100:.4f}")
+    print("image, truth, prediction and attention of a few positions:")
+    for picture in pictures:
+        print(f"  {picture}")
+    print(f"time: {minutes} min {seconds} s")
+
+
+def heading(text: str) -> None:
+    print(f"\n=== {text} ===", flush=True)
+
+
+def render_streets(root: Path) -> dict:
+    """Draw the set, or complete the one that is there; returns its manifest."""
+    wanted = {}
+    if (root / MANIFEST).is_file():
+        try:
+            # A set that somebody rendered at another size is as good a set to demonstrate with.
+            wanted = json.loads((root / MANIFEST).read_text())["parameters"]
+        except (ValueError, KeyError):
+            pass  # render() says what is wrong with it
+    manifest = render(root, **wanted, progress=True)
+    parameters = manifest["parameters"]
+    print("{train} frames to train on, {val} held out, {height} x {width} pixels".format(**parameters))
+    return manifest
+
+
+def train_once(config: Config, manifest: dict, retrain: bool) -> Path:
+    """Train, continue, or find it done; returns the checkpoint of the last iteration.
+
+    The last one and not the best: choosing by the held-out frames would flatter the score on them.
+    """
+    settings = hashlib.sha256(
+        (config.pretty_text + json.dumps(manifest, sort_keys=True)).encode()
+    ).hexdigest()
+    state = Path(config.work_dir) / STATE
+    last = Path(config.work_dir) / f"iter_{config.train_cfg.max_iters}.pth"
+    before = read_state(state)
+    same = before.get("settings") == settings and not retrain
+    if same and before.get("finished") and last.is_file():
+        print(f"already trained: {last}   (--retrain trains again)")
+        return last
+    picture_dir(config.work_dir)  # makes it, or says why not
+    state.write_text(json.dumps(dict(settings=settings, finished=False)))
+    train(copy.deepcopy(config), resume="auto" if same else None)
+    if not last.is_file():
+        raise UserError(f"the training left no {last}; checkpoints must be saved at its last iteration")
+    state.write_text(json.dumps(dict(settings=settings, finished=True)))
+    return last
+
+
+def read_state(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
+    """One overview for each of a few held-out frames, spread evenly over the set."""
+    model = apis.load_model(config, checkpoint)
+    dataset = DATASETS.build({**config.test_dataloader.dataset, "pipeline": []})
+    count = min(PICTURES, len(dataset))
+    written = []
+    for index in (round((k + 0.5) * len(dataset) / count - 0.5) for k in range(count)):
+        info = dataset.get_data_info(index)
+        path = Path(info["img_path"])
+        image, prediction = read_image(path), apis.predict(model, path)
+        maps = apis.attention_maps(model, path, segment_centres(prediction, POSITIONS))
+        name = path.name.removesuffix(dataset.img_suffix)
+        figure = overview_figure(
+            image,
+            read_labels(info["seg_map_path"]),
+            prediction,
+            maps["decode_head.pam"],
+            classes=model.dataset_meta["classes"],
+            palette=model.dataset_meta["palette"],
+            name=name,
+        )
+        written.append(save_figure(figure, out / f"{name}.png"))
+    return written
+
+
+if __name__ == "__main__":
+    main()

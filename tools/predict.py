@@ -1,0 +1,98 @@
+"""Segment images with a trained model, and show where its attention looked.
+
+    python tools/predict.py CONFIG CHECKPOINT street.png --out pictures --attention 640,400
+
+writes into ``pictures``
+
+- ``street_labels.png``: class ids, one byte a pixel (as predicted: 0 is the first class),
+- ``street_overlay.png``: the classes' colours over the image,
+- ``street_attention_decode_head.pam.png``: one panel a position (with ``--attention``).
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from danseg import apis
+from danseg.errors import UserError, command_line
+from danseg.visualization import (
+    attention_figure,
+    attention_modules,
+    overlay,
+    picture_dir,
+    read_image,
+    save_figure,
+    save_image,
+    segment_centres,
+)
+
+AUTOMATIC_POSITIONS = 3
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Segment images with a trained model, and show where its attention looked.",
+        epilog="Pictures are named after the images; a picture of the same name in the folder is replaced.",
+    )
+    parser.add_argument("config", help="config file the model was trained with")
+    parser.add_argument("checkpoint", help="trained weights")
+    parser.add_argument("images", nargs="+", metavar="image", help="image files")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the pictures, made if missing"
+    )
+    parser.add_argument(
+        "--attention",
+        nargs="*",
+        metavar="x,y",
+        help="also draw what these pixels attend to, counted from the upper left corner; without "
+        f"positions, the middles of the {AUTOMATIC_POSITIONS} largest segments of different classes",
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU where there is one)")
+    return parser.parse_args(argv)
+
+
+@command_line
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    positions = [_position(text) for text in args.attention or ()]
+    twice = [stem for stem, count in Counter(Path(image).stem for image in args.images).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"several images are named {twice[0]}, so their pictures would be too; run them one by one"
+        )
+    model = apis.load_model(args.config, args.checkpoint, args.device)
+    if args.attention is not None and not attention_modules(model):
+        raise UserError(f"{args.config} has no attention module that can show a map; leave out --attention")
+    out = picture_dir(args.out)
+    palette, classes = model.dataset_meta["palette"], model.dataset_meta["classes"]
+    for path in args.images:
+        image, stem = read_image(path), Path(path).stem
+        labels = apis.predict(model, path)
+        written = [
+            save_image(labels.astype(np.uint8), out / f"{stem}_labels.png"),
+            save_image(overlay(image, labels, palette), out / f"{stem}_overlay.png"),
+        ]
+        if args.attention is not None:
+            asked = positions or segment_centres(labels, AUTOMATIC_POSITIONS)
+            for module, maps in apis.attention_maps(model, path, asked).items():
+                figure = attention_figure(image, maps, labels=labels, classes=classes)
+                written.append(save_figure(figure, out / f"{stem}_attention_{module}.png"))
+        for picture in written:
+            print(picture)
+
+
+def _position(text: str) -> tuple[int, int]:
+    try:
+        x, y = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"--attention takes pixels as x,y, two whole numbers such as 640,400; got {text!r}"
+        ) from None
+    return x, y
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ DATA = {
     ),
     "demo": Data(
         "CityscapesDataset", "data/demo", 19, _CITYSCAPES_IMAGE, _CITYSCAPES_LABEL, ("train", "val"),
-        (256, 512), (256, 512),
+        (256, 512), (160, 320),
     ),
 }  # fmt: skip
 

@@ -124,16 +124,16 @@ class NonFiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        if not outputs or "loss" not in outputs or math.isfinite(float(outputs["loss"])):
+        if not outputs or "loss" not in outputs or math.isfinite(outputs["loss"].item()):
             self._in_a_row = 0
             return
         self._in_a_row += 1
         scaled = hasattr(runner.optim_wrapper, "loss_scaler")
         if self._in_a_row < (self.scaled_patience if scaled else 1):
             return
-        parts = ", ".join(f"{name} {float(value):.4g}" for name, value in outputs.items() if name != "loss")
+        parts = ", ".join(f"{name} {value.item():.4g}" for name, value in outputs.items() if name != "loss")
         raise UserError(
-            f"the loss became {float(outputs['loss'])} at iteration {runner.iter + 1} ({parts}); "
+            f"the loss became {outputs['loss'].item()} at iteration {runner.iter + 1} ({parts}); "
             f"{advice_on_divergence(runner)}"
         )
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling as official
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,20 +39,8 @@ def cityscapes(tmp_path: Path) -> tuple[Path, Path]:
     return predictions, labels
 
 
-def official_scores(predictions: Path, labels: Path) -> dict:
-    """What cityscapesscripts finds and computes by itself."""
-    arguments = official.CArgs()
-    arguments.__dict__.update(vars(official.args))
-    arguments.predictionPath, arguments.predictionWalk = str(predictions), None
-    arguments.evalInstLevelScore = arguments.JSONOutput = False
-    arguments.quiet = True
-    label_files = [str(path) for path in sorted(labels.rglob("*_gtFine_labelIds.png"))]
-    prediction_files = [official.getPrediction(arguments, file) for file in label_files]
-    return official.evaluateImgLists(prediction_files, label_files, arguments)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
-def test_cityscapes_equals_the_official_evaluator(cityscapes, workers):
+def test_cityscapes_equals_the_official_evaluator(cityscapes, official_scores, workers):
     expected = official_scores(*cityscapes)
     result = evaluate_folders(*cityscapes, "cityscapes", workers=workers)
     assert len(result.pairs) == len(IMAGES) and result.unused == ()
@@ -66,7 +53,7 @@ def test_cityscapes_equals_the_official_evaluator(cityscapes, workers):
     assert result.scores.mean_iou == pytest.approx(expected["averageScoreClasses"], abs=1e-12)
 
 
-def test_cityscapes_class_in_neither_is_left_out_as_officially(tmp_path):
+def test_cityscapes_class_in_neither_is_left_out_as_officially(official_scores, tmp_path):
     save(tmp_path / "gt" / "ulm_0_0_gtFine_labelIds.png", [[7, 7, 8, 0]])
     save(tmp_path / "pred" / "ulm_0_0.png", [[7, 8, 8, 11]])
     expected = official_scores(tmp_path / "pred", tmp_path / "gt")
@@ -93,7 +80,7 @@ def test_cityscapes_train_ids_on_either_side_give_the_same(cityscapes, tmp_path)
     np.testing.assert_array_equal(scores.confusion, expected.confusion)
 
 
-def test_rendered_set_against_itself_and_the_official_evaluator(rendered_root, tmp_path):
+def test_rendered_set_against_itself_and_the_official_evaluator(rendered_root, official_scores, tmp_path):
     labels = Path(rendered_root) / "gtFine" / "val"
     for path in labels.rglob("*_gtFine_labelIds.png"):
         ids = np.array(Image.open(path))

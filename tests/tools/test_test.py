@@ -81,6 +81,18 @@ def test_scores_predictions_and_pictures(run, tmp_path, capfd):
         assert min(image.getdata()) >= 7  # labelIds of classes begin at 7
 
 
+def test_scores_equal_the_official_evaluators_on_the_written_predictions(
+    run, official_scores, rendered_root, tmp_path
+):
+    report = run("--out", tmp_path / "out")
+    expected = official_scores(tmp_path / "out", Path(rendered_root) / "gtFine" / "val")
+    for name, scores in report["classes"].items():
+        iou = float("nan") if scores["IoU"] is None else scores["IoU"] / 100
+        assert iou == pytest.approx(expected["classScores"][name], abs=1e-6, nan_ok=True), name
+    assert report["mIoU"] / 100 == pytest.approx(expected["averageScoreClasses"], abs=1e-6)
+    assert 0 < report["mIoU"]
+
+
 def test_tta_averages_over_scales_and_flips(run):
     plain, augmented = run(), run("--tta")
     assert augmented["tta"] and not plain["tta"]

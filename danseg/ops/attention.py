@@ -205,7 +205,7 @@ def _attention_backward(
             q = query[b].to(energy_dtype) * scale  # (N, C)
             # To base 2: where the map underflows, exp is tens of times slower than exp2 on CPUs.
             q2, lse2 = q * math.log2(math.e), lse[b] * math.log2(math.e)
-            g = grad[b]  # (N, D)
+            g, wide_g = grad[b], grad[b].to(energy_dtype)  # (N, D)
             shift = _row_dot(g, out[b], rows, energy_dtype)  # (N,)
             for start in range(0, m, rows):
                 stop = min(start + rows, m)
@@ -215,11 +215,9 @@ def _attention_backward(
                 torch.addmm(lse2, k, q2.T, beta=-1, out=block).exp2_()  # Pᵀ
                 low = block.to(dtype)
                 torch.mm(low, g, out=grad_value[b, start:stop])
-                if dtype == energy_dtype:
-                    torch.addmm(shift, value[b, start:stop], g.T, beta=-1, out=slope)
-                else:
-                    torch.sub(value[b, start:stop] @ g.T, shift, out=slope)
-                slope.mul_(block)  # dEᵀ
+                # The difference of two near numbers: in 16 bits it would be mostly rounding.
+                v = value[b, start:stop].to(energy_dtype)  # (R, D)
+                torch.addmm(shift, v, wide_g.T, beta=-1, out=slope).mul_(block)  # dEᵀ
                 grad_key[b, start:stop] = slope @ q  # q carries the scale
                 grad_query[b].addmm_(slope.T, k)
     return grad_query.mul_(scale).to(dtype), grad_key, grad_value

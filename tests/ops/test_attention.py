@@ -87,6 +87,20 @@ def test_peaked_maps_keep_their_gradients():
         assert (got.double() - want).abs().max() / want.abs().max() < 2e-4
 
 
+def test_bfloat16_gradients_survive_values_far_from_zero():
+    # A common offset of the values cancels in the energies' gradient, in 16 bits only after rounding.
+    query, key, value = (t.detach() for t in _inputs(1, 300, 300, 32, 64, torch.float64))
+    narrow = [(t * 0.2).bfloat16().requires_grad_() for t in (query, key)]
+    narrow.append((value + 3).bfloat16().requires_grad_())
+    wide = [t.detach().double().requires_grad_() for t in narrow]
+    slope = torch.ones(1, 300, 64, dtype=torch.bfloat16)
+    slope[:, ::2] = 2
+    grads = torch.autograd.grad(attention(*narrow), narrow, slope)
+    expected = torch.autograd.grad(reference.attention(*wide), wide, slope.double())
+    for got, want in zip(grads, expected, strict=True):
+        assert (got.double() - want).norm() / want.norm() < 2e-2
+
+
 def test_autocast_does_not_narrow_the_energies():
     query, key, value = (t.detach().float() for t in _inputs(1, 30, 30, 64, 8, torch.float32))
     plain = attention(query, key, value)

@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
-from danseg.engine.checkpoint import load_weights, read_checkpoint
+from danseg.engine.checkpoint import load_state, load_weights, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_rank_zero
 from danseg.engine.runner import DansegRunner, drop_pretrained
@@ -118,7 +118,7 @@ def test(config: Config, checkpoint: str, *, log=print) -> dict[str, float]:
         UserError: whatever the user can put right.
     """
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    on_rank_zero(lambda: read_checkpoint(checkpoint))  # before anything is built
+    read = on_rank_zero(lambda: read_checkpoint(checkpoint))  # before anything is built
     metric = config.test_evaluator
     with_labels = not (isinstance(metric, dict) and metric.get("format_only"))
     for report in on_rank_zero(lambda: check_data(config, ("test",), with_labels=with_labels)) or ():
@@ -126,7 +126,7 @@ def test(config: Config, checkpoint: str, *, log=print) -> dict[str, float]:
     on_rank_zero(lambda: make_work_dir(config.work_dir))
     runner = DansegRunner.from_cfg(config)
     network = segmentor(runner.model)
-    on_rank_zero(lambda: load_weights(network, checkpoint))
+    on_rank_zero(lambda: load_state(network, read, checkpoint))
     if not is_main_process():
         load_weights(network, checkpoint)
     runner.logger.info(f"Evaluating {checkpoint}")

@@ -12,15 +12,14 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from danseg.datasets.parallel import available_cpus, parallel_map
 from danseg.errors import UserError
 from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, name_ids, sparse
 from danseg.evaluation.formats import IdFormat, id_format, read_label_map
@@ -76,7 +75,7 @@ def evaluate_folders(
             and its server expects (ADE20K: 1..150, 0 = other), or 'trainIds', 0..C-1 (255 = no
             class). None takes labelIds, and stops if the predictions look like trainIds.
         workers: processes; None takes one a CPU core.
-        progress: show a progress bar with the time left on stderr.
+        progress: show a progress bar with the time left on stderr, where that is a terminal.
 
     Raises:
         UserError: a folder or file is missing, damaged, of the wrong size or with ids that are
@@ -240,49 +239,27 @@ def _count_all(
     pairs: list[Pair],
     workers: int | None,
     progress: bool,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The counts of all pairs, in any order, counted by ``workers`` processes."""
-    workers = min(workers or _cpu_count(), len(pairs))
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("time left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The counts of all pairs, counted by ``workers`` processes; by this one if one is enough."""
+    workers = min(workers or available_cpus(), len(pairs))
     if workers == 1:
-        with bar:
-            for pair in bar.track(pairs, description="comparing"):
-                yield count_pair(pair)
-        return
-
-    # Forked workers start at once, where spawned ones would import torch and mmseg again. It is
-    # safe here: they run NumPy and Pillow alone, and start before the bar's thread does.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
+        pool: Executor = ThreadPoolExecutor(1)
+    else:
+        # Forked workers start at once, where spawned ones would import torch and mmseg again. It is
+        # safe here: they run NumPy and Pillow alone, and start before the bar's thread does.
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
     try:
-        jobs = [pool.submit(count_pair, pair) for pair in pairs]
-        with bar:
-            for job in bar.track(as_completed(jobs), total=len(jobs), description="comparing"):
-                yield job.result()
+        return parallel_map(count_pair, pairs, description="comparing", progress=progress, pool=pool)
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process was killed, probably for lack of memory; use fewer with --workers"
         ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _ignore_interrupt() -> None:
     """Leave Ctrl-C to the parent, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: str) -> None:

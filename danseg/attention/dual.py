@@ -10,7 +10,11 @@ from danseg.attention.position import PositionAttention
 
 
 class DualAttention(nn.Module):
-    """``pam(x) + cam(x)``: DANet's two modules on one input.
+    """DANet's two modules on one input, summed.
+
+    For feature map ``x``::
+
+        out = PositionAttention(x) + ChannelAttention(x)
 
     Paper: Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019,
     arXiv 1809.02983, section 3.1. The paper puts 3x3 convolutions before and after each

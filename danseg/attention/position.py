@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.positions import flat_index, positions_first
 from danseg.attention.scale import ResidualScale
 from danseg.ops import attention
 
@@ -56,9 +57,9 @@ class PositionAttention(nn.Module):
     def _gather(self, x: Tensor) -> Tensor:
         # A method of its own, so that queries, keys and values are freed before the sum.
         out = attention(
-            _positions_first(self.query_project(x)),
-            _positions_first(self.key_project(x)),
-            _positions_first(self.value_project(x)),
+            positions_first(self.query_project(x)),
+            positions_first(self.key_project(x)),
+            positions_first(self.value_project(x)),
         )  # (B, N, C)
         return out.transpose(1, 2).unflatten(2, x.shape[2:])  # (B, C, H, W)
 
@@ -76,24 +77,10 @@ class PositionAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
-        height, width = x.shape[2:]
-        if len(positions) == 0:
-            raise ValueError("attention_map needs at least one (row, column) position, got none")
-        for row, column in positions:
-            if not (0 <= row < height and 0 <= column < width):
-                raise ValueError(
-                    f"position (row {row}, column {column}) lies outside the feature map; rows go from 0 to "
-                    f"{height - 1}, columns from 0 to {width - 1}"
-                )
-        index = torch.tensor([row * width + column for row, column in positions], device=x.device)
-        query = _positions_first(self.query_project(x))[:, index]  # (B, P, C')
+        index = flat_index(positions, x.shape[2:], x.device)
+        query = positions_first(self.query_project(x))[:, index]  # (B, P, C')
         key = self.key_project(x).flatten(2)  # (B, C', N)
         with torch.autocast(x.device.type, enabled=False):
             wide = torch.promote_types(query.dtype, torch.float32)
             energy = query.to(wide) @ key.to(wide)  # (B, P, N)
-        return energy.softmax(dim=-1).unflatten(2, (height, width))
-
-
-def _positions_first(x: Tensor) -> Tensor:
-    """(B, C, H, W) as a (B, H·W, C) view."""
-    return x.flatten(2).transpose(1, 2)
+        return energy.softmax(dim=-1).unflatten(2, x.shape[2:])

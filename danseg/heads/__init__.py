@@ -4,6 +4,7 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.heads")
 
+from danseg.heads.attention import AttentionHead  # noqa: E402
 from danseg.heads.danet import DANetHead  # noqa: E402
 
-__all__ = ["DANetHead"]
+__all__ = ["AttentionHead", "DANetHead"]

@@ -7,6 +7,8 @@ from torch import nn
 from danseg.attention import ChannelAttention
 from danseg.ops import reference
 
+PARAMETER_NAMES = {"ChannelAttention": ["gamma.scale"]}
+
 
 def test_equals_the_equation():
     module, x = ChannelAttention(6).double(), torch.randn(2, 6, 3, 4, dtype=torch.float64)

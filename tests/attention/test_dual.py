@@ -6,6 +6,20 @@ from torch import nn
 from danseg.attention import DualAttention
 from danseg.ops import reference
 
+PARAMETER_NAMES = {
+    "DualAttention": [
+        "pam.key_project.weight",
+        "pam.key_project.bias",
+        "pam.query_project.weight",
+        "pam.query_project.bias",
+        "pam.value_project.weight",
+        "pam.value_project.bias",
+        "pam.gamma.scale",
+        "cam.gamma.scale",
+    ]
+}
+ZERO_GRADIENT = {"DualAttention": ["pam.key_project.bias"]}  # the softmax cancels it
+
 
 def test_equals_the_sum_of_both_equations():
     torch.manual_seed(0)

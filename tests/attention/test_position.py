@@ -7,6 +7,20 @@ from torch import nn
 from danseg.attention import PositionAttention
 from danseg.ops import reference
 
+PARAMETER_NAMES = {
+    "PositionAttention": [
+        "key_project.weight",
+        "key_project.bias",
+        "query_project.weight",
+        "query_project.bias",
+        "value_project.weight",
+        "value_project.bias",
+        "gamma.scale",
+    ]
+}
+# It adds one number to a whole row of energies, which the softmax cancels.
+ZERO_GRADIENT = {"PositionAttention": ["key_project.bias"]}
+
 
 def _module() -> PositionAttention:
     torch.manual_seed(0)

@@ -1,0 +1,72 @@
+"""A convolution with the normalisation and the ReLU that follow it, named as published weights name them."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class ConvNorm(nn.Module):
+    """Convolution, then normalisation, then ReLU, each where asked for.
+
+    Parameter names are those of mmcv's ``ConvModule``, so that its weights load: ``conv.weight``,
+    ``conv.bias`` (only without normalisation), and ``bn.*``, ``gn.*`` or ``in.*`` for the
+    normalisation, after its kind.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: odd; the input's size is kept.
+        norm_layer: makes the normalisation for a number of channels; None for none.
+        relu: whether a ReLU comes last.
+        conv: the convolution's class, of as many dimensions as the input.
+        bias: whether the convolution has a bias; by default only without normalisation.
+
+    Shapes: ``(B, in_channels, ...)`` to ``(B, out_channels, ...)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+        relu: bool = False,
+        conv: type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d,
+        bias: bool | None = None,
+    ) -> None:
+        super().__init__()
+        bias = norm_layer is None if bias is None else bias
+        self.conv = conv(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        if bias:
+            nn.init.zeros_(self.conv.bias)
+        self.norm_name = None
+        if norm_layer is not None:
+            norm = norm_layer(out_channels)
+            self.norm_name = _norm_name(norm)
+            self.add_module(self.norm_name, norm)
+        self.relu = relu
+
+    @property
+    def norm(self) -> nn.Module | None:
+        """The normalisation, whatever its name."""
+        return None if self.norm_name is None else getattr(self, self.norm_name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, in_channels, ...)`` to ``(B, out_channels, ...)``."""
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x.relu() if self.relu else x
+
+
+def _norm_name(norm: nn.Module) -> str:
+    for kind, name in (
+        (nn.modules.batchnorm._BatchNorm, "bn"),
+        (nn.GroupNorm, "gn"),
+        (nn.modules.instancenorm._InstanceNorm, "in"),
+    ):
+        if isinstance(norm, kind):
+            return name
+    return "norm"

@@ -1,0 +1,48 @@
+"""What the heads with one attention module share: convolution, attention, convolution, concatenation."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmseg.models.decode_heads import FCNHead
+from torch import Tensor, nn
+
+
+class ContextHead(FCNHead):
+    """A decode head with attention between its two 3x3 convolutions.
+
+    For feature map ``x``::
+
+        y = convs.1(attend(convs.0(x)))
+        logits = conv_seg(dropout(conv_cat([x, y])))        # or of y, with concat_input=False
+
+    It is mmseg's ``FCNHead`` of two convolutions, whose parameter names it keeps, with
+    :meth:`attend` in the middle. A subclass makes its module in ``__init__`` and applies it there.
+    ``forward`` equals ``cls_seg(_forward_feature(inputs))``, so code that asks for the features sees
+    the attention.
+
+    Args:
+        **kwargs: ``in_channels``, ``channels``, ``num_classes``, ``concat_input`` and all others of
+            mmseg's ``FCNHead`` and ``BaseDecodeHead``, except ``num_convs``, which is 2.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(num_convs=2, **kwargs)
+
+    @abstractmethod
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention on ``(B, channels, H, W)``, to the same shape."""
+
+    def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The features (B, channels, H, W) that ``conv_seg`` classifies."""
+        x = self._transform_inputs(inputs)
+        y = self.convs[1](self.attend(self.convs[0](x)))
+        return self.conv_cat(torch.cat([x, y], dim=1)) if self.concat_input else y
+
+
+def norm_layer_of(norm_cfg: dict | None) -> Callable[[int], nn.Module] | None:
+    """mmcv's ``norm_cfg`` as the ``norm_layer`` argument of danseg's attention modules."""
+    if norm_cfg is None:
+        return None
+    return lambda channels: build_norm_layer(norm_cfg, channels)[1]

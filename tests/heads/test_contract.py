@@ -1,0 +1,163 @@
+"""What every head promises, checked over all of ``danseg.heads.__all__``.
+
+What only a head's author knows stands in its own test file, ``tests/heads/test_STEM.py``:
+
+* ``ARGS``, the head's own arguments beside :data:`COMMON`;
+* ``counterpart()`` where mmseg has the network: mmseg's head with ``COMMON | ARGS``;
+* ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero.
+"""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import nn
+
+import danseg.heads
+
+HEADS = {name: getattr(danseg.heads, name) for name in danseg.heads.__all__}
+COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
+
+
+def own_test(name: str) -> ModuleType:
+    """The test file of the head's own, which must exist."""
+    stem = HEADS[name].__module__.rpartition(".")[2]
+    path = Path(__file__).with_name(f"test_{stem}.py")
+    spec = importlib.util.spec_from_file_location(f"own_{stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def draw(head: nn.Module) -> None:
+    """Set away from their trivial values what starts at zero, and the batch statistics."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in head.parameters():
+        if not parameter.any():
+            drawn = torch.randn(parameter.shape, generator=generator) * 0.3 + 0.5
+            parameter.data.copy_(drawn if parameter.dim() else torch.tensor(0.7))
+    for buffer in head.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+
+
+def build(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    torch.manual_seed(0)
+    head = MODELS.build(dict(type=name, **COMMON, **own_test(name).ARGS))
+    draw(head)
+    return head.to(dtype)
+
+
+def batch(dtype: torch.dtype, size: tuple[int, int] = (9, 13)) -> tuple[list, list[SegDataSample]]:
+    """Features of a backbone that ends in 24 channels, and labels at four times their size."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 24, *size, dtype=torch.float64, generator=generator).to(dtype)
+    label = torch.randint(0, 5, (2, 1, 4 * size[0], 4 * size[1]), generator=generator)
+    label[:, :, :3] = 255
+    return [x.requires_grad_()], [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in label]
+
+
+def relative(got: torch.Tensor, want: torch.Tensor) -> float:
+    return ((got - want).abs().max() / want.abs().max()).item()
+
+
+every_head = pytest.mark.parametrize("name", sorted(HEADS))
+every_pair = pytest.mark.parametrize(
+    "name", [n for n in sorted(HEADS) if hasattr(own_test(n), "counterpart")]
+)
+precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+
+
+def test_there_are_heads_and_pairs():
+    assert len(HEADS) >= 2
+    assert len([name for name in HEADS if hasattr(own_test(name), "counterpart")]) >= 1
+
+
+@every_head
+def test_is_a_decode_head_under_a_name_of_its_own(name):
+    assert MODELS.get(name) is HEADS[name]
+    assert issubclass(HEADS[name], BaseDecodeHead)
+    import mmseg.models.decode_heads as theirs
+
+    assert not hasattr(theirs, name)
+
+
+@every_head
+def test_forward_is_the_classified_feature(name):
+    head = build(name).eval()
+    inputs, _ = batch(torch.float32)
+    assert torch.equal(head(inputs), head.cls_seg(head._forward_feature(inputs)))
+
+
+@every_head
+def test_every_position_reaches_every_other(name):
+    # Convolutions alone reach a few positions; only attention carries a change across the map.
+    head = build(name, torch.float64).eval()
+    inputs, _ = batch(torch.float64, size=(23, 31))
+    changed = inputs[0].detach().clone()
+    changed[:, :, 0, 0] += 5
+    with torch.no_grad():
+        far = (head([changed]) - head(inputs))[:, :, -4:, -4:]
+    assert far.abs().amax() > 1e-8
+
+
+@every_head
+def test_loss_trains_every_parameter(name):
+    head = build(name)
+    inputs, samples = batch(torch.float32)
+    losses = head.loss(inputs, samples, None)
+    sum(value for key, value in losses.items() if "loss" in key).backward()
+    assert inputs[0].grad.abs().sum() > 0
+    assert not [key for key, parameter in head.named_parameters() if parameter.grad is None]
+
+
+def pair(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
+    """danseg's and mmseg's head with equal weights, which have gone both ways."""
+    ours, theirs = build(name, dtype), own_test(name).counterpart().to(dtype)
+    draw(theirs)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours, theirs
+
+
+@every_pair
+@precisions
+def test_logits_equal_mmsegs(name, dtype, tolerance):
+    ours, theirs = pair(name, dtype)
+    inputs, _ = batch(dtype)
+    want = theirs.eval()(inputs)
+    want = want[0] if isinstance(want, (tuple, list)) else want
+    assert relative(ours.eval()(inputs), want) < tolerance
+
+
+@every_pair
+@precisions
+def test_losses_and_gradients_equal_mmsegs(name, dtype, tolerance):
+    zero = getattr(own_test(name), "ZERO_GRADIENT", [])
+    results = []
+    for head in pair(name, dtype):
+        inputs, samples = batch(dtype)
+        torch.manual_seed(2)  # the same dropout
+        losses = head.loss(inputs, samples, None)
+        sum(value for key, value in losses.items() if "loss" in key).backward()
+        grads = {key: parameter.grad for key, parameter in head.named_parameters()}
+        results.append((losses, grads, inputs[0].grad))
+    (losses, grads, grad), (their_losses, their_grads, their_grad) = results
+    assert losses.keys() == their_losses.keys()
+    assert any("loss" in key for key in losses)
+    for key, value in their_losses.items():
+        assert relative(losses[key], value) < tolerance, key
+    # mmseg's optimizer states number the parameters, so their order counts as well.
+    assert list(grads) == list(their_grads)
+    largest = max(g.abs().max() for g in their_grads.values())
+    for key, value in their_grads.items():
+        # Measured against the largest gradient where the true one is zero.
+        scale = largest if key in zero else value.abs().max()
+        assert (grads[key] - value).abs().max() / scale < tolerance, key
+    assert relative(grad, their_grad) < tolerance

@@ -59,3 +59,141 @@ def channel_attention_map(x: Tensor) -> Tensor:
 def channel_attention(x: Tensor, beta: Tensor) -> Tensor:
     """DANet equation 4: ``E_j = β Σ_i x_ji A_i + A_j`` on ``x`` (B, C, N)."""
     return beta * torch.einsum("bji,bin->bjn", channel_attention_map(x), x) + x
+
+
+def convolution(
+    x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1, groups: int = 1, bias: Tensor | None = None
+) -> Tensor:
+    """``y_o(p) = Σ_c Σ_u w_oc(u) x_c(stride · p + dilation · u) + b_o``, u counted from the kernel's centre.
+
+    ``x`` is (B, C, H, W), zero outside; ``weight`` is (O, C / groups, K, K) with odd K, and its output
+    channels are split over the groups in order.
+    """
+    batch, channels, height, width = x.shape
+    size = weight.shape[-1]
+    reach = dilation * (size // 2)
+    padded = x.new_zeros(batch, channels, height + 2 * reach, width + 2 * reach)
+    padded[:, :, reach : reach + height, reach : reach + width] = x
+    out = []
+    for part, w in zip(padded.chunk(groups, dim=1), weight.chunk(groups, dim=0), strict=True):
+        total = 0
+        for row in range(size):
+            for column in range(size):
+                top, left = dilation * row, dilation * column
+                seen = part[:, :, top : top + height : stride, left : left + width : stride]
+                total = total + torch.einsum("oc,bchw->bohw", w[:, :, row, column], seen)
+        out.append(total)
+    out = torch.cat(out, dim=1)
+    return out if bias is None else out + bias[:, None, None]
+
+
+def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """``w_c (x_c - mean_c) / √(variance_c + 1e-5) + b_c`` on (B, C, ...), with given statistics."""
+    shape = (-1, *[1] * (x.dim() - 2))
+    scale = weight / (variance + 1e-5).sqrt()
+    return (x - mean.view(shape)) * scale.view(shape) + bias.view(shape)
+
+
+def selective_kernel(
+    x: Tensor,
+    branches: list[tuple[Tensor, tuple[Tensor, ...]]],
+    groups: int,
+    w_reduce: Tensor,
+    norm_reduce: tuple[Tensor, ...],
+    w_select: Tensor,
+) -> Tensor:
+    """SKNet (arXiv 1903.06586) equations 1 to 6 on ``x`` (B, C, H, W).
+
+    ``branches`` has each kernel (C, C / groups, 3, 3) with its batch norm; the i-th, from 1, dilates by i.
+    ``w_reduce`` is (d, C), ``w_select`` (M, C, d), the paper's A, B, ...
+    """
+    u = []
+    for i, (weight, norm) in enumerate(branches, start=1):
+        u.append(batch_norm(convolution(x, weight, dilation=i, groups=groups), *norm).clamp(min=0))
+    s = torch.einsum("bchw->bc", sum(u)) / (x.shape[2] * x.shape[3])
+    z = batch_norm(torch.einsum("dc,bc->bd", w_reduce, s), *norm_reduce).clamp(min=0)
+    energy = torch.einsum("mcd,bd->bmc", w_select, z)
+    weight = energy.exp() / energy.exp().sum(dim=1, keepdim=True)
+    return torch.einsum("bmc,bmchw->bchw", weight, torch.stack(u, dim=1))
+
+
+def split_attention(
+    x: Tensor,
+    w_conv: Tensor,
+    norm_conv: tuple[Tensor, ...],
+    w_1: Tensor,
+    b_1: Tensor,
+    norm_1: tuple[Tensor, ...],
+    w_2: Tensor,
+    b_2: Tensor,
+    radix: int,
+    groups: int,
+) -> Tensor:
+    """ResNeSt (arXiv 2004.08955) equations 1 to 3 on ``x`` (B, C, H, W), one cardinal group after another.
+
+    Split i of group k is the block of channels i · groups + k of the convolution's output; ``w_1``
+    (d, C / groups) and ``w_2`` (C · radix, d / groups) hold the groups' matrices below each other, those
+    of ``w_2`` the splits' within a group's.
+    """
+    u = batch_norm(convolution(x, w_conv, groups=radix * groups), *norm_conv).clamp(min=0)
+    blocks = u.chunk(radix * groups, dim=1)
+    out = []
+    for k in range(groups):
+        splits = [blocks[i * groups + k] for i in range(radix)]
+        s = torch.einsum("bchw->bc", sum(splits)) / (x.shape[2] * x.shape[3])
+        z = torch.einsum("dc,bc->bd", w_1.chunk(groups)[k], s) + b_1.chunk(groups)[k]
+        z = batch_norm(z, *[t.chunk(groups)[k] for t in norm_1]).clamp(min=0)
+        energy = [
+            torch.einsum("cd,bd->bc", w, z) + b
+            for w, b in zip(w_2.chunk(groups)[k].chunk(radix), b_2.chunk(groups)[k].chunk(radix), strict=True)
+        ]
+        if radix > 1:
+            weights = [e.exp() / sum(other.exp() for other in energy) for e in energy]
+        else:
+            weights = [1 / (1 + (-energy[0]).exp())]
+        out.append(sum(torch.einsum("bc,bchw->bchw", a, v) for a, v in zip(weights, splits, strict=True)))
+    return torch.cat(out, dim=1)
+
+
+def _pyramid_split(features: list[Tensor], scores: list[Tensor]) -> Tensor:
+    total = sum(score.exp() for score in scores)
+    out = [torch.einsum("bc,bchw->bchw", s.exp() / total, f) for s, f in zip(scores, features, strict=True)]
+    return torch.cat(list(reversed(out)), dim=1)
+
+
+def pyramid_split_attention(
+    x: Tensor, kernels: list[Tensor], groups: list[int], w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor
+) -> Tensor:
+    """EPSANet (arXiv 2105.14447) section 3 on ``x`` (B, C, H, W), concatenated from last to first branch.
+
+    ``w_1`` (d, C / S) and ``w_2`` (C / S, d) are the matrices of the squeeze-and-excitation.
+    """
+    features = [convolution(x, kernel, groups=group) for kernel, group in zip(kernels, groups, strict=True)]
+    scores = []
+    for feature in features:
+        pooled = torch.einsum("bchw->bc", feature) / (x.shape[2] * x.shape[3])
+        z = (torch.einsum("dc,bc->bd", w_1, pooled) + b_1).clamp(min=0)
+        scores.append(1 / (1 + (-torch.einsum("cd,bd->bc", w_2, z) - b_2).exp()))
+    return _pyramid_split(features, scores)
+
+
+def pyramid_split_dual_attention(
+    x: Tensor,
+    kernels: list[Tensor],
+    groups: list[int],
+    position_weights: list[Tensor],
+    alpha: Tensor,
+    beta: Tensor,
+) -> Tensor:
+    """EPSANet's pyramid (arXiv 2105.14447) with scores from DANet's two modules (arXiv 1809.02983).
+
+    ``position_weights`` and ``alpha`` are those of :func:`position_attention`, ``beta`` that of
+    :func:`channel_attention`.
+    """
+    features = [convolution(x, kernel, groups=group) for kernel, group in zip(kernels, groups, strict=True)]
+    scores = []
+    for feature in features:
+        flat = feature.flatten(2)
+        dual = position_attention(flat, *position_weights, alpha) + channel_attention(flat, beta)
+        scores.append(1 / (1 + (-torch.einsum("bcn->bc", dual) / flat.shape[2]).exp()))
+    return _pyramid_split(features, scores)

@@ -1,0 +1,64 @@
+"""Pyramid split dual attention: kernel sizes weighed by what dual attention makes of each.
+
+Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983, in the pyramid of
+Zhang et al., "EPSANet", ACCV 2022, arXiv 2105.14447.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from danseg.attention.dual import DualAttention
+from danseg.attention.pyramid_split import PyramidSplit
+
+
+class PyramidSplitDualAttention(PyramidSplit):
+    """Pyramid split attention whose branch weights come from position and channel attention.
+
+    For feature map ``x`` and branches i = 1 ... 4 of kernel sizes 3, 5, 7, 9::
+
+        F_i = conv_i(x)                                        # C / 4 channels, grouped, no bias
+        s_i = σ(mean_hw(PositionAttention(F_i) + ChannelAttention(F_i)))     # one pair for all i
+        out = concat_i=4,3,2,1(softmax_i(s_i) · F_i)
+
+    Paper: Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983, in
+    the pyramid of Zhang et al., "EPSANet: An Efficient Pyramid Squeeze Attention Block on Convolutional
+    Neural Network", ACCV 2022, arXiv 2105.14447. It is a composition of the two and stands in neither:
+    EPSANet's pyramid, with DANet's two modules, shared over the branches, in the place of its
+    squeeze-and-excitation. A weight then depends on how a branch's positions and channels relate, not on
+    their mean alone. The sigmoid, as in EPSANet, keeps a weight within a factor e of another's. Memory is
+    linear in the number of positions.
+
+    Args:
+        in_channels: channels of the input and of the output, divisible by the number of branches.
+        kernel_sizes: one odd size a branch.
+        groups: groups of each branch's convolution; the greatest common divisor with the branch's
+            channels is used.
+        query_channels: as in :class:`PositionAttention`, which sees a branch's channels.
+        stride: of the convolutions; the output has ``ceil(H / stride)`` rows.
+        dilation: of the convolutions.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a number below 1, an even kernel size, lists of unequal lengths, or channels that
+            cannot be divided among the branches.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        kernel_sizes: Sequence[int] = (3, 5, 7, 9),
+        groups: Sequence[int] = (1, 4, 8, 16),
+        query_channels: int | None = None,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__(in_channels, kernel_sizes, groups, stride, dilation)
+        self.dual = DualAttention(self.branch_channels, query_channels)
+
+    def score(self, features: list[Tensor]) -> Tensor:
+        wide = torch.promote_types(features[0].dtype, torch.float32)
+        pooled = [self.dual(f).mean(dim=(2, 3), dtype=wide) for f in features]  # S of (B, C / S)
+        return torch.stack(pooled, dim=1).sigmoid()

@@ -1,0 +1,104 @@
+"""Selective kernel: every channel weighs branches of different receptive fields against each other.
+
+Li et al., "Selective Kernel Networks", CVPR 2019, arXiv 1903.06586.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class SelectiveKernel(nn.Module):
+    """SKNet's selective kernel convolution.
+
+    For feature map ``x`` and branches i = 1 ... M, of which branch i dilates by i::
+
+        U_i = relu(bn_i(conv_i(x)))                            # 3x3, grouped
+        z = relu(bn(fc_reduce(mean_hw(Σ_i U_i))))              # max(C / r, L) channels
+        out = Σ_i softmax_i(fc_select_i(z)) · U_i
+
+    Paper: Li et al., "Selective Kernel Networks", CVPR 2019, arXiv 1903.06586, equations 1 to 6,
+    whose 5x5 kernel is a 3x3 one of dilation 2, as here. Nothing differs from the paper, except that
+    ``groups`` gives way where channels cannot be divided by it. Parameter names are those of timm's
+    module of the same structure.
+
+    The weights come from batch statistics of one value an image, so training takes batches of at least
+    two images (over all devices, with a synchronised norm).
+
+    Args:
+        in_channels: channels of the input and of the output.
+        branches: number of kernels to choose from, at least 2.
+        groups: groups of the 3x3 convolutions; the greatest common divisor with ``in_channels`` is used.
+        reduction: the squeezed features have ``in_channels // reduction`` channels, but
+        min_channels: at least these.
+        stride: of the 3x3 convolutions; the output has ``ceil(H / stride)`` rows.
+        dilation: multiplies the dilation of each branch.
+        norm_layer: makes the normalisations for a number of channels.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for fewer than 2 branches, or any other number below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        branches: int = 2,
+        groups: int = 32,
+        reduction: int = 16,
+        min_channels: int = 32,
+        stride: int = 1,
+        dilation: int = 1,
+        norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("in_channels", in_channels),
+            ("groups", groups),
+            ("reduction", reduction),
+            ("min_channels", min_channels),
+            ("stride", stride),
+            ("dilation", dilation),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if branches < 2:
+            raise ValueError(f"branches must be at least 2, or there is nothing to select, got {branches}")
+        squeezed = max(in_channels // reduction, min_channels)
+
+        def path(rate: int) -> nn.Sequential:
+            conv = nn.Conv2d(
+                in_channels,
+                in_channels,
+                3,
+                stride=stride,
+                padding=rate,
+                dilation=rate,
+                groups=math.gcd(groups, in_channels),
+                bias=False,
+            )
+            return nn.Sequential(OrderedDict(conv=conv, bn=norm_layer(in_channels), relu=nn.ReLU()))
+
+        self.paths = nn.ModuleList(path(dilation * (i + 1)) for i in range(branches))
+        self.attn = nn.Sequential(
+            OrderedDict(
+                fc_reduce=nn.Conv2d(in_channels, squeezed, 1, bias=False),
+                bn=norm_layer(squeezed),
+                relu=nn.ReLU(),
+                fc_select=nn.Conv2d(squeezed, branches * in_channels, 1, bias=False),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, or to ``ceil(H / stride)`` rows and so many columns."""
+        features = [path(x) for path in self.paths]  # M of (B, C, H, W)
+        fused = sum(features)
+        wide = torch.promote_types(fused.dtype, torch.float32)
+        pooled = fused.mean(dim=(2, 3), keepdim=True, dtype=wide).to(fused.dtype)  # (B, C, 1, 1)
+        energy = self.attn(pooled).unflatten(1, (len(features), -1))  # (B, M, C, 1, 1)
+        weight = energy.softmax(dim=1).to(fused.dtype)
+        return sum(w * u for w, u in zip(weight.unbind(dim=1), features, strict=True)).to(x.dtype)

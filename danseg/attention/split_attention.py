@@ -1,0 +1,110 @@
+"""Split attention: every channel weighs the splits of a grouped convolution against each other.
+
+Zhang et al., "ResNeSt: Split-Attention Networks", CVPR Workshops 2022, arXiv 2004.08955.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SplitAttention(nn.Module):
+    """ResNeSt's split-attention convolution.
+
+    For feature map ``x``, splits i = 1 ... R (the radix) and, within each, cardinal groups k::
+
+        U_1 ... U_R = relu(bn0(conv(x)))                       # 3x3, R · groups groups, C channels each
+        z = relu(bn1(fc1(mean_hw(Σ_i U_i))))
+        out = Σ_i softmax_i(fc2_i(z)) · U_i                    # a sigmoid when R is 1
+
+    Paper: Zhang et al., "ResNeSt: Split-Attention Networks", CVPR Workshops 2022, arXiv 2004.08955,
+    equations 1 to 3; ``fc1`` and ``fc2`` are grouped by k. As in the authors' code, the channels of
+    ``conv`` are ordered by split first, and a stride is taken by a 3x3 average pooling behind the
+    attention. Parameter names are those of mmseg's ``SplitAttentionConv2d``, whose weights load.
+
+    The weights come from batch statistics of one value an image, so training takes batches of at least
+    two images (over all devices, with a synchronised norm).
+
+    Args:
+        in_channels: channels of the input and of the output, divisible by ``radix * groups``.
+        radix: number of splits.
+        groups: number of cardinal groups.
+        reduction: the squeezed features have ``in_channels * radix // reduction`` channels, but
+        min_channels: at least these; rounded up to a multiple of ``groups``.
+        stride: of the average pooling; the output has ``ceil(H / stride)`` rows.
+        dilation: of the 3x3 convolution.
+        norm_layer: makes the normalisations for a number of channels.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a number below 1, or channels that cannot be divided into the groups.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        radix: int = 2,
+        groups: int = 1,
+        reduction: int = 4,
+        min_channels: int = 32,
+        stride: int = 1,
+        dilation: int = 1,
+        norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("in_channels", in_channels),
+            ("radix", radix),
+            ("groups", groups),
+            ("reduction", reduction),
+            ("min_channels", min_channels),
+            ("stride", stride),
+            ("dilation", dilation),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if in_channels % (radix * groups):
+            raise ValueError(
+                f"in_channels must be divisible by radix * groups = {radix * groups}, got {in_channels}"
+            )
+        self.radix = radix
+        self.groups = groups
+        self.stride = stride
+        squeezed = max(in_channels * radix // reduction, min_channels)
+        squeezed += -squeezed % groups
+        self.conv = nn.Conv2d(
+            in_channels,
+            in_channels * radix,
+            3,
+            padding=dilation,
+            dilation=dilation,
+            groups=groups * radix,
+            bias=False,
+        )
+        self.bn0 = norm_layer(in_channels * radix)
+        self.fc1 = nn.Conv2d(in_channels, squeezed, 1, groups=groups)
+        self.bn1 = norm_layer(squeezed)
+        self.fc2 = nn.Conv2d(squeezed, in_channels * radix, 1, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, or to ``ceil(H / stride)`` rows and so many columns."""
+        features = self.bn0(self.conv(x)).relu()
+        splits = features.unflatten(1, (self.radix, -1))  # (B, R, C, H, W)
+        weight = self._weight(splits).to(splits.dtype)  # (B, R, C, 1, 1)
+        out = (weight * splits).sum(dim=1)
+        if self.stride > 1:
+            out = F.avg_pool2d(out, 3, self.stride, padding=1)
+        return out.to(x.dtype)
+
+    def _weight(self, splits: Tensor) -> Tensor:
+        wide = torch.promote_types(splits.dtype, torch.float32)
+        pooled = splits.mean(dim=(3, 4), dtype=wide).sum(dim=1)  # (B, C)
+        z = self.bn1(self.fc1(pooled[:, :, None, None].to(splits.dtype))).relu()
+        # fc2 is grouped, so its channels come by cardinal group first, then by split.
+        energy = self.fc2(z).unflatten(1, (self.groups, self.radix, -1))  # (B, K, R, C / K, 1, 1)
+        energy = energy.transpose(1, 2)
+        weight = energy.softmax(dim=1) if self.radix > 1 else energy.sigmoid()
+        return weight.flatten(2, 3)

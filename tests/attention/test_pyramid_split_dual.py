@@ -1,0 +1,68 @@
+"""PyramidSplitDualAttention against EPSANet's and DANet's equations, composed, in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.attention import PyramidSplitDualAttention
+from danseg.ops import reference
+
+PARAMETER_NAMES = {
+    "PyramidSplitDualAttention": [
+        "conv_1.weight",
+        "conv_2.weight",
+        "conv_3.weight",
+        "conv_4.weight",
+        "dual.pam.key_project.weight",
+        "dual.pam.key_project.bias",
+        "dual.pam.query_project.weight",
+        "dual.pam.query_project.bias",
+        "dual.pam.value_project.weight",
+        "dual.pam.value_project.bias",
+        "dual.pam.gamma.scale",
+        "dual.cam.gamma.scale",
+    ]
+}
+ZERO_GRADIENT = {"PyramidSplitDualAttention": ["dual.pam.key_project.bias"]}  # the softmax cancels it
+
+
+def _module(**arguments) -> PyramidSplitDualAttention:
+    torch.manual_seed(0)
+    module = PyramidSplitDualAttention(16, **arguments).double()
+    nn.init.constant_(module.dual.pam.gamma.scale, 0.7)
+    nn.init.constant_(module.dual.cam.gamma.scale, 0.3)
+    return module
+
+
+def test_equals_the_equations():
+    module = _module(groups=(1, 2, 4, 4), query_channels=3)
+    x = torch.randn(2, 16, 5, 7, dtype=torch.float64)
+    kernels = [module.conv_1.weight, module.conv_2.weight, module.conv_3.weight, module.conv_4.weight]
+    pam, cam = module.dual.pam, module.dual.cam
+    projections = (pam.query_project, pam.key_project, pam.value_project)
+    weights = [t for p in projections for t in (p.weight.flatten(1), p.bias)]
+    expected = reference.pyramid_split_dual_attention(
+        x, kernels, [1, 2, 4, 4], weights, pam.gamma.scale, cam.gamma.scale
+    )
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("part", ["pam", "cam"])
+def test_both_attentions_move_the_weights(part):
+    module, x = _module(), torch.randn(2, 16, 5, 7, dtype=torch.float64)
+    with_both = module(x)
+    getattr(module.dual, part).gamma.scale.data.zero_()
+    assert not torch.allclose(module(x), with_both, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 13)])
+def test_stride_rounds_up(size):
+    out = _module(stride=2, dilation=2)(torch.randn(1, 16, *size, dtype=torch.float64))
+    assert out.shape == (1, 16, -(-size[0] // 2), -(-size[1] // 2))
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="divisible by the number of branches, 4, got 10"):
+        PyramidSplitDualAttention(10)
+    with pytest.raises(ValueError, match="query_channels.*-1"):
+        PyramidSplitDualAttention(16, query_channels=-1)

@@ -30,7 +30,7 @@ BASES = {
 } | {"runtime": [ROOT / "_base_" / "runtime.py"]}
 
 
-CHANNEL_KEYS = ("in_channels", "channels", "pam_channels")
+WIDTH_KEYS = ("in_channels", "channels", "pam_channels", "isa_channels")
 
 
 class Data(NamedTuple):
@@ -77,27 +77,62 @@ class Recipe(NamedTuple):
     images_per_gpu: int
     crop: tuple[int, int]
     window: tuple[int, int] | None  # stride of the sliding window; None: whole frames
+
+
+class Figures(NamedTuple):
+    """Published mIoU at one scale and at six scales with flips, where there is one."""
+
     single_scale: str
     multi_scale: str | None
 
 
-# Iterations, batches, crops and figures: mmsegmentation's model zoo, DANet.
-PUBLISHED = {
-    "danet_r50_cityscapes": Recipe(80_000, 2, (769, 769), (513, 513), "79.27", "80.96"),
-    "danet_r101_cityscapes": Recipe(80_000, 2, (769, 769), (513, 513), "80.47", "82.02"),
-    "danet_r50_cityscapes_512x1024": Recipe(80_000, 2, (512, 1024), None, "79.34", None),
-    "danet_r101_cityscapes_512x1024": Recipe(80_000, 2, (512, 1024), None, "80.41", None),
-    "danet_r50_ade20k": Recipe(160_000, 4, (512, 512), None, "42.45", "43.25"),
-    "danet_r101_ade20k": Recipe(160_000, 4, (512, 512), None, "44.17", "45.02"),
+# Iterations, batches, crops and figures: mmsegmentation's model zoo.
+RECIPES = {
+    "cityscapes_512x1024": Recipe(80_000, 2, (512, 1024), None),
+    "cityscapes": Recipe(80_000, 2, (769, 769), (513, 513)),
+    "ade20k": Recipe(160_000, 4, (512, 512), None),
 }
+# A row's columns are the recipes above, each with R50 and R101.
+_ZOO = {
+    "fcn": "73.61/74.24 75.13/75.94  72.64/73.32 75.52/76.61  36.10/38.08 39.91/41.40",
+    "danet": "79.34/none 80.41/none  79.27/80.96 80.47/82.02  42.45/43.25 44.17/45.02",
+}
+PUBLISHED = {
+    f"{network}_r{depth}_{data}": Figures(
+        *(None if figure == "none" else figure for figure in pair.split("/"))
+    )
+    for network, row in _ZOO.items()
+    for (data, depth), pair in zip(itertools.product(RECIPES, (50, 101)), row.split(), strict=True)
+}
+# Of the same recipes, with no figure to compare with.
+UNPUBLISHED = set()
 FROM_SCRATCH = {"danet_r18_camvid", "fcn_r18_camvid", "danet_r18_demo"}
 
-HEADS = {"danet": "DANetHead", "fcn": "FCNHead"}
+HEADS = {
+    "danet": "DANetHead",
+    "fcn": "FCNHead",
+}
+# What a head takes beside the arguments that all heads take, as published.
+SETTINGS = {
+    "danet": dict(pam_channels=64, with_pam=True, with_cam=True),
+    "fcn": dict(num_convs=2, concat_input=True),
+}
+COMMON = {
+    "type", "in_channels", "in_index", "channels", "dropout_ratio", "num_classes", "norm_cfg",
+    "align_corners", "loss_decode",
+}  # fmt: skip
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-NAME = re.compile(r"(?P<network>[a-z]+)_r(?P<depth>\d+)_(?P<data>[a-z0-9]+)(?:_(?P<variant>\d+x\d+))?")
+NAME = re.compile(
+    r"(?P<network>[a-z]+)_r(?P<depth>\d+)_(?P<data>[a-z0-9]+(?:_(?P<crop>\d+x\d+))?)"
+    r"(?:_(?P<mode>gaussian|dot_product|concatenation))?"
+)
 
 every_leaf = pytest.mark.parametrize("name", LEAVES)
 every_published_leaf = pytest.mark.parametrize("name", PUBLISHED)
+every_leaf_of_a_recipe = pytest.mark.parametrize("name", [*PUBLISHED, *sorted(UNPUBLISHED)])
+every_leaf_from_scratch = pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+every_deep_leaf = pytest.mark.parametrize("name", [name for name in LEAVES if "_r101_" in name])
+every_camvid_leaf = pytest.mark.parametrize("name", [name for name in LEAVES if name.endswith("_camvid")])
 every_dataset = pytest.mark.parametrize("path", BASES["datasets"], ids=lambda path: path.stem)
 
 
@@ -121,8 +156,17 @@ def load(path: Path) -> Config:
 
 def parse(name: str) -> re.Match:
     match = NAME.fullmatch(name)
-    assert match, f"configs/{name}.py: the name should be NETWORK_rDEPTH_DATASET[_HEIGHTxWIDTH].py"
+    assert match, f"configs/{name}.py: the name should be NETWORK_rDEPTH_DATASET[_HEIGHTxWIDTH][_MODE].py"
     return match
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The published settings of the head in a config of that name."""
+    match = parse(name)
+    changes = dict(mode=match["mode"]) if match["mode"] else {}
+    if match["network"] == "psanet" and match["data"] == "ade20k":
+        changes["mask_size"] = (66, 66)
+    return SETTINGS[match["network"]] | changes
 
 
 def header(path: Path) -> str:
@@ -141,9 +185,11 @@ def build_narrow(cfg: Config) -> torch.nn.Module:
     model.pretrained = None
     factor = model.backbone.get("base_channels", 64) // 8
     model.backbone.update(base_channels=8, stem_channels=8)
-    for head, key in itertools.product((model.decode_head, model.auxiliary_head), CHANNEL_KEYS):
+    for head, key in itertools.product((model.decode_head, model.auxiliary_head), WIDTH_KEYS):
         if key in head:
             head[key] //= factor
+    if "mask_size" in model.decode_head:
+        model.decode_head.mask_size = (9, 9)  # of features at an eighth of the crop
     model.data_preprocessor.size = (65, 65)
     if model.test_cfg.mode == "slide":
         model.test_cfg.update(crop_size=(65, 65), stride=(43, 43))
@@ -185,7 +231,8 @@ def steps(pipeline: list[dict]) -> list[str]:
 
 
 def test_there_are_configs_and_every_one_is_known() -> None:
-    assert set(LEAVES) == set(PUBLISHED) | FROM_SCRATCH
+    assert set(LEAVES) == set(PUBLISHED) | UNPUBLISHED | FROM_SCRATCH
+    assert HEADS.keys() == SETTINGS.keys() == {parse(name)["network"] for name in LEAVES}
     assert all(BASES.values()), BASES
     assert {path.stem for path in BASES["datasets"]} == set(DATA)
 
@@ -204,8 +251,19 @@ def test_name_matches_content(name: str) -> None:
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert loader.dataset.type == data.type
         assert loader.dataset.data_root == cfg.data_root == data.root
-    if match["variant"]:
-        assert tuple(cfg.crop_size) == tuple(int(side) for side in match["variant"].split("x"))
+    if match["crop"]:
+        assert tuple(cfg.crop_size) == tuple(int(side) for side in match["crop"].split("x"))
+
+
+@every_leaf
+def test_head_has_the_settings_of_its_network_and_all_of_them(name: str) -> None:
+    match, head = parse(name), load(LEAVES[name]).model.decode_head
+    own = {key: value for key, value in head.items() if key not in COMMON}
+    assert COMMON <= head.keys()
+    assert own.keys() == SETTINGS[match["network"]].keys()
+    if name in FROM_SCRATCH:
+        return  # sizes of their own
+    assert own == settings(name)
 
 
 @every_leaf
@@ -232,28 +290,40 @@ def test_dataset_base_exports_what_others_read(path: Path) -> None:
 
 
 @every_published_leaf
-def test_header_names_the_published_figure_and_the_total_batch(name: str) -> None:
-    recipe, text = PUBLISHED[name], header(LEAVES[name])
-    several = f"{recipe.multi_scale} at six scales with flips" if recipe.multi_scale else "none at several"
-    assert f"Published: mIoU {recipe.single_scale} at one scale, {several} (mmsegmentation model zoo)" in text
+def test_header_names_the_published_figure(name: str) -> None:
+    figures = PUBLISHED[name]
+    several = f"{figures.multi_scale} at six scales with flips" if figures.multi_scale else "none at several"
+    published = f"Published: mIoU {figures.single_scale} at one scale, {several} (mmsegmentation model zoo)"
+    assert published in header(LEAVES[name])
+
+
+@every_leaf_of_a_recipe
+def test_header_names_the_depth_the_crop_and_the_total_batch(name: str) -> None:
+    match, text = parse(name), header(LEAVES[name])
+    recipe = RECIPES[match["data"]]
+    assert f"ResNet-{match['depth']}" in text
+    assert f"crops of {recipe.crop[0]}x{recipe.crop[1]}" in text
     images = recipe.images_per_gpu
     assert f"{recipe.iterations // 1000}k iterations of {4 * images} images (4 GPUs x {images})" in text
 
 
-@pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+@pytest.mark.parametrize("name", sorted(UNPUBLISHED | FROM_SCRATCH))
 def test_header_says_that_no_figure_is_published(name: str) -> None:
-    text = header(LEAVES[name])
-    assert "No figure is published" in text
-    total = re.search(r"trained from scratch in total batches of (\d+)", text)
+    assert "No figure is published" in header(LEAVES[name])
+
+
+@every_leaf_from_scratch
+def test_header_names_the_total_batch_from_scratch(name: str) -> None:
+    total = re.search(r"trained from scratch in total batches of (\d+)", header(LEAVES[name]))
     assert total and int(total[1]) == load(LEAVES[name]).train_dataloader.batch_size
 
 
 # Numbers.
 
 
-@every_published_leaf
+@every_leaf_of_a_recipe
 def test_published_recipe(name: str) -> None:
-    recipe, cfg = PUBLISHED[name], load(LEAVES[name])
+    recipe, cfg = RECIPES[parse(name)["data"]], load(LEAVES[name])
     assert cfg.train_cfg == dict(
         type="IterBasedTrainLoop", max_iters=recipe.iterations, val_interval=recipe.iterations // 10
     )
@@ -261,6 +331,7 @@ def test_published_recipe(name: str) -> None:
         dict(type="PolyLR", power=0.9, eta_min=1e-4, begin=0, end=recipe.iterations, by_epoch=False)
     ]
     assert cfg.optim_wrapper.optimizer == dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4)
+    assert "paramwise_cfg" not in cfg.optim_wrapper
     assert cfg.train_dataloader.batch_size == recipe.images_per_gpu
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=4 * recipe.images_per_gpu)
 
@@ -280,7 +351,7 @@ def test_published_recipe(name: str) -> None:
     depth = cfg.model.backbone.depth
     assert cfg.model.pretrained == f"open-mmlab://resnet{depth}_v1c"
     head, auxiliary = cfg.model.decode_head, cfg.model.auxiliary_head
-    assert (head.in_channels, head.channels, head.pam_channels) == (2048, 512, 64)
+    assert (head.in_channels, head.channels) == (2048, 512)
     assert (auxiliary.in_channels, auxiliary.channels) == (1024, 256)
     for part in (cfg.model.backbone, head, auxiliary):
         assert part.norm_cfg == dict(type="SyncBN", requires_grad=True)
@@ -331,7 +402,7 @@ def test_rates_and_intervals_follow_from_the_length(name: str) -> None:
         assert loader.batch_size == 1
 
 
-@pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+@every_leaf_from_scratch
 def test_from_scratch_recipe(name: str) -> None:
     cfg = load(LEAVES[name])
     assert cfg.model.pretrained is None
@@ -341,15 +412,27 @@ def test_from_scratch_recipe(name: str) -> None:
         assert part.norm_cfg == dict(type="BN", requires_grad=True)
 
 
-def test_camvid_baseline_differs_in_the_head_alone_and_weighs_the_same() -> None:
-    danet, fcn = load(LEAVES["danet_r18_camvid"]), load(LEAVES["fcn_r18_camvid"])
-    heads = [cfg.model.pop("decode_head") for cfg in (danet, fcn)]
-    assert danet.to_dict() == fcn.to_dict()
-    same = {"in_channels", "in_index", "channels", "dropout_ratio", "num_classes", "norm_cfg",
-            "align_corners", "loss_decode"}  # fmt: skip
-    assert all(heads[0][key] == heads[1][key] for key in same)
+@every_camvid_leaf
+def test_camvid_networks_differ_in_the_head_alone(name: str) -> None:
+    danet, other = load(LEAVES["danet_r18_camvid"]), load(LEAVES[name])
+    heads = [cfg.model.pop("decode_head") for cfg in (danet, other)]
+    assert danet.to_dict() == other.to_dict()
+    assert all(heads[0][key] == heads[1][key] for key in COMMON - {"type"})
+
+
+def test_camvid_baseline_weighs_what_danet_weighs() -> None:
+    heads = [load(LEAVES[f"{network}_r18_camvid"]).model.decode_head for network in ("danet", "fcn")]
     weights = [sum(p.numel() for p in MODELS.build(head).parameters()) for head in heads]
     assert weights[0] == pytest.approx(weights[1], rel=0.02)
+
+
+@every_deep_leaf
+def test_r101_is_r50_with_a_deeper_backbone(name: str) -> None:
+    deep, shallow = load(LEAVES[name]), load(LEAVES[name.replace("_r101_", "_r50_")])
+    for cfg in (deep, shallow):
+        cfg.model.pop("pretrained")
+    assert (deep.model.backbone.pop("depth"), shallow.model.backbone.pop("depth")) == (101, 50)
+    assert deep.to_dict() == shallow.to_dict()
 
 
 # Running.

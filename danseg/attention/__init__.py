@@ -2,6 +2,7 @@
 
 from danseg.attention.channel import ChannelAttention
 from danseg.attention.dual import DualAttention
+from danseg.attention.global_context import GlobalContext
 from danseg.attention.position import PositionAttention
 from danseg.attention.pyramid_split import PyramidSplitAttention
 from danseg.attention.pyramid_split_dual import PyramidSplitDualAttention
@@ -11,6 +12,7 @@ from danseg.attention.split_attention import SplitAttention
 __all__ = [
     "ChannelAttention",
     "DualAttention",
+    "GlobalContext",
     "PositionAttention",
     "PyramidSplitAttention",
     "PyramidSplitDualAttention",

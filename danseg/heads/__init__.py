@@ -6,5 +6,6 @@ require_mmseg("danseg.heads")
 
 from danseg.heads.attention import AttentionHead  # noqa: E402
 from danseg.heads.danet import DANetHead  # noqa: E402
+from danseg.heads.gcnet import GCNetHead  # noqa: E402
 
-__all__ = ["AttentionHead", "DANetHead"]
+__all__ = ["AttentionHead", "DANetHead", "GCNetHead"]

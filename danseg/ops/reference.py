@@ -197,3 +197,46 @@ def pyramid_split_dual_attention(
         dual = position_attention(flat, *position_weights, alpha) + channel_attention(flat, beta)
         scores.append(1 / (1 + (-torch.einsum("bcn->bc", dual) / flat.shape[2]).exp()))
     return _pyramid_split(features, scores)
+
+
+def global_context_map(x: Tensor, w_key: Tensor, b_key: Tensor) -> Tensor:
+    """GCNet (arXiv 1904.11492), the weights ``exp(W_k x_j) / Σ_m exp(W_k x_m)`` of positions j, as (B, N).
+
+    ``x`` is (B, C, N), ``w_key`` (C,), ``b_key`` a number.
+    """
+    energy = torch.einsum("c,bcj->bj", w_key, x) + b_key
+    return energy.exp() / energy.exp().sum(dim=1, keepdim=True)
+
+
+def global_context_transform(
+    z: Tensor,
+    w_1: Tensor,
+    b_1: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    w_2: Tensor,
+    b_2: Tensor,
+    eps: float = 1e-5,
+) -> Tensor:
+    """GCNet's bottleneck ``W_v2 ReLU(LN(W_v1 z))`` of contexts ``z`` (B, C); the norm is over the planes."""
+    y = torch.einsum("pc,bc->bp", w_1, z) + b_1
+    centred = y - y.mean(dim=1, keepdim=True)
+    y = norm_weight * centred / (centred.square().mean(dim=1, keepdim=True) + eps).sqrt() + norm_bias
+    return torch.einsum("cp,bp->bc", w_2, y.clamp(min=0)) + b_2
+
+
+def global_context(
+    x: Tensor, w_key: Tensor, b_key: Tensor, add: list[Tensor] | None, mul: list[Tensor] | None = None
+) -> Tensor:
+    """GCNet's block ``z_i = x_i + W_v2 ReLU(LN(W_v1 Σ_j α_j x_j))`` on ``x`` (B, C, N).
+
+    ``add`` and ``mul`` are the weights of :func:`global_context_transform` for the fusion by addition,
+    which is the paper's block, and for the fusion by scaling with a sigmoid, its alternative.
+    """
+    context = torch.einsum("bj,bcj->bc", global_context_map(x, w_key, b_key), x)
+    out = x
+    if mul is not None:
+        out = out / (1 + (-global_context_transform(context, *mul)).exp()).unsqueeze(2)
+    if add is not None:
+        out = out + global_context_transform(context, *add).unsqueeze(2)
+    return out

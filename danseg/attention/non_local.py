@@ -1,0 +1,266 @@
+"""Non-local blocks: every position gathers from all positions, with one of four pairwise functions.
+
+Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from danseg.attention.conv_norm import ConvNorm
+from danseg.attention.positions import flat_index, positions_first
+from danseg.ops import attention, concatenation
+
+MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
+NormLayer = Callable[[int], nn.Module] | Literal["batch_norm"] | None
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+class NonLocal2d(nn.Module):
+    """Non-local block on a feature map, in linear memory for all four pairwise functions.
+
+    For feature map ``x`` with positions i, j, and N positions::
+
+        θ, φ, g = theta(x), phi(x), g(x)                                   # 1x1 convolutions
+        out_i = x_i + conv_out(Σ_j f(x_i, x_j) g_j / C(x_i))
+        gaussian:           f = exp(x_i · x_j)            C = Σ_j f        # a softmax
+        embedded_gaussian:  f = exp(θ_i · φ_j / √C')      C = Σ_j f        # a softmax
+        dot_product:        f = θ_i · φ_j                 C = N
+        concatenation:      f = relu(w · [θ_i, φ_j])      C = N
+
+    The softmax forms never hold the N x N map (:func:`danseg.ops.attention`). The dot product is
+    linear in N by associativity, θ (φᵀ g): C'² numbers instead of N². Concatenation sorts
+    (:func:`danseg.ops.concatenation`), and as ``w · [θ_i, φ_j]`` is a sum of two numbers a
+    position, θ and φ are not computed at all where nothing stands between them and ``w``.
+
+    Paper: Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, equations 1 to 6.
+    As in mmcv, whose parameter names and numbers these are, the embedded Gaussian is divided by
+    √C', which the paper does not do; ``use_scale=False`` gives the paper's.
+
+    Args:
+        in_channels: channels C of the input and of the output.
+        reduction: C' = C / reduction, at least 1.
+        use_scale: divide the energies of the embedded Gaussian by √C'.
+        mode: the pairwise function: ``gaussian``, ``embedded_gaussian``, ``dot_product`` or
+            ``concatenation``.
+        sub_sample: keys and values are max-pooled by 2 in height and width: a quarter of the work.
+        norm_layer: makes the normalisation after ``conv_out`` for a number of channels;
+            ``"batch_norm"`` is that of the fitting dimension, None leaves it out. It starts at
+            zero (without it ``conv_out`` does), so that the block starts as the identity.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a channel count or reduction below 1, or an unknown mode.
+    """
+
+    dims = 2
+
+    def __init__(
+        self,
+        in_channels: int,
+        reduction: int = 2,
+        use_scale: bool = True,
+        mode: str = "embedded_gaussian",
+        sub_sample: bool = False,
+        norm_layer: NormLayer = "batch_norm",
+    ) -> None:
+        super().__init__()
+        if in_channels < 1 or reduction < 1:
+            raise ValueError(
+                f"in_channels and reduction must be at least 1, got {in_channels} and {reduction}"
+            )
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if isinstance(norm_layer, str) and norm_layer != "batch_norm":
+            raise ValueError(
+                f'norm_layer must be "batch_norm", None or a function that makes a layer, got {norm_layer!r}'
+            )
+        self.mode = mode
+        self.use_scale = use_scale
+        self.sub_sample = sub_sample
+        inter_channels = max(1, in_channels // reduction)
+        conv = _CONV[self.dims]
+        if norm_layer == "batch_norm":
+            norm_layer = _BATCH_NORM[self.dims]
+        # mmcv's order, so that optimizer states, which know parameters by number, fit as well.
+        self.g = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))
+        self.conv_out = ConvNorm(inter_channels, in_channels, norm_layer=norm_layer, conv=conv)
+        if mode != "gaussian":
+            self.theta = ConvNorm(in_channels, inter_channels, conv=conv)
+            self.phi = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))
+        if mode == "concatenation":
+            # Two-dimensional in every form, as in mmcv; applied as two vectors.
+            self.concat_project = ConvNorm(2 * inter_channels, 1, bias=False)
+        self.init_weights()
+
+    def _pooled(self, projection: ConvNorm) -> nn.Module:
+        # mmcv's names: the projection is number 0 where pooling follows it.
+        return nn.Sequential(projection, _HalfSize(self.dims)) if self.sub_sample else projection
+
+    def init_weights(self) -> None:
+        """Small projections, and an output of zero: the block starts as the identity."""
+        for name in ("g", "theta", "phi"):
+            if hasattr(self, name):
+                conv = self._projection(name)
+                nn.init.normal_(conv.weight, std=0.01)
+                nn.init.zeros_(conv.bias)
+        if "concat_project" in self._modules:
+            nn.init.kaiming_normal_(self.concat_project.conv.weight, mode="fan_out", nonlinearity="relu")
+        last = self.conv_out.norm or self.conv_out.conv
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+
+    def _projection(self, name: str) -> nn.Module:
+        """The convolution behind ``g``, ``theta`` or ``phi``, pooled or not."""
+        module = getattr(self, name)
+        return (module[0] if isinstance(module, nn.Sequential) else module).conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        return x + self.conv_out(self._gather(x)).to(x.dtype)
+
+    def _gather(self, x: Tensor) -> Tensor:
+        """What is projected and added to ``x``: the weighted values (B, C', H, W)."""
+        return self._pairwise(x, positions_first(self.g(x)))
+
+    def _pairwise(self, x: Tensor, value: Tensor) -> Tensor:
+        """``Σ_j f_ij value_j / C_i`` as (B, C', H, W), for values (B, M, C')."""
+        if self.mode == "concatenation":
+            out = concatenation(*self._halves(x), value)
+        elif self.mode == "dot_product":
+            out = _dot_product(self._query(x), self._key(x), value)
+        else:
+            query = self._query(x)
+            out = attention(query, self._key(x), value, scale=self._scale(query))
+        return out.transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def _query(self, x: Tensor) -> Tensor:
+        """Queries (B, N, C'), of C channels in the Gaussian form, which has no embedding."""
+        return positions_first(x if self.mode == "gaussian" else self.theta(x))
+
+    def _key(self, x: Tensor) -> Tensor:
+        """Keys (B, M, C'), M < N with ``sub_sample``."""
+        if self.mode != "gaussian":
+            return positions_first(self.phi(x))
+        return positions_first(_half_size(x) if self.sub_sample else x)
+
+    def _scale(self, query: Tensor) -> float:
+        return query.shape[-1] ** -0.5 if self.mode == "embedded_gaussian" and self.use_scale else 1.0
+
+    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``w · [θ_i, φ_j]`` as the two numbers a (B, N) and b (B, M) whose sum it is."""
+        to_query, to_key = self.concat_project.conv.weight.flatten(1).chunk(2, dim=1)  # (1, C') each
+        a = _folded(x, self._projection("theta"), to_query)
+        if self.sub_sample:  # the maximum stands between φ and w
+            return a, (to_key @ self.phi(x).flatten(2)).squeeze(1)
+        return a, _folded(x, self._projection("phi"), to_key)
+
+    @torch.no_grad()
+    def _weights(self, x: Tensor, index: Tensor) -> Tensor:
+        """Rows (B, P, M) of the map ``f / C`` of the positions numbered ``index``."""
+        if self.mode == "concatenation":
+            a, b = self._halves(x)
+            return (a[:, index, None] + b[:, None, :]).relu() / b.shape[1]
+        query, key = self._query(x), self._key(x)
+        with torch.autocast(x.device.type, enabled=False):
+            wide = torch.promote_types(query.dtype, torch.float32)
+            energy = query[:, index].to(wide) @ key.to(wide).transpose(1, 2)
+        if self.mode == "dot_product":
+            return energy / key.shape[1]
+        return (energy * self._scale(query)).softmax(dim=-1)
+
+    def attention_map(self, x: Tensor, positions: Sequence[tuple[int, ...]]) -> Tensor:
+        """The weights ``f(x_i, x_j) / C(x_i)`` of the given positions i.
+
+        Args:
+            x: the module's input.
+            positions: P positions in the feature map, such as (row, column).
+
+        Returns:
+            ``(B, P, H, W)``, at half the height and width with ``sub_sample``, in at least
+            float32. In the two Gaussian forms each map sums to 1; the weights of the dot product
+            may be negative, and those of both other forms sum to anything. Only the P rows are
+            computed.
+
+        Raises:
+            ValueError: when a position lies outside the map, or none is given.
+        """
+        index = flat_index(positions, tuple(x.shape[2:]), x.device)
+        size = _half_size(x[:, :1]).shape[2:] if self.sub_sample else x.shape[2:]
+        return self._weights(x, index).unflatten(2, size)
+
+    def extra_repr(self) -> str:
+        return f"mode={self.mode}, use_scale={self.use_scale}, sub_sample={self.sub_sample}"
+
+
+class NonLocal1d(NonLocal2d):
+    """Non-local block on a sequence; all else as in :class:`NonLocal2d`.
+
+    For sequence ``x`` with steps i, j::
+
+        out_i = x_i + conv_out(Σ_j f(x_i, x_j) g_j / C(x_i))
+
+    Paper: Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, equations 1 to 6.
+
+    Shapes: ``(B, C, L)`` to ``(B, C, L)``.
+    """
+
+    dims = 1
+
+
+class NonLocal3d(NonLocal2d):
+    """Non-local block in space and time; all else as in :class:`NonLocal2d`.
+
+    For clip ``x`` with positions i, j over all frames::
+
+        out_i = x_i + conv_out(Σ_j f(x_i, x_j) g_j / C(x_i))
+
+    Paper: Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, equations 1 to 6.
+    As in the paper, ``sub_sample`` pools in space alone.
+
+    Shapes: ``(B, C, T, H, W)`` to ``(B, C, T, H, W)``.
+    """
+
+    dims = 3
+
+
+class _HalfSize(nn.Module):
+    """:func:`_half_size` as a layer."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _half_size(x)
+
+
+def _half_size(x: Tensor) -> Tensor:
+    """Max-pool by 2 in length, or in height and width; a side of 1 stays, where nothing would be left."""
+    sides = x.shape[2:]
+    kernel = [min(2, side) for side in sides]
+    if len(sides) == 3:
+        kernel[0] = 1
+    return _POOL[len(sides)](x, kernel)
+
+
+def _dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """``query (keyᵀ value) / M``: the map would be (N, M), this product is (C', C')."""
+    dtype = value.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        summary = key.to(wide).transpose(1, 2) @ value.to(wide) / key.shape[1]
+        return (query.to(wide) @ summary).to(dtype)
+
+
+def _folded(x: Tensor, projection: nn.Module, row: Tensor) -> Tensor:
+    """``row · projection(x)`` (B, N) for a row (1, C'), the product of the weights taken first."""
+    weight = row @ projection.weight.flatten(1)  # (1, C)
+    return (weight @ x.flatten(2)).squeeze(1) + row @ projection.bias

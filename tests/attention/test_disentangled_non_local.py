@@ -1,0 +1,95 @@
+"""DisentangledNonLocal2d against the paper's equation in float64; mmseg's block in all modes."""
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.attention import DisentangledNonLocal2d
+from danseg.attention.non_local import MODES
+from danseg.ops import reference
+
+PARAMETER_NAMES = {
+    "DisentangledNonLocal2d": [
+        "g.conv.weight",
+        "g.conv.bias",
+        "conv_out.conv.weight",
+        "conv_out.bn.weight",
+        "conv_out.bn.bias",
+        "theta.conv.weight",
+        "theta.conv.bias",
+        "phi.conv.weight",
+        "phi.conv.bias",
+        "conv_mask.weight",
+        "conv_mask.bias",
+    ]
+}
+# Taking the means away takes θ's and φ's biases away, the batch norm in training g's; the mask's bias is
+# cancelled by its softmax.
+ZERO_GRADIENT = {
+    "DisentangledNonLocal2d": ["g.conv.bias", "theta.conv.bias", "phi.conv.bias", "conv_mask.bias"]
+}
+
+
+def _make(**arguments) -> DisentangledNonLocal2d:
+    torch.manual_seed(0)
+    module = DisentangledNonLocal2d(6, **arguments).double().eval()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, 0.1, 0.5)
+    return module
+
+
+def _input(channels: int = 6) -> torch.Tensor:
+    return torch.randn(2, channels, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("use_scale", [True, False])
+def test_equals_the_equation(use_scale):
+    module, x = _make(use_scale=use_scale, temperature=0.4, norm_layer=None), _input()
+    flat = x.flatten(2)
+    query, key, g, mask = (
+        torch.einsum("dc,bcn->bdn", conv.weight.flatten(1), flat) + conv.bias[:, None]
+        for conv in (module.theta.conv, module.phi.conv, module.g.conv, module.conv_mask)
+    )
+    scale = (3**-0.5 if use_scale else 1.0) / 0.4
+    out = module.conv_out.conv
+    expected = reference.disentangled_non_local(
+        flat, query, key, g, mask[:, 0], scale, out.weight.flatten(1), out.bias
+    )
+    torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_equals_mmsegs_in_every_mode(mode):
+    head = pytest.importorskip("mmseg.models.decode_heads.dnl_head")
+    # mmseg divides by float32 numbers in any precision: √4 and 1/4 are exact there.
+    theirs = head.DisentangledNonLocal2d(
+        8, mode=mode, temperature=0.25, reduction=2, use_scale=True, norm_cfg=dict(type="BN")
+    )
+    theirs = theirs.double().eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, 0.1, 0.5)
+    ours = DisentangledNonLocal2d(8, mode=mode, temperature=0.25).double().eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = _input(8)
+    if mode == "gaussian":  # mmseg's takes the mean from the input itself, so give it one without
+        x = x - x.mean(dim=(2, 3), keepdim=True)
+    with torch.no_grad():  # mmcv's concatenation cannot be differentiated
+        torch.testing.assert_close(ours(x), theirs(x.clone()), rtol=1e-9, atol=1e-11)
+
+
+def test_unary_map_is_one_for_all_positions_and_sums_to_one():
+    weights = _make().unary_map(_input())
+    assert weights.shape == (2, 1, 5, 7)
+    torch.testing.assert_close(weights.sum(dim=(2, 3)), torch.ones(2, 1, dtype=torch.float64))
+
+
+def test_map_does_not_see_what_all_positions_share():
+    module, x = _make(temperature=1.0), _input()
+    shifted = x + torch.randn(1, 6, 1, 1, dtype=torch.float64)
+    rows = [module.attention_map(one, [(0, 0), (2, 3)]) for one in (x, shifted)]
+    torch.testing.assert_close(rows[0], rows[1], rtol=1e-9, atol=1e-12)
+
+
+def test_bad_temperature_is_named():
+    with pytest.raises(ValueError, match="temperature.*0"):
+        DisentangledNonLocal2d(6, temperature=0)

@@ -1,0 +1,24 @@
+"""DNLNetHead beyond tests/heads/test_contract.py."""
+
+from mmseg.models.decode_heads import DNLHead
+from mmseg.registry import MODELS
+from torch import nn
+
+import danseg  # noqa: F401  (registers DNLNetHead)
+
+COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
+# mmseg divides by float32 numbers in any precision: 1/2 and the root of 16 / 4 are exact there.
+ARGS = dict(temperature=0.5, reduction=4)
+# Taking the means away takes the biases away; the mask's is cancelled by its softmax, g's by the batch norm.
+ZERO_GRADIENT = [f"dnl_block.{name}.bias" for name in ("g.conv", "theta.conv", "phi.conv", "conv_mask")]
+
+
+def counterpart() -> nn.Module:
+    return DNLHead(**COMMON, **ARGS)
+
+
+def test_arguments_reach_the_block():
+    head = MODELS.build(dict(COMMON, type="DNLNetHead", mode="dot_product", temperature=0.1, use_scale=False))
+    block = head.dnl_block
+    assert (block.mode, block.temperature, block.use_scale) == ("dot_product", 0.1, False)
+    assert block.theta.conv.out_channels == 8

@@ -240,3 +240,133 @@ def global_context(
     if add is not None:
         out = out + global_context_transform(context, *add).unsqueeze(2)
     return out
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + (-x).exp())
+
+
+def _two_layers(z: Tensor, w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor) -> Tensor:
+    """``W_2 relu(W_1 z + b_1) + b_2`` of vectors ``z`` (B, C)."""
+    hidden = (torch.einsum("hc,bc->bh", w_1, z) + b_1).clamp(min=0)
+    return torch.einsum("ch,bh->bc", w_2, hidden) + b_2
+
+
+def squeeze_excitation(x: Tensor, w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor) -> Tensor:
+    """SENet (arXiv 1709.01507): z by equation 2, ``s = σ(W_2 δ(W_1 z))`` by 3, scaling by 4; (B, C, N)."""
+    z = torch.einsum("bcn->bc", x) / x.shape[2]
+    return torch.einsum("bc,bcn->bcn", _sigmoid(_two_layers(z, w_1, b_1, w_2, b_2)), x)
+
+
+def _pooled_gate(x: Tensor, weight: Tensor, norm: list[Tensor]) -> Tensor:
+    """``σ(BN(f([max; mean])))`` with pooling over the channels of (B, C, H, W), as (B, H, W)."""
+    pooled = torch.stack([x.max(dim=1).values, x.sum(dim=1) / x.shape[1]], dim=1)
+    return _sigmoid(batch_norm(convolution(pooled, weight), *norm))[:, 0]
+
+
+def cbam_channel(x: Tensor, w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor) -> Tensor:
+    """CBAM (arXiv 1807.06521): ``M_c = σ(MLP(AvgPool(F)) + MLP(MaxPool(F)))``, equation 2, times F."""
+    batch, channels, height, width = x.shape
+    mean = torch.einsum("bchw->bc", x) / (height * width)
+    highest = x.reshape(batch, channels, -1).max(dim=2).values
+    gate = _sigmoid(_two_layers(mean, w_1, b_1, w_2, b_2) + _two_layers(highest, w_1, b_1, w_2, b_2))
+    return torch.einsum("bc,bchw->bchw", gate, x)
+
+
+def cbam_map(x: Tensor, mlp: list[Tensor], weight: Tensor, norm: list[Tensor]) -> Tensor:
+    """CBAM equation 3, with the authors' batch normalisation, on the channel-gated map; (B, H, W)."""
+    return _pooled_gate(cbam_channel(x, *mlp), weight, norm)
+
+
+def cbam(x: Tensor, mlp: list[Tensor], weight: Tensor, norm: list[Tensor]) -> Tensor:
+    """CBAM equation 1: ``F' = M_c(F) F``, ``F'' = M_s(F') F'`` on (B, C, H, W).
+
+    ``mlp`` is W_1, b_1, W_2, b_2; ``weight`` (1, 2, K, K) takes the maximum, then the mean; ``norm`` is
+    weight, bias, mean, variance.
+    """
+    return torch.einsum("bhw,bchw->bchw", cbam_map(x, mlp, weight, norm), cbam_channel(x, *mlp))
+
+
+def triplet_attention(x: Tensor, gates: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
+    """Triplet attention (arXiv 2010.03045): the mean of three maps, each gated over two of C, H, W.
+
+    ``x`` is (B, C, H, W). ``gates`` has, for pooling over H, over W and over C, the kernel (1, 2, K, K)
+    and the normalisation's weight, bias, mean, variance. The three gates lie over (C, W), (H, C), (H, W).
+    """
+    over_h, over_w, over_c = gates
+    c_w = _pooled_gate(torch.einsum("bchw->bhcw", x), *over_h)
+    h_c = _pooled_gate(torch.einsum("bchw->bwhc", x), *over_w)
+    h_w = _pooled_gate(x, *over_c)
+    return (
+        torch.einsum("bcw,bchw->bchw", c_w, x)
+        + torch.einsum("bhc,bchw->bchw", h_c, x)
+        + torch.einsum("bhw,bchw->bchw", h_w, x)
+    ) / 3
+
+
+def bam_map(x: Tensor, layers: list[tuple[Tensor, list[Tensor]]], dilation: int) -> Tensor:
+    """BAM (arXiv 1807.06514) equation 4: ``M_s = BN(f_3(f_2(f_1(f_0(F)))))`` of (B, C, H, W): (B, 1, H, W).
+
+    ``layers`` has each convolution's kernel and its normalisation's weight, bias, mean, variance;
+    a ReLU stands between two layers, and the two in the middle are dilated.
+    """
+    for number, (weight, norm) in enumerate(layers):
+        if number > 0:
+            x = x.clamp(min=0)
+        x = batch_norm(convolution(x, weight, dilation=dilation if number in (1, 2) else 1), *norm)
+    return x
+
+
+def bam(
+    x: Tensor,
+    channel: list[Tensor],
+    channel_norm: list[Tensor],
+    spatial: list[tuple[Tensor, list[Tensor]]],
+    dilation: int,
+) -> Tensor:
+    """BAM equations 1 to 3: ``F + F σ(M_c(F) + M_s(F))``, ``M_c = BN(W_1 relu(W_0 AvgPool(F) + b_0))``.
+
+    ``channel`` is W_0, b_0, W_1; the bias b_1 is the normalisation's.
+    """
+    w_0, b_0, w_1 = channel
+    mean = torch.einsum("bchw->bc", x) / (x.shape[2] * x.shape[3])
+    m_c = batch_norm(_two_layers(mean, w_0, b_0, w_1, torch.zeros_like(w_1[:, 0])), *channel_norm)
+    m_s = bam_map(x, spatial, dilation)
+    return x + torch.einsum("bchw,bchw->bchw", x, _sigmoid(m_c[:, :, None, None] + m_s))
+
+
+def efficient_channel_attention(x: Tensor, weight: Tensor) -> Tensor:
+    """ECA-Net (arXiv 1910.03151): ``σ(Σ_u w_u z_{c+u})`` scales channel c of ``x`` (B, C, N); w is (K,)."""
+    z = torch.einsum("bcn->bc", x) / x.shape[2]
+    channels, reach = x.shape[1], len(weight) // 2
+    out = []
+    for c in range(channels):
+        energy = sum(
+            weight[u + reach] * z[:, c + u] for u in range(-reach, reach + 1) if 0 <= c + u < channels
+        )
+        out.append(_sigmoid(energy)[:, None] * x[:, c])
+    return torch.stack(out, dim=1)
+
+
+def global_second_order_pooling(
+    x: Tensor,
+    w_reduce: Tensor,
+    reduce_norm: list[Tensor],
+    row_norm: list[Tensor],
+    w_row: Tensor,
+    b_row: Tensor,
+    w_expand: Tensor,
+    b_expand: Tensor,
+) -> Tensor:
+    """GSoP-Net (arXiv 1811.12006), the block along channels, on ``x`` (B, C, N).
+
+    Shapes: ``w_reduce`` (R, C), ``w_row`` (R, 4, R) and ``b_row`` (R, 4), ``w_expand`` (C, R, 4); a
+    normalisation is weight, bias, mean, variance.
+    """
+    y = batch_norm(torch.einsum("rc,bcn->brn", w_reduce, x), *reduce_norm).clamp(min=0)
+    mean = torch.einsum("brn->br", y) / y.shape[2]
+    second = torch.einsum("brn,bsn->brs", y, y) / y.shape[2]
+    covariance = second - torch.einsum("br,bs->brs", mean, mean)  # E[y yᵀ] - E[y] E[y]ᵀ
+    rows = torch.einsum("rks,brs->brk", w_row, batch_norm(covariance, *row_norm)) + b_row
+    gate = _sigmoid(torch.einsum("crk,brk->bc", w_expand, rows) + b_expand)
+    return torch.einsum("bc,bcn->bcn", gate, x)

@@ -1,0 +1,59 @@
+"""Convolutional block attention: a gate over channels, then one over positions.
+
+Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv 1807.06521.
+"""
+
+from torch import Tensor, nn
+
+from danseg.attention.pooling import wide_mean
+from danseg.attention.spatial_gate import SpatialGate
+
+
+class CBAM(nn.Module):
+    """CBAM's channel gate and spatial gate, one after the other.
+
+    For feature map ``x``::
+
+        y = σ(mlp(mean_hw x) + mlp(max_hw x)) · x                     # one gate a channel
+        out = σ(BN(f([max_c y; mean_c y]))) · y                       # one gate a position
+
+    Paper: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv 1807.06521,
+    equations 1 to 3. As in the authors' code, a batch normalisation follows the convolution f, which
+    equation 3 does not have (without it the gate's level depends on the size of the activations), the
+    maximum comes before the mean in f's input, and the layers of the mlp have biases.
+
+    Args:
+        in_channels: channels of the input and of the output.
+        reduction: how many times fewer channels the mlp's hidden layer has; at least one remains.
+        kernel_size: of the spatial gate's convolution, odd.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for ``in_channels`` or ``reduction`` below 1, or a ``kernel_size`` that is not odd.
+    """
+
+    def __init__(self, in_channels: int, reduction: int = 16, kernel_size: int = 7) -> None:
+        super().__init__()
+        if in_channels < 1 or reduction < 1:
+            raise ValueError(
+                f"in_channels and reduction must be at least 1, got {in_channels} and {reduction}"
+            )
+        hidden = max(1, in_channels // reduction)
+        self.mlp = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, in_channels, 1)
+        )
+        self.spatial_gate = SpatialGate(kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        y = self._gate_channels(x)
+        return y * self.spatial_gate(y)
+
+    def _gate_channels(self, x: Tensor) -> Tensor:
+        energy = self.mlp(wide_mean(x, (2, 3))) + self.mlp(x.amax((2, 3), keepdim=True))  # (B, C, 1, 1)
+        return x * energy.sigmoid().to(x.dtype)
+
+    def attention_map(self, x: Tensor) -> Tensor:
+        """The spatial gate ``(B, 1, H, W)``, between 0 and 1, for the module's input ``x`` (B, C, H, W)."""
+        return self.spatial_gate(self._gate_channels(x))

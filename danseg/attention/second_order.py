@@ -1,0 +1,64 @@
+"""Global second-order pooling: channels scaled by how they vary together over the image.
+
+Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv 1811.12006.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from danseg.attention.conv_norm import ConvNorm
+
+
+class GlobalSecondOrderPooling(nn.Module):
+    """GSoP-Net's channel gate from the covariance of channels.
+
+    For feature map ``x`` with N positions i::
+
+        y = relu(BN(W_r x))                                           # 1x1 convolution to R channels
+        Σ = Σ_i (y_i - ȳ)(y_i - ȳ)ᵀ / N                               # (R, R)
+        s_r = V_r BN(Σ)_r                                             # row by row, R to 4 numbers
+        out = σ(W_e [s_1; ...; s_R]) · x                              # 4R to C
+
+    Paper: Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv 1811.12006,
+    section 3.2, the block along channels. As in the authors' code, the covariance's rows are normalised
+    and go through a grouped convolution with 4 outputs each. Not as there: W_r takes the map as it is, where
+    that code applies a ReLU first and skips every other position in the first stages.
+
+    Args:
+        in_channels: channels of the input and of the output.
+        reduced_channels: R. By default 128, as in the paper, and no more than ``in_channels``.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a channel count below 1.
+    """
+
+    def __init__(self, in_channels: int, reduced_channels: int | None = None) -> None:
+        super().__init__()
+        if reduced_channels is None:
+            reduced_channels = min(128, in_channels)
+        if in_channels < 1 or reduced_channels < 1:
+            raise ValueError(
+                "in_channels and reduced_channels must be at least 1, "
+                f"got {in_channels} and {reduced_channels}"
+            )
+        rows = reduced_channels
+        self.reduce = ConvNorm(in_channels, rows, norm_layer=nn.BatchNorm2d, relu=True)
+        self.row_norm = nn.BatchNorm2d(rows)
+        self.row_conv = nn.Conv2d(rows, 4 * rows, (rows, 1), groups=rows)
+        self.expand = nn.Conv2d(4 * rows, in_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        rows = _covariance(self.reduce(x)).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), a row as a column
+        gate = self.expand(self.row_conv(self.row_norm(rows))).sigmoid()  # (B, C, 1, 1)
+        return x * gate.to(x.dtype)
+
+
+def _covariance(x: Tensor) -> Tensor:
+    """(B, R, H, W) to (B, R, R) over positions, summed and returned in at least float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, R, N)
+        centred = x - x.mean(dim=2, keepdim=True)
+        return centred @ centred.transpose(1, 2) / x.shape[2]

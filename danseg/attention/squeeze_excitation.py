@@ -1,0 +1,46 @@
+"""Squeeze and excitation: channels scaled by what the whole image shows.
+
+Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv 1709.01507.
+"""
+
+from torch import Tensor, nn
+
+from danseg.attention.pooling import wide_mean
+
+
+class SqueezeExcitation(nn.Module):
+    """SENet's channel gate.
+
+    For feature map ``x`` with N positions i::
+
+        z = Σ_i x_i / N                                               # (C,)
+        out_i = σ(W₂ relu(W₁ z)) · x_i
+
+    Paper: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv 1709.01507, equations 2 to 4.
+    The two fully connected layers have biases, as in the authors' code; they are 1x1 convolutions here,
+    whose weights have the layout of timm's and mmseg's.
+
+    Args:
+        in_channels: channels of the input and of the output.
+        reduction: how many times fewer channels lie between the two layers; at least one remains.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for ``in_channels`` or ``reduction`` below 1.
+    """
+
+    def __init__(self, in_channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        if in_channels < 1 or reduction < 1:
+            raise ValueError(
+                f"in_channels and reduction must be at least 1, got {in_channels} and {reduction}"
+            )
+        hidden = max(1, in_channels // reduction)
+        self.fc1 = nn.Conv2d(in_channels, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, in_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        gate = self.fc2(self.fc1(wide_mean(x, (2, 3))).relu()).sigmoid()  # (B, C, 1, 1)
+        return x * gate.to(x.dtype)

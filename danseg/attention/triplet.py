@@ -1,0 +1,49 @@
+"""Triplet attention: a gate over each pair of the three dimensions channel, height and width.
+
+Misra et al., "Rotate to Attend: Convolutional Triplet Attention Module", WACV 2021, arXiv 2010.03045.
+"""
+
+from torch import Tensor, nn
+
+from danseg.attention.spatial_gate import SpatialGate
+
+
+class TripletAttention(nn.Module):
+    """Triplet attention's mean of three gated copies.
+
+    For feature map ``x``, with a gate ``g(x) = σ(BN(f([max; mean])))`` that pools over one dimension
+    and convolves over the other two::
+
+        out = (g_ch(x) · x + g_cw(x) · x + g_hw(x) · x) / 3           # pooled over w, h and c
+
+    Paper: Misra et al., "Rotate to Attend: Convolutional Triplet Attention Module", WACV 2021,
+    arXiv 2010.03045, section 3.2. Parameter names are those of the authors' code.
+
+    Args:
+        in_channels: channels of the input and of the output; no weight depends on it.
+        kernel_size: of the three convolutions, odd.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for ``in_channels`` below 1, or a ``kernel_size`` that is even or below 1.
+    """
+
+    def __init__(self, in_channels: int, kernel_size: int = 7) -> None:
+        super().__init__()
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+        self.cw = SpatialGate(kernel_size)
+        self.hc = SpatialGate(kernel_size)
+        self.hw = SpatialGate(kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        cw = self.cw(x.transpose(1, 2)).transpose(1, 2)  # pooled over H: (B, C, 1, W)
+        hc = self.hc(x.transpose(1, 3)).transpose(1, 3)  # pooled over W, convolved as (H, C): (B, C, H, 1)
+        hw = self.hw(x)  # pooled over C: (B, 1, H, W)
+        return x * ((cw + hc + hw) / 3)
+
+    def attention_map(self, x: Tensor) -> Tensor:
+        """The gate over positions ``(B, 1, H, W)``, between 0 and 1, for the module's input ``x``."""
+        return self.hw(x)

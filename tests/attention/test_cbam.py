@@ -1,0 +1,63 @@
+"""CBAM against its equations in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.attention import CBAM
+from danseg.ops import reference
+
+PARAMETER_NAMES = {
+    "CBAM": [
+        "mlp.0.weight",
+        "mlp.0.bias",
+        "mlp.2.weight",
+        "mlp.2.bias",
+        "spatial_gate.conv.conv.weight",
+        "spatial_gate.conv.bn.weight",
+        "spatial_gate.conv.bn.bias",
+    ]
+}
+
+
+def _module(kernel_size: int = 3) -> CBAM:
+    torch.manual_seed(0)
+    module = CBAM(12, 3, kernel_size).double().eval()
+    bn = module.spatial_gate.conv.bn
+    for tensor, value in ((bn.weight, 1.3), (bn.bias, 0.2), (bn.running_mean, 0.4), (bn.running_var, 0.6)):
+        nn.init.constant_(tensor, value)
+    return module
+
+
+def _reference_weights(module: CBAM) -> tuple:
+    mlp = [t for i in (0, 2) for t in (module.mlp[i].weight.flatten(1), module.mlp[i].bias)]
+    bn = module.spatial_gate.conv.bn
+    norm = [bn.weight, bn.bias, bn.running_mean, bn.running_var]
+    return mlp, module.spatial_gate.conv.conv.weight, norm
+
+
+@pytest.mark.parametrize("kernel_size", [3, 7])
+def test_equals_the_equations(kernel_size):
+    module, x = _module(kernel_size), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    expected = reference.cbam(x, *_reference_weights(module))
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_map_is_that_of_the_equation():
+    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    expected = reference.cbam_map(x, *_reference_weights(module))
+    torch.testing.assert_close(module.attention_map(x), expected.unsqueeze(1), rtol=1e-10, atol=1e-12)
+
+
+def test_both_gates_count():
+    module, x = _module(), torch.randn(1, 12, 5, 7, dtype=torch.float64)
+    gates = module(x) / x
+    assert (gates[:, 1:] / gates[:, :1] - 1).abs().max() > 1e-2  # differs between channels
+    assert (gates[..., 1:] / gates[..., :1] - 1).abs().max() > 1e-2  # and between positions
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="reduction.*at least 1.*-2"):
+        CBAM(8, -2)
+    with pytest.raises(ValueError, match="kernel_size must be odd.*got 4"):
+        CBAM(8, kernel_size=4)

@@ -1,0 +1,44 @@
+"""EfficientChannelAttention against ECA-Net's equations in float64."""
+
+import pytest
+import torch
+
+from danseg.attention import EfficientChannelAttention
+from danseg.ops import reference
+
+PARAMETER_NAMES = {"EfficientChannelAttention": ["conv.weight"]}
+
+
+@pytest.mark.parametrize("in_channels", [1, 12, 64])
+def test_equals_the_equation(in_channels):
+    torch.manual_seed(0)
+    module = EfficientChannelAttention(in_channels).double()
+    x = torch.randn(2, in_channels, 5, 7, dtype=torch.float64)
+    expected = reference.efficient_channel_attention(x.flatten(2), module.conv.weight.flatten())
+    torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("in_channels", "kernel_size"), [(1, 1), (2, 1), (8, 3), (64, 3), (128, 5), (256, 5), (512, 5), (2048, 7)]
+)
+def test_kernel_grows_with_the_channels_and_is_odd(in_channels, kernel_size):
+    # The sizes for 64 to 2048 are those of the authors' networks.
+    assert EfficientChannelAttention(in_channels).conv.kernel_size == (kernel_size,)
+
+
+def test_gamma_and_b_set_the_kernel():
+    assert EfficientChannelAttention(512, gamma=1, b=2).conv.kernel_size == (11,)
+
+
+def test_a_channel_sees_its_neighbours_alone():
+    torch.manual_seed(0)
+    module, x = EfficientChannelAttention(16), torch.randn(1, 16, 5, 7)  # a kernel of 3
+    changed = x.clone()
+    changed[:, 8, 0, 0] += 5
+    moved = (module(changed) - module(x))[0, :, 4, 6].abs() > 1e-5
+    assert moved.nonzero().flatten().tolist() == [7, 8, 9]
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="gamma.*above 0.*got 0"):
+        EfficientChannelAttention(8, gamma=0)

@@ -1,0 +1,80 @@
+"""GlobalSecondOrderPooling against GSoP-Net's equations in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.attention import GlobalSecondOrderPooling
+from danseg.ops import reference
+
+PARAMETER_NAMES = {
+    "GlobalSecondOrderPooling": [
+        "reduce.conv.weight",
+        "reduce.bn.weight",
+        "reduce.bn.bias",
+        "row_norm.weight",
+        "row_norm.bias",
+        "row_conv.weight",
+        "row_conv.bias",
+        "expand.weight",
+        "expand.bias",
+    ]
+}
+
+
+def _module() -> GlobalSecondOrderPooling:
+    torch.manual_seed(0)
+    module = GlobalSecondOrderPooling(12, 5).double().eval()
+    for norm in (module.reduce.bn, module.row_norm):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.3)
+        nn.init.normal_(norm.running_mean, 0, 0.3)
+        nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    return module
+
+
+def _norm(layer: nn.BatchNorm2d) -> list[torch.Tensor]:
+    return [layer.weight, layer.bias, layer.running_mean, layer.running_var]
+
+
+def test_equals_the_equation():
+    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    expected = reference.global_second_order_pooling(
+        x.flatten(2),
+        module.reduce.conv.weight.flatten(1),
+        _norm(module.reduce.bn),
+        _norm(module.row_norm),
+        module.row_conv.weight.view(5, 4, 5),
+        module.row_conv.bias.view(5, 4),
+        module.expand.weight.view(12, 5, 4),
+        module.expand.bias,
+    )
+    torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+
+
+def test_sees_how_channels_vary_together_and_not_their_means():
+    # The same values in every channel, in another order: only covariances change.
+    module, x = _module(), torch.randn(1, 12, 5, 7, dtype=torch.float64)
+    shuffled = x.clone()
+    shuffled[:, :6] = x[:, :6].flip(2, 3)
+    gate, gate_shuffled = (module(t)[0] / t[0] for t in (x, shuffled))
+    assert (gate[:, 0, 0] - gate_shuffled[:, 0, 0]).abs().max() > 1e-3
+
+
+def test_covariance_is_summed_in_float32():
+    # The sum of 576 squares of about 30 leaves float16's range, their mean does not.
+    torch.manual_seed(0)
+    module = GlobalSecondOrderPooling(4).eval()
+    x = 30 * torch.randn(1, 4, 24, 24)
+    half = module.half()(x.half())
+    torch.testing.assert_close(half.float(), module.float()(x), rtol=2e-2, atol=1.0)
+
+
+def test_reduced_channels_default_to_128_and_no_more_than_there_are():
+    assert GlobalSecondOrderPooling(512).reduce.conv.out_channels == 128
+    assert GlobalSecondOrderPooling(32).reduce.conv.out_channels == 32
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="reduced_channels.*at least 1.*-3"):
+        GlobalSecondOrderPooling(8, -3)

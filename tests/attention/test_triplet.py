@@ -1,0 +1,60 @@
+"""TripletAttention against its equations in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.attention import TripletAttention
+from danseg.ops import reference
+
+PARAMETER_NAMES = {
+    "TripletAttention": [
+        f"{branch}.conv.{name}"
+        for branch in ("cw", "hc", "hw")
+        for name in ("conv.weight", "bn.weight", "bn.bias")
+    ]
+}
+
+
+def _module(kernel_size: int = 3) -> TripletAttention:
+    torch.manual_seed(0)
+    module = TripletAttention(6, kernel_size).double().eval()
+    for branch in (module.cw, module.hc, module.hw):
+        nn.init.uniform_(branch.conv.bn.weight, 0.5, 1.5)
+        nn.init.normal_(branch.conv.bn.bias, 0, 0.3)
+        nn.init.normal_(branch.conv.bn.running_mean, 0, 0.3)
+        nn.init.uniform_(branch.conv.bn.running_var, 0.5, 1.5)
+    return module
+
+
+@pytest.mark.parametrize("kernel_size", [3, 7])
+def test_equals_the_equation(kernel_size):
+    module, x = _module(kernel_size), torch.randn(2, 6, 5, 7, dtype=torch.float64)
+    gates = []
+    for branch in (module.cw, module.hc, module.hw):
+        bn = branch.conv.bn
+        gates.append((branch.conv.conv.weight, [bn.weight, bn.bias, bn.running_mean, bn.running_var]))
+    expected = reference.triplet_attention(x, gates)
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_map_is_the_gate_over_positions():
+    module, x = _module(), torch.randn(2, 6, 5, 7, dtype=torch.float64)
+    weight = module.attention_map(x)
+    assert weight.shape == (2, 1, 5, 7)
+    without = module(x) - x * weight / 3
+    nn.init.constant_(module.hw.conv.bn.bias, -1e3)  # shuts the gate
+    torch.testing.assert_close(module(x), without, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("branch", ["cw", "hc", "hw"])
+def test_every_branch_counts(branch):
+    module, x = _module(), torch.randn(1, 6, 5, 7, dtype=torch.float64)
+    out = module(x)
+    nn.init.constant_(getattr(module, branch).conv.bn.bias, -1e3)
+    assert (module(x) - out).abs().max() > 1e-2
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="kernel_size must be odd.*got 6"):
+        TripletAttention(8, kernel_size=6)

@@ -19,4 +19,15 @@ if importlib.util.find_spec("mmseg") is not None:
     # prints that a commercial data loader is absent. Neither tells a user anything.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
-        from danseg import datasets, engine, evaluation, heads, registry, visualization  # noqa: F401  (registration)
+        from danseg import mmcv_ops
+
+        mmcv_ops.install()  # before the first import of mmseg's parts
+        from danseg import (  # noqa: F401  (registration)
+            backbones,
+            datasets,
+            engine,
+            evaluation,
+            heads,
+            registry,
+            visualization,
+        )

@@ -1,0 +1,92 @@
+"""A stand-in for ``mmcv.ops``, which the original line of mmseg cannot be imported without.
+
+mmsegmentation 1.2.2 imports two functions of ``mmcv.ops`` wherever it is used, and mmcv has wheels with
+that package's compiled operators for old PyTorch alone; without them even ``import mmseg.utils`` fails.
+:func:`install` then puts this module in the place of ``mmcv.ops``. It holds the two functions, in plain
+PyTorch. Every other name fails as it does without the stand-in, with ``ModuleNotFoundError``, which mmseg
+expects of the operators it can do without.
+
+The maintained line guards these imports itself and never gets here.
+"""
+
+import sys
+from typing import NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def install() -> None:
+    """Take the place of ``mmcv.ops`` if mmseg cannot be imported for want of it; else do nothing."""
+    try:
+        import mmseg.utils  # noqa: F401  (the part of mmseg that everything else in it imports)
+    except ModuleNotFoundError as error:
+        if error.name not in ("mmcv._ext", "mmcv.ops"):
+            raise
+        import mmcv
+
+        mmcv.ops = sys.modules["mmcv.ops"] = sys.modules[__name__]
+
+
+def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **kwargs) -> Tensor:
+    """Values of a feature map at points between its pixels.
+
+    Args:
+        input: (B, C, H, W).
+        points: (B, P, 2) or (B, H', W', 2), x before y, each from 0 at one border to 1 at the other.
+        align_corners: whether 0 and 1 are the centres of the outermost pixels instead of their outer edges.
+        **kwargs: ``mode`` and ``padding_mode`` of :func:`torch.nn.functional.grid_sample`.
+
+    Returns:
+        (B, C, P) or (B, C, H', W').
+    """
+    grid = 2 * points - 1
+    if points.dim() == 4:
+        return F.grid_sample(input, grid, align_corners=align_corners, **kwargs)
+    # (B, P, 2) -> (B, 1, P, 2); (B, C, 1, P) -> (B, C, P)
+    return F.grid_sample(input, grid[:, None], align_corners=align_corners, **kwargs)[:, :, 0]
+
+
+def sigmoid_focal_loss(
+    input: Tensor, target: Tensor, gamma: float, alpha: float, weight: None, reduction: str
+) -> Tensor:
+    """Focal loss of each class on its own, as mmseg's ``FocalLoss`` calls it on a GPU: not reduced::
+
+        p = sigmoid(input)
+        out = -alpha (1 - p)^gamma log p             where the class is the target
+        out = -(1 - alpha) p^gamma log(1 - p)        elsewhere
+
+    Paper: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002.
+
+    Args:
+        input: logits (N, C).
+        target: classes (N,); those outside 0..C-1 belong to none.
+        gamma: exponent that fades well classified examples out.
+        alpha: weight of the target class.
+        weight: None.
+        reduction: "none".
+
+    Returns:
+        (N, C).
+    """
+    if weight is not None or reduction != "none":
+        raise NotImplementedError(
+            f"danseg's stand-in for mmcv's sigmoid_focal_loss got weight={weight}, reduction={reduction!r}; "
+            "it does what mmseg asks for, weight=None and reduction='none'. Install mmcv with its operators"
+        )
+    is_target = target[:, None] == torch.arange(input.shape[1], device=target.device)
+    positive = alpha * (-input).sigmoid() ** gamma * F.logsigmoid(input)
+    negative = (1 - alpha) * input.sigmoid() ** gamma * F.logsigmoid(-input)
+    return -torch.where(is_target, positive, negative)
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name.startswith("__"):  # what Python asks of any module
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise ModuleNotFoundError(
+        f"mmcv.ops.{name} is not there: mmcv is installed without its compiled operators, and danseg stands "
+        "in for point_sample and sigmoid_focal_loss alone. For criss-cross and point-wise spatial attention "
+        "use danseg's CCNetHead and PSANetHead, which need no compiled operator",
+        name="mmcv._ext",
+    )

@@ -3,6 +3,7 @@
 # bench  compares position attention with mmseg's, in time and memory: half a minute's worth,
 #        or what ARGS asks for
 # setup  makes .venv alone; every other target does it first, and only where something is missing
+# test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab
 #
 # PYTHON=python3.12   the Python to make .venv with (3.10 to 3.13)
 # VENV=.venv-3.12     another place for it
@@ -12,26 +13,31 @@
 # Without PYTHON=... a .venv that is ready stays as it is, whichever Python it was made with.
 KEEP_PYTHON := $(if $(filter undefined,$(origin PYTHON)),--keep-python)
 PYTHON ?= python3
-VENV ?= .venv
+# The line of mmseg; each has an environment of its own.
+STACK ?= onedl
+VENV ?= .venv$(patsubst %,-%,$(filter-out onedl,$(STACK)))
 RUN := $(VENV)/bin/python
 
 # What runs here is what .venv holds, not what the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test test-openmmlab lint bench
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 setup:
 	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no command $(PYTHON); name a Python" \
 		"from 3.10 to 3.13, for example: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }
-	@"$(PYTHON)" requirements/install.py $(KEEP_PYTHON) "$(VENV)"
+	@"$(PYTHON)" requirements/install.py $(KEEP_PYTHON) --stack "$(STACK)" "$(VENV)"
 
 demo: setup
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup
 	@$(RUN) -m pytest $(ARGS)
+
+test-openmmlab:
+	@$(MAKE) --no-print-directory test STACK=openmmlab
 
 lint: setup
 	@$(RUN) -m ruff check .

@@ -1,8 +1,9 @@
 """Make or renew the virtual environment that every ``make`` target runs in.
 
-``python3 requirements/install.py .venv`` installs the locked stack (``lock.txt``) and danseg itself,
-editable. A second run finds the environment ready and does nothing; one that was interrupted is
-made anew; one whose lock or setup.py has changed since is brought up to date in place.
+``python3 requirements/install.py .venv`` installs the locked stack (``lock.txt`` and ``onedl.txt``) and
+danseg itself, editable; ``--stack openmmlab`` takes ``openmmlab.txt`` instead, the original line of mmseg. A
+second run finds the environment ready and does nothing; one that was interrupted is made anew; one
+whose lock or setup.py has changed since is brought up to date in place.
 
 Standard library alone, and syntax that Python 3.6 reads, so that an old Python gets a message
 instead of a SyntaxError.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "lock.txt"
+STACKS = ("onedl", "openmmlab")  # both own the same imports, so an environment has one of them
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 # Settings of the caller that would lead pip out of the new environment or, in the case of
@@ -34,20 +36,22 @@ LEFT_OUT = ("requires typing, which is not installed", "requires opencv-python, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("venv", type=Path, help="where the environment lies, e.g. .venv")
+    parser.add_argument("--stack", choices=STACKS, default=STACKS[0], help="which line of mmseg")
     parser.add_argument(
         "--keep-python",
         action="store_true",
         help="an environment that is ready may stay on another Python than the one that runs this",
     )
     arguments = parser.parse_args()
-    venv = arguments.venv.absolute()
+    venv, stack = arguments.venv.absolute(), arguments.stack
     stamp = venv / ".danseg.json"  # empty while the work is under way, and so after an interruption
 
     here = [str(ROOT), str(venv)]  # an environment that was copied or moved along points at the old place
     found = read(stamp)
     python = found.get("python") if arguments.keep_python else version_name(sys.version_info)
-    usable = found.get("here") == here and found.get("python") == python and starts(venv)
-    if usable and found.get("inputs") == inputs():
+    same = found.get("here") == here and found.get("stack") == stack and found.get("python") == python
+    usable = same and starts(venv)
+    if usable and found.get("inputs") == inputs(stack):
         return
 
     start = time.monotonic()
@@ -55,8 +59,9 @@ def main() -> None:
         make_venv(venv, stamp)
         python = version_name(sys.version_info)
     stamp.write_text("")
-    install(venv)
-    stamp.write_text(json.dumps({"python": python, "here": here, "inputs": inputs()}) + "\n")
+    install(venv, stack)
+    ready = {"python": python, "here": here, "stack": stack, "inputs": inputs(stack)}
+    stamp.write_text(json.dumps(ready) + "\n")
     say("ready after {:.0f} s".format(time.monotonic() - start))
 
 
@@ -81,7 +86,7 @@ def make_venv(venv: Path, stamp: Path) -> None:
                 "{} exists and was not made by `make`, so it is left alone. Move it away, or let make use "
                 "another place, for example `make demo VENV=.venv-danseg`.".format(venv)
             )
-        say("{} is unfinished or was made for another Python or place: making it anew".format(venv))
+        say("{} is unfinished or was made for another Python, stack or place: making it anew".format(venv))
         stamp.write_text("")
         for path in venv.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -94,8 +99,13 @@ def make_venv(venv: Path, stamp: Path) -> None:
     run([sys.executable, "-m", "venv", str(venv)])
 
 
-def install(venv: Path) -> None:
-    """Install the lock and danseg into ``venv``: torch first and by name, the rest as listed."""
+def stack_lock(stack: str) -> Path:
+    """The file of the mm packages that belong to ``stack``."""
+    return LOCK.with_name(stack + ".txt")
+
+
+def install(venv: Path, stack: str) -> None:
+    """Install the lock, ``stack`` and danseg into ``venv``: torch first and by name, the rest as listed."""
     python = str(venv / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
     torch = next(line for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
@@ -103,9 +113,9 @@ def install(venv: Path) -> None:
     say("installing {} (a build for CUDA is gigabytes to download)".format(torch))
     # Not quiet: this is the long step, and pip shows how far it is.
     run([*pip, "install", "--constraint", str(LOCK), torch])
-    say("installing the rest of {}".format(LOCK.relative_to(ROOT)))
-    locked = ["--no-deps", "--build-constraint", str(LOCK), "--requirement", str(LOCK)]
-    run([*pip, "install", "--quiet", *locked])
+    say("installing the rest of {} and the mm packages of the {} line".format(LOCK.relative_to(ROOT), stack))
+    locked = ["--requirement", str(LOCK), "--requirement", str(stack_lock(stack))]
+    run([*pip, "install", "--quiet", "--no-deps", "--build-constraint", str(LOCK), *locked])
     # setuptools warns that an editable installation sees the working directory, which is its purpose.
     danseg = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
     run([*pip, "install", "--quiet", *danseg], PYTHONWARNINGS="ignore")
@@ -130,9 +140,9 @@ def read(stamp: Path) -> dict:
         return {}
 
 
-def inputs() -> str:
+def inputs(stack: str) -> str:
     """A digest of the files that decide what gets installed."""
-    files = [LOCK, ROOT / "setup.py", Path(__file__).resolve()]
+    files = [LOCK, stack_lock(stack), ROOT / "setup.py", Path(__file__).resolve()]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

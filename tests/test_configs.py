@@ -111,11 +111,13 @@ PUBLISHED = {
 }
 # Of the same recipes, with no figure to compare with.
 UNPUBLISHED = {
+    "attention_r50_cityscapes",
     *(f"nonlocal_r50_cityscapes_{mode}" for mode in ("gaussian", "dot_product", "concatenation")),
     *(f"psdanet_r{depth}_{data}" for depth in (50, 101) for data in ("cityscapes", "ade20k")),
 }
 
 HEADS = {
+    "attention": "AttentionHead",
     "danet": "DANetHead",
     "fcn": "FCNHead",
     "nonlocal": "NonLocalHead",
@@ -126,6 +128,7 @@ HEADS = {
 FROM_SCRATCH = {f"{network}_r18_camvid" for network in HEADS} | {"danet_r18_demo"}
 # What a head takes beside the arguments that all heads take, as published.
 SETTINGS = {
+    "attention": dict(attention=dict(type="CBAM")),
     "danet": dict(pam_channels=64, with_pam=True, with_cam=True),
     "fcn": dict(num_convs=2, concat_input=True),
     "nonlocal": dict(reduction=2, use_scale=True, mode="embedded_gaussian"),

@@ -27,6 +27,8 @@ from torch.nn.functional import scaled_dot_product_attention
 # One block of energies takes about this many bytes. Large enough for full-speed matrix
 # products, small enough to stay near the caches; benchmarks/attention.py shows the effect.
 _BLOCK_BYTES = 16 * 2**20
+# Maps that are smaller than this share a block, which then stays in the caches.
+_SHARED_BYTES = 2 * 2**20
 
 
 def attention(
@@ -51,8 +53,9 @@ def attention(
         value: ``(B, M, D)``, same dtype and device; ``D`` may differ from ``C``.
         scale: factor on the energies. The default 1 is what DANet and CCNet use;
             Transformers use ``C ** -0.5``.
-        block_size: rows of the map alive at a time. By default chosen so that a block
-            takes about 16 MiB. The result does not depend on it beyond rounding.
+        block_size: rows alive at a time, of one entry's map or of several whole ones. By default
+            chosen so that a block takes about 16 MiB, or 2 MiB where it holds several maps. The
+            result does not depend on it beyond rounding.
 
     Returns:
         ``(B, N, D)`` in the inputs' dtype, differentiable once with respect to query,
@@ -115,10 +118,22 @@ def _energy_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-def _rows_per_block(columns: int, total: int, element_size: int, block_size: int) -> int:
-    """``block_size`` where it is given (not 0), else as many rows as the budget holds."""
-    rows = block_size or max(64, _BLOCK_BYTES // (columns * element_size))
-    return max(1, min(rows, total))
+def _block_shape(batch: int, rows: int, columns: int, element_size: int, block_size: int) -> tuple[int, int]:
+    """How many entries of the batch, and how many rows of each one's map, a block holds.
+
+    ``block_size`` rows where it is given (not 0), else as many as the budget allows. Small maps
+    share a block: hundreds of them, as in windows or groups, then cost a few calls instead of
+    several each.
+    """
+    row_bytes = columns * element_size
+    shared = (block_size or _SHARED_BYTES // row_bytes) // max(1, rows)
+    rows_alive = block_size or max(64, _BLOCK_BYTES // row_bytes)
+    return max(1, min(batch, shared)), max(1, min(rows, rows_alive))
+
+
+def _slices(total: int, size: int) -> list[slice]:
+    """``range(total)`` in pieces of ``size``, the last one perhaps shorter."""
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
 def _empty_in_layout_of(reference: Tensor, positions: int) -> Tensor:
@@ -127,6 +142,18 @@ def _empty_in_layout_of(reference: Tensor, positions: int) -> Tensor:
     if reference.stride(1) == 1 and reference.stride(2) != 1:
         return reference.new_empty(batch, channels, positions).transpose(1, 2)
     return reference.new_empty(batch, positions, channels)
+
+
+def _product_into(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """``out = a @ b`` for (E, ., .) tensors, ``out`` in either of its two layouts.
+
+    On CPUs a 16-bit product into a D-major ``out`` is about a hundred times slower than its
+    transpose, which writes row by row.
+    """
+    if out.stride(1) == 1 and out.stride(2) != 1:
+        torch.bmm(b.mT, a.mT, out=out.mT)
+    else:
+        torch.bmm(a, b, out=out)
 
 
 @torch.library.custom_op("danseg::attention_forward", mutates_args=())
@@ -139,25 +166,24 @@ def _attention_forward(
     dtype, energy_dtype = query.dtype, _energy_dtype(query.dtype)
     out = _empty_in_layout_of(value, n)
     lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=energy_dtype)
-    rows = _rows_per_block(m, n, energy_dtype.itemsize, block_size)
+    entries, rows = _block_shape(batch, n, m, energy_dtype.itemsize, block_size)
     # One buffer for every block: fresh memory of this size costs page faults each time.
-    blocks = query.new_empty(rows, m, dtype=energy_dtype)
+    blocks = query.new_empty(entries, rows, m, dtype=energy_dtype)
     # Autocast would send the float32 energies back to 16 bits.
     with torch.autocast(query.device.type, enabled=False):
-        for b in range(batch):
-            q = query[b].to(energy_dtype) * scale  # (N, C)
-            k_t = key[b].to(energy_dtype).T  # (C, M)
-            for start in range(0, n, rows):
-                stop = min(start + rows, n)
-                block = blocks[: stop - start]
-                torch.mm(q[start:stop], k_t, out=block)
+        for b in _slices(batch, entries):
+            q = query[b].to(energy_dtype) * scale  # (E, N, C)
+            k_t = key[b].to(energy_dtype).mT  # (E, C, M)
+            for r in _slices(n, rows):
+                block = blocks[: b.stop - b.start, : r.stop - r.start]
+                torch.bmm(q[:, r], k_t, out=block)
                 if with_grad:
-                    torch.amax(block, dim=-1, out=lse[b, start:stop])
+                    torch.amax(block, dim=-1, out=lse[b, r])
                 torch.softmax(block, dim=-1, out=block)
                 if with_grad:
                     # The largest probability of a row is exp(its largest energy - lse).
-                    lse[b, start:stop] -= block.amax(-1).log_()
-                torch.mm(block.to(dtype), value[b], out=out[b, start:stop])
+                    lse[b, r] -= block.amax(-1).log_()
+                _product_into(out[b, r], block.to(dtype), value[b])
     return out, lse
 
 
@@ -197,37 +223,36 @@ def _attention_backward(
     grad_query = torch.zeros(query.shape, dtype=energy_dtype, device=query.device)
     grad_key = torch.empty(key.shape, dtype=dtype, device=key.device)
     grad_value = _empty_in_layout_of(value, m)
-    rows = _rows_per_block(n, m, energy_dtype.itemsize, block_size)
-    maps = query.new_empty(rows, n, dtype=energy_dtype)
-    slopes = query.new_empty(rows, n, dtype=energy_dtype)
+    entries, rows = _block_shape(batch, m, n, energy_dtype.itemsize, block_size)
+    maps = query.new_empty(entries, rows, n, dtype=energy_dtype)
+    slopes = query.new_empty(entries, rows, n, dtype=energy_dtype)
     with torch.autocast(query.device.type, enabled=False):
-        for b in range(batch):
-            q = query[b].to(energy_dtype) * scale  # (N, C)
+        for b in _slices(batch, entries):
+            q = query[b].to(energy_dtype) * scale  # (E, N, C)
             # To base 2: where the map underflows, exp is tens of times slower than exp2 on CPUs.
-            q2, lse2 = q * math.log2(math.e), lse[b] * math.log2(math.e)
-            g, wide_g = grad[b], grad[b].to(energy_dtype)  # (N, D)
-            shift = _row_dot(g, out[b], rows, energy_dtype)  # (N,)
-            for start in range(0, m, rows):
-                stop = min(start + rows, m)
-                k = key[b, start:stop].to(energy_dtype)  # (R, C)
+            q2, lse2 = q * math.log2(math.e), lse[b, None] * math.log2(math.e)
+            g, wide_g = grad[b], grad[b].to(energy_dtype)  # (E, N, D)
+            shift = _row_dot(g, out[b], rows, energy_dtype)[:, None]  # (E, 1, N)
+            for r in _slices(m, rows):
+                k = key[b, r].to(energy_dtype)  # (E, R, C)
                 # Transposed blocks (keys x queries): every product below reads them row by row.
-                block, slope = maps[: stop - start], slopes[: stop - start]
-                torch.addmm(lse2, k, q2.T, beta=-1, out=block).exp2_()  # Pᵀ
+                block = maps[: b.stop - b.start, : r.stop - r.start]
+                slope = slopes[: b.stop - b.start, : r.stop - r.start]
+                torch.baddbmm(lse2, k, q2.mT, beta=-1, out=block).exp2_()  # Pᵀ
                 low = block.to(dtype)
-                torch.mm(low, g, out=grad_value[b, start:stop])
+                _product_into(grad_value[b, r], low, g)
                 # The difference of two near numbers: in 16 bits it would be mostly rounding.
-                v = value[b, start:stop].to(energy_dtype)  # (R, D)
-                torch.addmm(shift, v, wide_g.T, beta=-1, out=slope).mul_(block)  # dEᵀ
-                grad_key[b, start:stop] = slope @ q  # q carries the scale
-                grad_query[b].addmm_(slope.T, k)
+                v = value[b, r].to(energy_dtype)  # (E, R, D)
+                torch.baddbmm(shift, v, wide_g.mT, beta=-1, out=slope).mul_(block)  # dEᵀ
+                grad_key[b, r] = slope @ q  # q carries the scale
+                grad_query[b].baddbmm_(slope.mT, k)
     return grad_query.mul_(scale).to(dtype), grad_key, grad_value
 
 
 def _row_dot(a: Tensor, b: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
-    """``(a * b).sum(-1)`` of two (N, D) tensors, without an (N, D) product in memory."""
-    return torch.cat(
-        [(x.to(dtype) * y.to(dtype)).sum(-1) for x, y in zip(a.split(rows), b.split(rows), strict=True)]
-    )
+    """``(a * b).sum(-1)`` of two (E, N, D) tensors, without a product of that size in memory."""
+    pairs = zip(a.split(rows, dim=1), b.split(rows, dim=1), strict=True)
+    return torch.cat([(x.to(dtype) * y.to(dtype)).sum(-1) for x, y in pairs], dim=1)
 
 
 @_attention_backward.register_fake

@@ -25,7 +25,7 @@ def _inputs(batch, n, m, c, d, dtype, seed=0):
     )
 
 
-@pytest.mark.parametrize("block_size", [None, 1, 4, 1000])
+@pytest.mark.parametrize("block_size", [None, 1, 4, 80, 1000])  # 80: two maps of the three a block
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_the_equation_with_gradients_in_float64(shape, block_size):
     query, key, value = _inputs(*shape, torch.float64)
@@ -109,12 +109,18 @@ def test_autocast_does_not_narrow_the_energies():
     assert torch.equal(plain, under_autocast)
 
 
-def test_values_given_as_a_feature_map_come_back_as_one():
-    query, key, value = (t.detach() for t in _inputs(2, 12, 12, 3, 5, torch.float32))
-    by_channel = value.transpose(1, 2).contiguous().transpose(1, 2)
-    out = attention(query, key, by_channel)
-    assert out.transpose(1, 2).is_contiguous()
-    torch.testing.assert_close(out, attention(query, key, value))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block_size", [None, 5, 30])  # rows of one map, two maps of the three a block
+def test_values_given_as_a_feature_map_come_back_as_one(block_size, dtype):
+    query, key, value = _inputs(3, 12, 13, 3, 5, dtype)
+    by_channel = value.detach().mT.contiguous().mT.requires_grad_()
+    out = attention(query, key, by_channel, block_size=block_size)
+    assert out.mT.is_contiguous()
+    expected = attention(query, key, value)
+    torch.testing.assert_close(out, expected)
+    (grad,) = torch.autograd.grad(out.square().sum(), by_channel)
+    assert grad.mT.is_contiguous()
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.square().sum(), value)[0])
 
 
 def test_operators_fulfil_torchs_contract():

@@ -3,9 +3,13 @@
 from danseg.attention.bam import BAM
 from danseg.attention.cbam import CBAM
 from danseg.attention.channel import ChannelAttention
+from danseg.attention.compact_non_local import CompactGeneralizedNonLocal
+from danseg.attention.disentangled_non_local import DisentangledNonLocal2d
 from danseg.attention.dual import DualAttention
 from danseg.attention.efficient_channel import EfficientChannelAttention
 from danseg.attention.global_context import GlobalContext
+from danseg.attention.multi_head import MultiHeadSelfAttention
+from danseg.attention.non_local import NonLocal1d, NonLocal2d, NonLocal3d
 from danseg.attention.position import PositionAttention
 from danseg.attention.pyramid_split import PyramidSplitAttention
 from danseg.attention.pyramid_split_dual import PyramidSplitDualAttention
@@ -19,10 +23,16 @@ __all__ = [
     "BAM",
     "CBAM",
     "ChannelAttention",
+    "CompactGeneralizedNonLocal",
+    "DisentangledNonLocal2d",
     "DualAttention",
     "EfficientChannelAttention",
     "GlobalContext",
     "GlobalSecondOrderPooling",
+    "MultiHeadSelfAttention",
+    "NonLocal1d",
+    "NonLocal2d",
+    "NonLocal3d",
     "PositionAttention",
     "PyramidSplitAttention",
     "PyramidSplitDualAttention",

@@ -199,6 +199,63 @@ def pyramid_split_dual_attention(
     return _pyramid_split(features, scores)
 
 
+def concatenation(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
+    """``out_i = 1/M Σ_j relu(a_i + b_j) v_j``; shapes (B, N), (B, M), (B, M, D)."""
+    weight = (a[:, :, None] + b[:, None, :]).clamp(min=0)
+    return torch.einsum("bij,bjd->bid", weight, value) / b.shape[1]
+
+
+def non_local_map(theta: Tensor, phi: Tensor, mode: str, scale: float, w: Tensor | None = None) -> Tensor:
+    """Non-local Neural Networks (arXiv 1711.07971): the weights f(x_i, x_j) / C(x_i), as (B, N, M) [i, j].
+
+    ``theta`` is (B, C', N) and ``phi`` (B, C', M), both x itself for ``gaussian``; equations 2 (Gaussian),
+    3 (embedded Gaussian, with a factor on its energies), 4 (dot product) and 5 (concatenation, ``w`` (2C',)).
+    """
+    if mode == "concatenation":
+        pairs = torch.cat(
+            [
+                theta[:, :, :, None].expand(-1, -1, -1, phi.shape[2]),
+                phi[:, :, None, :].expand(-1, -1, theta.shape[2], -1),
+            ],
+            dim=1,
+        )  # [θ_i, φ_j] as (B, 2C', N, M)
+        return torch.einsum("c,bcij->bij", w, pairs).clamp(min=0) / phi.shape[2]
+    energy = torch.einsum("bci,bcj->bij", theta, phi)
+    if mode == "dot_product":
+        return energy / phi.shape[2]
+    weight = (scale * energy).exp()
+    return weight / weight.sum(dim=2, keepdim=True)
+
+
+def non_local(x: Tensor, weight: Tensor, g: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
+    """Equations 1 and 6: ``z_i = W_z Σ_j f_ij g_j / C_i + x_i``; ``x`` (B, C, N), ``g`` (B, C', M)."""
+    y = torch.einsum("bij,bcj->bci", weight, g)
+    return torch.einsum("dc,bci->bdi", w_out, y) + b_out[:, None] + x
+
+
+def disentangled_non_local(
+    x: Tensor,
+    query: Tensor,
+    key: Tensor,
+    g: Tensor,
+    mask: Tensor,
+    scale: float,
+    w_out: Tensor,
+    b_out: Tensor,
+) -> Tensor:
+    """DNL (arXiv 2006.06668) section 3: whitened pairwise softmax plus unary softmax, on shared values.
+
+    ``x`` (B, C, N); ``query``, ``key`` and ``g`` (B, C', N); ``mask`` (B, N); ``scale`` holds 1/√C' and the
+    temperature. The block's output is projected and added to ``x``.
+    """
+    mean_query, mean_key = query.mean(dim=2, keepdim=True), key.mean(dim=2, keepdim=True)
+    pairwise = (scale * torch.einsum("bci,bcj->bij", query - mean_query, key - mean_key)).exp()
+    pairwise = pairwise / pairwise.sum(dim=2, keepdim=True)
+    unary = mask.exp() / mask.exp().sum(dim=1, keepdim=True)
+    y = torch.einsum("bij,bcj->bci", pairwise, g) + torch.einsum("bj,bcj->bc", unary, g)[:, :, None]
+    return torch.einsum("dc,bci->bdi", w_out, y) + b_out[:, None] + x
+
+
 def global_context_map(x: Tensor, w_key: Tensor, b_key: Tensor) -> Tensor:
     """GCNet (arXiv 1904.11492), the weights ``exp(W_k x_j) / Σ_m exp(W_k x_m)`` of positions j, as (B, N).
 
@@ -370,3 +427,78 @@ def global_second_order_pooling(
     rows = torch.einsum("rks,brs->brk", w_row, batch_norm(covariance, *row_norm)) + b_row
     gate = _sigmoid(torch.einsum("crk,brk->bc", w_expand, rows) + b_expand)
     return torch.einsum("bc,bcn->bcn", gate, x)
+
+
+def criss_cross_map(query: Tensor, key: Tensor) -> Tensor:
+    """CCNet (arXiv 1811.11721) equation 1: softmax of ``d_i,u = Q_u·Ω_i,u`` over u's row and column.
+
+    Query and key are (B, C, H, W); the map is (B, H·W, H·W) [u, i], zero off the cross. Position u
+    is in its row and its column and counts once.
+    """
+    batch, _, height, width = query.shape
+    rows = []
+    for h in range(height):
+        for w in range(width):
+            cross = [(i, w) for i in range(height)] + [(h, j) for j in range(width) if j != w]
+            energy = torch.stack(
+                [torch.einsum("bc,bc->b", query[:, :, h, w], key[:, :, i, j]) for i, j in cross], dim=1
+            )
+            weight = energy.exp() / energy.exp().sum(dim=1, keepdim=True)
+            row = weight.new_zeros(batch, height * width)
+            row[:, [i * width + j for i, j in cross]] = weight
+            rows.append(row)
+    return torch.stack(rows, dim=1)
+
+
+def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """CCNet equation 2 without its residual: ``Σ_i A_i,u Φ_i,u``; value and result are (B, D, H, W)."""
+    out = torch.einsum("bui,bdi->bdu", criss_cross_map(query, key), value.flatten(2))
+    return out.view_as(value)
+
+
+def multi_head_self_attention(
+    x: Tensor,
+    query: tuple[Tensor, Tensor],
+    key: tuple[Tensor, Tensor],
+    value: tuple[Tensor, Tensor],
+    out: tuple[Tensor, Tensor],
+    heads: int,
+) -> Tensor:
+    """Attention Is All You Need (arXiv 1706.03762) section 3.2.2, added to ``x`` (B, C, N).
+
+    ``head_h = softmax(Q_h K_hᵀ / √d) V_h`` and ``MultiHead = [head_1, ...] W^O``; each projection is a
+    (C, C) matrix and a bias (C,).
+    """
+    q, k, v = (torch.einsum("dc,bcn->bdn", w, x) + b[:, None] for w, b in (query, key, value))
+    depth = x.shape[1] // heads
+    parts = []
+    for h in range(heads):
+        rows = slice(h * depth, (h + 1) * depth)
+        energy = torch.einsum("bci,bcj->bij", q[:, rows], k[:, rows]) / depth**0.5
+        weight = energy.exp() / energy.exp().sum(dim=2, keepdim=True)
+        parts.append(torch.einsum("bij,bcj->bci", weight, v[:, rows]))
+    weight, bias = out
+    return torch.einsum("dc,bcn->bdn", weight, torch.cat(parts, dim=1)) + bias[:, None] + x
+
+
+def compact_generalized_non_local_sums(
+    theta: Tensor, phi: Tensor, g: Tensor, groups: int, order: int, gamma: float
+) -> Tensor:
+    """CGNL (arXiv 1810.13125): ``y_a = Σ_b k(θ_a, φ_b) g_b / √n``.
+
+    a and b run over the positions and the channels of a group; ``k`` is the Gaussian radial basis function's Taylor series to ``order``; all are (B, C', N).
+    """
+    out = torch.zeros_like(g)
+    depth = g.shape[1] // groups
+    for h in range(groups):
+        rows = slice(h * depth, (h + 1) * depth)
+        a, b, values = (t[:, rows].flatten(1) for t in (theta, phi, g))
+        product = a[:, :, None] * b[:, None, :]  # (B, n, n)
+        series, factorial = torch.zeros_like(product), 1
+        for p in range(order + 1):
+            factorial = factorial * p if p else 1
+            series = series + (2 * gamma) ** p / factorial * product**p
+        kernel = torch.exp(-gamma * (a[:, :, None] ** 2 + b[:, None, :] ** 2)) * series
+        y = torch.einsum("bmn,bn->bm", kernel, values) / a.shape[1] ** 0.5
+        out[:, rows] = y.view_as(g[:, rows])
+    return out

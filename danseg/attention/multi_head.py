@@ -1,0 +1,90 @@
+"""Multi-head self-attention of the Transformer on feature maps.
+
+Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv 1706.03762.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from danseg.attention.positions import flat_index
+from danseg.ops import attention
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Scaled dot-product self-attention of several heads, in linear memory, added to its input.
+
+    For feature map ``x`` with positions i, j, and heads h of d = C / heads channels::
+
+        q, k, v = query_project(x), key_project(x), value_project(x)       # 1x1 convolutions
+        head_h,i = Σ_j softmax_j(q_h,i · k_h,j / √d) v_h,j
+        out_i = x_i + out_project([head_1,i, ..., head_h,i])
+
+    Paper: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv 1706.03762, section
+    3.2. The residual is inside, as in every module here; layer normalisation, the feed-forward
+    layer and position encodings are not.
+
+    Args:
+        in_channels: channels C of the input and of the output.
+        heads: number of heads, which has to divide C.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a count below 1, or channels that the heads do not divide.
+    """
+
+    def __init__(self, in_channels: int, heads: int = 8) -> None:
+        super().__init__()
+        if in_channels < 1 or heads < 1:
+            raise ValueError(f"in_channels and heads must be at least 1, got {in_channels} and {heads}")
+        if in_channels % heads:
+            raise ValueError(
+                f"in_channels must be divisible by heads, which are {heads}, got {in_channels}; choose "
+                "another number of heads"
+            )
+        self.heads = heads
+        self.query_project = nn.Conv2d(in_channels, in_channels, 1)
+        self.key_project = nn.Conv2d(in_channels, in_channels, 1)
+        self.value_project = nn.Conv2d(in_channels, in_channels, 1)
+        self.out_project = nn.Conv2d(in_channels, in_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        query, key, value = (
+            self._split(project(x)) for project in (self.query_project, self.key_project, self.value_project)
+        )
+        out = attention(query, key, value, scale=query.shape[2] ** -0.5)  # (B·heads, N, d)
+        out = out.transpose(1, 2).reshape(x.shape)  # heads side by side in the channels again
+        return x + self.out_project(out).to(x.dtype)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B·heads, N, d)."""
+        return x.unflatten(1, (self.heads, -1)).flatten(0, 1).flatten(2).transpose(1, 2)
+
+    def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """What the given positions attend to, the mean over the heads.
+
+        Args:
+            x: ``(B, C, H, W)``, the module's input.
+            positions: P pairs (row, column) in the feature map.
+
+        Returns:
+            ``(B, P, H, W)`` in at least float32; each H x W slice sums to 1. Only the P rows of
+            each head's map are computed.
+
+        Raises:
+            ValueError: when a position lies outside the map, or none is given.
+        """
+        index = flat_index(positions, x.shape[2:], x.device)
+        query = self._split(self.query_project(x))[:, index]  # (B·heads, P, d)
+        key = self._split(self.key_project(x))  # (B·heads, N, d)
+        with torch.autocast(x.device.type, enabled=False):
+            wide = torch.promote_types(query.dtype, torch.float32)
+            energy = query.to(wide) @ key.to(wide).transpose(1, 2) * query.shape[2] ** -0.5
+        weight = energy.softmax(dim=-1).unflatten(0, (-1, self.heads)).mean(dim=1)
+        return weight.unflatten(2, x.shape[2:])
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"

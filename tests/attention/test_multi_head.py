@@ -1,0 +1,64 @@
+"""MultiHeadSelfAttention against the paper's equation in float64 and against PyTorch's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.attention import MultiHeadSelfAttention
+from danseg.ops import reference
+
+PARAMETER_NAMES = {
+    "MultiHeadSelfAttention": [
+        f"{name}_project.{kind}" for name in ("query", "key", "value", "out") for kind in ("weight", "bias")
+    ]
+}
+# It adds one number to a whole row of energies, which the softmax cancels.
+ZERO_GRADIENT = {"MultiHeadSelfAttention": ["key_project.bias"]}
+
+
+def _make(heads: int = 4) -> MultiHeadSelfAttention:
+    torch.manual_seed(0)
+    module = MultiHeadSelfAttention(12, heads).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, 0.1, 0.5)
+    return module
+
+
+def _input() -> torch.Tensor:
+    return torch.randn(2, 12, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def _matrices(module: MultiHeadSelfAttention) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    projects = (module.query_project, module.key_project, module.value_project, module.out_project)
+    return [(project.weight.flatten(1), project.bias) for project in projects]
+
+
+@pytest.mark.parametrize("heads", [1, 3, 12])
+def test_equals_the_equation(heads):
+    module, x = _make(heads), _input()
+    expected = reference.multi_head_self_attention(x.flatten(2), *_matrices(module), heads)
+    torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+
+
+def test_equals_torchs_multi_head_attention_and_its_map():
+    module, x = _make(), _input()
+    theirs = nn.MultiheadAttention(12, 4, batch_first=True).double()
+    query, key, value, out = _matrices(module)
+    theirs.in_proj_weight.data.copy_(torch.cat([query[0], key[0], value[0]]))
+    theirs.in_proj_bias.data.copy_(torch.cat([query[1], key[1], value[1]]))
+    theirs.out_proj.weight.data.copy_(out[0])
+    theirs.out_proj.bias.data.copy_(out[1])
+    sequence = x.flatten(2).transpose(1, 2)
+    expected, weight = theirs(sequence, sequence, sequence)  # the weights are the mean over the heads
+    torch.testing.assert_close(module(x) - x, expected.transpose(1, 2).view_as(x), rtol=1e-10, atol=1e-12)
+    rows = module.attention_map(x, [(0, 0), (4, 6), (2, 5)])
+    torch.testing.assert_close(rows.flatten(2), weight[:, [0, 34, 19]], rtol=1e-10, atol=1e-12)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="divisible by heads, which are 5, got 12"):
+        MultiHeadSelfAttention(12, 5)
+    with pytest.raises(ValueError, match="heads.*0"):
+        MultiHeadSelfAttention(12, 0)
+    with pytest.raises(ValueError, match="row 5"):
+        _make().attention_map(_input(), [(5, 0)])

@@ -6,8 +6,18 @@ require_mmseg("danseg.heads")
 
 from danseg.heads.attention import AttentionHead  # noqa: E402
 from danseg.heads.danet import DANetHead  # noqa: E402
+from danseg.heads.dnlnet import DNLNetHead  # noqa: E402
 from danseg.heads.epsanet import EPSANetHead  # noqa: E402
 from danseg.heads.gcnet import GCNetHead  # noqa: E402
+from danseg.heads.non_local import NonLocalHead  # noqa: E402
 from danseg.heads.psda import PSDAHead  # noqa: E402
 
-__all__ = ["AttentionHead", "DANetHead", "EPSANetHead", "GCNetHead", "PSDAHead"]
+__all__ = [
+    "AttentionHead",
+    "DANetHead",
+    "DNLNetHead",
+    "EPSANetHead",
+    "GCNetHead",
+    "NonLocalHead",
+    "PSDAHead",
+]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.flop_counter import register_flop_formula
 
 # One block of energies takes about this many bytes. Large enough for full-speed matrix
 # products, small enough to stay near the caches; benchmarks/attention.py shows the effect.
@@ -274,3 +275,15 @@ def _backward(ctx, grad: Tensor, _grad_lse: Tensor | None):
 
 
 _attention_forward.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+@register_flop_formula(torch.ops.danseg.attention_forward)
+def _forward_flops(query_shape, key_shape, value_shape, *args, **kwargs) -> int:
+    """Energies and weighted values."""
+    return 2 * query_shape.numel() * key_shape[1] + 2 * query_shape[1] * value_shape.numel()
+
+
+@register_flop_formula(torch.ops.danseg.attention_backward)
+def _backward_flops(grad_shape, query_shape, key_shape, value_shape, *args, **kwargs) -> int:
+    """Three products as wide as the queries, the energies again among them, and two as wide as the values."""
+    return 6 * query_shape.numel() * key_shape[1] + 4 * query_shape[1] * value_shape.numel()

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from danseg.ops import attention, reference
 
@@ -229,3 +230,13 @@ def test_cuda_kernels_equal_the_equation(dtype, tolerance):
     expected_grads = torch.autograd.grad(expected, wide, slope.double())
     for got, want in zip((out, *grads), (expected, *expected_grads), strict=True):
         assert (got.double() - want).norm() / want.norm() < tolerance
+
+
+def test_operations_are_counted_like_plain_ones():
+    query, key, value = _inputs(2, 35, 23, 6, 11, torch.float32)
+    with FlopCounterMode(display=False) as ours:
+        attention(query, key, value).sum().backward()
+    with FlopCounterMode(display=False) as plain:
+        ((query @ key.transpose(1, 2)).softmax(-1) @ value).sum().backward()
+    again = 2 * 2 * 35 * 23 * 6  # the backward pass computes the energies a second time
+    assert ours.get_total_flops() == plain.get_total_flops() + again

@@ -64,6 +64,7 @@ def test_an_mmseg_that_guards_its_imports_keeps_knowing_that_there_are_none(inst
 def test_another_missing_package_is_not_hidden(install):
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_missing"):
         install(NOT_COMPILED, "import a_package_that_is_missing")
+    assert "mmcv.ops" not in sys.modules
 
 
 def test_only_the_original_line_gets_it():

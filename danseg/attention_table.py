@@ -1,0 +1,183 @@
+"""What the attention modules are and cost, read from their docstrings and measured from their code.
+
+Nothing here is kept by hand, and nothing is computed in earnest: the modules run on fake tensors,
+which know their sizes and hold no numbers, so that a whole table takes seconds.
+"""
+
+import inspect
+import math
+import re
+import weakref
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+import danseg.attention
+from danseg.attention.non_local import MODES
+from danseg.registry import OWNED_BY_MMCV
+
+CHANNELS = 512
+SIZE = (97, 97)  # the features of a 769x769 crop at stride 8
+
+# The pairwise functions of a non-local block are different networks.
+_VARIANTS = {"NonLocal2d": [dict(mode=mode) for mode in MODES]}
+
+
+class Row(NamedTuple):
+    """One module: what the table says about it."""
+
+    module: str  # with the arguments that make it this row's
+    config: str  # its type in a config
+    parameters: int  # at CHANNELS channels
+    operations: int  # of one image of CHANNELS x SIZE; a multiply-add counts as two
+    growth: float  # e of the N^e bytes that training takes for N positions
+    map: str | None  # shape of one image's attention map
+    equation: str
+    paper: str
+    venue: str
+    arxiv: str
+
+
+def rows() -> list[Row]:
+    """A row for each class of ``danseg.attention``, one for each mode where modes are different networks."""
+    return [
+        row(getattr(danseg.attention, name), **arguments)
+        for name in danseg.attention.__all__
+        for arguments in _VARIANTS.get(name, [{}])
+    ]
+
+
+def row(module: type[nn.Module], **arguments) -> Row:
+    """The row of ``module``, made with its defaults but for ``arguments``."""
+    name = module.__name__
+    dims = getattr(module, "dims", 2)
+    # The same number of positions in one and in three dimensions.
+    size = {1: (math.prod(SIZE),), 2: SIZE, 3: (1, *SIZE)}[dims]
+    with FakeTensorMode(), torch.no_grad():
+        made = module(CHANNELS, **arguments).eval()
+        parameters = sum(parameter.numel() for parameter in made.parameters())
+        with FlopCounterMode(display=False) as counter:
+            made(torch.empty(1, CHANNELS, *size))
+    return Row(
+        module=name + "".join(f'({key}="{value}")' for key, value in arguments.items()),
+        config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
+        parameters=parameters,
+        operations=counter.get_total_flops(),
+        growth=growth(lambda channels: module(channels, **arguments), dims),
+        map=_map_shape(module, dims, **arguments),
+        **_from_docstring(module.__doc__, arguments.get("mode")),
+    )
+
+
+def growth(make: Callable[[int], nn.Module], dims: int = 2) -> float:
+    """The exponent e when a training step's memory grows like N^e with the number of positions N.
+
+    Compared are the peaks of all tensors that live at once outside danseg's operators, in forward and
+    backward, at two sizes large enough for the largest power to show. What an operator needs
+    inside is left out: a block of fixed size, for which tests/ops has the measurements.
+    """
+    sides = {1: (2**16, 2**18), 2: (2**8, 2**9), 3: (2**6, 2**7)}[dims]
+    peaks = []
+    with FakeTensorMode():
+        for side in sides:
+            size = (4, side, side) if dims == 3 else (side,) * dims
+            module, x = make(16), torch.empty(2, 16, *size, requires_grad=True)
+            with _LiveBytes() as live:
+                module(x).sum().backward()
+            peaks.append(live.peak)
+    return math.log(peaks[1] / peaks[0], 4)
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Follows the memory that operators hand out; ``peak`` is the most that lived at once, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._storages = WeakIdKeyDictionary(ref_type=weakref.ref)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._storages[storage] = storage.nbytes()
+        self.peak = max(self.peak, sum(self._storages.values()))
+        return out
+
+
+def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
+    """Shape of ``attention_map`` for one image in letters, such as P×H×W for P asked positions."""
+    if not hasattr(module, "attention_map"):
+        return None
+    # Prime numbers, to be told apart from each other and from a module's own.
+    size = dict(zip({1: "L", 2: "HW", 3: "THW"}[dims], (29, 31, 37), strict=False))
+    letters = {CHANNELS: "C", 41: "P"} | {side: letter for letter, side in size.items()}
+    with FakeTensorMode(), torch.no_grad():
+        made = module(CHANNELS, **arguments).eval()
+        x = torch.empty(1, CHANNELS, *size.values())
+        if "positions" in inspect.signature(made.attention_map).parameters:
+            shape = made.attention_map(x, [(0,) * dims] * 41).shape
+        else:
+            shape = made.attention_map(x).shape
+    return "×".join(letters.get(side, str(side)) for side in shape[1:])
+
+
+def _from_docstring(doc: str, mode: str | None) -> dict[str, str]:
+    """Equation of the output, title, venue and arXiv number of the paper."""
+    # Behind a # stands a remark, and blanks part an equation from the next.
+    lines = [re.sub(r"\s{2,}", ", ", line.partition("#")[0].strip()) for line in doc.splitlines()]
+    equation = next(line for line in lines if re.match(r"out\S* = ", line))
+    if mode:
+        equation += ", " + next(line for line in lines if line.startswith(f"{mode}:")).partition(":, ")[2]
+    paper = re.search(r'Paper: [^"]*"([^"]+)", ([^.]*?), arXiv (\d{4}\.\d{4,5})', " ".join(doc.split()))
+    return dict(equation=equation, paper=paper[1], venue=paper[2], arxiv=paper[3])
+
+
+_COLUMNS = ("module", "type in a config", "parameters", "operations", "memory", "map")
+
+
+def _cells(row: Row) -> list[str]:
+    power = f"{round(2 * row.growth) / 2:g}"  # to halves
+    growth = "N" if power == "1" else f"N^{power}"
+    return [
+        row.module, row.config, _counted(row.parameters), _counted(row.operations), growth, row.map or "none"
+    ]  # fmt: skip
+
+
+def _counted(number: int) -> str:
+    """A count to three digits, such as 9.87 G."""
+    power = min(len(str(number)) - 1, 12) // 3
+    return f"{number / 1000**power:.3g} {['', 'k', 'M', 'G', 'T'][power]}".strip()
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The table as Markdown."""
+    lines = [[*_COLUMNS, "equation", "paper"], ["---"] * 2 + ["---:"] * 2 + ["---"] * 4]
+    for row in rows:
+        module, config, *others = _cells(row)
+        paper = f"[{row.paper}](https://arxiv.org/abs/{row.arxiv}), {row.venue}"
+        lines.append([f"`{module}`", f"`{config}`", *others, f"`{row.equation}`", paper])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def text(rows: Iterable[Row]) -> str:
+    """The table for a terminal, with equation and paper below each module's numbers."""
+    rows = list(rows)
+    lines = [list(_COLUMNS), *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    head, *lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+    return f"{head}\n" + "".join(
+        f"{line}\n    {row.equation}\n    {row.paper}, {row.venue}, arXiv {row.arxiv}\n"
+        for line, row in zip(lines, rows, strict=True)
+    )

@@ -1,0 +1,108 @@
+"""The table of attention modules: what it reads and what it measures."""
+
+import pytest
+import torch
+from torch import nn
+
+import danseg.attention
+from danseg.attention import CBAM, ChannelAttention, DualAttention, NonLocal2d, NonLocal3d, PositionAttention
+from danseg.attention.non_local import MODES
+from danseg.attention_table import growth, markdown, row, rows, text
+from danseg.registry import MODELS
+
+N = 97 * 97
+
+
+@pytest.fixture(scope="module")
+def table():
+    return rows()
+
+
+def test_every_module_has_a_row_and_a_non_local_block_one_for_each_mode(table):
+    names = {entry.module.partition("(")[0] for entry in table}
+    assert names == set(danseg.attention.__all__)
+    modes = {entry.module for entry in table if entry.module.startswith("NonLocal2d")}
+    assert modes == {f'NonLocal2d(mode="{mode}")' for mode in MODES}
+    assert len(table) == len(danseg.attention.__all__) + len(MODES) - 1
+
+
+def test_types_in_configs_build_the_rows_class(table):
+    for entry in table:
+        assert MODELS.get(entry.config) is getattr(danseg.attention, entry.module.partition("(")[0])
+
+
+def test_a_row_of_position_attention():
+    entry = row(PositionAttention)
+    assert entry.parameters == 512 * (64 + 64 + 512) + 64 + 64 + 512 + 1
+    assert entry.operations == 2 * N * 512 * (64 + 64 + 512) + 2 * N * N * (64 + 512)
+    assert entry.map == "P×H×W"
+    assert entry.equation == "out_j = gamma.scale · Σ_i softmax_i(q_j · k_i) v_i + x_j"
+    assert entry.paper == "Dual Attention Network for Scene Segmentation"
+    assert (entry.venue, entry.arxiv) == ("CVPR 2019", "1809.02983")
+
+
+def test_modes_have_equations_and_costs_of_their_own():
+    dot_product, gaussian = row(NonLocal2d, mode="dot_product"), row(NonLocal2d, mode="gaussian")
+    assert dot_product.equation.endswith(", f = θ_i · φ_j, C = N")
+    assert gaussian.equation.endswith(", f = exp(x_i · x_j), C = Σ_j f")
+    # g and conv_out, and two more projections or none; then θ (φᵀ g), or energies and weighted values.
+    assert dot_product.operations == 2 * N * (4 * 512 * 256 + 2 * 256 * 256)
+    assert gaussian.operations == 2 * N * (2 * 512 * 256) + 2 * N * N * (512 + 256)
+
+
+def test_shapes_of_maps():
+    assert row(ChannelAttention).map == "C×C"
+    assert row(CBAM).map == "1×H×W"
+    assert row(NonLocal3d).map == "P×T×H×W"
+    assert row(DualAttention).map is None
+
+
+class Plain(nn.Module):
+    """Attention that holds the whole map."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, channels))
+
+    def forward(self, x):
+        x = x.flatten(2)
+        return x @ (x.transpose(1, 2) @ self.weight @ x).softmax(1)
+
+
+class PerColumn(nn.Module):
+    """Attention within columns: H entries for each of H x W positions."""
+
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, x):
+        x = x.permute(0, 3, 1, 2)  # (B, W, C, H)
+        return x @ (x.transpose(2, 3) @ x).softmax(2)
+
+
+def test_growth_is_that_of_the_largest_tensor():
+    assert growth(Plain) == pytest.approx(2, abs=0.02)
+    assert growth(PerColumn) == pytest.approx(1.5, abs=0.1)
+    assert growth(lambda channels: nn.Conv2d(channels, channels, 1)) == pytest.approx(1, abs=0.02)
+
+
+def test_no_module_holds_a_map_of_all_pairs(table):
+    assert all(entry.growth < 1.6 for entry in table)
+
+
+def test_both_forms_show_every_row(table):
+    lines = markdown(table).splitlines()
+    assert len({line.count(" | ") for line in lines}) == 1
+    assert len(lines) == 2 + len(table)
+    assert len(text(table).splitlines()) == 1 + 3 * len(table)
+    for entry in table:
+        for form in (markdown(table), text(table)):
+            assert entry.module in form and entry.equation in form and entry.paper in form
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(1, "1"), (999, "999"), (1000, "1 k"), (6_166_282_240, "6.17 G")]
+)
+def test_counts_are_given_to_three_digits(number, shown):
+    entry = row(PositionAttention)._replace(operations=number)
+    assert f"| {shown} |" in markdown([entry])

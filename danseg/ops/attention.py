@@ -27,7 +27,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 # One block of energies takes about this many bytes. Large enough for full-speed matrix
 # products, small enough to stay near the caches; benchmarks/attention.py shows the effect.
-_BLOCK_BYTES = int(__import__('os').environ.get('BB','8')) * 2**20
+_BLOCK_BYTES = 8 * 2**20
 # Maps that are smaller than this share a block, which then stays in the caches.
 _SHARED_BYTES = 2 * 2**20
 
@@ -151,23 +151,28 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     In float32 on CPUs, one pair of matrices goes to oneDNN, which is about twice as fast there as
     the library behind ``torch.bmm`` on processors other than Intel's, and as fast on those.
     """
-    if len(a) == 1 and a.dtype == torch.float32 and not a.is_cuda and torch.backends.mkldnn.is_available():
-        row = None if bias is None else bias[0].contiguous()
+    if len(a) == 1 and a.dtype == torch.float32 and a.device.type == "cpu" and _onednn_is_there():
+        row = None if bias is None else bias[0]
         linear = torch.ops.mkldnn._linear_pointwise
         return linear(a[0].contiguous(), b[0].contiguous(), row, "none", [], "")[None]
     return torch.bmm(a, b.mT) if bias is None else torch.baddbmm(bias[:, None], a, b.mT)
 
 
-def _weighted(block: Tensor, value: Tensor, out: Tensor) -> None:
-    """``out = block value`` for (E, R, M) and (E, M, D), ``out`` (E, R, D) in the layout of ``value``.
+def _onednn_is_there() -> bool:
+    mkldnn = torch.backends.mkldnn
+    return mkldnn.enabled and mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
-    Where that is D-major the transposed product is taken, which writes row by row: a 16-bit product
-    straight into such an ``out`` is about a hundred times slower on CPUs.
+
+def _weighted(block: Tensor, value_t: Tensor, out: Tensor) -> None:
+    """``out = block value`` for (E, R, M) and values given as (E, D, M); ``out`` is (E, R, D).
+
+    Where ``out`` is D-major the transposed product is taken, which writes row by row: a 16-bit
+    product straight into such an ``out`` is about a hundred times slower on CPUs.
     """
     if out.stride(1) == 1 and out.stride(2) != 1:
-        out.mT.copy_(_product(value.mT, block))
+        out.mT.copy_(_product(value_t, block))
     else:
-        out.copy_(_product(block, value.mT))
+        out.copy_(_product(block, value_t))
 
 
 @torch.library.custom_op("danseg::attention_forward", mutates_args=())
@@ -186,6 +191,7 @@ def _attention_forward(
         for b in _slices(batch, entries):
             q = query[b].to(energy_dtype) * scale  # (E, N, C)
             k = key[b].to(energy_dtype).contiguous()  # (E, M, C)
+            v_t = value[b].mT.contiguous()  # (E, D, M), no copy where a feature map was given
             for r in _slices(n, rows):
                 block = _product(q[:, r], k)
                 if with_grad:
@@ -194,7 +200,7 @@ def _attention_forward(
                 if with_grad:
                     # The largest probability of a row is exp(its largest energy - lse).
                     lse[b, r] -= block.amax(-1).log_()
-                _weighted(block.to(dtype), value[b], out[b, r])
+                _weighted(block.to(dtype), v_t, out[b, r])
     return out, lse
 
 
@@ -241,16 +247,17 @@ def _attention_backward(
             # To base 2: where the map underflows, exp is tens of times slower than exp2 on CPUs.
             q2, lse2 = (q * math.log2(math.e)).contiguous(), lse[b] * -math.log2(math.e)
             q_t = q.mT.contiguous()  # (E, C, N)
-            g, wide_g = grad[b], grad[b].to(energy_dtype).contiguous()  # (E, N, D)
-            shift = -_row_dot(g, out[b], rows, energy_dtype)  # (E, N)
+            g_t = grad[b].mT.contiguous()  # (E, D, N)
+            g = grad[b].to(energy_dtype).contiguous()  # (E, N, D)
+            shift = -_row_dot(grad[b], out[b], rows, energy_dtype)  # (E, N)
             for r in _slices(m, rows):
                 k = key[b, r].to(energy_dtype)  # (E, R, C)
                 # Transposed blocks (keys x queries): every product below reads them row by row.
                 block = _product(k, q2, lse2).exp2_()  # Pᵀ
-                _weighted(block.to(dtype), g, grad_value[b, r])
+                _weighted(block.to(dtype), g_t, grad_value[b, r])
                 # The difference of two near numbers: in 16 bits it would be mostly rounding.
                 v = value[b, r].to(energy_dtype)  # (E, R, D)
-                slope = _product(v, wide_g, shift).mul_(block)  # dEᵀ
+                slope = _product(v, g, shift).mul_(block)  # dEᵀ
                 del block  # before the next one is made
                 grad_key[b, r] = _product(slope, q_t)  # q carries the scale
                 grad_query[b].baddbmm_(slope.mT, k)

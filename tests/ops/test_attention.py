@@ -40,6 +40,24 @@ def test_equals_the_equation_with_gradients_in_float64(shape, block_size):
         torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("by_channel", [True, False])
+def test_float32_with_and_without_onednn_in_both_layouts(onednn, by_channel):
+    query, key, value = (t.detach() for t in _inputs(2, 70, 45, 16, 24, torch.float32))
+    if by_channel:
+        value = value.mT.contiguous().mT
+    inputs = [t.requires_grad_() for t in (query, key, value)]
+    with torch.backends.mkldnn.flags(enabled=onednn):
+        out = attention(*inputs, block_size=32)  # too many rows to share blocks: one pair of matrices each
+        slope = torch.randn_like(out)
+        grads = torch.autograd.grad(out, inputs, slope)
+    wide = [t.detach().double().requires_grad_() for t in inputs]
+    expected = reference.attention(*wide)
+    expected_grads = torch.autograd.grad(expected, wide, slope.double())
+    for got, want in zip((out, *grads), (expected, *expected_grads), strict=True):
+        assert (got.double() - want).abs().max() / want.abs().max() < 1e-5
+
+
 def test_gradcheck():
     query, key, value = _inputs(2, 7, 5, 3, 4, torch.float64)
     assert torch.autograd.gradcheck(lambda *t: attention(*t, scale=0.5, block_size=3), (query, key, value))

@@ -1,0 +1,194 @@
+"""Criss-cross attention: every position attends to its own row and column, under one softmax.
+
+Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, arXiv 1811.11721.
+
+The energies of a position are H + W - 1 numbers. They come from two batched matrix products, one
+over rows and one over columns, and so does the output. With channels last both read and write the
+feature maps where they lie, so no feature map is transposed; and only one block of energies is ever
+alive, forward and backward, which recomputes it.
+
+The two passes are custom operators, as in :mod:`danseg.ops.attention`.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+# One block of energies takes about this many bytes, and its two parts as many while they are
+# computed. All of a 97 x 97 map fits.
+_BLOCK_BYTES = 8 * 2**20
+
+
+def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Exact criss-cross attention: ``out_u = Σ_i softmax_i(q_u · k_i) v_i``, i in u's row and column.
+
+    The position itself counts once, so the softmax of position (h, w) runs over H + W - 1
+    entries. Energies and their softmax are held in float32 for 16-bit inputs.
+
+    Args:
+        query: ``(B, C, H, W)``, floating point.
+        key: ``(B, C, H, W)``, same dtype and device.
+        value: ``(B, D, H, W)``, same dtype and device. Channels last saves a copy.
+
+    Returns:
+        ``(B, D, H, W)`` with channels last in memory, in the inputs' dtype, differentiable once
+        with respect to query, key and value.
+
+    Raises:
+        ValueError: when shapes, dtypes or devices do not fit.
+    """
+    _check(query, key, value)
+    by_position = (t.permute(0, 2, 3, 1).contiguous() for t in (query, key, value))  # (B, H, W, channels)
+    return _criss_cross_forward(*by_position).permute(0, 3, 1, 2)
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    if not query.dim() == key.dim() == value.dim() == 4:
+        raise ValueError(
+            f"criss_cross_attention takes query and key (B, C, H, W) and value (B, D, H, W), got {shapes}"
+        )
+    if query.shape != key.shape or query.shape[0] != value.shape[0] or query.shape[2:] != value.shape[2:]:
+        raise ValueError(
+            f"criss_cross_attention needs query and key of one shape, and a value of the same batch, "
+            f"height and width, got {shapes}"
+        )
+    if not query.dtype == key.dtype == value.dtype or not query.is_floating_point():
+        raise ValueError(
+            f"criss_cross_attention needs one floating-point dtype, got query {query.dtype}, "
+            f"key {key.dtype}, value {value.dtype}; cast them with .to(dtype)"
+        )
+    if not query.device == key.device == value.device:
+        raise ValueError(
+            f"criss_cross_attention needs one device, got query on {query.device}, key on {key.device}, "
+            f"value on {value.device}"
+        )
+
+
+def _energy_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _rows_per_block(height: int, width: int, dtype: torch.dtype) -> int:
+    return max(1, min(height, _BLOCK_BYTES // (width * (height + width) * dtype.itemsize)))
+
+
+def _columns(rows: Tensor) -> Tensor:
+    """(H, W, channels) as (W, H, channels): a batch of columns instead of a batch of rows."""
+    return rows.transpose(0, 1)
+
+
+def _products(a: Tensor, b: Tensor, start: int, out: Tensor) -> None:
+    """Products ``a_u · b_i`` of each position u with those i in its column (first) and in its row.
+
+    ``a`` (R, W, C) are R rows from row ``start`` on, ``b`` is (H, W, C), ``out`` is (R, W, H + W).
+    """
+    column = torch.bmm(_columns(a), _columns(b).mT)  # (W, R, H)
+    row = torch.bmm(a, b[start : start + len(a)].mT)  # (R, W, W)
+    torch.cat([_columns(column), row], dim=-1, out=out)
+
+
+def _weights(q: Tensor, k: Tensor, start: int, out: Tensor) -> None:
+    """The weights of R rows' crosses, with the arguments of :func:`_products`."""
+    _products(q, k, start, out)
+    # The position itself is in its row already.
+    out[..., : len(k)].diagonal(start, 0, 2).fill_(-torch.inf)
+    torch.softmax(out, dim=-1, out=out)
+
+
+@torch.library.custom_op("danseg::criss_cross_forward", mutates_args=())
+def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Output (B, H, W, D) of (B, H, W, channels) tensors."""
+    batch, height, width, _ = query.shape
+    dtype, wide = query.dtype, _energy_dtype(query.dtype)
+    out = torch.empty_like(value)
+    rows = _rows_per_block(height, width, wide)
+    blocks = query.new_empty(rows, width, height + width, dtype=wide)
+    # Autocast would send the float32 energies back to 16 bits.
+    with torch.autocast(query.device.type, enabled=False):
+        for b in range(batch):
+            q, k, v = query[b].to(wide), key[b].to(wide), value[b]
+            for start in range(0, height, rows):
+                r = slice(start, min(start + rows, height))
+                block = blocks[: r.stop - r.start]
+                _weights(q[r], k, start, out=block)
+                column, row = block.to(dtype).split((height, width), dim=-1)
+                torch.bmm(row, v[r], out=out[b, r])
+                _columns(out[b, r]).baddbmm_(_columns(column), _columns(v))
+    return out
+
+
+@_criss_cross_forward.register_fake
+def _(query, key, value):
+    return torch.empty_like(value)
+
+
+@torch.library.custom_op("danseg::criss_cross_backward", mutates_args=())
+def _criss_cross_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value, all (B, H, W, channels).
+
+    With P the weights, recomputed, and G the output's gradient, on each row and on each column::
+
+        dV = Pᵀ G        dE = P ∘ (G Vᵀ - Σ P ∘ G Vᵀ)        dq = dE k        dk = dEᵀ q
+    """
+    batch, height, width, _ = query.shape
+    dtype, wide = query.dtype, _energy_dtype(query.dtype)
+    grads = tuple(torch.zeros_like(t) for t in (query, key, value))
+    rows = _rows_per_block(height, width, wide)
+    maps, slopes = (query.new_empty(rows, width, height + width, dtype=wide) for _ in range(2))
+    with torch.autocast(query.device.type, enabled=False):
+        for b in range(batch):
+            # All wide: dE is the difference of two near numbers, in 16 bits mostly rounding, and the
+            # gradients add up over blocks.
+            q, k, v = (t[b].to(wide) for t in (query, key, value))
+            dq, dk, dv = (t[b].to(wide) for t in grads)  # the very memory of the gradients, if they are wide
+            for start in range(0, height, rows):
+                r = slice(start, min(start + rows, height))
+                block, slope = maps[: r.stop - r.start], slopes[: r.stop - r.start]
+                _weights(q[r], k, start, out=block)
+                g = grad[b, r].to(wide)
+                _products(g, v, start, out=slope)
+                slope.mul_(block)
+                slope.addcmul_(block, slope.sum(-1, keepdim=True), value=-1)
+                column, row = block.split((height, width), dim=-1)
+                dv[r].baddbmm_(row.mT, g)
+                _columns(dv).baddbmm_(_columns(column).mT, _columns(g))
+                column, row = slope.split((height, width), dim=-1)
+                dq[r].baddbmm_(row, k[r])
+                _columns(dq[r]).baddbmm_(_columns(column), _columns(k))
+                dk[r].baddbmm_(row.mT, q[r])
+                _columns(dk).baddbmm_(_columns(column).mT, _columns(q[r]))
+            if wide != dtype:
+                for whole, part in zip(grads, (dq, dk, dv), strict=True):
+                    whole[b] = part
+    return grads
+
+
+@_criss_cross_backward.register_fake
+def _(grad, query, key, value):
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def _save_for_backward(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, grad: Tensor):
+    return _criss_cross_backward(grad.contiguous(), *ctx.saved_tensors)
+
+
+_criss_cross_forward.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+@register_flop_formula(torch.ops.danseg.criss_cross_forward)
+def _forward_flops(query_shape, key_shape, value_shape, *_args, **_kwargs) -> int:
+    batch, height, width, channels = query_shape
+    return 2 * batch * height * width * (height + width) * (channels + value_shape[3])
+
+
+@register_flop_formula(torch.ops.danseg.criss_cross_backward)
+def _backward_flops(grad_shape, query_shape, key_shape, value_shape, *_args, **_kwargs) -> int:
+    batch, height, width, channels = query_shape
+    return 2 * batch * height * width * (height + width) * (3 * channels + 2 * value_shape[3])

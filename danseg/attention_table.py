@@ -131,13 +131,15 @@ def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
 
 
 def _from_docstring(doc: str, mode: str | None) -> dict[str, str]:
-    """Equation of the output, title, venue and arXiv number of the paper."""
+    """Equation of the output, title and venue of the paper, and its arXiv number if it has one."""
     # Behind a # stands a remark, and blanks part an equation from the next.
     lines = [re.sub(r"\s{2,}", ", ", line.partition("#")[0].strip()) for line in doc.splitlines()]
     equation = next(line for line in lines if re.match(r"out\S* = ", line))
     if mode:
         equation += ", " + next(line for line in lines if line.startswith(f"{mode}:")).partition(":, ")[2]
-    paper = re.search(r'Paper: [^"]*"([^"]+)", ([^.]*?), arXiv (\d{4}\.\d{4,5})', " ".join(doc.split()))
+    paper = re.search(
+        r'Paper: [^"]*"([^"]+)", ([^.]*?), (?:arXiv (\d{4}\.\d{4,5})|no arXiv id)', " ".join(doc.split())
+    )
     return dict(equation=equation, paper=paper[1], venue=paper[2], arxiv=paper[3])
 
 
@@ -163,7 +165,8 @@ def markdown(rows: Iterable[Row]) -> str:
     lines = [[*_COLUMNS, "equation", "paper"], ["---"] * 2 + ["---:"] * 2 + ["---"] * 4]
     for row in rows:
         module, config, *others = _cells(row)
-        paper = f"[{row.paper}](https://arxiv.org/abs/{row.arxiv}), {row.venue}"
+        link = f"[{row.paper}](https://arxiv.org/abs/{row.arxiv})" if row.arxiv else row.paper
+        paper = f"{link}, {row.venue}"
         lines.append([f"`{module}`", f"`{config}`", *others, f"`{row.equation}`", paper])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -178,6 +181,6 @@ def text(rows: Iterable[Row]) -> str:
         for line in lines
     )
     return f"{head}\n" + "".join(
-        f"{line}\n    {row.equation}\n    {row.paper}, {row.venue}, arXiv {row.arxiv}\n"
+        f"{line}\n    {row.equation}\n    {row.paper}, {row.venue}{f', arXiv {row.arxiv}' if row.arxiv else ''}\n"
         for line, row in zip(lines, rows, strict=True)
     )

@@ -15,7 +15,8 @@ class ConvNorm(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        kernel_size: odd; the input's size is kept.
+        kernel_size: odd.
+        padding: zeros on each side; by default as many as keep the input's size.
         norm_layer: makes the normalisation for a number of channels; None for none.
         relu: whether a ReLU comes last.
         conv: the convolution's class, of as many dimensions as the input.
@@ -30,6 +31,7 @@ class ConvNorm(nn.Module):
         out_channels: int,
         kernel_size: int = 1,
         *,
+        padding: int | None = None,
         norm_layer: Callable[[int], nn.Module] | None = None,
         relu: bool = False,
         conv: type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d,
@@ -37,7 +39,8 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         bias = norm_layer is None if bias is None else bias
-        self.conv = conv(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+        padding = kernel_size // 2 if padding is None else padding
+        self.conv = conv(in_channels, out_channels, kernel_size, padding=padding, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         if bias:
             nn.init.zeros_(self.conv.bias)

@@ -486,7 +486,8 @@ def compact_generalized_non_local_sums(
 ) -> Tensor:
     """CGNL (arXiv 1810.13125): ``y_a = Σ_b k(θ_a, φ_b) g_b / √n``.
 
-    a and b run over the positions and the channels of a group; ``k`` is the Gaussian radial basis function's Taylor series to ``order``; all are (B, C', N).
+    a and b run over the positions and the channels of a group; ``k`` is the Gaussian radial basis
+    function's Taylor series to ``order``; all are (B, C', N).
     """
     out = torch.zeros_like(g)
     depth = g.shape[1] // groups
@@ -502,3 +503,58 @@ def compact_generalized_non_local_sums(
         y = torch.einsum("bmn,bn->bm", kernel, values) / a.shape[1] ** 0.5
         out[:, rows] = y.view_as(g[:, rows])
     return out
+
+
+def pointwise_spatial_energies(mask: Tensor, kind: str) -> Tensor:
+    """PSANet (ECCV 2018): energies (B, N, N) [query, source] from all positions' masks (B, mh, mw, H, W).
+
+    ``collect``: query i reads its own mask at j - i; ``distribute``: it reads source j's at i - j. The
+    mask is centred on its position, (size - 1) // 2 cells lie before it; what it does not reach has 0.
+    """
+    batch, mask_height, mask_width, height, width = mask.shape
+    energies = mask.new_zeros(batch, height, width, height, width)
+    for y in range(height):
+        for x in range(width):
+            for v in range(height):
+                for u in range(width):
+                    owner, other = ((y, x), (v, u)) if kind == "collect" else ((v, u), (y, x))
+                    row = other[0] - owner[0] + (mask_height - 1) // 2
+                    column = other[1] - owner[1] + (mask_width - 1) // 2
+                    if 0 <= row < mask_height and 0 <= column < mask_width:
+                        energies[:, y, x, v, u] = mask[:, row, column, owner[0], owner[1]]
+    return energies.reshape(batch, height * width, height * width)
+
+
+def double_attention(
+    x: Tensor,
+    feature: tuple[Tensor, Tensor],
+    gather: tuple[Tensor, Tensor],
+    distribute: tuple[Tensor, Tensor],
+    out: tuple[Tensor, Tensor],
+) -> Tensor:
+    """A²-Nets (arXiv 1810.11579): ``Z = (A softmax_N(B)ᵀ) softmax_n(V)``, projected, plus ``x`` (B, C, N)."""
+    a, b, v = (torch.einsum("dc,bcn->bdn", w, x) + bias[:, None] for w, bias in (feature, gather, distribute))
+    b = b.exp() / b.exp().sum(dim=2, keepdim=True)
+    v = v.exp() / v.exp().sum(dim=1, keepdim=True)
+    z = torch.einsum("bmd,bdi->bmi", torch.einsum("bmj,bdj->bmd", a, b), v)
+    weight, bias = out
+    return torch.einsum("cm,bmi->bci", weight, z) + bias[:, None] + x
+
+
+def interlaced_groups(height: int, width: int, down_factor: tuple[int, int]) -> tuple[list, list]:
+    """ISA (arXiv 1907.12273): which positions (y, x) attend to each other, first far apart, then near.
+
+    ``height`` and ``width`` are multiples of ``down_factor``.
+    """
+    near_h, near_w = down_factor
+    far = [
+        [(y, x) for y in range(dy, height, near_h) for x in range(dx, width, near_w)]
+        for dy in range(near_h)
+        for dx in range(near_w)
+    ]
+    near = [
+        [(y, x) for y in range(top, top + near_h) for x in range(left, left + near_w)]
+        for top in range(0, height, near_h)
+        for left in range(0, width, near_w)
+    ]
+    return far, near

@@ -1,0 +1,111 @@
+"""Criss-cross attention: every position gathers from its row and its column, and repeated, from everywhere.
+
+Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, arXiv 1811.11721.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from danseg.attention.positions import flat_index
+from danseg.attention.scale import ResidualScale
+from danseg.ops import criss_cross_attention
+
+
+class CrissCrossAttention(nn.Module):
+    """CCNet's recurrent criss-cross attention, with nothing to compile.
+
+    For feature map ``x``, a position u and the positions i of u's row and column, u itself counted
+    once; applied ``recurrence`` times with the same weights::
+
+        q, k, v = query_conv(x), key_conv(x), value_conv(x)                # 1x1 convolutions
+        out_u = gamma.scale · Σ_i softmax_i(q_u · k_i) v_i + x_u
+
+    Paper: Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019,
+    arXiv 1811.11721, equations 1 and 2. Parameter names are mmcv's, whose module is one recurrence.
+
+    Args:
+        in_channels: channels of the input and of the output.
+        recurrence: how often the attention is applied; from the second time on every position
+            has seen all others.
+        query_channels: channels of queries and keys; ``in_channels // 8``, at least 1, by default.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a count below 1.
+    """
+
+    def __init__(self, in_channels: int, recurrence: int = 2, query_channels: int | None = None) -> None:
+        super().__init__()
+        if query_channels is None:
+            query_channels = max(1, in_channels // 8)
+        if min(in_channels, recurrence, query_channels) < 1:
+            raise ValueError(
+                f"in_channels, recurrence and query_channels must be at least 1, got {in_channels}, "
+                f"{recurrence} and {query_channels}"
+            )
+        self.recurrence = recurrence
+        self.query_conv = nn.Conv2d(in_channels, query_channels, 1)
+        self.key_conv = nn.Conv2d(in_channels, query_channels, 1)
+        self.value_conv = nn.Conv2d(in_channels, in_channels, 1)
+        self.gamma = ResidualScale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        for _ in range(self.recurrence):
+            x = self._once(x)
+        return x
+
+    def _once(self, x: Tensor) -> Tensor:
+        return self.gamma(x, criss_cross_attention(self.query_conv(x), self.key_conv(x), self.value_conv(x)))
+
+    @torch.no_grad()
+    def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """What the given positions attend to, after all recurrences.
+
+        A position's weights in the last recurrence lie on its cross; each of those positions had
+        gathered along its own cross before. The map is the row of the product of the recurrences'
+        maps, each computed on the features that its recurrence was given. (The residuals, which
+        add the features themselves, are left out.)
+
+        Args:
+            x: ``(B, C, H, W)``, the module's input.
+            positions: P pairs (row, column) in the feature map.
+
+        Returns:
+            ``(B, P, H, W)`` in at least float32; each H x W slice sums to 1. Each recurrence costs
+            N (H + W) weights, never N x N.
+
+        Raises:
+            ValueError: when a position lies outside the map, or none is given.
+        """
+        index = flat_index(positions, x.shape[2:], x.device)
+        steps = [x]
+        for _ in range(self.recurrence - 1):
+            steps.append(self._once(steps[-1]))
+        height, width = x.shape[2:]
+        rows = None
+        for step in reversed(steps):
+            column, row = self._weights(step).split((height, width), dim=-1)  # (B, H, W, H), (B, H, W, W)
+            if rows is None:
+                wide = column.dtype
+                rows = torch.nn.functional.one_hot(index, height * width).to(wide)
+                rows = rows.view(1, -1, height, width).expand(x.shape[0], -1, -1, -1)
+            rows = torch.einsum("bphw,bhwg->bpgw", rows, column) + torch.einsum("bphw,bhwv->bphv", rows, row)
+        return rows
+
+    def _weights(self, x: Tensor) -> Tensor:
+        """The softmax (B, H, W, H + W) of each position's energies: its column's, then its row's."""
+        query, key = self.query_conv(x), self.key_conv(x)
+        with torch.autocast(x.device.type, enabled=False):
+            wide = torch.promote_types(query.dtype, torch.float32)
+            query, key = query.to(wide), key.to(wide)
+            column = torch.einsum("bchw,bcgw->bhwg", query, key)
+            row = torch.einsum("bchw,bchv->bhwv", query, key)
+        column.diagonal(dim1=1, dim2=3).fill_(-torch.inf)  # the position itself is in its row already
+        return torch.cat([column, row], dim=-1).softmax(dim=-1)
+
+    def extra_repr(self) -> str:
+        return f"recurrence={self.recurrence}"

@@ -1,0 +1,67 @@
+"""Double attention (A² block): gather features into a few descriptors, distribute them to all positions.
+
+Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, arXiv 1810.11579.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class DoubleAttention(nn.Module):
+    """Second-order gathering and distribution of features, linear in the number of positions.
+
+    For feature map ``x`` with positions i, j, and n descriptors d::
+
+        a, b, v = feature_project(x), gather_project(x), distribute_project(x)   # 1x1 convolutions
+        g_d = Σ_j softmax_j(b_jd) a_j                                      # gathered from everywhere
+        out_i = x_i + out_project(Σ_d softmax_d(v_id) g_d)
+
+    Paper: Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, arXiv 1810.11579,
+    equations 3 to 6. The gathering softmax runs over the positions of one image, as in the paper; a
+    widespread copy runs it over the batch.
+
+    Args:
+        in_channels: channels C of the input and of the output.
+        feature_channels: channels of the gathered features; C / 4, at least 1, by default.
+        attention_channels: number n of descriptors; C / 4, at least 1, by default.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for a channel count below 1.
+    """
+
+    def __init__(
+        self, in_channels: int, feature_channels: int | None = None, attention_channels: int | None = None
+    ) -> None:
+        super().__init__()
+        quarter = max(1, in_channels // 4)
+        feature_channels = quarter if feature_channels is None else feature_channels
+        attention_channels = quarter if attention_channels is None else attention_channels
+        if min(in_channels, feature_channels, attention_channels) < 1:
+            raise ValueError(
+                "in_channels, feature_channels and attention_channels must be at least 1, got "
+                f"{in_channels}, {feature_channels} and {attention_channels}"
+            )
+        self.feature_project = nn.Conv2d(in_channels, feature_channels, 1)
+        self.gather_project = nn.Conv2d(in_channels, attention_channels, 1)
+        self.distribute_project = nn.Conv2d(in_channels, attention_channels, 1)
+        self.out_project = nn.Conv2d(feature_channels, in_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        features, scores = self.feature_project(x).flatten(2), self.distribute_project(x).flatten(2)
+        gather = self.attention_map(x).flatten(2)  # (B, n, N)
+        with torch.autocast(x.device.type, enabled=False):
+            descriptors = features.to(gather.dtype) @ gather.transpose(1, 2)  # (B, m, n), summed in float32
+            out = descriptors.to(features.dtype) @ scores.to(gather.dtype).softmax(dim=1).to(features.dtype)
+        return x + self.out_project(out.unflatten(2, x.shape[2:])).to(x.dtype)
+
+    def attention_map(self, x: Tensor) -> Tensor:
+        """Where each descriptor is gathered from: (B, n, H, W), each H x W slice sums to 1.
+
+        In at least float32. The maps belong to the descriptors, not to a position that asks.
+        """
+        scores = self.gather_project(x)
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        return scores.to(wide).flatten(2).softmax(dim=-1).unflatten(2, x.shape[2:])

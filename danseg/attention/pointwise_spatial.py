@@ -1,0 +1,232 @@
+"""Point-wise spatial attention (PSANet): positions collect from, and distribute to, all others.
+
+Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from danseg.attention.conv_norm import ConvNorm
+from danseg.attention.positions import flat_index
+from danseg.ops.pointwise_spatial import KINDS, pointwise_spatial_attention, row_energies
+
+TYPES = (*KINDS, "bi-direction")
+
+
+class PointwiseSpatialContext:
+    """The layers of PSANet up to the resized projection, for a module and for a head to inherit.
+
+    The names of the layers are those of mmseg's head, where they lie at the top.
+    """
+
+    def build_context(
+        self,
+        in_channels: int,
+        channels: int,
+        mask_size: tuple[int, int],
+        psa_type: str,
+        compact: bool,
+        shrink_factor: int,
+        normalization_factor: float | None,
+        psa_softmax: bool,
+        proj_padding: int,
+        norm_layer: Callable[[int], nn.Module] | None,
+    ) -> None:
+        """Make the layers; arguments as in :class:`PointwiseSpatialAttention`."""
+        if psa_type not in TYPES:
+            raise ValueError(f"psa_type must be one of {', '.join(TYPES)}, got {psa_type!r}")
+        if min(in_channels, channels, shrink_factor, *mask_size) < 1:
+            raise ValueError(
+                f"in_channels, channels, shrink_factor and mask_size must be at least 1, got {in_channels}, "
+                f"{channels}, {shrink_factor} and {tuple(mask_size)}"
+            )
+        self.mask_size = tuple(mask_size)
+        self.psa_type = psa_type
+        self.compact = compact
+        self.shrink_factor = shrink_factor
+        self.psa_softmax = psa_softmax
+        if normalization_factor is None:
+            normalization_factor = mask_size[0] * mask_size[1]
+        self.normalization_factor = normalization_factor
+        both = psa_type == "bi-direction"
+        for suffix in ("", "_p") if both else ("",):
+            reduce = ConvNorm(in_channels, channels, norm_layer=norm_layer, relu=True)
+            attention = nn.Sequential(
+                ConvNorm(channels, channels, norm_layer=norm_layer, relu=True),
+                nn.Conv2d(channels, mask_size[0] * mask_size[1], 1, bias=False),
+            )
+            self.add_module(f"reduce{suffix}", reduce)
+            self.add_module(f"attention{suffix}", attention)
+        self.proj = ConvNorm(
+            channels * (2 if both else 1), in_channels, padding=proj_padding, norm_layer=norm_layer, relu=True
+        )
+
+    def context(self, x: Tensor, align_corners: bool) -> Tensor:
+        """What all positions gather, projected and at the size of ``x`` (B, C, H, W)."""
+        gathered = []
+        for features, attention, kind in self._branches(x, align_corners):
+            hidden, weight = attention[0](features), attention[1].weight.flatten(1)
+            if self.compact:
+                gathered.append(
+                    _compact(features, self._compact_energies(hidden, weight, kind), self.psa_softmax)
+                )
+            else:
+                gathered.append(
+                    pointwise_spatial_attention(
+                        features, hidden, weight, self.mask_size, kind, self.psa_softmax
+                    )
+                )
+        out = self.proj(torch.cat(gathered, dim=1) / self.normalization_factor)
+        _, align_corners = self._shrunk(x.shape[2:], align_corners)
+        return F.interpolate(out, size=x.shape[2:], mode="bilinear", align_corners=align_corners)
+
+    def _branches(self, x: Tensor, align_corners: bool) -> list[tuple[Tensor, nn.Module, str]]:
+        """Reduced and shrunk features, the layers that predict the mask, and the kind, of each branch."""
+        size, align_corners = self._shrunk(x.shape[2:], align_corners)
+        kinds = KINDS if self.psa_type == "bi-direction" else (self.psa_type,)
+        branches = []
+        for suffix, kind in zip(("", "_p"), kinds, strict=False):
+            features = getattr(self, f"reduce{suffix}")(x)
+            if self.shrink_factor != 1:
+                features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
+            branches.append((features, getattr(self, f"attention{suffix}"), kind))
+        return branches
+
+    def _shrunk(self, size: Sequence[int], align_corners: bool) -> tuple[tuple[int, int], bool]:
+        """The attention's grid for a map of ``size``, and whether corners are aligned on the way there.
+
+        mmseg's rule: where both sides leave a rest, as sides of 8n + 1 do, corners are aligned.
+        """
+        factor, (height, width) = self.shrink_factor, size
+        if factor == 1:
+            return (height, width), align_corners
+        if height % factor and width % factor:
+            return ((height - 1) // factor + 1, (width - 1) // factor + 1), True
+        return (max(1, height // factor), max(1, width // factor)), False
+
+    def _compact_energies(self, hidden: Tensor, weight: Tensor, kind: str) -> Tensor:
+        """Energies (B, N, N) [query, source] where the mask's cells are the map's positions themselves."""
+        height, width = hidden.shape[2:]
+        if self.mask_size != (height, width):
+            raise ValueError(
+                f"compact=True needs a mask as large as the attention's grid, which is {height}x{width}, got "
+                f"mask_size={self.mask_size}"
+            )
+        with torch.autocast(hidden.device.type, enabled=False):
+            wide = torch.promote_types(hidden.dtype, torch.float32)
+            cells = weight.to(wide) @ hidden.to(wide).flatten(2)  # (B, cells, N)
+        # mmseg transposes "collect" where it stands alone and "distribute" where both are there.
+        transposed = kind == ("distribute" if self.psa_type == "bi-direction" else "collect")
+        return cells if transposed else cells.transpose(1, 2)
+
+    @torch.no_grad()
+    def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """What the given positions gather from; with both branches, the mean of the two.
+
+        Args:
+            x: ``(B, C, H, W)``, the module's input.
+            positions: P pairs (row, column) in the feature map.
+
+        Returns:
+            ``(B, P, h, w)`` on the attention's grid, which is ``shrink_factor`` times smaller than
+            the map, in at least float32. Each slice sums to 1 with ``psa_softmax``.
+
+        Raises:
+            ValueError: when a position lies outside the map, or none is given.
+        """
+        align_corners = getattr(self, "align_corners", True)
+        flat_index(positions, x.shape[2:], x.device)  # refuses what lies outside
+        (height, width), _ = self._shrunk(x.shape[2:], align_corners)
+        cells = [(row * height // x.shape[2], column * width // x.shape[3]) for row, column in positions]
+        maps = []
+        for features, attention, kind in self._branches(x, align_corners):
+            hidden, weight = attention[0](features), attention[1].weight.flatten(1)
+            if self.compact:
+                energies = self._compact_energies(hidden, weight, kind)
+                rows = torch.stack([energies[:, r * width + c] for r, c in cells], dim=1)
+            else:
+                rows = torch.stack(
+                    [row_energies(hidden, weight, self.mask_size, kind, r)[:, c] for r, c in cells], dim=1
+                )
+            maps.append(rows.softmax(dim=-1) if self.psa_softmax else rows)
+        return torch.stack(maps).mean(dim=0).unflatten(2, (height, width))
+
+
+class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
+    """PSANet's attention, with nothing to compile: learned weights for every pair of positions.
+
+    For feature map ``x``, on a grid ``shrink_factor`` times smaller, with m_i the mask of weights
+    that position i predicts for the places around it::
+
+        z, m = reduce(x), attention(reduce(x))                             # and z', m' with _p
+        collect_i = Σ_j softmax_j(m_i[j - i]) z_j
+        distribute_i = Σ_j softmax_j(m'_j[i - j]) z'_j
+        out = x + resize(proj([collect, distribute]))
+
+    Paper: Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018,
+    no arXiv id. The paper concatenates ``x`` and the projection; here, where the shape is kept, they
+    are added, and :class:`danseg.heads.PSANetHead` concatenates. Places out of a mask's reach keep
+    the energy 0 and take part in the softmax, as in the authors' code and in mmseg, whose
+    parameter names these are.
+
+    Args:
+        in_channels: channels C of the input and of the output.
+        channels: channels of the attention; C / 4, at least 1, by default.
+        mask_size: height and width of the mask. 2n - 1 covers a grid of n from every position:
+            97 is for 769x769 crops at output stride 8, shrunk by 2.
+        psa_type: ``collect``, ``distribute`` or ``bi-direction``.
+        compact: the mask's cells are the grid's positions themselves, not places around i; the
+            grid then has one size, ``mask_size``.
+        shrink_factor: how much smaller the attention's grid is.
+        normalization_factor: what the gathered features are divided by; None for the mask's cells.
+        psa_softmax: whether weights pass through a softmax.
+        norm_layer: makes the normalisation of each convolution for a number of channels; None for
+            none.
+
+    Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: for sizes below 1, an unknown type, or a map that a compact mask does not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None = None,
+        mask_size: tuple[int, int] = (97, 97),
+        psa_type: str = "bi-direction",
+        compact: bool = False,
+        shrink_factor: int = 2,
+        normalization_factor: float | None = 1.0,
+        psa_softmax: bool = True,
+        norm_layer: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        self.build_context(
+            in_channels,
+            max(1, in_channels // 4) if channels is None else channels,
+            mask_size,
+            psa_type,
+            compact,
+            shrink_factor,
+            normalization_factor,
+            psa_softmax,
+            0,
+            norm_layer,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        return x + self.context(x, align_corners=True).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"psa_type={self.psa_type}, mask_size={self.mask_size}, shrink_factor={self.shrink_factor}"
+
+
+def _compact(features: Tensor, energies: Tensor, softmax: bool) -> Tensor:
+    """Features (B, C, H, W) gathered under energies (B, N, N) [query, source]."""
+    weights = (energies.softmax(dim=-1) if softmax else energies).to(features.dtype)
+    return (features.flatten(2) @ weights.transpose(1, 2)).unflatten(2, features.shape[2:])

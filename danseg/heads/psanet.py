@@ -1,0 +1,80 @@
+"""PSANet: point-wise spatial attention beside the features that it was computed from.
+
+Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import ConvModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from danseg.attention.pointwise_spatial import PointwiseSpatialContext
+from danseg.heads.base import norm_layer_of
+
+
+@MODELS.register_module()
+class PSANetHead(PointwiseSpatialContext, BaseDecodeHead):
+    """Decode head of PSANet, with nothing to compile.
+
+    Parameter names are those of mmseg's ``PSAHead``: weights go both ways under ``strict=True``,
+    and outputs and losses are equal.
+
+    Args:
+        mask_size: height and width of the mask; see
+            :class:`danseg.attention.PointwiseSpatialAttention` for this and the next five.
+        psa_type: ``collect``, ``distribute`` or ``bi-direction``.
+        compact: the mask's cells are the grid's positions themselves.
+        shrink_factor: how much smaller the attention's grid is.
+        normalization_factor: what the gathered features are divided by; None for the mask's cells.
+        psa_softmax: whether weights pass through a softmax.
+        proj_padding: zeros around the projection, a 1x1 convolution. mmseg's head has 1, and its
+            weights want it; the authors' code has 0.
+        **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all others of mmseg's
+            ``BaseDecodeHead``.
+    """
+
+    def __init__(
+        self,
+        mask_size: tuple[int, int],
+        psa_type: str = "bi-direction",
+        compact: bool = False,
+        shrink_factor: int = 2,
+        normalization_factor: float | None = 1.0,
+        psa_softmax: bool = True,
+        proj_padding: int = 1,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.build_context(
+            self.in_channels,
+            self.channels,
+            mask_size,
+            psa_type,
+            compact,
+            shrink_factor,
+            normalization_factor,
+            psa_softmax,
+            proj_padding,
+            norm_layer_of(self.norm_cfg),
+        )
+        self.bottleneck = ConvModule(
+            2 * self.in_channels,
+            self.channels,
+            3,
+            padding=1,
+            conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+        )
+
+    def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The features (B, channels, H, W) that ``conv_seg`` classifies."""
+        x = self._transform_inputs(inputs)
+        return self.bottleneck(torch.cat([x, self.context(x, self.align_corners)], dim=1))
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Logits (B, classes, H, W) from the backbone's feature maps."""
+        return self.cls_seg(self._forward_feature(inputs))

@@ -1,0 +1,51 @@
+"""DoubleAttention against A²-Nets' equations in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.attention import DoubleAttention
+from danseg.ops import reference
+
+PARAMETER_NAMES = {
+    "DoubleAttention": [
+        f"{name}_project.{kind}"
+        for name in ("feature", "gather", "distribute", "out")
+        for kind in ("weight", "bias")
+    ]
+}
+# It adds one number to all of a descriptor's scores, which the softmax over positions cancels.
+ZERO_GRADIENT = {"DoubleAttention": ["gather_project.bias"]}
+
+
+def _make() -> DoubleAttention:
+    torch.manual_seed(0)
+    module = DoubleAttention(12, 5, 4).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, 0.1, 0.5)
+    return module
+
+
+def _input() -> torch.Tensor:
+    return torch.randn(2, 12, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_equals_the_equation():
+    module, x = _make(), _input()
+    layers = (module.feature_project, module.gather_project, module.distribute_project, module.out_project)
+    weights = [(layer.weight.flatten(1), layer.bias) for layer in layers]
+    expected = reference.double_attention(x.flatten(2), *weights)
+    torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+
+
+def test_each_descriptors_map_sums_to_one_over_one_images_positions():
+    module, x = _make(), _input()
+    maps = module.attention_map(x)
+    assert maps.shape == (2, 4, 5, 7)
+    torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(2, 4, dtype=torch.float64))
+    assert torch.equal(module.attention_map(x[:1]), maps[:1])
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="attention_channels.*0"):
+        DoubleAttention(12, attention_channels=0)

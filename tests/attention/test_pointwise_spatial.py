@@ -1,0 +1,107 @@
+"""PointwiseSpatialAttention against PSANet's equations in float64, its grid, its maps."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from danseg.attention import PointwiseSpatialAttention
+from danseg.ops import reference
+
+_BRANCH = ["conv.weight", "bn.weight", "bn.bias"]
+PARAMETER_NAMES = {
+    "PointwiseSpatialAttention": [
+        f"{layer}.{name}"
+        for suffix in ("", "_p")
+        for layer, names in (
+            (f"reduce{suffix}", _BRANCH),
+            (f"attention{suffix}", [*(f"0.{name}" for name in _BRANCH), "1.weight"]),
+        )
+        for name in names
+    ]
+    + [f"proj.{name}" for name in _BRANCH]
+}
+
+
+def _make(**arguments) -> PointwiseSpatialAttention:
+    torch.manual_seed(0)
+    module = PointwiseSpatialAttention(12, 4, norm_layer=None, **arguments).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, 0.1, 0.5)
+    return module
+
+
+def _input(height: int = 5, width: int = 7) -> torch.Tensor:
+    return torch.randn(2, 12, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def _conv(layer, x: torch.Tensor) -> torch.Tensor:
+    out = torch.einsum("dc,bchw->bdhw", layer.conv.weight.flatten(1), x) + layer.conv.bias[:, None, None]
+    return out.clamp(min=0)
+
+
+def _weights(module, features, attention, kind, compact_transposed=None) -> torch.Tensor:
+    mask = torch.einsum("mk,bkhw->bmhw", attention[1].weight.flatten(1), _conv(attention[0], features))
+    if compact_transposed is None:
+        energies = reference.pointwise_spatial_energies(mask.unflatten(1, module.mask_size), kind)
+    else:
+        energies = mask.flatten(2)
+        energies = energies if compact_transposed else energies.transpose(1, 2)
+    return energies.exp() / energies.exp().sum(dim=2, keepdim=True)
+
+
+def _expected(module, x, grid, align_corners, transposed=(None, None)) -> tuple[torch.Tensor, list]:
+    suffixes = ("", "_p") if module.psa_type == "bi-direction" else ("",)
+    kinds = ("collect", "distribute") if len(suffixes) == 2 else (module.psa_type,)
+    gathered, maps = [], []
+    for suffix, kind, compact_transposed in zip(suffixes, kinds, transposed, strict=False):
+        features = _conv(getattr(module, f"reduce{suffix}"), x)
+        if grid != x.shape[2:]:
+            features = F.interpolate(features, grid, mode="bilinear", align_corners=align_corners)
+        weights = _weights(module, features, getattr(module, f"attention{suffix}"), kind, compact_transposed)
+        maps.append(weights)
+        gathered.append(torch.einsum("bij,bcj->bci", weights, features.flatten(2)).unflatten(2, grid))
+    out = _conv(module.proj, torch.cat(gathered, dim=1) / module.normalization_factor)
+    return x + F.interpolate(out, x.shape[2:], mode="bilinear", align_corners=align_corners), maps
+
+
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+@pytest.mark.parametrize(
+    ("size", "shrink", "grid", "aligned"),
+    [((4, 5), 1, (4, 5), True), ((5, 7), 2, (3, 4), True), ((6, 7), 2, (3, 3), False)],
+)
+def test_equals_the_equation(psa_type, size, shrink, grid, aligned):
+    module = _make(psa_type=psa_type, mask_size=(5, 4), shrink_factor=shrink, normalization_factor=2.0)
+    x = _input(*size)
+    expected, maps = _expected(module, x, grid, aligned)
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+    rows = module.attention_map(x, [(0, 0), (size[0] - 1, size[1] - 1)])
+    assert rows.shape == (2, 2, *grid)
+    last = [0, (size[0] - 1) * grid[0] // size[0] * grid[1] + (size[1] - 1) * grid[1] // size[1]]
+    torch.testing.assert_close(rows.flatten(2), sum(maps)[:, last] / len(maps), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("psa_type", "transposed"),
+    [("collect", (True,)), ("distribute", (False,)), ("bi-direction", (False, True))],
+)
+def test_compact_masks_are_positions(psa_type, transposed):
+    module, x = _make(psa_type=psa_type, mask_size=(3, 4), compact=True), _input()
+    expected, _ = _expected(module, x, (3, 4), True, transposed)
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_divides_by_the_masks_cells_without_a_factor():
+    assert _make(mask_size=(3, 5), normalization_factor=None).normalization_factor == 15
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="collect, distribute, bi-direction.*'both'"):
+        PointwiseSpatialAttention(12, psa_type="both")
+    with pytest.raises(ValueError, match=r"mask_size.*\(0, 3\)"):
+        PointwiseSpatialAttention(12, mask_size=(0, 3))
+    with pytest.raises(ValueError, match=r"3x4.*mask_size=\(3, 3\)"):
+        _make(mask_size=(3, 3), compact=True)(_input())
+    with pytest.raises(ValueError, match="row 5"):
+        _make(mask_size=(3, 3)).attention_map(_input(), [(5, 0)])

@@ -1,0 +1,84 @@
+"""PSANetHead against mmseg's PSAHead, whose compiled operator is filled in by loops over positions."""
+
+from unittest import mock
+
+import pytest
+import torch
+from mmseg.models.decode_heads import psa_head
+from mmseg.registry import MODELS
+from torch import nn
+
+import danseg  # noqa: F401  (registers PSANetHead)
+
+COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
+ARGS = dict(mask_size=(9, 13))
+
+
+class PlainMask(nn.Module):
+    """What the compiled operator does: move the numbers of a mask to the places that they are for.
+
+    The result (B, H·W, H, W) has, for ``collect``, the number for place j from position i at [j, i];
+    for ``distribute`` at [i, j].
+    """
+
+    def __init__(self, psa_type: str, mask_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.psa_type = psa_type
+        self.mask_size = mask_size
+
+    def forward(self, mask: torch.Tensor) -> torch.Tensor:
+        batch, _, height, width = mask.shape
+        mask_height, mask_width = self.mask_size
+        moved = {}
+        for y in range(height):
+            for x in range(width):
+                for row in range(mask_height):
+                    for column in range(mask_width):
+                        v, u = y + row - (mask_height - 1) // 2, x + column - (mask_width - 1) // 2
+                        if 0 <= v < height and 0 <= u < width:
+                            pair = (v * width + u, y * width + x)
+                            place = pair if self.psa_type == "collect" else pair[::-1]
+                            moved[place] = mask[:, row * mask_width + column, y, x]
+        number = height * width
+        zero = mask.new_zeros(batch)
+        flat = [moved.get((i, j), zero) for i in range(number) for j in range(number)]
+        return torch.stack(flat, dim=1).view(batch, number, height, width)
+
+
+def _theirs(**changes) -> nn.Module:
+    with mock.patch.object(psa_head, "PSAMask", PlainMask):
+        return psa_head.PSAHead(**{**COMMON, **ARGS, **changes})
+
+
+def counterpart() -> nn.Module:
+    return _theirs()
+
+
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        ((7, 9), dict(mask_size=(7, 9), shrink_factor=2)),
+        ((7, 9), dict(mask_size=(8, 10), shrink_factor=2, align_corners=True)),
+        ((6, 9), dict(mask_size=(3, 2), shrink_factor=2, normalization_factor=None)),
+        ((5, 4), dict(mask_size=(3, 5), shrink_factor=1, psa_softmax=False)),
+        ((7, 9), dict(mask_size=(4, 5), shrink_factor=2, compact=True)),
+    ],
+    ids=str,
+)
+def test_every_setting_equals_mmsegs(psa_type, size, changes):
+    theirs = _theirs(psa_type=psa_type, **changes).double().eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, 0.05, 0.2)
+    ours = MODELS.build({**COMMON, **ARGS, **changes, "type": "PSANetHead", "psa_type": psa_type})
+    ours = ours.double().eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = torch.randn(2, 24, *size, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours([x]), theirs([x]), rtol=1e-9, atol=1e-11)
+
+
+def test_the_authors_projection_has_no_padding():
+    head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead", "proj_padding": 0}).eval()
+    assert head.proj.conv.padding == (0, 0)
+    assert head([torch.randn(1, 24, 9, 13)]).shape == (1, 5, 9, 13)

@@ -1,0 +1,193 @@
+"""ResNet with another convolution in its bottlenecks: EPSANet, SKNet, ResNeSt, PyConv, Res2Net, HS-ResNet."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmseg.models.backbones import ResNet
+from mmseg.models.backbones.resnet import Bottleneck
+from mmseg.models.utils import ResLayer
+from mmseg.registry import MODELS
+from torch import nn
+
+from danseg.attention import (
+    PyramidSplitAttention,
+    PyramidSplitDualAttention,
+    SelectiveKernel,
+    SplitAttention,
+)
+from danseg.backbones.hierarchical_split import HierarchicalSplit
+from danseg.backbones.pyramidal_conv import PyramidalConv
+from danseg.backbones.res2net_conv import Res2NetConv
+
+
+@dataclass(frozen=True)
+class Conv2:
+    """What can replace a bottleneck's 3x3 convolution.
+
+    Attributes:
+        module: takes the block's width, ``stride`` and ``dilation``, and what the config adds.
+        base_width: the width of the published network's first stage, where ResNet's is 64.
+        norm_inside: the module normalises and activates its output itself, by a ``norm_layer`` that it
+            takes; the block's second norm then falls away.
+        defaults: further arguments that depend on the stage, from 0, and on whether the block is the
+            first in its stage.
+    """
+
+    module: type[nn.Module]
+    base_width: int = 64
+    norm_inside: bool = False
+    defaults: Callable[[int, bool], dict[str, Any]] = lambda stage, first: {}
+
+
+#: The values of ``conv2``.
+CONV2 = {
+    "pyramid_split": Conv2(PyramidSplitAttention),
+    "pyramid_split_dual": Conv2(PyramidSplitDualAttention),
+    "selective_kernel": Conv2(SelectiveKernel, base_width=128, norm_inside=True),
+    "split_attention": Conv2(SplitAttention, norm_inside=True),
+    "pyconv": Conv2(
+        PyramidalConv,
+        # One level fewer in each stage, as the maps get smaller.
+        defaults=lambda stage, first: dict(
+            kernel_sizes=(3, 5, 7, 9)[: 4 - stage], groups=(1, 4, 8, 16)[: 4 - stage]
+        ),
+    ),
+    "res2net": Conv2(
+        Res2NetConv,
+        base_width=104,  # 26 for each of 4 splits
+        norm_inside=True,
+        defaults=lambda stage, first: dict(chained=not first),
+    ),
+    "hs_resnet": Conv2(HierarchicalSplit, base_width=85, norm_inside=True),  # 17 for each of 5 splits
+}
+
+
+class _Bottleneck(Bottleneck):
+    """mmseg's bottleneck of another width with another second convolution."""
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        *,
+        conv2: Conv2,
+        width: int,
+        stage: int,
+        arguments: dict[str, Any],
+        **kwargs,
+    ) -> None:
+        self.width = width  # before the parent's, which makes plugins by it
+        super().__init__(inplanes, planes, **kwargs)
+        if width != planes:
+            self.conv1 = build_conv_layer(
+                self.conv_cfg, inplanes, width, kernel_size=1, stride=self.conv1_stride, bias=False
+            )
+            self.add_module(self.norm1_name, build_norm_layer(self.norm_cfg, width, postfix=1)[1])
+            self.conv3 = build_conv_layer(
+                self.conv_cfg, width, planes * self.expansion, kernel_size=1, bias=False
+            )
+        arguments = {**conv2.defaults(stage, self.downsample is not None), **arguments}
+        if conv2.norm_inside:
+            # The ReLU that follows is none either: what these modules give is not negative.
+            norm2 = nn.Identity()
+            arguments["norm_layer"] = lambda channels: build_norm_layer(self.norm_cfg, channels)[1]
+        else:
+            norm2 = build_norm_layer(self.norm_cfg, width, postfix=2)[1]
+        self.conv2 = conv2.module(width, stride=self.conv2_stride, dilation=self.dilation, **arguments)
+        self.add_module(self.norm2_name, norm2)
+
+    def make_block_plugins(self, in_channels: int, plugins: list[dict]) -> list[str]:
+        return super().make_block_plugins(self.width if in_channels == self.planes else in_channels, plugins)
+
+
+@MODELS.register_module()
+class DilatedResNet(ResNet):
+    """mmseg's ResNet with another convolution in the place of the bottlenecks' 3x3.
+
+    ============================ ======================= ================== ======================
+    ``conv2``                    module                  network            width of stage 1
+    ============================ ======================= ================== ======================
+    ``"pyramid_split"``          PyramidSplitAttention   EPSANet (small)    64
+    ``"pyramid_split_dual"``     PyramidSplitDual-       --                 64
+                                 Attention
+    ``"selective_kernel"``       SelectiveKernel         SKNet              128
+    ``"split_attention"``        SplitAttention          ResNeSt            64
+    ``"pyconv"``                 PyramidalConv           PyConvResNet       64
+    ``"res2net"``                Res2NetConv             Res2Net 26w x 4s   104
+    ``"hs_resnet"``              HierarchicalSplit       HS-ResNet          85
+    ============================ ======================= ================== ======================
+
+    Arguments of the module go into the dict form, the width between the 1x1 convolutions into
+    ``base_width``: ``conv2=dict(type="pyramid_split", groups=(32, 32, 32, 32)), base_width=128`` is EPSANet
+    (large), ``conv2=dict(type="res2net", scale=8), base_width=208`` is Res2Net 26w x 8s. What belongs to
+    the rest of the network are mmseg's arguments: ResNeSt has ``deep_stem=True, avg_down=True``, and
+    ``stem_channels=128`` from depth 101 on. mmseg's ResNeSt weights load key for key. PyConvResNet's
+    authors leave out the pooling of the stem and put another into the first shortcut of each stage, where
+    this one keeps ResNet's. HS-ResNet's width is danseg's choice, for as many parameters as ResNet has.
+
+    The strides and dilations are, unlike in mmseg's ResNet, those of segmentation by default: the last two
+    stages keep an eighth of the input's size.
+
+    Args:
+        depth: 50, 101, 152 or 200.
+        conv2: a name of the table, or a dict of it as ``type`` and of the module's arguments.
+        base_width: width of the first stage's 3x3 convolutions for 64 ``base_channels``, and in
+            proportion with others; the network's own by default.
+        strides: of the stages' first blocks.
+        dilations: of the stages.
+        **kwargs: all others of mmseg's ``ResNet``, except ``dcn``.
+
+    Shapes: ``(B, 3, H, W)`` to a tuple of ``(B, 256, H / 4, W / 4)``, ``(B, 512, H / 8, W / 8)``,
+    ``(B, 1024, H / 8, W / 8)`` and ``(B, 2048, H / 8, W / 8)``, sizes rounded up.
+
+    Raises:
+        ValueError: for a depth or ``conv2`` that does not exist, or for ``dcn``, which is another
+            replacement of the same convolution.
+    """
+
+    arch_settings = {
+        **{depth: setting for depth, setting in ResNet.arch_settings.items() if setting[0] is Bottleneck},
+        200: (Bottleneck, (3, 24, 36, 3)),
+    }
+
+    def __init__(
+        self,
+        depth: int,
+        conv2: str | dict[str, Any],
+        base_width: int | None = None,
+        strides: Sequence[int] = (1, 2, 1, 1),
+        dilations: Sequence[int] = (1, 1, 2, 4),
+        **kwargs,
+    ) -> None:
+        if depth not in self.arch_settings:
+            allowed = ", ".join(map(str, self.arch_settings))
+            raise ValueError(
+                f"DilatedResNet's depth must be one of {allowed}, got {depth}; shallower networks have no "
+                "bottleneck whose convolution could be replaced"
+            )
+        arguments = dict(type=conv2) if isinstance(conv2, str) else dict(conv2)
+        kind = arguments.pop("type", None)
+        if kind not in CONV2:
+            raise ValueError(
+                f"DilatedResNet got conv2={conv2!r}; its type has to be one of {', '.join(CONV2)}"
+            )
+        if kwargs.get("dcn") is not None:
+            raise ValueError("dcn and conv2 both replace the 3x3 convolution: leave out one, got both")
+        self.conv2 = CONV2[kind]
+        self.conv2_arguments = arguments
+        self.base_width = self.conv2.base_width if base_width is None else base_width
+        super().__init__(depth, strides=strides, dilations=dilations, **kwargs)
+
+    def make_res_layer(self, block: type[nn.Module], planes: int, **kwargs) -> ResLayer:
+        """A stage of blocks with ``conv2`` inside; ``block`` is mmseg's, on which they stand."""
+        return ResLayer(
+            block=_Bottleneck,
+            planes=planes,
+            conv2=self.conv2,
+            width=planes * self.base_width // 64,
+            stage=len(self.res_layers),
+            arguments=self.conv2_arguments,
+            **kwargs,
+        )

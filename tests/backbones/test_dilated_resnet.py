@@ -1,0 +1,368 @@
+"""DilatedResNet: published sizes, equality with mmseg's networks, and every ``conv2`` in one net of tests."""
+
+import copy
+
+import pytest
+import torch
+from mmseg.models.backbones import ResNeSt, ResNet
+from mmseg.registry import MODELS
+from torch import nn
+
+import danseg  # noqa: F401  (registers DilatedResNet and the attention modules)
+from danseg.backbones import DilatedResNet
+from danseg.backbones.dilated_resnet import CONV2
+
+# Widths that 8 channels in place of 64 leave divisible.
+WIDTHS = dict(res2net=128, hs_resnet=80)
+# Cancelled by a batch norm, or by a softmax, behind it.
+ZERO_GRADIENT = ("conv2.fc1.bias", "conv2.dual.pam.key_project.bias")
+
+every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
+
+
+def build(kind: str, **changes) -> DilatedResNet:
+    """Eight channels in the place of 64, and nothing left at a value that hides it; in evaluation mode."""
+    torch.manual_seed(0)
+    arguments = dict(depth=50, conv2=kind, base_channels=8, stem_channels=8, base_width=WIDTHS.get(kind))
+    return draw(MODELS.build(dict(type="DilatedResNet", **{**arguments, **changes})))
+
+
+def draw(net: nn.Module) -> nn.Module:
+    for layer in net.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, 0.1, 0.2)
+            layer.running_mean.normal_(0, 0.2)
+            layer.running_var.uniform_(0.5, 1.5)
+    for name, parameter in net.named_parameters():
+        if name.endswith(("gamma.scale", "se.fc1.bias")):  # a ReLU follows the bias, of one channel here
+            nn.init.constant_(parameter, 0.7)
+    net.eval()  # mmseg's gives nothing back
+    return net
+
+
+def image(height: int = 65, width: int = 97, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def count(build_net, **arguments) -> int:
+    """Parameters of the ImageNet classifier: the backbone and a layer of 1000 classes."""
+    with torch.device("meta"):
+        net = build_net(**arguments)
+    return sum(parameter.numel() for parameter in net.parameters()) + 2048 * 1000 + 1000
+
+
+def test_there_are_replacements():
+    assert len(CONV2) >= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "published"),
+    [
+        # Counted on the authors' networks.
+        (dict(depth=50, conv2="pyramid_split"), 22_561_715),
+        (dict(depth=101, conv2="pyramid_split"), 38_900_279),
+        # Equal to mmseg's network, below; the authors state 27.5M.
+        (dict(depth=50, conv2="split_attention", deep_stem=True, avg_down=True), 27_483_240),
+    ],
+    ids=["EPSANet-50", "EPSANet-101", "ResNeSt-50"],
+)
+def test_parameter_counts_are_those_published(arguments, published):
+    assert count(DilatedResNet, **arguments) == published
+
+
+@pytest.mark.parametrize(
+    ("arguments", "millions"),
+    [
+        # The papers' tables, to the digits they give.
+        (dict(depth=50, conv2="selective_kernel"), "27.5"),
+        (dict(depth=50, conv2="pyconv"), "24.85"),
+        (dict(depth=101, conv2="pyconv"), "42.31"),
+        (dict(depth=50, conv2="res2net"), "25.70"),
+        (dict(depth=50, conv2=dict(type="res2net", scale=8), base_width=208), "48.40"),
+    ],
+    ids=["SKNet-50", "PyConvResNet-50", "PyConvResNet-101", "Res2Net-50-26w-4s", "Res2Net-50-26w-8s"],
+)
+def test_parameter_counts_round_to_those_published(arguments, millions):
+    digits = len(millions.partition(".")[2])
+    assert f"{count(DilatedResNet, **arguments) / 1e6:.{digits}f}" == millions
+
+
+def test_hs_resnet_is_as_large_as_resnet():
+    ours, theirs = count(DilatedResNet, depth=50, conv2="hs_resnet"), count(ResNet, depth=50)
+    assert theirs == 25_557_032
+    assert abs(ours / theirs - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(contract_dilation=True, multi_grid=(1, 2, 4)),
+        dict(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)),
+    ],
+    ids=str,
+)
+def test_resnest_equals_mmsegs(changes):
+    arguments = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)) | changes
+    torch.manual_seed(0)
+    theirs = draw(ResNeSt(depth=50, base_channels=8, stem_channels=8, **arguments)).double()
+    ours = DilatedResNet(
+        50, "split_attention", base_channels=8, stem_channels=8, deep_stem=True, avg_down=True, **arguments
+    ).double()
+    ours.eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+    x = image(dtype=torch.float64)
+    for out, want in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("style", ["pytorch", "caffe"])
+def test_a_plain_kernel_makes_mmsegs_resnet(style):
+    arguments = dict(
+        depth=50,
+        base_channels=8,
+        stem_channels=8,
+        strides=(1, 2, 1, 1),
+        dilations=(1, 1, 2, 4),
+        contract_dilation=True,
+        multi_grid=(1, 2, 4),
+        style=style,
+    )
+    torch.manual_seed(0)
+    theirs = draw(ResNet(**arguments)).double()
+    ours = DilatedResNet(conv2=dict(type="pyconv", kernel_sizes=(3,), groups=(1,)), **arguments)
+    renamed = {
+        name if name == "conv1.weight" else name.replace("conv2.weight", "conv2.levels.0.weight"): tensor
+        for name, tensor in theirs.state_dict().items()
+    }
+    ours.double().eval()
+    ours.load_state_dict(renamed, strict=True)
+    x = image(dtype=torch.float64)
+    for out, want in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
+
+
+@every_conv2
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_stages_have_resnets_shapes_at_an_eighth(kind, size):
+    outs = build(kind)(image(*size))
+    quarter, eighth = [[-(-side // stride) for side in size] for stride in (4, 8)]
+    assert [list(out.shape[1:]) for out in outs] == [
+        [32, *quarter],
+        [64, *eighth],
+        [128, *eighth],
+        [256, *eighth],
+    ]
+
+
+@every_conv2
+def test_widths_are_those_asked_for(kind):
+    net = build(kind, base_width=320)
+    assert [getattr(net, f"layer{i}")[1].conv1.out_channels for i in (1, 2, 3, 4)] == [40, 80, 160, 320]
+    assert [getattr(net, f"layer{i}")[1].conv3.in_channels for i in (1, 2, 3, 4)] == [40, 80, 160, 320]
+
+
+def test_res2net_chains_all_blocks_but_a_stages_first():
+    net = build("res2net")
+    for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+        assert [block.conv2.chained for block in stage] == [False] + [True] * (len(stage) - 1)
+
+
+def test_pyconv_has_a_level_less_in_each_stage():
+    net = build("pyconv")
+    stages = (net.layer1, net.layer2, net.layer3, net.layer4)
+    kernels = [[level.kernel_size[0] for level in stage[1].conv2.levels] for stage in stages]
+    assert kernels == [[3, 5, 7, 9], [3, 5, 7], [3, 5], [3]]
+
+
+@every_conv2
+def test_a_backward_pass_reaches_every_parameter(kind):
+    net = build(kind).double()
+    net.train()
+    sum(out.square().mean() for out in net(image(dtype=torch.float64))).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        if not name.endswith(ZERO_GRADIENT):
+            assert parameter.grad.abs().max() > 1e-15, name
+
+
+@every_conv2
+def test_convolutions_of_the_last_stages_are_dilated(kind):
+    net, plain = build(kind), build(kind, dilations=(1, 1, 1, 1))
+    for stage, factor in ((2, 1), (3, 2), (4, 4)):
+        for dilated, same in zip(
+            getattr(net, f"layer{stage}").modules(), getattr(plain, f"layer{stage}").modules(), strict=True
+        ):
+            if isinstance(dilated, nn.Conv2d) and dilated.kernel_size != (1, 1):
+                assert dilated.dilation[0] == factor * same.dilation[0]
+                assert dilated.padding[0] == dilated.dilation[0] * (dilated.kernel_size[0] // 2)
+    plain.load_state_dict(net.state_dict(), strict=True)
+    net, plain = net(image()), plain(image())
+    torch.testing.assert_close(net[1], plain[1])
+    for stage in (2, 3):
+        assert not torch.allclose(net[stage], plain[stage], rtol=1e-2)
+
+
+@every_conv2
+def test_multi_grid_and_contracted_dilation_reach_the_convolutions(kind):
+    net = build(kind, contract_dilation=True, multi_grid=(1, 2, 4))
+
+    def dilations(layer: nn.Module) -> list[int]:
+        return [
+            min(m.dilation[0] for m in block.conv2.modules() if getattr(m, "kernel_size", (1, 1)) != (1, 1))
+            for block in layer
+        ]
+
+    assert dilations(net.layer3) == [1, 2, 2, 2, 2, 2]
+    assert dilations(net.layer4) == [1, 2, 4]
+
+
+@every_conv2
+def test_recomputing_gives_the_same_gradients(kind):
+    plain, recomputed = build(kind).double(), build(kind, with_cp=True).double()
+    recomputed.load_state_dict(plain.state_dict())
+    for net in (plain, recomputed):
+        net(image(33, 49, dtype=torch.float64))[-1].square().mean().backward()
+    for (name, one), other in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+@every_conv2
+def test_copies_and_state_dicts_compute_the_same(kind):
+    net, x = build(kind), image(33, 49)
+    other = build(kind)
+    other.load_state_dict(net.state_dict(), strict=True)
+    for out, copied, loaded in zip(net(x), copy.deepcopy(net)(x), other(x), strict=True):
+        assert torch.equal(out, copied)
+        assert torch.equal(out, loaded)
+
+
+@every_conv2
+def test_every_norm_is_that_of_the_config(kind):
+    norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+    for config, norm in (
+        (dict(type="SyncBN"), nn.SyncBatchNorm),
+        (dict(type="GN", num_groups=1), nn.GroupNorm),
+    ):
+        with torch.device("meta"):
+            net = DilatedResNet(50, kind, norm_cfg=config)
+        assert all(isinstance(layer, norm) for layer in net.modules() if isinstance(layer, norms))
+
+
+@every_conv2
+def test_norms_can_be_frozen(kind):
+    net = build(kind, norm_eval=True, frozen_stages=1)
+    net.train()
+    assert not any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+    assert not any(p.requires_grad for p in net.layer1.parameters())
+    assert all(p.requires_grad for p in net.layer2.parameters())
+
+
+@every_conv2
+def test_initialisation_leaves_blocks_as_identities_and_scales_at_zero(kind):
+    net = DilatedResNet(50, kind, base_channels=8, stem_channels=8, base_width=WIDTHS.get(kind))
+    net.init_weights()
+    for stage in (net.layer1, net.layer4):
+        assert not any(block.norm3.weight.any() for block in stage)
+    for name, parameter in net.named_parameters():
+        if name.endswith("gamma.scale"):
+            assert parameter == 0
+        elif not name.endswith(("bias", "bn3.weight")):
+            assert parameter.any(), name
+
+
+def test_a_checkpoint_replaces_the_initialisation(tmp_path):
+    trained = build("pyramid_split")
+    torch.save(trained.state_dict(), tmp_path / "net.pth")
+    for how in (
+        dict(init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "net.pth"))),
+        dict(pretrained=str(tmp_path / "net.pth")),
+    ):
+        net = build("pyramid_split", **how)
+        net.init_weights()
+        for name, tensor in trained.state_dict().items():
+            assert torch.equal(net.state_dict()[name], tensor), name
+
+
+def test_plugins_get_the_channels_of_their_place():
+    plugins = [
+        dict(cfg=dict(type="mmseg.SelectiveKernel", postfix=i), position=f"after_conv{i}") for i in (1, 2, 3)
+    ]
+    net = build("selective_kernel", plugins=plugins)
+    block = net.layer2[1]
+    names = [block.after_conv1_plugin_names, block.after_conv2_plugin_names, block.after_conv3_plugin_names]
+    assert [getattr(block, name).paths[0].conv.in_channels for (name,) in names] == [32, 32, 64]
+    assert net(image(33, 49))[-1].isfinite().all()
+
+
+def test_plugins_start_as_designed():
+    plugin = dict(cfg=dict(type="mmseg.GlobalContext"), position="after_conv3")
+    net = DilatedResNet(50, "pyramid_split", base_channels=8, stem_channels=8, plugins=[plugin])
+    net.init_weights()
+    block = net.layer3[2]
+    context = getattr(block, block.after_conv3_plugin_names[0])
+    x = torch.randn(2, 128, 5, 7)
+    assert torch.equal(context(x), x)
+
+
+def test_se_resnet_is_resnet_with_a_plugin():
+    plugin = dict(cfg=dict(type="mmseg.SqueezeExcitation"), position="after_conv3")
+    # The ImageNet network, as it is commonly reported.
+    assert count(ResNet, depth=50, plugins=[plugin]) == 28_088_024
+    net = draw(ResNet(depth=50, base_channels=8, stem_channels=8, plugins=[plugin]))
+    net.train()
+    sum(out.square().mean() for out in net(image())).backward()
+    gates = [name for name, _ in net.named_parameters() if "squeeze_excitation" in name]
+    assert len(gates) == 4 * 16
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_unknown_arguments_name_what_there_is():
+    for conv2 in ("pyramid", dict(kernel_sizes=(3, 5)), dict(type="psa")):
+        with pytest.raises(ValueError, match="one of pyramid_split, .*hs_resnet"):
+            DilatedResNet(50, conv2)
+    for depth in (18, 34):
+        with pytest.raises(ValueError, match=f"one of 50, 101, 152, 200, got {depth}"):
+            DilatedResNet(depth, "pyramid_split")
+    with pytest.raises(ValueError, match="dcn"):
+        DilatedResNet(50, "pyramid_split", dcn=dict(type="DCN"), stage_with_dcn=(False,) * 4)
+    with pytest.raises(TypeError, match="kernels"):
+        DilatedResNet(50, dict(type="pyramid_split", kernels=(3, 5)))
+
+
+def test_a_network_of_both_trains():
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    net = MODELS.build(
+        dict(
+            type="EncoderDecoder",
+            backbone=dict(
+                type="DilatedResNet", depth=50, conv2="pyramid_split", base_channels=8, stem_channels=8
+            ),
+            decode_head=dict(
+                type="EPSANetHead",
+                in_channels=256,
+                in_index=3,
+                channels=16,
+                num_classes=5,
+                norm_cfg=dict(type="BN"),
+            ),
+            test_cfg=dict(mode="whole"),
+        )
+    )
+    net.init_weights()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    labels = (image(64, 96)[:, :1] > 0).long()
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]
+    losses = []
+    for _ in range(8):
+        loss = net.loss(image(64, 96), samples)["decode.loss_ce"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.2

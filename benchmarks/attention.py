@@ -1,31 +1,28 @@
-"""Compare danseg's attention with mmseg's, in time and memory, with equal weights.
+"""Compare danseg's attention modules with mmseg's and mmcv's, in time and memory, with equal weights.
 
-    python -m benchmarks.attention                    # all sizes, about ten minutes on 2 cores
-    python -m benchmarks.attention --quick            # small sizes, half a minute
+    python -m benchmarks.attention                                  # everything, about half an hour
+    python -m benchmarks.attention --cases "position attention"     # one module
+    python -m benchmarks.attention --quick                          # small sizes, two minutes
     python -m benchmarks.attention --markdown benchmarks/results/NAME.json
 
 What is measured, and why so: docs/performance.md.
 """
 
-import argparse
-import csv
-import json
+import importlib.util
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks import report
 from benchmarks.measure import (
-    MIB,
     MeasurementError,
     alternate,
     available_memory,
@@ -33,16 +30,18 @@ from benchmarks.measure import (
     extra_peak,
     in_subprocess,
     product_rate,
-    slug,
 )
-from danseg.attention import PositionAttention
+from benchmarks.report import Promise, Row, size_name
+from danseg.attention import CrissCrossAttention, NonLocal2d, PositionAttention
 from danseg.errors import UserError, command_line
-from danseg.version import __version__
 
 FORWARD, TRAINING = "forward", "training"
-# 65 and 97 are what 513 and 769 crops become at output stride 8, 128x256 is a whole 1024x2048 frame.
-SIZES = {FORWARD: [(65, 65), (97, 97), (128, 256)], TRAINING: [(65, 65), (97, 97)]}
-QUICK_SIZES = {FORWARD: [(33, 33), (48, 64)], TRAINING: [(33, 33), (48, 64)]}
+Sizes = dict[str, list[tuple[int, int]]]
+# 65 and 97 are what 513 and 769 crops become at output stride 8, 64x128 and 128x256 are 512x1024 and
+# 1024x2048 frames. 137x137 has twice the positions of 97x97, which have 2.2 times those of 65x65.
+WHOLE_FRAMES = {FORWARD: [(65, 65), (97, 97), (128, 256)], TRAINING: [(65, 65), (97, 97)]}
+THREE_SIZES = {mode: [(65, 65), (97, 97), (137, 137)] for mode in (FORWARD, TRAINING)}
+QUICK = {mode: [(33, 33), (48, 64)] for mode in (FORWARD, TRAINING)}
 # Large enough that libraries set up what they keep (threads, code, packing buffers) before memory is read.
 WARM_UP_SIZE = (33, 32)
 
@@ -56,30 +55,34 @@ class Case:
         theirs: builds the peer's module.
         ours: builds danseg's.
         channels: of the input feature map.
-        operations: ``(positions, mode)`` to the operations that no exact implementation saves.
+        operations: ``(height, width)`` to the operations of the matrix products that no exact
+            implementation saves in the forward pass; three times as many in training.
         their_bytes: ``(positions, mode)`` to roughly what the peer's module needs, so that a
             size which cannot fit is skipped with a reason.
+        sizes: what is measured by default.
+        quick: what is measured with ``--quick``.
+        cannot: modes that the peer's module does not have, with the reason.
+        warm_up: a size for the call before memory is measured.
     """
 
     name: str
     theirs: Callable[[], nn.Module]
     ours: Callable[[], nn.Module]
     channels: int
-    operations: Callable[[int, str], float]
+    operations: Callable[[int, int], float]
     their_bytes: Callable[[int, str], float]
+    sizes: Sizes
+    quick: Sizes = field(default_factory=lambda: QUICK)
+    cannot: dict[str, str] = field(default_factory=dict)
+    warm_up: tuple[int, int] = WARM_UP_SIZE
 
 
-CHANNELS, QUERY_CHANNELS = 512, 64
+CHANNELS, QUERY_CHANNELS, INTER_CHANNELS = 512, 64, 256
 
 
 def _mmseg_position_attention() -> nn.Module:
-    try:
-        from mmseg.models.decode_heads.da_head import PAM
-    except ImportError as error:
-        raise UserError(
-            f"this benchmark compares with mmseg, which cannot be imported ({error}); "
-            'install it with: pip install -e ".[onedl]"'
-        ) from error
+    from mmseg.models.decode_heads.da_head import PAM
+
     return PAM(CHANNELS, QUERY_CHANNELS)
 
 
@@ -87,16 +90,94 @@ def _danseg_position_attention() -> nn.Module:
     return PositionAttention(CHANNELS, QUERY_CHANNELS)
 
 
-def _attention_operations(positions: int, mode: str) -> float:
-    """The two products with the map; in the backward pass each has two of its own size."""
-    forward = 2.0 * positions**2 * (QUERY_CHANNELS + CHANNELS)
-    return forward if mode == FORWARD else 3 * forward
+def _mmcv_non_local(mode: str) -> nn.Module:
+    from mmcv.cnn import NonLocal2d as MmcvNonLocal2d
+
+    return MmcvNonLocal2d(CHANNELS, mode=mode, norm_cfg=dict(type="BN"))
+
+
+def _danseg_non_local(mode: str) -> nn.Module:
+    return NonLocal2d(CHANNELS, mode=mode)
+
+
+def _mmcv_criss_cross() -> nn.Module:
+    # The file by itself: it is plain PyTorch, but its package needs operators that have to be compiled.
+    import mmcv
+    from mmengine.registry import MODELS
+
+    path = Path(mmcv.__file__).with_name("ops") / "cc_attention.py"
+    if not path.is_file():
+        raise UserError(f"this mmcv has no {path.name}: leave criss-cross attention out with --cases")
+    registered = MODELS.module_dict.pop("CrissCrossAttention", None)  # it registers itself, each time
+    spec = importlib.util.spec_from_file_location("mmcv_cc_attention", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if registered is not None:
+        MODELS.module_dict["CrissCrossAttention"] = registered
+    return module.CrissCrossAttention(CHANNELS)
+
+
+def _danseg_criss_cross() -> nn.Module:
+    return CrissCrossAttention(CHANNELS, recurrence=1)
+
+
+def _projections(*widths: int) -> int:
+    """Operations a position of 1x1 convolutions between ``CHANNELS`` and each of ``widths``."""
+    return 2 * CHANNELS * sum(widths)
+
+
+def _position_operations(height: int, width: int) -> float:
+    n = height * width
+    return 2.0 * n**2 * (QUERY_CHANNELS + CHANNELS) + n * _projections(
+        QUERY_CHANNELS, QUERY_CHANNELS, CHANNELS
+    )
+
+
+def _softmax_operations(height: int, width: int, query_channels: int) -> float:
+    n = height * width
+    embeddings = () if query_channels == CHANNELS else (INTER_CHANNELS, INTER_CHANNELS)
+    return 2.0 * n**2 * (query_channels + INTER_CHANNELS) + n * _projections(
+        INTER_CHANNELS, INTER_CHANNELS, *embeddings
+    )
+
+
+def _dot_product_operations(height: int, width: int) -> float:
+    return height * width * (4.0 * INTER_CHANNELS**2 + _projections(*[INTER_CHANNELS] * 4))
+
+
+def _concatenation_operations(height: int, width: int) -> float:
+    """The two convolutions around the values; the rest is sorting and adding."""
+    return float(height * width * _projections(INTER_CHANNELS, INTER_CHANNELS))
+
+
+def _criss_cross_operations(height: int, width: int) -> float:
+    on_the_cross = 2 * (height + width) * (QUERY_CHANNELS + CHANNELS)
+    return float(height * width * (on_the_cross + _projections(QUERY_CHANNELS, QUERY_CHANNELS, CHANNELS)))
 
 
 def _plain_map_bytes(positions: int, mode: str) -> float:
     """The map before and after softmax, in training with their gradients, and a few feature maps."""
     maps = 2 if mode == FORWARD else 4
     return 4.0 * (maps * positions**2 + 10 * positions * CHANNELS)
+
+
+def _concatenated_bytes(positions: int, mode: str) -> float:
+    """Queries and keys repeated for every pair, and their concatenation."""
+    return 4.0 * 4 * INTER_CHANNELS * positions**2
+
+
+def _feature_bytes(positions: int, mode: str) -> float:
+    return 4.0 * 20 * positions * CHANNELS
+
+
+def _non_local_case(mode: str, **attributes) -> Case:
+    return Case(
+        name=f"non-local, {mode}",
+        theirs=partial(_mmcv_non_local, mode),
+        ours=partial(_danseg_non_local, mode),
+        channels=CHANNELS,
+        **{"their_bytes": _plain_map_bytes, "sizes": THREE_SIZES, **attributes},
+    )
 
 
 CASES = {
@@ -107,47 +188,63 @@ CASES = {
             theirs=_mmseg_position_attention,
             ours=_danseg_position_attention,
             channels=CHANNELS,
-            operations=_attention_operations,
+            operations=_position_operations,
             their_bytes=_plain_map_bytes,
+            sizes=WHOLE_FRAMES,
+        ),
+        _non_local_case(
+            "embedded_gaussian", operations=partial(_softmax_operations, query_channels=INTER_CHANNELS)
+        ),
+        _non_local_case("gaussian", operations=partial(_softmax_operations, query_channels=CHANNELS)),
+        _non_local_case("dot_product", operations=_dot_product_operations),
+        _non_local_case(
+            "concatenation",
+            operations=_concatenation_operations,
+            their_bytes=_concatenated_bytes,
+            sizes={FORWARD: [(32, 32), *THREE_SIZES[FORWARD]], TRAINING: THREE_SIZES[TRAINING]},
+            quick={FORWARD: [(12, 16), (48, 64)], TRAINING: [(48, 64)]},
+            cannot={TRAINING: "mmcv's cannot be trained: it divides the output of its ReLU in place"},
+            warm_up=(8, 8),
+        ),
+        Case(
+            name="criss-cross attention",
+            theirs=_mmcv_criss_cross,
+            ours=_danseg_criss_cross,
+            channels=CHANNELS,
+            operations=_criss_cross_operations,
+            their_bytes=_feature_bytes,
+            sizes={mode: [(65, 65), (97, 97), (64, 128), (128, 256)] for mode in (FORWARD, TRAINING)},
         ),
     ]
 }
-# What docs/performance.md promises of position attention: (mode, size) to the least memory ratio.
-# The time ratio is to be 1 or less at each of them.
-PROMISES = {(FORWARD, (97, 97)): 8.0, (TRAINING, (97, 97)): 3.0, (FORWARD, (128, 256)): 20.0}
-
-
-@dataclass
-class Row:
-    """One comparison; None where it was not measured, with the reason in ``note``."""
-
-    case: str
-    mode: str
-    height: int
-    width: int
-    positions: int
-    theirs_seconds: float | None = None
-    ours_seconds: float | None = None
-    time_ratio: float | None = None  # ours / theirs, the median of the rounds
-    theirs_extra_bytes: int | None = None
-    ours_extra_bytes: int | None = None
-    memory_ratio: float | None = None  # theirs / ours
-    floor_seconds: float | None = None
-    product_rate: float | None = None  # operations per second
-    max_relative_error: float | None = None
-    theirs_rounds: list[float] | None = None
-    ours_rounds: list[float] | None = None
-    note: str = ""
+# What docs/performance.md promises.
+PROMISES = {
+    ("position attention", FORWARD, "97x97"): Promise(time=0.9, memory=0.12),
+    ("position attention", TRAINING, "97x97"): Promise(time=1.0, memory=0.25),
+    ("position attention", FORWARD, "128x256"): Promise(time=0.7, memory=0.04),
+    ("non-local, embedded_gaussian", FORWARD, "97x97"): Promise(time=0.9, memory=0.25),
+    ("non-local, embedded_gaussian", TRAINING, "97x97"): Promise(time=0.9, memory=0.25),
+    ("non-local, dot_product", FORWARD, "97x97"): Promise(time=0.25),
+    ("non-local, dot_product", TRAINING, "97x97"): Promise(time=0.25),
+    ("non-local, concatenation", FORWARD, "32x32"): Promise(time=0.02),
+    **{
+        ("criss-cross attention", mode, size): Promise(time=0.9, memory=1.0)
+        for mode in (FORWARD, TRAINING)
+        for size in ("97x97", "64x128")
+    },
+}
 
 
 def _modules(case: Case, device: torch.device, sides: Sequence[str]) -> list[nn.Module]:
-    """The named sides ("theirs", "ours") with the same weights and non-zero scales."""
+    """The named sides ("theirs", "ours"), equal weights, nothing at a zero that hides the attention."""
     torch.manual_seed(0)
     theirs = case.theirs()
     with torch.no_grad():
         for parameter in theirs.parameters():
-            if parameter.numel() == 1:  # A scale that starts at 0 and would hide the attention.
+            if parameter.numel() == 1:
                 parameter.fill_(0.7)
+            elif not parameter.any():
+                parameter.normal_(0.5, 0.3)
     modules = {"theirs": theirs}
     if "ours" in sides:
         modules["ours"] = case.ours()
@@ -169,6 +266,7 @@ def _inputs(
 
 def _step(module: nn.Module, x: Tensor, grad: Tensor | None) -> list[Tensor]:
     """One forward pass, and with ``grad`` one backward pass: the output and all gradients."""
+    module.train(grad is not None)
     if grad is None:
         with torch.no_grad():
             return [module(x)]
@@ -180,7 +278,7 @@ def measure_memory(name: str, side: str, mode: str, size: tuple[int, int], devic
     """Extra peak bytes of one implementation. Runs in a process of its own."""
     case, device = CASES[name], torch.device(device_type)
     [module] = _modules(case, device, [side])
-    _step(module, *_inputs(case, WARM_UP_SIZE, mode, device))
+    _step(module, *_inputs(case, case.warm_up, mode, device))
     x, grad = _inputs(case, size, mode, device)
     return extra_peak(lambda: _step(module, x, grad), device)
 
@@ -222,10 +320,13 @@ def _relative_difference(reference: Tensor, other: Tensor) -> float:
 
 def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, repeats: int) -> Row:
     """Measure one case at one size; what cannot be measured is left empty, with a note."""
-    row = Row(case.name, mode, *size, positions=size[0] * size[1])
+    row = Row(case.name, mode, size_name(size), positions=math.prod(size))
     sides = ["theirs", "ours"]
     needed, available = case.their_bytes(row.positions, mode), available_memory(device)
-    if available is not None and needed > 0.9 * available:
+    if mode in case.cannot:
+        sides = ["ours"]
+        row.note = case.cannot[mode]
+    elif available is not None and needed > 0.9 * available:
         sides = ["ours"]
         row.note = f"mmseg skipped: it needs about {_gib(needed)}, of which {_gib(available)} are available"
     for side in sides:
@@ -236,7 +337,7 @@ def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, 
             continue
         setattr(row, f"{side}_extra_bytes", peak)
     if row.theirs_extra_bytes and row.ours_extra_bytes:
-        row.memory_ratio = row.theirs_extra_bytes / row.ours_extra_bytes
+        row.memory_ratio = row.ours_extra_bytes / row.theirs_extra_bytes
     try:
         rounds, row.product_rate, row.max_relative_error = in_subprocess(
             measure_time, case.name, sides, mode, size, device.type, repeats
@@ -244,7 +345,7 @@ def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, 
     except MeasurementError as error:
         row.note = f"time: {error}"
         return row
-    row.floor_seconds = case.operations(row.positions, mode) / row.product_rate
+    row.floor_seconds = _operations(case, mode, size) / row.product_rate
     for side, seconds in zip(sides, rounds, strict=True):
         setattr(row, f"{side}_rounds", seconds)
         setattr(row, f"{side}_seconds", statistics.median(seconds))
@@ -253,245 +354,75 @@ def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, 
     return row
 
 
-def run(
-    sizes: dict[str, list[tuple[int, int]]], device: torch.device, repeats: int, console: Console
-) -> list[Row]:
-    """Measure every case in every mode at every size, with a progress bar."""
-    jobs = [(case, mode, size) for case in CASES.values() for mode in sizes for size in sizes[mode]]
-    # A job's length goes with the square of its positions; the estimate of the time left follows it.
-    weights = [case.operations(math.prod(size), mode) + 1e10 for case, mode, size in jobs]
+def _operations(case: Case, mode: str, size: tuple[int, int]) -> float:
+    """In the backward pass every product has two of its own size."""
+    return case.operations(*size) * (1 if mode == FORWARD else 3)
+
+
+def run(sizes: dict[str, Sizes], device: torch.device, repeats: int, console: Console) -> list[Row]:
+    """Measure the named cases in every mode at every size, with a progress bar."""
+    jobs = [
+        (CASES[name], mode, size) for name, modes in sizes.items() for mode in modes for size in modes[mode]
+    ]
+    # A job's length goes with its operations; the estimate of the time left follows them.
+    weights = [_operations(*job) + 1e10 for job in jobs]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     rows = []
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=round(sum(weights) / 1e10))
         for (case, mode, size), weight in zip(jobs, weights, strict=True):
-            progress.update(task, description=f"{case.name}, {mode}, {_size(size)}")
+            progress.update(task, description=f"{case.name}, {mode}, {size_name(size)}")
             rows.append(compare(case, mode, size, device, repeats))
             progress.advance(task, weight / 1e10)
     return rows
-
-
-# Ratios: the time is danseg's over mmseg's, the memory mmseg's over danseg's.
-COLUMNS = [
-    "mode",
-    "size",
-    "mmseg s",
-    "danseg s",
-    "time ratio",
-    "floor s",
-    "mmseg MiB",
-    "danseg MiB",
-    "memory ratio",
-    "difference",
-]
-
-
-def table_cells(rows: list[Row]) -> list[list[str]]:
-    """Strings under :data:`COLUMNS`, one list a row."""
-    return [
-        [
-            row.mode,
-            f"{row.height}x{row.width}",
-            _number(row.theirs_seconds, ".3g"),
-            _number(row.ours_seconds, ".3g"),
-            _number(row.time_ratio, ".2f"),
-            _number(row.floor_seconds, ".3g"),
-            _number(row.theirs_extra_bytes, ".0f", MIB),
-            _number(row.ours_extra_bytes, ".0f", MIB),
-            _number(row.memory_ratio, ".1f"),
-            _number(row.max_relative_error, ".1e"),
-        ]
-        for row in rows
-    ]
-
-
-def promises_kept(rows: list[Row]) -> list[str]:
-    """One line for each promise that ``rows`` measured: kept or missed, and by how much."""
-    lines = []
-    for row in rows:
-        least = PROMISES.get((row.mode, (row.height, row.width)))
-        if least is None or row.memory_ratio is None or row.time_ratio is None:
-            continue
-        kept = "kept" if row.memory_ratio >= least and row.time_ratio <= 1 else "MISSED"
-        lines.append(
-            f"{kept}: {row.mode} {row.height}x{row.width}: {row.memory_ratio:.1f}x less extra memory "
-            f"(promised {least:g}x) in {row.time_ratio:.2f} of the time (promised 1 at most)"
-        )
-    return lines
-
-
-def markdown(rows: list[Row]) -> str:
-    """The results as Markdown: a table for each module, its notes and promises below it."""
-    blocks = []
-    for name, of_case in _by_case(rows):
-        lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * 2 + "---:|" * (len(COLUMNS) - 2)]
-        lines += ["| " + " | ".join(cells) + " |" for cells in table_cells(of_case)]
-        blocks += [f"**{name}**", "\n".join(lines)]
-        blocks += ["\n".join(f"- {line}" for line in _notes(of_case) + promises_kept(of_case))]
-    return "\n\n".join(block for block in blocks if block)
-
-
-def _print_results(rows: list[Row]) -> None:
-    # Wider than some terminals: a wrapped line can be read, a number cut short cannot.
-    console = Console(width=max(Console().width, 110))
-    for name, of_case in _by_case(rows):
-        table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for index, column in enumerate(COLUMNS):
-            table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
-        for cells in table_cells(of_case):
-            table.add_row(*cells)
-        console.print(table)
-        for line in _notes(of_case) + promises_kept(of_case):
-            console.print(line, highlight=False, soft_wrap=True)
-
-
-def _by_case(rows: list[Row]) -> list[tuple[str, list[Row]]]:
-    names = dict.fromkeys(row.case for row in rows)
-    return [(name, [row for row in rows if row.case == name]) for name in names]
-
-
-def _notes(rows: list[Row]) -> list[str]:
-    return [f"{row.mode} {row.height}x{row.width}: {row.note}" for row in rows if row.note]
-
-
-def _number(value: float | None, form: str, unit: float = 1) -> str:
-    return "–" if value is None else format(value / unit, form)
 
 
 def _gib(amount: float) -> str:
     return f"{amount / 2**30:.1f} GiB"
 
 
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _versions() -> dict[str, str]:
-    """Versions of danseg and of the distribution that provides mmseg."""
-    versions = {"danseg": __version__}
-    for name in ("onedl-mmsegmentation", "mmsegmentation"):
-        try:
-            versions["mmseg"] = version(name)
-        except PackageNotFoundError:
-            continue
-        versions["mmseg_distribution"] = name
-    return versions
-
-
-def save(rows: list[Row], about: dict[str, Any], folder: Path, suffix: str) -> list[Path]:
-    """Write NAME.json (everything), NAME.csv (the table's numbers) and NAME.png (the plot)."""
-    stem = (
-        f"attention_{about['device']}-{slug(about['device_name'])}"
-        f"_torch{about['torch'].split('+')[0]}_mmseg{about.get('mmseg', '')}{suffix}"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{stem}{ending}" for ending in (".json", ".csv", ".png")]
-    content = {"about": about, "rows": [asdict(row) for row in rows]}
-    paths[0].write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    names = [field.name for field in fields(Row) if not field.name.endswith("_rounds")]
-    with paths[1].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    _plot(rows, f"{about['device_name']}, torch {about['torch']}, float32", paths[2])
-    return paths
-
-
-def load(path: Path) -> list[Row]:
-    """The rows of a stored NAME.json."""
+def _require_mmseg() -> None:
+    """Say at once how to install mmseg, not after a minute in a child."""
     try:
-        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _mmseg_position_attention()
+    except ImportError as error:
         raise UserError(
-            f"cannot read {path} as a result of this benchmark ({error}); name a .json file it wrote"
+            f"this benchmark compares with mmseg, which cannot be imported ({error}); "
+            'install it with: pip install -e ".[onedl]"'
         ) from error
-
-
-def _plot(rows: list[Row], title: str, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)  # No window, and no state of pyplot touched.
-    time_axes, memory_axes = figure.subplots(1, 2)
-    styles = {FORWARD: "-", TRAINING: "--"}
-    for mode in dict.fromkeys(row.mode for row in rows):
-        of_mode = sorted((row for row in rows if row.mode == mode), key=lambda row: row.positions)
-        for side, label, color in (("theirs", "mmseg", "tab:red"), ("ours", "danseg", "tab:blue")):
-            look = {"color": color, "linestyle": styles[mode], "marker": "o", "label": f"{label}, {mode}"}
-            _line(time_axes, of_mode, f"{side}_seconds", 1, **look)
-            _line(memory_axes, of_mode, f"{side}_extra_bytes", MIB, **look)
-        look = {"color": "gray", "linestyle": styles[mode], "label": f"floor, {mode}"}
-        _line(time_axes, of_mode, "floor_seconds", 1, **look)
-    time_axes.set(title="time", ylabel="seconds")
-    memory_axes.set(title="extra peak memory", ylabel="MiB")
-    for axes in (time_axes, memory_axes):
-        axes.set(xscale="log", yscale="log", xlabel="positions N = H·W")
-        axes.grid(True, which="both", alpha=0.25)
-        axes.legend(fontsize="small")
-    figure.suptitle(f"{', '.join(dict.fromkeys(row.case for row in rows))}: {title}")
-    figure.savefig(path, dpi=120)
-
-
-def _line(axes: Any, rows: list[Row], field: str, unit: float, **look: Any) -> None:
-    points = [(row.positions, getattr(row, field) / unit) for row in rows if getattr(row, field) is not None]
-    if points:
-        axes.plot(*zip(*points, strict=True), **look)
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH, for example 97x97, got {text!r}")
-    return int(parts[0]), int(parts[1])
-
-
-def _parse_count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
 
 
 @command_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
-    description = __doc__.split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.attention", description=description)
-    sizes = {"type": _parse_size, "nargs": "+", "metavar": "HxW"}
-    parser.add_argument("--quick", action="store_true", help="small sizes, 3 rounds: a check, not a result")
-    parser.add_argument("--sizes", **sizes, help="feature maps (default: 65x65 97x97 128x256)")
-    parser.add_argument(
-        "--training-sizes", **sizes, help="feature maps for training (default: --sizes, else 65x65 97x97)"
-    )
-    parser.add_argument("--repeats", type=_parse_count, help="timed rounds (default: 5, with --quick 3)")
-    parser.add_argument("--threads", type=_parse_count, help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
-    results = Path(__file__).parent / "results"
-    parser.add_argument("--out", type=Path, default=results, help="folder to write to (default: %(default)s)")
-    parser.add_argument(
-        "--markdown", type=Path, metavar="JSON", help="print a stored result as Markdown, measure nothing"
-    )
+    parser = report.parser("attention", __doc__.split("\n")[0])
+    sizes = {"type": report.parse_size, "nargs": "+", "metavar": "HxW"}
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--sizes", **sizes, help="feature maps (default: each case's own)")
+    parser.add_argument("--training-sizes", **sizes, help="feature maps for training (default: --sizes)")
     args = parser.parse_args(argv)
     if args.markdown:
-        print(markdown(load(args.markdown)))
+        print(report.markdown(report.load(args.markdown), PROMISES))
         return
-    _mmseg_position_attention()  # Says at once how to install mmseg, not after a minute in a child.
+    _require_mmseg()
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this PyTorch sees no CUDA device; use --device cpu")
     if args.threads:
         torch.set_num_threads(args.threads)
-    defaults = QUICK_SIZES if args.quick else SIZES
-    chosen = {
-        FORWARD: args.sizes or defaults[FORWARD],
-        TRAINING: args.training_sizes or args.sizes or defaults[TRAINING],
-    }
+    chosen = {}
+    for name in args.cases or CASES:
+        default = CASES[name].quick if args.quick else CASES[name].sizes
+        chosen[name] = {
+            FORWARD: args.sizes or default[FORWARD],
+            TRAINING: args.training_sizes or args.sizes or default[TRAINING],
+        }
     console = Console()
     repeats = args.repeats or (3 if args.quick else 5)
     rows = run(chosen, device, repeats, console)
-    about = {**environment(device), **_versions(), "repeats": repeats}
-    _print_results(rows)
-    for path in save(rows, about, args.out, "_quick" if args.quick else ""):
+    about = {**environment(device), **report.versions(), "repeats": repeats}
+    report.print_results(rows, PROMISES)
+    for path in report.save("attention", rows, about, args.out, "_quick" if args.quick else ""):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from benchmarks import measure
+from benchmarks import measure, report
 
 CPU = torch.device("cpu")
 
@@ -118,9 +118,9 @@ def test_both_sides_have_equal_weights_and_a_scale_that_shows_the_attention(atte
 
 
 def test_quick_benchmark_runs_and_writes_its_files(attention, tmp_path, capsys):
-    attention.main(
-        ["--quick", "--sizes", "9x11", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)]
-    )
+    case = "position attention"
+    options = ["--sizes", "9x11", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)]
+    attention.main(["--quick", "--cases", case, *options])
     table = capsys.readouterr().out
     assert "9x11" in table and "danseg" in table
 
@@ -130,7 +130,7 @@ def test_quick_benchmark_runs_and_writes_its_files(attention, tmp_path, capsys):
     assert content["about"]["repeats"] == 2
     assert [row["mode"] for row in content["rows"]] == ["forward", "training"]
     for row in content["rows"]:
-        assert (row["height"], row["width"], row["positions"], row["note"]) == (9, 11, 99, "")
+        assert (row["case"], row["size"], row["positions"], row["note"]) == (case, "9x11", 99, "")
         assert row["max_relative_error"] < 1e-4
         assert len(row["theirs_rounds"]) == len(row["ours_rounds"]) == 2
         assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
@@ -138,32 +138,54 @@ def test_quick_benchmark_runs_and_writes_its_files(attention, tmp_path, capsys):
 
     lines = stored.with_suffix(".csv").read_text().splitlines()
     assert len(lines) == 3
-    assert lines[0].startswith("case,mode,height,width,positions,theirs_seconds")
+    assert lines[0].startswith("case,mode,size,positions,theirs_seconds")
     assert stored.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
     attention.main(["--markdown", str(stored)])
     assert "| training | 9x11 |" in capsys.readouterr().out
 
 
+def test_both_sides_of_every_case_agree(attention):
+    for case in attention.CASES.values():
+        for mode in {attention.FORWARD, attention.TRAINING} - set(case.cannot):
+            _, _, error = attention.measure_time(case.name, ["theirs", "ours"], mode, (9, 11), "cpu", 1)
+            assert error < 1e-3, (case.name, mode)
+
+
 def test_a_size_that_cannot_fit_is_skipped_with_its_reason(attention, monkeypatch):
     monkeypatch.setattr(attention, "available_memory", lambda device: 2**20)
-    [case] = attention.CASES.values()
-    row = attention.compare(case, attention.FORWARD, (9, 11), CPU, repeats=1)
+    row = attention.compare(attention.CASES["position attention"], attention.FORWARD, (9, 11), CPU, repeats=1)
     assert row.note == "mmseg skipped: it needs about 0.0 GiB, of which 0.0 GiB are available"
     assert row.theirs_seconds is None and row.memory_ratio is None and row.time_ratio is None
     assert row.ours_seconds > 0
 
 
-def test_promises_are_judged_in_time_and_memory(attention):
-    def verdict(memory_ratio: float, time_ratio: float) -> str:
-        row = attention.Row("position attention", attention.FORWARD, 97, 97, 97 * 97)
-        row.memory_ratio, row.time_ratio = memory_ratio, time_ratio
-        [line] = attention.promises_kept([row])
+def test_what_the_peer_cannot_do_is_left_out_with_the_reason(attention):
+    row = attention.compare(
+        attention.CASES["non-local, concatenation"], attention.TRAINING, (9, 11), CPU, repeats=1
+    )
+    assert "cannot be trained" in row.note
+    assert row.theirs_seconds is None and row.ours_seconds > 0
+
+
+def test_promises_name_what_is_measured(attention):
+    for case, mode, size in attention.PROMISES:
+        assert size in [report.size_name(one) for one in attention.CASES[case].sizes[mode]]
+
+
+def test_promises_are_judged_in_time_and_memory():
+    promises = {("a", "forward", "97x97"): report.Promise(time=0.9, memory=0.12)}
+
+    def verdict(time_ratio: float | None, memory_ratio: float | None) -> str:
+        row = report.Row("a", "forward", "97x97", time_ratio=time_ratio, memory_ratio=memory_ratio)
+        [line] = report.promises_kept([row], promises)
         return line.split(":")[0]
 
-    assert verdict(8.1, 0.9) == "kept"
-    assert verdict(7.9, 0.9) == "MISSED"
-    assert verdict(8.1, 1.1) == "MISSED"
+    assert verdict(0.9, 0.11) == "kept"
+    assert verdict(0.9, None) == "kept"
+    assert verdict(0.91, 0.11) == "MISSED"
+    assert verdict(0.9, 0.13) == "MISSED"
+    assert report.promises_kept([report.Row("b", "forward", "97x97", time_ratio=2.0)], promises) == []
 
 
 @pytest.mark.parametrize("size", ["97", "97x", "0x5", "axb", "1x2x3"])
@@ -179,4 +201,4 @@ def test_markdown_of_a_file_that_is_no_result_is_one_message(attention, tmp_path
     with pytest.raises(SystemExit) as ending:
         attention.main(["--markdown", str(path)])
     assert ending.value.code == 1
-    assert "name a .json file it wrote" in capsys.readouterr().err
+    assert "name a .json file that one wrote" in capsys.readouterr().err

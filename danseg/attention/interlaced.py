@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from danseg.attention.conv_norm import ConvNorm
 from danseg.attention.positions import positions_first
+from danseg.attention.scale import ResidualScale
 from danseg.ops import attention
 
 
@@ -78,14 +79,14 @@ class InterlacedSparseAttention(nn.Module):
 
     For feature map ``x``, cut into blocks of ``down_factor`` positions::
 
-        far = global_relation(x)        # among the positions that have one place in their blocks
-        out = x + local_relation(far)   # among the positions of one block
+        far = global_relation(x)                        # among the positions of one place in their blocks
+        out = x + gamma.scale · local_relation(far)     # among the positions of one block
 
     Paper: Huang et al., "Interlaced Sparse Self-Attention for Semantic Segmentation", arXiv preprint
-    2019, arXiv 1907.12273. Every position reaches every other over two steps. The paper's head
-    concatenates ``x`` and the result; here, where the shape is kept, they are added, and
-    :class:`danseg.heads.ISANetHead` concatenates. There is no ``attention_map``: normalisation and
-    ReLU stand between the two steps, so no one map says what a position has seen.
+    2019, arXiv 1907.12273. Every position reaches every other over two steps. The paper
+    concatenates ``x`` and the result, as :class:`danseg.heads.ISANetHead` does; here, where the
+    shape is kept, they are added, with a factor that starts at 0. There is no ``attention_map``:
+    normalisation and ReLU stand between the two steps, so no one map says what a position has seen.
 
     Args:
         in_channels: channels C of the input and of the output.
@@ -117,11 +118,11 @@ class InterlacedSparseAttention(nn.Module):
         self.down_factor = tuple(down_factor)
         self.global_relation = RelationBlock(in_channels, isa_channels, norm_layer)
         self.local_relation = RelationBlock(in_channels, isa_channels, norm_layer)
+        self.gamma = ResidualScale()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        out = interlace(x, self.down_factor, self.global_relation, self.local_relation)
-        return x + out.to(x.dtype)
+        return self.gamma(x, interlace(x, self.down_factor, self.global_relation, self.local_relation))
 
     def extra_repr(self) -> str:
         return f"down_factor={self.down_factor}"

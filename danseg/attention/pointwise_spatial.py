@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from danseg.attention.conv_norm import ConvNorm
 from danseg.attention.positions import flat_index
+from danseg.attention.scale import ResidualScale
 from danseg.ops.pointwise_spatial import KINDS, pointwise_spatial_attention, row_energies
 
 TYPES = (*KINDS, "bi-direction")
@@ -164,13 +165,13 @@ class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
         z, m = reduce(x), attention(reduce(x))                             # and z', m' with _p
         collect_i = Σ_j softmax_j(m_i[j - i]) z_j
         distribute_i = Σ_j softmax_j(m'_j[i - j]) z'_j
-        out = x + resize(proj([collect, distribute]))
+        out = x + gamma.scale · resize(proj([collect, distribute]))
 
     Paper: Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018,
-    no arXiv id. The paper concatenates ``x`` and the projection; here, where the shape is kept, they
-    are added, and :class:`danseg.heads.PSANetHead` concatenates. Places out of a mask's reach keep
-    the energy 0 and take part in the softmax, as in the authors' code and in mmseg, whose
-    parameter names these are.
+    no arXiv id. The paper concatenates ``x`` and the projection, as :class:`danseg.heads.PSANetHead`
+    does; here, where the shape is kept, they are added, with a factor that starts at 0. Places
+    out of a mask's reach keep the energy 0 and take part in the softmax, as in the authors' code
+    and in mmseg, whose parameter names these are.
 
     Args:
         in_channels: channels C of the input and of the output.
@@ -217,10 +218,11 @@ class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
             0,
             norm_layer,
         )
+        self.gamma = ResidualScale()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        return x + self.context(x, align_corners=True).to(x.dtype)
+        return self.gamma(x, self.context(x, align_corners=True))
 
     def extra_repr(self) -> str:
         return f"psa_type={self.psa_type}, mask_size={self.mask_size}, shrink_factor={self.shrink_factor}"

@@ -6,12 +6,13 @@ Every position predicts one number for each cell of a mask that is centred on it
 implementations write those numbers for all positions and all cells, and then a compiled operator
 moves them into an N x N map. Here one row of the feature map is taken at a time: only the cells
 that fall on the map are computed, and moved by a gather, so that N x W numbers are alive instead
-of several times N x N. (In training the softmax of each row stays for the backward pass.)
+of several times N x N. The backward pass computes each row again.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 KINDS = ("collect", "distribute")
 
@@ -45,11 +46,20 @@ def pointwise_spatial_attention(
         ValueError: for an unknown kind, or a weight that does not fit the mask.
     """
     values = x.flatten(2).transpose(1, 2)  # (B, N, C)
-    rows = []
-    for row in range(x.shape[2]):
+
+    def gathered(row: int, values: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
         energy = row_energies(hidden, weight, mask_size, kind, row)  # (B, W, N)
         weights = energy.softmax(dim=-1) if softmax else energy
-        rows.append(weights.to(x.dtype) @ values)
+        return weights.to(values.dtype) @ values
+
+    # Compilers decide for themselves what to keep and what to compute again.
+    keep_all = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    rows = [
+        gathered(row, values, hidden, weight)
+        if keep_all
+        else checkpoint(gathered, row, values, hidden, weight, use_reentrant=False, preserve_rng_state=False)
+        for row in range(x.shape[2])
+    ]
     return torch.stack(rows, dim=1).permute(0, 3, 1, 2)
 
 

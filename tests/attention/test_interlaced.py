@@ -22,6 +22,7 @@ PARAMETER_NAMES = {
             *(f"output_project.{n}" for n in _CONV),
         )
     ]
+    + ["gamma.scale"]
 }
 # Weights that sum to 1 let a value's bias through to all alike, where batch norm, in training, takes it away.
 # And the contract's small map is a single block, whose positions have no others far away to choose from.
@@ -71,12 +72,13 @@ def test_equals_attention_group_by_group(size, factor):
             rows, columns = (torch.tensor(axis) for axis in zip(*group, strict=True))
             out[:, :, rows, columns] = _relation(block, y[:, :, rows, columns])
         y = out
-    expected = x + y[:, :, top : top + size[0], left : left + size[1]]
+    expected = x + module.gamma.scale * y[:, :, top : top + size[0], left : left + size[1]]
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_every_parameter_is_trained_where_there_are_several_blocks():
     module = InterlacedSparseAttention(6, 4, down_factor=(2, 4)).double()
+    nn.init.constant_(module.gamma.scale, 0.7)
     module(torch.randn(2, 6, 6, 8, dtype=torch.float64)).square().sum().backward()
     sizes = {name: parameter.grad.abs().max() for name, parameter in module.named_parameters()}
     vanishing = {name for name, size in sizes.items() if size < 1e-9 * max(sizes.values())}

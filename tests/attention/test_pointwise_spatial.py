@@ -19,7 +19,7 @@ PARAMETER_NAMES = {
         )
         for name in names
     ]
-    + [f"proj.{name}" for name in _BRANCH]
+    + [*(f"proj.{name}" for name in _BRANCH), "gamma.scale"]
 }
 
 
@@ -62,7 +62,9 @@ def _expected(module, x, grid, align_corners, transposed=(None, None)) -> tuple[
         maps.append(weights)
         gathered.append(torch.einsum("bij,bcj->bci", weights, features.flatten(2)).unflatten(2, grid))
     out = _conv(module.proj, torch.cat(gathered, dim=1) / module.normalization_factor)
-    return x + F.interpolate(out, x.shape[2:], mode="bilinear", align_corners=align_corners), maps
+    return x + module.gamma.scale * F.interpolate(
+        out, x.shape[2:], mode="bilinear", align_corners=align_corners
+    ), maps
 
 
 @pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])

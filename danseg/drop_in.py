@@ -1,0 +1,25 @@
+"""mmseg's own head names on danseg's classes, for configs that are not to be edited.
+
+``custom_imports = dict(imports=["danseg.drop_in"])`` in an mmseg config makes its ``DAHead``,
+``NLHead``, ``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead`` or ``DNLHead`` danseg's: the arguments,
+weights, outputs and losses are the same, the memory is linear, and nothing has to be compiled.
+
+Only this import takes mmseg's names over. ``import danseg`` leaves them alone.
+"""
+
+from mmseg.registry import MODELS
+
+from danseg.heads import CCNetHead, DANetHead, DNLNetHead, GCNetHead, ISANetHead, NonLocalHead, PSANetHead
+
+HEADS = {
+    "CCHead": CCNetHead,
+    "DAHead": DANetHead,
+    "DNLHead": DNLNetHead,
+    "GCHead": GCNetHead,
+    "ISAHead": ISANetHead,
+    "NLHead": NonLocalHead,
+    "PSAHead": PSANetHead,
+}
+
+for _name, _head in HEADS.items():
+    MODELS.register_module(name=_name, module=_head, force=True)

@@ -171,6 +171,10 @@ def markdown(rows: Iterable[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _arxiv(row: Row) -> str:
+    return f"arXiv {row.arxiv}" if row.arxiv else "no arXiv id"
+
+
 def text(rows: Iterable[Row]) -> str:
     """The table for a terminal, with equation and paper below each module's numbers."""
     rows = list(rows)
@@ -181,6 +185,6 @@ def text(rows: Iterable[Row]) -> str:
         for line in lines
     )
     return f"{head}\n" + "".join(
-        f"{line}\n    {row.equation}\n    {row.paper}, {row.venue}{f', arXiv {row.arxiv}' if row.arxiv else ''}\n"
+        f"{line}\n    {row.equation}\n    {row.paper}, {row.venue}, {_arxiv(row)}\n"
         for line, row in zip(lines, rows, strict=True)
     )

@@ -16,7 +16,8 @@ import danseg
 from mmseg.models import decode_heads
 from mmseg.registry import MODELS
 
-stock = {name: MODELS.get(name) for name in ("DAHead", "NLHead", "CCHead", "PSAHead", "GCHead", "ISAHead", "DNLHead")}
+names = ("DAHead", "NLHead", "CCHead", "PSAHead", "GCHead", "ISAHead", "DNLHead")
+stock = {name: MODELS.get(name) for name in names}
 assert all(head.__module__.startswith("mmseg") for head in stock.values())
 import danseg.drop_in
 assert set(danseg.drop_in.HEADS) == set(stock)
@@ -26,7 +27,8 @@ special = dict(
 )
 compared = []
 for name, theirs in stock.items():
-    arguments = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"), **special.get(name, {}))
+    arguments = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
+    arguments.update(special.get(name, {}))
     ours = MODELS.build(dict(arguments, type=name)).eval()
     assert type(ours).__module__.startswith("danseg.heads"), name
     try:
@@ -54,11 +56,11 @@ def test_every_head_of_mmseg_becomes_dansegs_and_gives_the_same():
     not (MIM / "tools" / "train.py").is_file(), reason="mmseg was installed without its tools"
 )
 def test_mmsegs_training_script_trains_and_evaluates_a_stock_config(tmp_path, rendered_root):
-    stock = MIM / "configs" / "danet" / "danet_r50-d8_4xb2-40k_cityscapes-512x1024.py"
+    # mmseg's own head of this config cannot be built without compiled operators: what trains is danseg's.
+    stock = MIM / "configs" / "ccnet" / "ccnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"
     config = tmp_path / "stock.py"
-    config.write_text(
-        f"_base_ = [{str(stock)!r}]\ncustom_imports = dict(imports=['danseg.drop_in'], allow_failed_imports=False)\n"
-    )
+    line = "custom_imports = dict(imports=['danseg.drop_in'], allow_failed_imports=False)"
+    config.write_text(f"_base_ = [{str(stock)!r}]\n{line}\n")
     smaller = [
         "model.pretrained=None",
         "model.backbone.depth=18",
@@ -66,7 +68,6 @@ def test_mmsegs_training_script_trains_and_evaluates_a_stock_config(tmp_path, re
         "model.backbone.stem_channels=8",
         "model.decode_head.in_channels=64",
         "model.decode_head.channels=16",
-        "model.decode_head.pam_channels=4",
         "model.auxiliary_head.in_channels=32",
         "model.auxiliary_head.channels=8",
         "model.data_preprocessor.size=(32,64)",
@@ -84,16 +85,10 @@ def test_mmsegs_training_script_trains_and_evaluates_a_stock_config(tmp_path, re
             f"{loader}.persistent_workers=False",
             f"{loader}.dataset.data_root={rendered_root}",
         ]
-    command = [
-        sys.executable,
-        str(MIM / "tools" / "train.py"),
-        str(config),
-        "--work-dir",
-        str(tmp_path / "work"),
-    ]
+    script, work = MIM / "tools" / "train.py", tmp_path / "work"
+    command = [sys.executable, str(script), str(config), "--work-dir", str(work)]
     run = subprocess.run([*command, "--cfg-options", *smaller], capture_output=True, text=True, cwd=tmp_path)
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-3000:]
     assert "mIoU" in said
-    assert "DANetHead" in said  # the log shows the model that was trained
-    assert (tmp_path / "work" / "iter_2.pth").is_file()
+    assert (work / "iter_2.pth").is_file()

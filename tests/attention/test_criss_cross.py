@@ -78,3 +78,15 @@ def test_bad_arguments_are_named():
         CrissCrossAttention(12, 0)
     with pytest.raises(ValueError, match="row 4"):
         _make(1).attention_map(_input(), [(4, 0)])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_keeps_the_memory_format(memory_format):
+    x = _input().contiguous(memory_format=memory_format)
+    assert _make(2)(x).is_contiguous(memory_format=memory_format)
+
+
+def test_map_passes_gradients_on():
+    module, x = _make(2), _input().requires_grad_()
+    module.attention_map(x, [(2, 1)])[0, 0, 0, 0].backward()
+    assert x.grad.abs().sum() > 0

@@ -99,6 +99,9 @@ _ZOO = {
     "fcn": "73.61/74.24 75.13/75.94  72.64/73.32 75.52/76.61  36.10/38.08 39.91/41.40",
     "danet": "79.34/none 80.41/none  79.27/80.96 80.47/82.02  42.45/43.25 44.17/45.02",
     "nonlocal": "78.01/none 78.93/none  79.05/80.68 79.40/80.85  42.03/43.04 44.63/45.79",
+    "ccnet": "79.03/80.16 78.87/79.90  79.29/81.08 79.45/80.66  42.08/43.13 43.71/45.04",
+    "psanet": "77.24/78.69 79.31/80.53  79.31/80.91 79.69/80.89  41.67/42.95 43.74/45.38",
+    "isanet": "78.68/80.25 80.32/81.58  79.29/80.53 80.61/81.59  42.59/43.07 43.80/45.40",
     "gcnet": "78.48/80.01 79.03/79.84  78.68/80.66 79.18/80.71  42.37/43.52 43.69/45.21",
     "dnlnet": "79.33/none 80.41/none  79.36/80.70 79.41/80.68  41.87/43.01 44.25/45.78",
 }
@@ -113,7 +116,12 @@ PUBLISHED = {
 UNPUBLISHED = {
     "attention_r50_cityscapes",
     *(f"nonlocal_r50_cityscapes_{mode}" for mode in ("gaussian", "dot_product", "concatenation")),
-    *(f"psdanet_r{depth}_{data}" for depth in (50, 101) for data in ("cityscapes", "ade20k")),
+    *(
+        f"{network}_r{depth}_{data}"
+        for network in ("epsanet", "psdanet")
+        for depth in (50, 101)
+        for data in ("cityscapes", "ade20k")
+    ),
 }
 
 HEADS = {
@@ -121,6 +129,10 @@ HEADS = {
     "danet": "DANetHead",
     "fcn": "FCNHead",
     "nonlocal": "NonLocalHead",
+    "ccnet": "CCNetHead",
+    "psanet": "PSANetHead",
+    "isanet": "ISANetHead",
+    "epsanet": "EPSANetHead",
     "gcnet": "GCNetHead",
     "dnlnet": "DNLNetHead",
     "psdanet": "PSDAHead",
@@ -132,6 +144,17 @@ SETTINGS = {
     "danet": dict(pam_channels=64, with_pam=True, with_cam=True),
     "fcn": dict(num_convs=2, concat_input=True),
     "nonlocal": dict(reduction=2, use_scale=True, mode="embedded_gaussian"),
+    "ccnet": dict(recurrence=2),
+    "psanet": dict(
+        mask_size=(97, 97),
+        psa_type="bi-direction",
+        compact=False,
+        shrink_factor=2,
+        normalization_factor=1.0,
+        psa_softmax=True,
+    ),  # fmt: skip
+    "isanet": dict(isa_channels=256, down_factor=(8, 8)),
+    "epsanet": dict(reduction=16),
     "gcnet": dict(ratio=1 / 4, pooling_type="att", fusion_types=("channel_add",)),
     "dnlnet": dict(reduction=2, use_scale=True, mode="embedded_gaussian", temperature=0.05),
     "psdanet": dict(query_channels=16),
@@ -270,8 +293,12 @@ def test_name_matches_content(name: str) -> None:
     match, cfg = parse(name), load(LEAVES[name])
     data = DATA[match["data"]]
     assert cfg.model.decode_head.type == HEADS[match["network"]]
-    assert cfg.model.backbone.type == "ResNetV1c"
-    assert cfg.model.backbone.depth == int(match["depth"])
+    backbone = cfg.model.backbone
+    if match["network"] == "epsanet" and name not in FROM_SCRATCH:
+        assert (backbone.type, backbone.conv2) == ("DilatedResNet", "pyramid_split")
+    else:
+        assert backbone.type == "ResNetV1c"
+    assert backbone.depth == int(match["depth"])
     assert cfg.dataset_type == data.type
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert loader.dataset.type == data.type
@@ -326,7 +353,7 @@ def test_header_names_the_published_figure(name: str) -> None:
 def test_header_names_the_depth_the_crop_and_the_total_batch(name: str) -> None:
     match, text = parse(name), header(LEAVES[name])
     recipe = RECIPES[match["data"]]
-    assert f"ResNet-{match['depth']}" in text
+    assert f"{'EPSANet' if match['network'] == 'epsanet' else 'ResNet'}-{match['depth']}" in text
     assert f"crops of {recipe.crop[0]}x{recipe.crop[1]}" in text
     images = recipe.images_per_gpu
     assert f"{recipe.iterations // 1000}k iterations of {4 * images} images (4 GPUs x {images})" in text
@@ -373,8 +400,10 @@ def test_published_recipe(name: str) -> None:
         assert cfg.model.test_cfg == dict(mode="slide", crop_size=recipe.crop, stride=recipe.window)
     else:
         assert cfg.model.test_cfg == dict(mode="whole")
-    depth = cfg.model.backbone.depth
-    assert cfg.model.pretrained == f"open-mmlab://resnet{depth}_v1c"
+    backbone = cfg.model.backbone
+    # Nobody has published weights of another backbone than ResNet.
+    weights = f"open-mmlab://resnet{backbone.depth}_v1c" if backbone.type == "ResNetV1c" else None
+    assert cfg.model.pretrained == weights
     head, auxiliary = cfg.model.decode_head, cfg.model.auxiliary_head
     assert (head.in_channels, head.channels) == (2048, 512)
     assert (auxiliary.in_channels, auxiliary.channels) == (1024, 256)

@@ -1,6 +1,6 @@
-"""ISANet: attention among distant positions, then among near ones.
+"""ISANet: interlaced sparse self-attention on a dilated backbone.
 
-Huang et al., "Interlaced Sparse Self-Attention for Semantic Segmentation", 2019, arXiv 1907.12273.
+Huang et al., "Interlaced Sparse Self-Attention for Semantic Segmentation", arXiv 1907.12273.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from danseg.attention.interlaced import Relation, checked_down_factor, interlaced
+from danseg.attention.interlaced import RelationBlock, interlace
 from danseg.heads.base import norm_layer_of
 
 
@@ -19,34 +19,32 @@ from danseg.heads.base import norm_layer_of
 class ISANetHead(BaseDecodeHead):
     """Decode head of ISANet.
 
-    For feature map ``x``::
-
-        y = in_conv(x)                                                     # 3x3
-        logits = conv_seg(dropout(out_conv([local_relation(global_relation(y)), y])))
-
-    Behind ``in_conv`` that is :class:`danseg.attention.InterlacedSparseAttention`, whose layers lie
-    directly in this head, as in mmseg's ``ISAHead``: weights go both ways under ``strict=True``, and
-    outputs and losses are equal.
+    Parameter names are those of mmseg's ``ISAHead``: weights go both ways under ``strict=True``,
+    and outputs and losses are equal.
 
     Args:
         isa_channels: channels of queries and keys.
-        down_factor: height and width of a block.
+        down_factor: height and width of the blocks that attend locally.
         **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all others of mmseg's
-            ``BaseDecodeHead``. The relations have plain convolutions and ReLU, whatever ``conv_cfg``
-            and ``act_cfg`` are.
+            ``BaseDecodeHead``.
 
     Raises:
-        ValueError: when ``down_factor`` is not two sides of at least 1.
+        ValueError: for channels or factors below 1.
     """
 
     def __init__(self, isa_channels: int, down_factor: tuple[int, int] = (8, 8), **kwargs) -> None:
         super().__init__(**kwargs)
-        self.down_factor = checked_down_factor(down_factor)
+        if min(isa_channels, *down_factor) < 1:
+            raise ValueError(
+                f"isa_channels and down_factor must be at least 1, got {isa_channels} and "
+                f"{tuple(down_factor)}"
+            )
+        self.down_factor = tuple(down_factor)
+        self.in_conv = self._conv(self.in_channels, 3)
         norm_layer = norm_layer_of(self.norm_cfg)
-        self.in_conv = self._conv(self.in_channels, kernel_size=3)
-        self.global_relation = Relation(self.channels, isa_channels, norm_layer)
-        self.local_relation = Relation(self.channels, isa_channels, norm_layer)
-        self.out_conv = self._conv(2 * self.channels, kernel_size=1)
+        self.global_relation = RelationBlock(self.channels, isa_channels, norm_layer)
+        self.local_relation = RelationBlock(self.channels, isa_channels, norm_layer)
+        self.out_conv = self._conv(2 * self.channels, 1)
 
     def _conv(self, in_channels: int, kernel_size: int) -> ConvModule:
         return ConvModule(
@@ -62,7 +60,7 @@ class ISANetHead(BaseDecodeHead):
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         """The features (B, channels, H, W) that ``conv_seg`` classifies."""
         x = self.in_conv(self._transform_inputs(inputs))
-        context = interlaced(x, self.down_factor, self.global_relation, self.local_relation)
+        context = interlace(x, self.down_factor, self.global_relation, self.local_relation)
         return self.out_conv(torch.cat([context, x], dim=1))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:

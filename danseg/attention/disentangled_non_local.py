@@ -21,9 +21,9 @@ class DisentangledNonLocal2d(NonLocal2d):
 
     Paper: Yin et al., "Disentangled Non-Local Neural Networks", ECCV 2020, arXiv 2006.06668,
     section 3. The temperature and √C' are those of the authors' code and of mmseg, whose parameter
-    names and numbers these are. Published models leave √C' out (``use_scale=False``). The other
-    pairwise functions of :class:`NonLocal2d` take the place of the softmax, without a temperature,
-    as in mmseg; unlike there the Gaussian form leaves its input as it was.
+    names and numbers these are. The other pairwise functions of :class:`NonLocal2d` take the place
+    of the softmax, without a temperature, as in mmseg; unlike there the Gaussian form leaves its
+    input as it was.
 
     Args:
         in_channels: channels C of the input and of the output.

@@ -36,6 +36,8 @@ class RelationBlock(nn.Module):
             positions_first(project(x))
             for project in (self.query_project, self.key_project, self.value_project)
         )
+        # Under autocast some norms give float32 where the plain convolution of the values gives 16 bits.
+        query, key = query.to(value.dtype), key.to(value.dtype)
         out = attention(query, key, value, scale=query.shape[2] ** -0.5)
         return self.output_project(out.transpose(1, 2).unflatten(2, x.shape[2:]))
 

@@ -7,6 +7,7 @@ there are GPUs and with gloo where there are none, and mmengine finds it ready.
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,6 +43,9 @@ def process_group(launcher: str, timeout_minutes: float = 30) -> Iterator[None]:
     # Not reached after an error: waiting for processes that may be gone would only hide it.
     torch_dist.barrier()
     torch_dist.destroy_process_group()
+    # gloo's threads free the tensors of finished collectives, and need the interpreter's lock to do so.
+    # One that still waits for it when the interpreter shuts down aborts the process: let them have it.
+    time.sleep(0.2)
 
 
 def _start(launcher: str, timeout: timedelta) -> None:

@@ -1,7 +1,7 @@
 # demo   trains, evaluates and pictures a small DANet on rendered street scenes
 # test   runs the whole test suite            lint   checks style and formatting
-# bench  compares position attention with mmseg's, in time and memory: half a minute's worth,
-#        or what ARGS asks for
+# bench  compares the attention modules with mmseg's, in time and memory: at small sizes, or as
+#        ARGS asks
 # setup  makes .venv alone; every other target does it first, and only where something is missing
 # test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab
 #

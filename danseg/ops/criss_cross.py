@@ -96,6 +96,18 @@ def _weights(q: Tensor, k: Tensor, start: int, out: Tensor) -> None:
     torch.softmax(out, dim=-1, out=out)
 
 
+def _add_columns(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """``out += a b`` column by column, for ``a`` (W, R, S), ``b`` (S, W, D) and ``out`` (R, W, D).
+
+    Some columns at a time: torch would take one by one those that it has to write in place.
+    """
+    height, width, channels = out.shape
+    step = max(1, _BLOCK_BYTES // (height * channels * out.itemsize))
+    for start in range(0, width, step):
+        c = slice(start, min(start + step, width))
+        _columns(out)[c] += torch.bmm(a[c], _columns(b)[c])
+
+
 @torch.library.custom_op("danseg::criss_cross_forward", mutates_args=())
 def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Output (B, H, W, D) of (B, H, W, channels) tensors."""
@@ -114,7 +126,7 @@ def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
                 _weights(q[r], k, start, out=block)
                 column, row = block.to(dtype).split((height, width), dim=-1)
                 torch.bmm(row, v[r], out=out[b, r])
-                _columns(out[b, r]).baddbmm_(_columns(column), _columns(v))
+                _add_columns(out[b, r], _columns(column), v)
     return out
 
 
@@ -154,12 +166,12 @@ def _criss_cross_backward(
                 slope.addcmul_(block, slope.sum(-1, keepdim=True), value=-1)
                 column, row = block.split((height, width), dim=-1)
                 dv[r].baddbmm_(row.mT, g)
-                _columns(dv).baddbmm_(_columns(column).mT, _columns(g))
+                _add_columns(dv, _columns(column).mT, g)
                 column, row = slope.split((height, width), dim=-1)
                 dq[r].baddbmm_(row, k[r])
-                _columns(dq[r]).baddbmm_(_columns(column), _columns(k))
+                _add_columns(dq[r], _columns(column), k)
                 dk[r].baddbmm_(row.mT, q[r])
-                _columns(dk).baddbmm_(_columns(column).mT, _columns(q[r]))
+                _add_columns(dk, _columns(column).mT, q[r])
             if wide != dtype:
                 for whole, part in zip(grads, (dq, dk, dv), strict=True):
                     whole[b] = part

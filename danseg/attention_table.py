@@ -1,9 +1,10 @@
 """What the attention modules are and cost, read from their docstrings and measured from their code.
 
 Nothing here is kept by hand, and nothing is computed in earnest: the modules run on fake tensors,
-which know their sizes and hold no numbers, so that a whole table takes seconds.
+which know their sizes and hold no numbers, so that no machine is too small for it.
 """
 
+import functools
 import inspect
 import math
 import re
@@ -42,7 +43,7 @@ class Row(NamedTuple):
     equation: str
     paper: str
     venue: str
-    arxiv: str
+    arxiv: str | None
 
 
 def rows() -> list[Row]:
@@ -54,6 +55,7 @@ def rows() -> list[Row]:
     ]
 
 
+@functools.cache  # one module, PSANet, loops over rows of the map, which takes seconds
 def row(module: type[nn.Module], **arguments) -> Row:
     """The row of ``module``, made with its defaults but for ``arguments``."""
     name = module.__name__
@@ -79,9 +81,9 @@ def row(module: type[nn.Module], **arguments) -> Row:
 def growth(make: Callable[[int], nn.Module], dims: int = 2) -> float:
     """The exponent e when a training step's memory grows like N^e with the number of positions N.
 
-    Compared are the peaks of all tensors that live at once outside danseg's operators, in forward and
+    Compared are the peaks of all tensors that live at once outside custom operators, in forward and
     backward, at two sizes large enough for the largest power to show. What an operator needs
-    inside is left out: a block of fixed size, for which tests/ops has the measurements.
+    inside is left out, a block of the map, for which tests/ops has the measurements.
     """
     sides = {1: (2**16, 2**18), 2: (2**8, 2**9), 3: (2**6, 2**7)}[dims]
     peaks = []
@@ -100,17 +102,25 @@ class _LiveBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.peak = 0
-        self._storages = WeakIdKeyDictionary(ref_type=weakref.ref)
+        self.peak = self._live = 0
+        self._known = WeakIdKeyDictionary(ref_type=weakref.ref)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self._storages[storage] = storage.nbytes()
-        self.peak = max(self.peak, sum(self._storages.values()))
+                self._follow(tensor.untyped_storage())
+        self.peak = max(self.peak, self._live)
         return out
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        if storage not in self._known:
+            self._known[storage] = None
+            self._live += storage.nbytes()
+            weakref.finalize(storage, self._forget, storage.nbytes())
+
+    def _forget(self, size: int) -> None:
+        self._live -= size
 
 
 def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
@@ -118,8 +128,10 @@ def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
     if not hasattr(module, "attention_map"):
         return None
     # Prime numbers, to be told apart from each other and from a module's own.
-    size = dict(zip({1: "L", 2: "HW", 3: "THW"}[dims], (29, 31, 37), strict=False))
-    letters = {CHANNELS: "C", 41: "P"} | {side: letter for letter, side in size.items()}
+    size = dict(zip({1: "L", 2: "HW", 3: "THW"}[dims], (59, 61, 67), strict=False))
+    letters = {CHANNELS: "C", 41: "P"}
+    for letter, side in size.items():
+        letters |= {side: letter, (side + 1) // 2: f"{letter}/2"}
     with FakeTensorMode(), torch.no_grad():
         made = module(CHANNELS, **arguments).eval()
         x = torch.empty(1, CHANNELS, *size.values())
@@ -130,7 +142,7 @@ def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
     return "×".join(letters.get(side, str(side)) for side in shape[1:])
 
 
-def _from_docstring(doc: str, mode: str | None) -> dict[str, str]:
+def _from_docstring(doc: str, mode: str | None) -> dict[str, str | None]:
     """Equation of the output, title and venue of the paper, and its arXiv number if it has one."""
     # Behind a # stands a remark, and blanks part an equation from the next.
     lines = [re.sub(r"\s{2,}", ", ", line.partition("#")[0].strip()) for line in doc.splitlines()]

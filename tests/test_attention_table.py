@@ -1,15 +1,26 @@
 """The table of attention modules: what it reads and what it measures."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 import danseg.attention
-from danseg.attention import CBAM, ChannelAttention, DualAttention, NonLocal2d, NonLocal3d, PositionAttention
+from danseg.attention import (
+    CBAM,
+    ChannelAttention,
+    DualAttention,
+    NonLocal2d,
+    NonLocal3d,
+    PointwiseSpatialAttention,
+    PositionAttention,
+)
 from danseg.attention.non_local import MODES
 from danseg.attention_table import growth, markdown, row, rows, text
 from danseg.registry import MODELS
 
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "attention.md"
 N = 97 * 97
 
 
@@ -54,7 +65,19 @@ def test_shapes_of_maps():
     assert row(ChannelAttention).map == "C×C"
     assert row(CBAM).map == "1×H×W"
     assert row(NonLocal3d).map == "P×T×H×W"
+    assert row(PointwiseSpatialAttention).map == "P×H/2×W/2"
     assert row(DualAttention).map is None
+
+
+def test_a_paper_without_arxiv_number_has_no_link():
+    entry = row(PointwiseSpatialAttention)
+    assert (entry.venue, entry.arxiv) == ("ECCV 2018", None)
+    assert markdown([entry]).endswith(
+        "| PSANet: Point-wise Spatial Attention Network for Scene Parsing, ECCV 2018 |\n"
+    )
+    assert text([entry]).endswith(
+        "    PSANet: Point-wise Spatial Attention Network for Scene Parsing, ECCV 2018, no arXiv id\n"
+    )
 
 
 class Plain(nn.Module):
@@ -106,3 +129,12 @@ def test_both_forms_show_every_row(table):
 def test_counts_are_given_to_three_digits(number, shown):
     entry = row(PositionAttention)._replace(operations=number)
     assert f"| {shown} |" in markdown([entry])
+
+
+def test_the_documented_table_is_this_one(table):
+    shown = (
+        DOCUMENT.read_text()
+        .partition("<!-- modules: begin -->\n\n")[2]
+        .partition("\n<!-- modules: end -->")[0]
+    )
+    assert shown == markdown(table), "print it anew: python tools/list_modules.py --markdown"

@@ -5,10 +5,15 @@
 weights, outputs and losses are the same, the memory is linear, and nothing has to be compiled.
 
 Only this import takes mmseg's names over. ``import danseg`` leaves them alone.
+
+It also tells torch that what mmengine's checkpoints hold is data. mmengine 0.10.7 relies on torch.load,
+which since PyTorch 2.6 refuses them, so that mmseg's scripts could neither test nor resume.
 """
 
+import torch
 from mmseg.registry import MODELS
 
+from danseg.engine.checkpoint import safe_globals
 from danseg.heads import CCNetHead, DANetHead, DNLNetHead, GCNetHead, ISANetHead, NonLocalHead, PSANetHead
 
 HEADS = {
@@ -23,3 +28,5 @@ HEADS = {
 
 for _name, _head in HEADS.items():
     MODELS.register_module(name=_name, module=_head, force=True)
+
+torch.serialization.add_safe_globals(safe_globals())

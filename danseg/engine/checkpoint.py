@@ -23,7 +23,7 @@ from danseg.errors import UserError
 _SHOWN = 5  # names listed in a message before "and N more"
 
 
-def _safe_globals() -> list[Any]:
+def safe_globals() -> list[Any]:
     """What mmengine's training checkpoints hold beside tensors: histories of scalars."""
     core = np._core if hasattr(np, "_core") else np.core
     scalar_types = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
@@ -73,7 +73,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
             f"interrupted{_beside(path.parent, without=path)}"
         )
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with torch.serialization.safe_globals(safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"(?:GLOBAL|global)\s+([\w.]+)", str(error))

@@ -4,15 +4,17 @@ Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", E
 
 Every position predicts one number for each cell of a mask that is centred on it. Other
 implementations write those numbers for all positions and all cells, and then a compiled operator
-moves them into an N x N map. Here one row of the feature map is taken at a time: only the cells
-that fall on the map are computed, and moved by a gather, so that N x W numbers are alive instead
-of several times N x N. The backward pass computes each row again.
+moves them into an N x N map. Here one row of the feature map is taken at a time, forward and
+backward, which computes it again: only the cells that fall on the map are computed, and moved by a
+gather, so that a few times N x W numbers are alive instead of several times N x N.
+
+The two passes are custom operators, as in :mod:`danseg.ops.attention`.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import register_flop_formula
 
 KINDS = ("collect", "distribute")
 
@@ -40,31 +42,27 @@ def pointwise_spatial_attention(
         softmax: whether the energies of a query pass through a softmax over all sources.
 
     Returns:
-        ``(B, C, H, W)`` in the dtype of ``x``, differentiable.
+        ``(B, C, H, W)`` with channels last in memory, in the dtype of ``x``, differentiable once.
 
     Raises:
         ValueError: for an unknown kind, or a weight that does not fit the mask.
     """
-    values = x.flatten(2).transpose(1, 2)  # (B, N, C)
-
-    def gathered(row: int, values: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
-        energy = row_energies(hidden, weight, mask_size, kind, row)  # (B, W, N)
-        weights = energy.softmax(dim=-1) if softmax else energy
-        return weights.to(values.dtype) @ values
-
-    # Compilers decide for themselves what to keep and what to compute again.
-    keep_all = torch.compiler.is_compiling() or not torch.is_grad_enabled()
-    rows = [
-        gathered(row, values, hidden, weight)
-        if keep_all
-        else checkpoint(gathered, row, values, hidden, weight, use_reentrant=False, preserve_rng_state=False)
-        for row in range(x.shape[2])
-    ]
-    return torch.stack(rows, dim=1).permute(0, 3, 1, 2)
+    _check(hidden, weight, mask_size, kind)
+    by_position = (t.permute(0, 2, 3, 1).contiguous() for t in (x, hidden))  # (B, H, W, channels)
+    out = _pointwise_spatial_forward(*by_position, weight, list(mask_size), kind, softmax)
+    return out.permute(0, 3, 1, 2)
 
 
 def row_energies(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str, row: int) -> Tensor:
     """Energies (B, W, N) of one row's queries for all sources, of :func:`pointwise_spatial_attention`."""
+    _check(hidden, weight, mask_size, kind)
+    wide = _energy_dtype(hidden.dtype)
+    mask = _mask(weight.to(wide), mask_size, kind)
+    with torch.autocast(hidden.device.type, enabled=False):
+        return _energies(hidden.permute(0, 2, 3, 1).to(wide), mask, kind, row).flatten(2)
+
+
+def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     mask_height, mask_width = mask_size
@@ -73,30 +71,170 @@ def row_energies(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kin
             f"a mask of {mask_height}x{mask_width} on {hidden.shape[1]} channels needs a weight of shape "
             f"{(mask_height * mask_width, hidden.shape[1])}, got {tuple(weight.shape)}"
         )
-    height, width = hidden.shape[2:]
-    half_height, half_width = (mask_height - 1) // 2, (mask_width - 1) // 2
-    places = torch.arange(width, device=hidden.device)
-    with torch.autocast(hidden.device.type, enabled=False):
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        hidden, mask = hidden.to(wide), weight.to(wide).unflatten(0, (mask_height, mask_width))
-        if kind == "collect":
-            # Source row h' uses the mask's row h' - row + half.
-            first, last = max(0, row - half_height), min(height, row - half_height + mask_height)
-            mask = mask[first - row + half_height : last - row + half_height]  # (R, mask width, K)
-            cells = torch.einsum("rck,bkw->brwc", mask, hidden[:, :, row])
-            cell = places - places[:, None] + half_width  # [query column, source column]
-            inside = (cell >= 0) & (cell < mask_width)
-            index = cell.clamp(0, mask_width - 1).expand(*cells.shape[:2], -1, -1)
-            energy = cells.gather(3, index)
-        else:
-            # Source row h' uses the mask's row row - h' + half.
-            first, last = max(0, row + half_height - mask_height + 1), min(height, row + half_height + 1)
-            mask = mask[row - last + 1 + half_height : row - first + 1 + half_height].flip(0)
-            cells = torch.einsum("rck,bkrv->brcv", mask, hidden[:, :, first:last])
-            cell = places[:, None] - places + half_width
-            inside = (cell >= 0) & (cell < mask_width)
-            index = cell.clamp(0, mask_width - 1).expand(*cells.shape[:2], -1, -1)
-            energy = cells.gather(2, index)
-        energy = torch.where(inside, energy, 0)  # (B, R, W, W)
-        energy = F.pad(energy, (0, 0, 0, 0, first, height - last))  # (B, H, W, W), 0 out of the mask's reach
-    return energy.transpose(1, 2).flatten(2)
+
+
+def _energy_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _mask(weight: Tensor, mask_size: tuple[int, int], kind: str) -> Tensor:
+    """The weight as (mask height, mask width, K), its rows in the order of the sources' rows."""
+    mask = weight.unflatten(0, mask_size)
+    # A query sees a source below it through that source's upper cells.
+    return mask if kind == "collect" else mask.flip(0)
+
+
+def _reach(mask_height: int, height: int, kind: str, row: int) -> tuple[slice, slice]:
+    """The rows of sources that take part for queries of ``row``, and the mask's rows for them."""
+    before = (mask_height - 1) // 2 if kind == "collect" else mask_height // 2
+    first, last = max(0, row - before), min(height, row - before + mask_height)
+    return slice(first, last), slice(first - row + before, last - row + before)
+
+
+def _cell_index(mask_width: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Column of the mask, and whether there is one, that column a (first) has for column b, (W, W)."""
+    places = torch.arange(width, device=device)
+    cell = places - places[:, None] + (mask_width - 1) // 2
+    return cell.clamp(0, mask_width - 1), (cell >= 0) & (cell < mask_width)
+
+
+def _energies(hidden: Tensor, mask: Tensor, kind: str, row: int) -> Tensor:
+    """Energies (B, W, H, W) of one row's queries for all sources, from ``hidden`` (B, H, W, K)."""
+    batch, height, width, _ = hidden.shape
+    sources, cells = _reach(len(mask), height, kind, row)
+    index, inside = _cell_index(mask.shape[1], width, hidden.device)
+    if kind == "collect":
+        numbers = hidden[:, row] @ mask[cells].flatten(0, 1).T  # (B, W, R · mask width)
+        numbers = numbers.unflatten(2, (-1, mask.shape[1]))
+        index, inside = index[:, None], inside[:, None]
+        energy = numbers.gather(3, index.expand(*numbers.shape[:3], -1)).masked_fill(~inside, 0)
+    else:
+        numbers = hidden[:, sources] @ mask[cells].mT  # (B, R, W, mask width)
+        energy = numbers.gather(3, index.expand(*numbers.shape[:3], -1)).masked_fill(~inside, 0)
+        energy = energy.permute(0, 3, 1, 2)
+    return F.pad(energy, (0, 0, sources.start, height - sources.stop))  # 0 out of the mask's reach
+
+
+def _add_energy_gradients(
+    slope: Tensor, hidden: Tensor, mask: Tensor, kind: str, row: int, grad_hidden: Tensor, grad_mask: Tensor
+) -> None:
+    """What the gradient ``slope`` (B, W, H, W) of :func:`_energies` gives to those of hidden and mask."""
+    batch, height, width, _ = hidden.shape
+    sources, cells = _reach(len(mask), height, kind, row)
+    index, inside = _cell_index(mask.shape[1], width, hidden.device)
+    slope = slope[:, :, sources]  # (B, W, R, W)
+    if kind == "collect":
+        index, inside = index[:, None], inside[:, None]
+    else:
+        slope = slope.permute(0, 2, 3, 1)  # (B, R, W, W): source row, source, query
+    numbers = slope.new_zeros(*slope.shape[:3], mask.shape[1])
+    numbers.scatter_add_(3, index.expand(slope.shape), slope.masked_fill(~inside, 0))
+    if kind == "collect":
+        numbers = numbers.flatten(2)  # (B, W, R · mask width)
+        grad_hidden[:, row] += numbers @ mask[cells].flatten(0, 1)
+        numbers = numbers.flatten(0, 1).T
+        grad_mask[cells].flatten(0, 1).addmm_(numbers, hidden[:, row].flatten(0, 1))
+    else:
+        grad_hidden[:, sources] += numbers @ mask[cells]
+        for slopes, given in zip(numbers, hidden[:, sources], strict=True):
+            grad_mask[cells].baddbmm_(slopes.mT, given)
+
+
+@torch.library.custom_op("danseg::pointwise_spatial_forward", mutates_args=())
+def _pointwise_spatial_forward(
+    x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
+) -> Tensor:
+    """Output (B, H, W, C) for ``x`` (B, H, W, C) and ``hidden`` (B, H, W, K)."""
+    # Before the loop: what outlives a row must not lie between rows in memory.
+    out = torch.empty_like(x)
+    wide = _energy_dtype(hidden.dtype)
+    value = x.flatten(1, 2)  # (B, N, C)
+    with torch.autocast(x.device.type, enabled=False):
+        hidden, mask = hidden.to(wide), _mask(weight.to(wide), mask_size, kind)
+        for row in range(x.shape[1]):
+            weights = _energies(hidden, mask, kind, row).flatten(2)  # (B, W, N)
+            if softmax:
+                weights = weights.softmax(dim=-1)
+            out[:, row] = weights.to(x.dtype) @ value
+    return out
+
+
+@_pointwise_spatial_forward.register_fake
+def _(x, hidden, weight, mask_size, kind, softmax):
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("danseg::pointwise_spatial_backward", mutates_args=())
+def _pointwise_spatial_backward(
+    grad: Tensor, x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, hidden and weight; with P the weights of a row's queries and G their gradient::
+
+    dX = Pᵀ G        dE = P ∘ (G Xᵀ - Σ P ∘ G Xᵀ)        or, without softmax, G Xᵀ
+    """
+    wide = _energy_dtype(hidden.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        # All wide: dE is the difference of two near numbers, and the gradients add up over rows.
+        value, given = x.flatten(1, 2).to(wide), hidden.to(wide)
+        mask = _mask(weight.to(wide), mask_size, kind)
+        grad_value, grad_hidden, grad_mask = (torch.zeros_like(t) for t in (value, given, mask))
+        for row in range(x.shape[1]):
+            g = grad[:, row].to(wide)  # (B, W, C)
+            slope = g @ value.mT  # (B, W, N)
+            weights = _energies(given, mask, kind, row).flatten(2)
+            if softmax:
+                weights = weights.softmax(dim=-1)
+                slope.mul_(weights)
+                slope.addcmul_(weights, slope.sum(-1, keepdim=True), value=-1)
+            grad_value.baddbmm_(weights.mT, g)
+            slope = slope.unflatten(2, x.shape[1:3])
+            _add_energy_gradients(slope, given, mask, kind, row, grad_hidden, grad_mask)
+    grad_weight = grad_mask if kind == "collect" else grad_mask.flip(0)
+    return (
+        grad_value.view_as(x).to(x.dtype),
+        grad_hidden.to(hidden.dtype),
+        grad_weight.flatten(0, 1).to(weight.dtype),
+    )
+
+
+@_pointwise_spatial_backward.register_fake
+def _(grad, x, hidden, weight, mask_size, kind, softmax):
+    return torch.empty_like(x), torch.empty_like(hidden), weight.new_empty(weight.shape)
+
+
+def _save_for_backward(ctx, inputs, output) -> None:
+    x, hidden, weight, *ctx.options = inputs
+    ctx.save_for_backward(x, hidden, weight)
+
+
+def _backward(ctx, grad: Tensor):
+    grads = _pointwise_spatial_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.options)
+    return *grads, None, None, None
+
+
+_pointwise_spatial_forward.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+def _products(x_shape, hidden_shape, mask_size, kind) -> tuple[int, int]:
+    """Multiply-adds between masks and hidden features, and between weights and gathered features."""
+    batch, height, width, channels = x_shape
+    reached = 0
+    for row in range(height):
+        sources, _ = _reach(mask_size[0], height, kind, row)
+        reached += sources.stop - sources.start
+    masks = batch * reached * mask_size[1] * width * hidden_shape[3]
+    return masks, batch * (height * width) ** 2 * channels
+
+
+@register_flop_formula(torch.ops.danseg.pointwise_spatial_forward)
+def _forward_flops(x_shape, hidden_shape, weight_shape, mask_size, kind, *_args, **_kwargs) -> int:
+    masks, gathered = _products(x_shape, hidden_shape, mask_size, kind)
+    return 2 * (masks + gathered)
+
+
+@register_flop_formula(torch.ops.danseg.pointwise_spatial_backward)
+def _backward_flops(
+    grad_shape, x_shape, hidden_shape, weight_shape, mask_size, kind, *_args, **_kwargs
+) -> int:
+    masks, gathered = _products(x_shape, hidden_shape, mask_size, kind)
+    return 2 * (3 * masks + 2 * gathered)  # masks once more, and each product's two gradients

@@ -1,7 +1,11 @@
 """danseg.ops.pointwise_spatial against PSANet's masks, moved cell by cell, in float64."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from danseg.ops import reference
 from danseg.ops.pointwise_spatial import KINDS, pointwise_spatial_attention, row_energies
@@ -44,6 +48,87 @@ def test_rows_of_the_map(kind):
     _, hidden, weight = _inputs((3, 5))
     rows = torch.cat([row_energies(hidden, weight, (3, 5), kind, row) for row in range(4)], dim=1)
     torch.testing.assert_close(rows, _energies(hidden, weight, (3, 5), kind), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)]
+)
+def test_lower_precision_stays_near_float64(kind, dtype, tolerance):
+    narrow = [t.detach().to(dtype).requires_grad_() for t in _inputs((3, 5))]
+    wide = [t.detach().double().requires_grad_() for t in narrow]
+    slope = torch.randn(narrow[0].shape).to(dtype)
+    results = []
+    for inputs in (narrow, wide):
+        out = pointwise_spatial_attention(*inputs, (3, 5), kind)
+        results.append((out, *torch.autograd.grad(out, inputs, slope.to(out.dtype))))
+    for got, want in zip(*results, strict=True):
+        assert got.dtype == dtype
+        assert (got.double() - want).abs().max() / want.abs().max() < tolerance
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_operators_fulfil_torchs_contract(kind):
+    x, hidden, weight = (t.detach().float() for t in _inputs((3, 5)))
+    x, hidden = (t.permute(0, 2, 3, 1).contiguous() for t in (x, hidden))
+    with_grad = tuple(t.clone().requires_grad_() for t in (x, hidden, weight))
+    torch.library.opcheck(torch.ops.danseg.pointwise_spatial_forward, (*with_grad, [3, 5], kind, True))
+    args = (torch.randn_like(x), x, hidden, weight, [3, 5], kind, True)
+    torch.library.opcheck(torch.ops.danseg.pointwise_spatial_backward, args)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_operations_are_counted(kind):
+    x, hidden, weight = inputs = _inputs((3, 5))
+    with FlopCounterMode(display=False) as masks:
+        for row in range(4):
+            row_energies(hidden, weight, (3, 5), kind, row)
+    gathered = 2 * 2 * 28**2 * 5
+    with FlopCounterMode(display=False) as forward:
+        out = pointwise_spatial_attention(*inputs, (3, 5), kind)
+    assert forward.get_total_flops() == masks.get_total_flops() + gathered
+    with FlopCounterMode(display=False) as backward:
+        out.sum().backward()
+    assert backward.get_total_flops() == 3 * masks.get_total_flops() + 2 * gathered
+
+
+_PEAK = """
+import sys, torch
+from danseg.ops.pointwise_spatial import pointwise_spatial_attention
+def plain(x, hidden, weight, mask_size, kind):
+    cells = weight[: x.shape[2] * 64]  # as many as positions
+    weights = torch.einsum("bkn,mk->bnm", hidden.flatten(2), cells).softmax(-1)
+    return x.flatten(2) @ weights.mT
+def peak_growth(run):
+    open("/proc/self/clear_refs", "w").write("5")
+    status = lambda key: int(open("/proc/self/status").read().split(key + ":")[1].split()[0]) * 1024
+    before = status("VmRSS")
+    kept = run()
+    return status("VmHWM") - before
+x, hidden = (torch.randn(1, 4, 64, 64, requires_grad=True) for _ in range(2))
+weight = torch.randn(64 * 64, 4, requires_grad=True)
+function = dict(danseg=pointwise_spatial_attention, plain=plain)[sys.argv[1]]
+def run(rows=64):
+    out = function(x[:, :, :rows], hidden[:, :, :rows], weight, (64, 64), sys.argv[2])
+    out.sum().backward()
+    return out
+run(2)
+print(peak_growth(run))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory from /proc")
+def test_training_memory_is_far_below_the_map():
+    def peak(*arguments: str) -> int:
+        run = subprocess.run(
+            [sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True, check=True
+        )
+        return int(run.stdout.split()[-1])
+
+    n_by_n = 4096 * 4096 * 4
+    assert peak("plain", "") > 2 * n_by_n  # the measure sees what it should
+    for kind in KINDS:
+        assert peak("danseg", kind) < n_by_n / 3
 
 
 def test_bad_arguments_are_named():

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from danseg.attention.conv_norm import ConvNorm
-from danseg.attention.positions import flat_index
+from danseg.attention.positions import flat_index, positions_first
 from danseg.attention.scale import ResidualScale
+from danseg.ops import attention as softmax_attention
 from danseg.ops.pointwise_spatial import KINDS, pointwise_spatial_attention, row_energies
 
 TYPES = (*KINDS, "bi-direction")
@@ -22,6 +23,8 @@ class PointwiseSpatialContext:
 
     The names of the layers are those of mmseg's head, where they lie at the top.
     """
+
+    align_corners = True  # as the authors have it; a head has its own
 
     def build_context(
         self,
@@ -65,65 +68,68 @@ class PointwiseSpatialContext:
             channels * (2 if both else 1), in_channels, padding=proj_padding, norm_layer=norm_layer, relu=True
         )
 
-    def context(self, x: Tensor, align_corners: bool) -> Tensor:
+    def context(self, x: Tensor) -> Tensor:
         """What all positions gather, projected and at the size of ``x`` (B, C, H, W)."""
-        gathered = []
-        for features, attention, kind in self._branches(x, align_corners):
-            hidden, weight = attention[0](features), attention[1].weight.flatten(1)
-            if self.compact:
-                gathered.append(
-                    _compact(features, self._compact_energies(hidden, weight, kind), self.psa_softmax)
-                )
-            else:
-                gathered.append(
-                    pointwise_spatial_attention(
-                        features, hidden, weight, self.mask_size, kind, self.psa_softmax
-                    )
-                )
+        gathered = [self._gather(*branch) for branch in self._branches(x)]
         out = self.proj(torch.cat(gathered, dim=1) / self.normalization_factor)
-        _, align_corners = self._shrunk(x.shape[2:], align_corners)
+        _, align_corners = self._shrunk(x.shape[2:])
         return F.interpolate(out, size=x.shape[2:], mode="bilinear", align_corners=align_corners)
 
-    def _branches(self, x: Tensor, align_corners: bool) -> list[tuple[Tensor, nn.Module, str]]:
-        """Reduced and shrunk features, the layers that predict the mask, and the kind, of each branch."""
-        size, align_corners = self._shrunk(x.shape[2:], align_corners)
+    def _gather(self, features: Tensor, hidden: Tensor, weight: Tensor, kind: str) -> Tensor:
+        """The features (B, C, h, w) that each position of the grid gathers."""
+        if not self.compact:
+            return pointwise_spatial_attention(
+                features, hidden, weight, self.mask_size, kind, self.psa_softmax
+            )
+        query, key = (t.to(features.dtype) for t in self._compact_pair(hidden, weight, kind))
+        value = positions_first(features)  # (B, N, C)
+        if self.psa_softmax:
+            out = softmax_attention(query, key, value)
+        else:  # linear in the positions: the product of keys and values comes first
+            with torch.autocast(features.device.type, enabled=False):
+                wide = torch.promote_types(features.dtype, torch.float32)
+                out = (query.to(wide) @ (key.to(wide).mT @ value.to(wide))).to(features.dtype)
+        return out.mT.unflatten(2, features.shape[2:])
+
+    def _branches(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, str]]:
+        """Of each branch the shrunk features and, for the mask, hidden features, weight and kind."""
+        size, align_corners = self._shrunk(x.shape[2:])
         kinds = KINDS if self.psa_type == "bi-direction" else (self.psa_type,)
         branches = []
         for suffix, kind in zip(("", "_p"), kinds, strict=False):
             features = getattr(self, f"reduce{suffix}")(x)
             if self.shrink_factor != 1:
                 features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
-            branches.append((features, getattr(self, f"attention{suffix}"), kind))
+            attention = getattr(self, f"attention{suffix}")
+            branches.append((features, attention[0](features), attention[1].weight.flatten(1), kind))
         return branches
 
-    def _shrunk(self, size: Sequence[int], align_corners: bool) -> tuple[tuple[int, int], bool]:
+    def _shrunk(self, size: Sequence[int]) -> tuple[tuple[int, int], bool]:
         """The attention's grid for a map of ``size``, and whether corners are aligned on the way there.
 
         mmseg's rule: where both sides leave a rest, as sides of 8n + 1 do, corners are aligned.
         """
         factor, (height, width) = self.shrink_factor, size
         if factor == 1:
-            return (height, width), align_corners
+            return (height, width), self.align_corners
         if height % factor and width % factor:
             return ((height - 1) // factor + 1, (width - 1) // factor + 1), True
         return (max(1, height // factor), max(1, width // factor)), False
 
-    def _compact_energies(self, hidden: Tensor, weight: Tensor, kind: str) -> Tensor:
-        """Energies (B, N, N) [query, source] where the mask's cells are the map's positions themselves."""
-        height, width = hidden.shape[2:]
-        if self.mask_size != (height, width):
+    def _compact_pair(self, hidden: Tensor, weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Queries and keys (B, N, K) of the energies where the mask's cells are the grid's positions."""
+        if self.mask_size != hidden.shape[2:]:
+            height, width = hidden.shape[2:]
             raise ValueError(
                 f"compact=True needs a mask as large as the attention's grid, which is {height}x{width}, got "
                 f"mask_size={self.mask_size}"
             )
-        with torch.autocast(hidden.device.type, enabled=False):
-            wide = torch.promote_types(hidden.dtype, torch.float32)
-            cells = weight.to(wide) @ hidden.to(wide).flatten(2)  # (B, cells, N)
+        by_position = positions_first(hidden)  # (B, N, K)
+        by_cell = weight.to(hidden.dtype).expand_as(by_position)
         # mmseg transposes "collect" where it stands alone and "distribute" where both are there.
         transposed = kind == ("distribute" if self.psa_type == "bi-direction" else "collect")
-        return cells if transposed else cells.transpose(1, 2)
+        return (by_cell, by_position) if transposed else (by_position, by_cell)
 
-    @torch.no_grad()
     def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
         """What the given positions gather from; with both branches, the mean of the two.
 
@@ -138,21 +144,22 @@ class PointwiseSpatialContext:
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
-        align_corners = getattr(self, "align_corners", True)
         flat_index(positions, x.shape[2:], x.device)  # refuses what lies outside
-        (height, width), _ = self._shrunk(x.shape[2:], align_corners)
+        (height, width), _ = self._shrunk(x.shape[2:])
         cells = [(row * height // x.shape[2], column * width // x.shape[3]) for row, column in positions]
         maps = []
-        for features, attention, kind in self._branches(x, align_corners):
-            hidden, weight = attention[0](features), attention[1].weight.flatten(1)
+        for _, hidden, weight, kind in self._branches(x):
             if self.compact:
-                energies = self._compact_energies(hidden, weight, kind)
-                rows = torch.stack([energies[:, r * width + c] for r, c in cells], dim=1)
+                query, key = self._compact_pair(hidden, weight, kind)
+                query = query[:, flat_index(cells, (height, width), x.device)]
+                with torch.autocast(x.device.type, enabled=False):
+                    wide = torch.promote_types(query.dtype, torch.float32)
+                    energies = query.to(wide) @ key.to(wide).mT  # (B, P, N)
             else:
-                rows = torch.stack(
+                energies = torch.stack(
                     [row_energies(hidden, weight, self.mask_size, kind, r)[:, c] for r, c in cells], dim=1
                 )
-            maps.append(rows.softmax(dim=-1) if self.psa_softmax else rows)
+            maps.append(energies.softmax(dim=-1) if self.psa_softmax else energies)
         return torch.stack(maps).mean(dim=0).unflatten(2, (height, width))
 
 
@@ -222,13 +229,7 @@ class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        return self.gamma(x, self.context(x, align_corners=True))
+        return self.gamma(x, self.context(x))
 
     def extra_repr(self) -> str:
         return f"psa_type={self.psa_type}, mask_size={self.mask_size}, shrink_factor={self.shrink_factor}"
-
-
-def _compact(features: Tensor, energies: Tensor, softmax: bool) -> Tensor:
-    """Features (B, C, H, W) gathered under energies (B, N, N) [query, source]."""
-    weights = (energies.softmax(dim=-1) if softmax else energies).to(features.dtype)
-    return (features.flatten(2) @ weights.transpose(1, 2)).unflatten(2, features.shape[2:])

@@ -73,7 +73,7 @@ class PSANetHead(PointwiseSpatialContext, BaseDecodeHead):
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         """The features (B, channels, H, W) that ``conv_seg`` classifies."""
         x = self._transform_inputs(inputs)
-        return self.bottleneck(torch.cat([x, self.context(x, self.align_corners)], dim=1))
+        return self.bottleneck(torch.cat([x, self.context(x)], dim=1))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits (B, classes, H, W) from the backbone's feature maps."""

@@ -158,7 +158,9 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
 
     def keep(path: str):
         def hook(module: nn.Module, args: tuple) -> None:
-            recorded[path] = RecordedAttention(module, args[0].detach())
+            # A decode head that attends itself, PSANet's, is given all of the backbone's feature maps.
+            x = args[0] if isinstance(args[0], Tensor) else module._transform_inputs(args[0])
+            recorded[path] = RecordedAttention(module, x.detach())
 
         return hook
 

@@ -47,6 +47,8 @@ def _weights(module, features, attention, kind, compact_transposed=None) -> torc
     else:
         energies = mask.flatten(2)
         energies = energies if compact_transposed else energies.transpose(1, 2)
+    if not module.psa_softmax:
+        return energies
     return energies.exp() / energies.exp().sum(dim=2, keepdim=True)
 
 
@@ -88,10 +90,23 @@ def test_equals_the_equation(psa_type, size, shrink, grid, aligned):
     ("psa_type", "transposed"),
     [("collect", (True,)), ("distribute", (False,)), ("bi-direction", (False, True))],
 )
-def test_compact_masks_are_positions(psa_type, transposed):
-    module, x = _make(psa_type=psa_type, mask_size=(3, 4), compact=True), _input()
-    expected, _ = _expected(module, x, (3, 4), True, transposed)
+@pytest.mark.parametrize("softmax", [True, False])
+def test_compact_masks_are_positions(psa_type, transposed, softmax):
+    module, x = _make(psa_type=psa_type, mask_size=(3, 4), compact=True, psa_softmax=softmax), _input()
+    expected, maps = _expected(module, x, (3, 4), True, transposed)
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+    rows = module.attention_map(x, [(0, 0), (4, 6)])  # the first and the last cell of the grid
+    torch.testing.assert_close(rows.flatten(2), sum(maps)[:, [0, 11]] / len(maps), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_compact_masks_under_autocast(softmax):
+    module, x = _make(mask_size=(3, 4), compact=True, psa_softmax=softmax).float(), _input().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = module(x)
+        out.float().square().mean().backward()
+    assert out.dtype == x.dtype
+    assert (out - module(x)).abs().max() / module(x).abs().max() < 3e-2
 
 
 def test_divides_by_the_masks_cells_without_a_factor():

@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 import danseg  # noqa: F401  (registers PSANetHead)
+from danseg.visualization.attention import record_attention
 
 COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict(mask_size=(9, 13))
@@ -82,3 +83,14 @@ def test_the_authors_projection_has_no_padding():
     head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead", "proj_padding": 0}).eval()
     assert head.proj.conv.padding == (0, 0)
     assert head([torch.randn(1, 24, 9, 13)]).shape == (1, 5, 9, 13)
+
+
+def test_its_attention_can_be_recorded():
+    head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead"}).eval()
+    x = torch.randn(1, 24, 9, 13)
+    with record_attention(head) as recorded:
+        head([x])
+    assert recorded[""].map_size == (9, 13)
+    rows = recorded[""].rows([(8, 0)])
+    torch.testing.assert_close(rows, head.attention_map(x, [(8, 0)]))
+    torch.testing.assert_close(rows.sum(), torch.tensor(1.0))

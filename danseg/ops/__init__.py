@@ -3,5 +3,6 @@
 from danseg.ops.attention import attention
 from danseg.ops.concatenation import concatenation
 from danseg.ops.criss_cross import criss_cross_attention
+from danseg.ops.pointwise_spatial import pointwise_spatial_attention
 
-__all__ = ["attention", "concatenation", "criss_cross_attention"]
+__all__ = ["attention", "concatenation", "criss_cross_attention", "pointwise_spatial_attention"]

@@ -17,6 +17,8 @@ from torch.utils.flop_counter import register_flop_formula
 # One block of energies takes about this many bytes, and its two parts as many while they are
 # computed. All of a 97 x 97 map fits.
 _BLOCK_BYTES = 8 * 2**20
+# Columns are multiplied in groups whose results take this many bytes, and stay in the caches.
+_GROUP_BYTES = 2 * 2**20
 
 
 def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -102,10 +104,10 @@ def _add_columns(out: Tensor, a: Tensor, b: Tensor) -> None:
     Some columns at a time: torch would take one by one those that it has to write in place.
     """
     height, width, channels = out.shape
-    step = max(1, _BLOCK_BYTES // (height * channels * out.itemsize))
+    step = max(1, _GROUP_BYTES // (height * channels * out.itemsize))
     for start in range(0, width, step):
         c = slice(start, min(start + step, width))
-        _columns(out)[c] += torch.bmm(a[c], _columns(b)[c])
+        _columns(out)[c].add_(torch.bmm(a[c], _columns(b)[c]))
 
 
 @torch.library.custom_op("danseg::criss_cross_forward", mutates_args=())

@@ -55,7 +55,7 @@ def rows() -> list[Row]:
     ]
 
 
-@functools.cache  # one module, PSANet, loops over rows of the map, which takes seconds
+@functools.cache
 def row(module: type[nn.Module], **arguments) -> Row:
     """The row of ``module``, made with its defaults but for ``arguments``."""
     name = module.__name__

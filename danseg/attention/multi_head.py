@@ -5,11 +5,11 @@ Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv 1706.03762.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from danseg.attention.positions import flat_index
 from danseg.ops import attention
+from danseg.ops.products import energies
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -80,9 +80,7 @@ class MultiHeadSelfAttention(nn.Module):
         index = flat_index(positions, x.shape[2:], x.device)
         query = self._split(self.query_project(x))[:, index]  # (B·heads, P, d)
         key = self._split(self.key_project(x))  # (B·heads, N, d)
-        with torch.autocast(x.device.type, enabled=False):
-            wide = torch.promote_types(query.dtype, torch.float32)
-            energy = query.to(wide) @ key.to(wide).transpose(1, 2) * query.shape[2] ** -0.5
+        energy = energies(query, key) * query.shape[2] ** -0.5
         weight = energy.softmax(dim=-1).unflatten(0, (-1, self.heads)).mean(dim=1)
         return weight.unflatten(2, x.shape[2:])
 

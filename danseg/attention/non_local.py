@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from danseg.attention.conv_norm import ConvNorm
 from danseg.attention.positions import flat_index, positions_first
 from danseg.ops import attention, concatenation
+from danseg.ops.products import dot_product, energies
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 NormLayer = Callable[[int], nn.Module] | Literal["batch_norm"] | None
@@ -135,7 +136,7 @@ class NonLocal2d(nn.Module):
         if self.mode == "concatenation":
             out = concatenation(*self._halves(x), value)
         elif self.mode == "dot_product":
-            out = _dot_product(self._query(x), self._key(x), value)
+            out = dot_product(self._query(x), self._key(x), value, scale=1 / value.shape[1])
         else:
             query = self._query(x)
             out = attention(query, self._key(x), value, scale=self._scale(query))
@@ -169,9 +170,7 @@ class NonLocal2d(nn.Module):
             a, b = self._halves(x)
             return (a[:, index, None] + b[:, None, :]).relu() / b.shape[1]
         query, key = self._query(x), self._key(x)
-        with torch.autocast(x.device.type, enabled=False):
-            wide = torch.promote_types(query.dtype, torch.float32)
-            energy = query[:, index].to(wide) @ key.to(wide).transpose(1, 2)
+        energy = energies(query[:, index], key)
         if self.mode == "dot_product":
             return energy / key.shape[1]
         return (energy * self._scale(query)).softmax(dim=-1)
@@ -249,15 +248,6 @@ def _half_size(x: Tensor) -> Tensor:
     if len(sides) == 3:
         kernel[0] = 1
     return _POOL[len(sides)](x, kernel)
-
-
-def _dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """``query (keyᵀ value) / M``: the map would be (N, M), this product is (C', C')."""
-    dtype = value.dtype
-    wide = torch.promote_types(dtype, torch.float32)
-    with torch.autocast(query.device.type, enabled=False):
-        summary = key.to(wide).transpose(1, 2) @ value.to(wide) / key.shape[1]
-        return (query.to(wide) @ summary).to(dtype)
 
 
 def _folded(x: Tensor, projection: nn.Module, row: Tensor) -> Tensor:

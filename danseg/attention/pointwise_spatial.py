@@ -14,6 +14,7 @@ from danseg.attention.positions import flat_index, positions_first
 from danseg.attention.scale import ResidualScale
 from danseg.ops import attention as softmax_attention
 from danseg.ops.pointwise_spatial import KINDS, pointwise_spatial_attention, row_energies
+from danseg.ops.products import dot_product, energies
 
 TYPES = (*KINDS, "bi-direction")
 
@@ -83,12 +84,8 @@ class PointwiseSpatialContext:
             )
         query, key = (t.to(features.dtype) for t in self._compact_pair(hidden, weight, kind))
         value = positions_first(features)  # (B, N, C)
-        if self.psa_softmax:
-            out = softmax_attention(query, key, value)
-        else:  # linear in the positions: the product of keys and values comes first
-            with torch.autocast(features.device.type, enabled=False):
-                wide = torch.promote_types(features.dtype, torch.float32)
-                out = (query.to(wide) @ (key.to(wide).mT @ value.to(wide))).to(features.dtype)
+        gather = softmax_attention if self.psa_softmax else dot_product
+        out = gather(query, key, value)
         return out.mT.unflatten(2, features.shape[2:])
 
     def _branches(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, str]]:
@@ -151,15 +148,12 @@ class PointwiseSpatialContext:
         for _, hidden, weight, kind in self._branches(x):
             if self.compact:
                 query, key = self._compact_pair(hidden, weight, kind)
-                query = query[:, flat_index(cells, (height, width), x.device)]
-                with torch.autocast(x.device.type, enabled=False):
-                    wide = torch.promote_types(query.dtype, torch.float32)
-                    energies = query.to(wide) @ key.to(wide).mT  # (B, P, N)
+                energy = energies(query[:, flat_index(cells, (height, width), x.device)], key)  # (B, P, N)
             else:
-                energies = torch.stack(
+                energy = torch.stack(
                     [row_energies(hidden, weight, self.mask_size, kind, r)[:, c] for r, c in cells], dim=1
                 )
-            maps.append(energies.softmax(dim=-1) if self.psa_softmax else energies)
+            maps.append(energy.softmax(dim=-1) if self.psa_softmax else energy)
         return torch.stack(maps).mean(dim=0).unflatten(2, (height, width))
 
 

@@ -5,12 +5,12 @@ Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 180
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from danseg.attention.positions import flat_index, positions_first
 from danseg.attention.scale import ResidualScale
 from danseg.ops import attention
+from danseg.ops.products import energies
 
 
 class PositionAttention(nn.Module):
@@ -79,8 +79,5 @@ class PositionAttention(nn.Module):
         """
         index = flat_index(positions, x.shape[2:], x.device)
         query = positions_first(self.query_project(x))[:, index]  # (B, P, C')
-        key = self.key_project(x).flatten(2)  # (B, C', N)
-        with torch.autocast(x.device.type, enabled=False):
-            wide = torch.promote_types(query.dtype, torch.float32)
-            energy = query.to(wide) @ key.to(wide)  # (B, P, N)
-        return energy.softmax(dim=-1).unflatten(2, x.shape[2:])
+        key = positions_first(self.key_project(x))  # (B, N, C')
+        return energies(query, key).softmax(dim=-1).unflatten(2, x.shape[2:])

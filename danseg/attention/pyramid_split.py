@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.arguments import check_at_least_one
+from danseg.attention.pooling import wide_mean
+
 
 class PyramidSplit(nn.Module, ABC):
     """Branches of different kernel sizes, weighed by a subclass's :meth:`score`, concatenated."""
@@ -25,9 +28,7 @@ class PyramidSplit(nn.Module, ABC):
         dilation: int,
     ) -> None:
         super().__init__()
-        for name, value in (("in_channels", in_channels), ("stride", stride), ("dilation", dilation)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least_one(in_channels=in_channels, stride=stride, dilation=dilation)
         if min(groups, default=1) < 1:
             raise ValueError(f"groups must be at least 1, got {tuple(groups)}")
         if len(kernel_sizes) < 2 or len(kernel_sizes) != len(groups):
@@ -121,8 +122,5 @@ class PyramidSplitAttention(PyramidSplit):
         )
 
     def score(self, features: list[Tensor]) -> Tensor:
-        dtype = features[0].dtype
-        wide = torch.promote_types(dtype, torch.float32)
-        pooled = torch.stack([f.mean(dim=(2, 3), dtype=wide) for f in features], dim=1)  # (B, S, C / S)
-        excited = self.se(pooled.to(dtype).flatten(0, 1)[..., None, None]).sigmoid()  # (B·S, C / S, 1, 1)
-        return excited.view_as(pooled)
+        pooled = torch.stack([wide_mean(f, (2, 3)) for f in features], dim=1)  # (B, S, C / S, 1, 1)
+        return self.se(pooled.flatten(0, 1)).sigmoid().view(pooled.shape[:3])

@@ -7,8 +7,10 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
+
+from danseg.attention.arguments import check_at_least_one
+from danseg.attention.pooling import wide_mean
 
 
 class SelectiveKernel(nn.Module):
@@ -56,16 +58,14 @@ class SelectiveKernel(nn.Module):
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("in_channels", in_channels),
-            ("groups", groups),
-            ("reduction", reduction),
-            ("min_channels", min_channels),
-            ("stride", stride),
-            ("dilation", dilation),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least_one(
+            in_channels=in_channels,
+            groups=groups,
+            reduction=reduction,
+            min_channels=min_channels,
+            stride=stride,
+            dilation=dilation,
+        )
         if branches < 2:
             raise ValueError(f"branches must be at least 2, or there is nothing to select, got {branches}")
         squeezed = max(in_channels // reduction, min_channels)
@@ -97,8 +97,6 @@ class SelectiveKernel(nn.Module):
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, or to ``ceil(H / stride)`` rows and so many columns."""
         features = [path(x) for path in self.paths]  # M of (B, C, H, W)
         fused = sum(features)
-        wide = torch.promote_types(fused.dtype, torch.float32)
-        pooled = fused.mean(dim=(2, 3), keepdim=True, dtype=wide).to(fused.dtype)  # (B, C, 1, 1)
-        energy = self.attn(pooled).unflatten(1, (len(features), -1))  # (B, M, C, 1, 1)
+        energy = self.attn(wide_mean(fused, (2, 3))).unflatten(1, (len(features), -1))  # (B, M, C, 1, 1)
         weight = energy.softmax(dim=1).to(fused.dtype)
         return sum(w * u for w, u in zip(weight.unbind(dim=1), features, strict=True)).to(x.dtype)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.arguments import check_at_least_one
+
 
 class SplitAttention(nn.Module):
     """ResNeSt's split-attention convolution.
@@ -55,17 +57,15 @@ class SplitAttention(nn.Module):
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("in_channels", in_channels),
-            ("radix", radix),
-            ("groups", groups),
-            ("reduction", reduction),
-            ("min_channels", min_channels),
-            ("stride", stride),
-            ("dilation", dilation),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least_one(
+            in_channels=in_channels,
+            radix=radix,
+            groups=groups,
+            reduction=reduction,
+            min_channels=min_channels,
+            stride=stride,
+            dilation=dilation,
+        )
         if in_channels % (radix * groups):
             raise ValueError(
                 f"in_channels must be divisible by radix * groups = {radix * groups}, got {in_channels}"

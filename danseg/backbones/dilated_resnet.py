@@ -20,6 +20,7 @@ from danseg.attention import (
 from danseg.backbones.hierarchical_split import HierarchicalSplit
 from danseg.backbones.pyramidal_conv import PyramidalConv
 from danseg.backbones.res2net_conv import Res2NetConv
+from danseg.norm_layer import norm_layer_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class _Bottleneck(Bottleneck):
         if conv2.norm_inside:
             # The ReLU that follows is none either: what these modules give is not negative.
             norm2 = nn.Identity()
-            arguments["norm_layer"] = lambda channels: build_norm_layer(self.norm_cfg, channels)[1]
+            arguments["norm_layer"] = norm_layer_of(self.norm_cfg)
         else:
             norm2 = build_norm_layer(self.norm_cfg, width, postfix=2)[1]
         self.conv2 = conv2.module(width, stride=self.conv2_stride, dilation=self.dilation, **arguments)

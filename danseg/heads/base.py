@@ -1,12 +1,11 @@
 """What the heads with one attention module share: convolution, attention, convolution, concatenation."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from mmcv.cnn import build_norm_layer
 from mmseg.models.decode_heads import FCNHead
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class ContextHead(FCNHead):
@@ -39,10 +38,3 @@ class ContextHead(FCNHead):
         x = self._transform_inputs(inputs)
         y = self.convs[1](self.attend(self.convs[0](x)))
         return self.conv_cat(torch.cat([x, y], dim=1)) if self.concat_input else y
-
-
-def norm_layer_of(norm_cfg: dict | None) -> Callable[[int], nn.Module] | None:
-    """mmcv's ``norm_cfg`` as the ``norm_layer`` argument of danseg's attention modules."""
-    if norm_cfg is None:
-        return None
-    return lambda channels: build_norm_layer(norm_cfg, channels)[1]

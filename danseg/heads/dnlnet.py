@@ -7,7 +7,8 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from danseg.attention import DisentangledNonLocal2d
-from danseg.heads.base import ContextHead, norm_layer_of
+from danseg.heads.base import ContextHead
+from danseg.norm_layer import norm_layer_of
 
 
 @MODELS.register_module()

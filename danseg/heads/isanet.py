@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from danseg.attention.interlaced import RelationBlock, interlace
-from danseg.heads.base import norm_layer_of
+from danseg.norm_layer import norm_layer_of
 
 
 @MODELS.register_module()

@@ -25,6 +25,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import register_flop_formula
 
+from danseg.ops.inputs import check_alike, energy_dtype
+from danseg.ops.products import product
+
 # One block of energies takes about this many bytes. Large enough for full-speed matrix
 # products, small enough to stay near the caches; benchmarks/attention.py shows the effect.
 _BLOCK_BYTES = 8 * 2**20
@@ -55,7 +58,7 @@ def attention(
         scale: factor on the energies. The default 1 is what DANet and CCNet use;
             Transformers use ``C ** -0.5``.
         block_size: rows alive at a time, of one entry's map or of several whole ones. By default
-            chosen so that a block takes about 16 MiB, or 2 MiB where it holds several maps. The
+            chosen so that a block takes about 8 MiB, or 2 MiB where it holds several maps. The
             result does not depend on it beyond rounding.
 
     Returns:
@@ -90,16 +93,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, block_size: int | None) ->
         )
     if key.shape[1] == 0:
         raise ValueError(f"attention needs at least one key to attend to, got {shapes}")
-    if not query.dtype == key.dtype == value.dtype or not query.is_floating_point():
-        raise ValueError(
-            f"attention needs one floating-point dtype, got query {query.dtype}, key {key.dtype}, "
-            f"value {value.dtype}; cast them with .to(dtype)"
-        )
-    if not query.device == key.device == value.device:
-        raise ValueError(
-            f"attention needs one device, got query on {query.device}, key on {key.device}, "
-            f"value on {value.device}"
-        )
+    check_alike("attention", query, key, value)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1 or None, got {block_size}")
 
@@ -113,10 +107,6 @@ def _sdpa_takes(query: Tensor, value: Tensor) -> bool:
         and query.shape[2] % 8 == 0
         and value.shape[2] % 8 == 0
     )
-
-
-def _energy_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def _block_shape(batch: int, rows: int, columns: int, element_size: int, block_size: int) -> tuple[int, int]:
@@ -145,24 +135,6 @@ def _empty_in_layout_of(reference: Tensor, positions: int) -> Tensor:
     return reference.new_empty(batch, positions, channels)
 
 
-def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``a bᵀ + bias`` for a (E, R, K), b (E, S, K) and a bias (E, S), as (E, R, S).
-
-    In float32 on CPUs, one pair of matrices goes to oneDNN, which is about twice as fast there as
-    the library behind ``torch.bmm`` on processors other than Intel's, and as fast on those.
-    """
-    if len(a) == 1 and a.dtype == torch.float32 and a.device.type == "cpu" and _onednn_is_there():
-        row = None if bias is None else bias[0]
-        linear = torch.ops.mkldnn._linear_pointwise
-        return linear(a[0].contiguous(), b[0].contiguous(), row, "none", [], "")[None]
-    return torch.bmm(a, b.mT) if bias is None else torch.baddbmm(bias[:, None], a, b.mT)
-
-
-def _onednn_is_there() -> bool:
-    mkldnn = torch.backends.mkldnn
-    return mkldnn.enabled and mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
 def _weighted(block: Tensor, value_t: Tensor, out: Tensor) -> None:
     """``out = block value`` for (E, R, M) and values given as (E, D, M); ``out`` is (E, R, D).
 
@@ -170,9 +142,9 @@ def _weighted(block: Tensor, value_t: Tensor, out: Tensor) -> None:
     product straight into such an ``out`` is about a hundred times slower on CPUs.
     """
     if out.stride(1) == 1 and out.stride(2) != 1:
-        out.mT.copy_(_product(value_t, block))
+        out.mT.copy_(product(value_t, block))
     else:
-        out.copy_(_product(block, value_t))
+        out.copy_(product(block, value_t))
 
 
 @torch.library.custom_op("danseg::attention_forward", mutates_args=())
@@ -182,18 +154,18 @@ def _attention_forward(
     """Output (B, N, D) and the log-sum-exp of each row of energies (B, N), empty without grad."""
     batch, n, _ = query.shape
     m = key.shape[1]
-    dtype, energy_dtype = query.dtype, _energy_dtype(query.dtype)
+    dtype, wide = query.dtype, energy_dtype(query.dtype)
     out = _empty_in_layout_of(value, n)
-    lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=energy_dtype)
-    entries, rows = _block_shape(batch, n, m, energy_dtype.itemsize, block_size)
+    lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=wide)
+    entries, rows = _block_shape(batch, n, m, wide.itemsize, block_size)
     # Autocast would send the float32 energies back to 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
-            q = query[b].to(energy_dtype) * scale  # (E, N, C)
-            k = key[b].to(energy_dtype).contiguous()  # (E, M, C)
+            q = query[b].to(wide) * scale  # (E, N, C)
+            k = key[b].to(wide).contiguous()  # (E, M, C)
             v_t = value[b].mT.contiguous()  # (E, D, M), no copy where a feature map was given
             for r in _slices(n, rows):
-                block = _product(q[:, r], k)
+                block = product(q[:, r], k)
                 if with_grad:
                     torch.amax(block, dim=-1, out=lse[b, r])
                 torch.softmax(block, dim=-1, out=block)
@@ -209,7 +181,7 @@ def _(query, key, value, scale, block_size, with_grad):
     shape = (query.shape[0], query.shape[1]) if with_grad else (0, 0)
     return (
         _empty_in_layout_of(value, query.shape[1]),
-        query.new_empty(shape, dtype=_energy_dtype(query.dtype)),
+        query.new_empty(shape, dtype=energy_dtype(query.dtype)),
     )
 
 
@@ -236,30 +208,30 @@ def _attention_backward(
     """
     batch, n, _ = query.shape
     m = key.shape[1]
-    dtype, energy_dtype = query.dtype, _energy_dtype(query.dtype)
-    grad_query = torch.zeros(query.shape, dtype=energy_dtype, device=query.device)
+    dtype, wide = query.dtype, energy_dtype(query.dtype)
+    grad_query = torch.zeros(query.shape, dtype=wide, device=query.device)
     grad_key = torch.empty(key.shape, dtype=dtype, device=key.device)
     grad_value = _empty_in_layout_of(value, m)
-    entries, rows = _block_shape(batch, m, n, energy_dtype.itemsize, block_size)
+    entries, rows = _block_shape(batch, m, n, wide.itemsize, block_size)
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
-            q = query[b].to(energy_dtype) * scale  # (E, N, C)
+            q = query[b].to(wide) * scale  # (E, N, C)
             # To base 2: where the map underflows, exp is tens of times slower than exp2 on CPUs.
             q2, lse2 = (q * math.log2(math.e)).contiguous(), lse[b] * -math.log2(math.e)
             q_t = q.mT.contiguous()  # (E, C, N)
             g_t = grad[b].mT.contiguous()  # (E, D, N)
-            g = grad[b].to(energy_dtype).contiguous()  # (E, N, D)
-            shift = -_row_dot(grad[b], out[b], rows, energy_dtype)  # (E, N)
+            g = grad[b].to(wide).contiguous()  # (E, N, D)
+            shift = -_row_dot(grad[b], out[b], rows, wide)  # (E, N)
             for r in _slices(m, rows):
-                k = key[b, r].to(energy_dtype)  # (E, R, C)
+                k = key[b, r].to(wide)  # (E, R, C)
                 # Transposed blocks (keys x queries): every product below reads them row by row.
-                block = _product(k, q2, lse2).exp2_()  # Pᵀ
+                block = product(k, q2, lse2).exp2_()  # Pᵀ
                 _weighted(block.to(dtype), g_t, grad_value[b, r])
                 # The difference of two near numbers: in 16 bits it would be mostly rounding.
-                v = value[b, r].to(energy_dtype)  # (E, R, D)
-                slope = _product(v, g, shift).mul_(block)  # dEᵀ
+                v = value[b, r].to(wide)  # (E, R, D)
+                slope = product(v, g, shift).mul_(block)  # dEᵀ
                 del block  # before the next one is made
-                grad_key[b, r] = _product(slope, q_t)  # q carries the scale
+                grad_key[b, r] = product(slope, q_t)  # q carries the scale
                 grad_query[b].baddbmm_(slope.mT, k)
     return grad_query.mul_(scale).to(dtype), grad_key, grad_value
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from danseg.ops.inputs import check_alike, energy_dtype
+
 # One block of energies takes about this many bytes, and its two parts as many while they are
 # computed. All of a 97 x 97 map fits.
 _BLOCK_BYTES = 8 * 2**20
@@ -55,20 +57,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
             f"criss_cross_attention needs query and key of one shape, and a value of the same batch, "
             f"height and width, got {shapes}"
         )
-    if not query.dtype == key.dtype == value.dtype or not query.is_floating_point():
-        raise ValueError(
-            f"criss_cross_attention needs one floating-point dtype, got query {query.dtype}, "
-            f"key {key.dtype}, value {value.dtype}; cast them with .to(dtype)"
-        )
-    if not query.device == key.device == value.device:
-        raise ValueError(
-            f"criss_cross_attention needs one device, got query on {query.device}, key on {key.device}, "
-            f"value on {value.device}"
-        )
-
-
-def _energy_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+    check_alike("criss_cross_attention", query, key, value)
 
 
 def _rows_per_block(height: int, width: int, dtype: torch.dtype) -> int:
@@ -114,7 +103,7 @@ def _add_columns(out: Tensor, a: Tensor, b: Tensor) -> None:
 def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Output (B, H, W, D) of (B, H, W, channels) tensors."""
     batch, height, width, _ = query.shape
-    dtype, wide = query.dtype, _energy_dtype(query.dtype)
+    dtype, wide = query.dtype, energy_dtype(query.dtype)
     out = torch.empty_like(value)
     rows = _rows_per_block(height, width, wide)
     blocks = query.new_empty(rows, width, height + width, dtype=wide)
@@ -148,7 +137,7 @@ def _criss_cross_backward(
         dV = Pᵀ G        dE = P ∘ (G Vᵀ - Σ P ∘ G Vᵀ)        dq = dE k        dk = dEᵀ q
     """
     batch, height, width, _ = query.shape
-    dtype, wide = query.dtype, _energy_dtype(query.dtype)
+    dtype, wide = query.dtype, energy_dtype(query.dtype)
     grads = tuple(torch.zeros_like(t) for t in (query, key, value))
     rows = _rows_per_block(height, width, wide)
     maps, slopes = (query.new_empty(rows, width, height + width, dtype=wide) for _ in range(2))

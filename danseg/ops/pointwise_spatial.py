@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from danseg.ops.inputs import energy_dtype
+
 KINDS = ("collect", "distribute")
 
 
@@ -56,7 +58,7 @@ def pointwise_spatial_attention(
 def row_energies(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str, row: int) -> Tensor:
     """Energies (B, W, N) of one row's queries for all sources, of :func:`pointwise_spatial_attention`."""
     _check(hidden, weight, mask_size, kind)
-    wide = _energy_dtype(hidden.dtype)
+    wide = energy_dtype(hidden.dtype)
     mask = _mask(weight.to(wide), mask_size, kind)
     with torch.autocast(hidden.device.type, enabled=False):
         return _energies(hidden.permute(0, 2, 3, 1).to(wide), mask, kind, row).flatten(2)
@@ -71,10 +73,6 @@ def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str
             f"a mask of {mask_height}x{mask_width} on {hidden.shape[1]} channels needs a weight of shape "
             f"{(mask_height * mask_width, hidden.shape[1])}, got {tuple(weight.shape)}"
         )
-
-
-def _energy_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _mask(weight: Tensor, mask_size: tuple[int, int], kind: str) -> Tensor:
@@ -147,7 +145,7 @@ def _pointwise_spatial_forward(
     """Output (B, H, W, C) for ``x`` (B, H, W, C) and ``hidden`` (B, H, W, K)."""
     # Before the loop: what outlives a row must not lie between rows in memory.
     out = torch.empty_like(x)
-    wide = _energy_dtype(hidden.dtype)
+    wide = energy_dtype(hidden.dtype)
     value = x.flatten(1, 2)  # (B, N, C)
     with torch.autocast(x.device.type, enabled=False):
         hidden, mask = hidden.to(wide), _mask(weight.to(wide), mask_size, kind)
@@ -172,7 +170,7 @@ def _pointwise_spatial_backward(
 
     dX = Pᵀ G        dE = P ∘ (G Xᵀ - Σ P ∘ G Xᵀ)        or, without softmax, G Xᵀ
     """
-    wide = _energy_dtype(hidden.dtype)
+    wide = energy_dtype(hidden.dtype)
     with torch.autocast(x.device.type, enabled=False):
         # All wide: dE is the difference of two near numbers, and the gradients add up over rows.
         value, given = x.flatten(1, 2).to(wide), hidden.to(wide)

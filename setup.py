@@ -1,4 +1,4 @@
-"""Metadata, version ranges and extras. The exact versions that are tested: requirements/lock.txt."""
+"""Metadata, version ranges and extras. The exact versions that are tested: requirements/."""
 
 import re
 from pathlib import Path

@@ -27,6 +27,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from danseg.ops.products import product
+
 MIB = 2**20
 
 
@@ -149,9 +151,10 @@ def _synchronize(device: torch.device) -> None:
 def product_rate(device: torch.device, size: int = 1536, repeats: int = 3) -> float:
     """Operations per second of a ``size`` x ``size`` matrix product in float32.
 
-    On a CPU the better of ``torch.mm`` and a 1x1 convolution: the two may go to different
-    libraries, of which either can be the faster, and a floor must not depend on the slower
-    one. (On CUDA a convolution may round to TF32, which is another kind of product.)
+    On a CPU the best of ``torch.mm``, a 1x1 convolution and the product of danseg's operators:
+    they may go to different libraries, of which any can be the fastest, and a floor must not
+    depend on a slower one. (On CUDA a convolution may round to TF32, which is another kind of
+    product.)
     """
     a = torch.rand(size, size, device=device)
     b = torch.rand(size, size, device=device)
@@ -162,7 +165,7 @@ def product_rate(device: torch.device, size: int = 1536, repeats: int = 3) -> fl
     with torch.no_grad():
         calls = [lambda: torch.mm(a, b, out=out)]
         if device.type == "cpu":
-            calls.append(lambda: F.conv2d(image, kernel))
+            calls += [lambda: F.conv2d(image, kernel), lambda: product(a[None], b[None])]
         alternate(calls, 1, device)  # warm-up
         seconds = alternate(calls, repeats, device)
     return 2 * size**3 / min(statistics.median(row) for row in seconds)

@@ -1,0 +1,15 @@
+"""A trained model in three calls: load it, segment an image, see where it looked.
+
+Example::
+
+    model = load_model("configs/danet_r50_cityscapes.py", "best.pth")
+    labels = predict(model, "street.png")                            # (H, W) class ids
+    maps = attention_maps(model, "street.png", [(640, 400)])         # from pixel x=640, y=400
+    heat = maps["decode_head.pam"].over_image()                      # (1, H, W)
+"""
+
+from danseg.apis.attention import attention_maps
+from danseg.apis.model import dataset_meta, load_model
+from danseg.apis.predict import predict
+
+__all__ = ["attention_maps", "dataset_meta", "load_model", "predict"]

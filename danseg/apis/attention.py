@@ -1,0 +1,70 @@
+"""Where a model looks from given pixels of an image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmseg.models import BaseSegmentor
+
+from danseg.apis.predict import prepared_batch
+from danseg.errors import UserError
+from danseg.visualization import AttentionMaps, Placement, attention_modules, record_attention
+
+
+@torch.no_grad()
+def attention_maps(
+    model: BaseSegmentor, image: str | Path | np.ndarray, positions: Sequence[tuple[int, int]]
+) -> dict[str, AttentionMaps]:
+    """Where the model looks from some pixels of an image.
+
+    The image goes through the network whole, at the size the test pipeline gives it, also
+    when the config tests by sliding windows: a window's attention ends at its edges, and
+    a picture of the whole image is what explains. Under sliding windows the maps are hence
+    those of a whole pass and not of any one window.
+
+    Args:
+        model: from :func:`load_model`.
+        image: a file, or (H, W, 3) uint8 RGB.
+        positions: pairs (x, y) in pixels of the image. A position's map is that of the
+            feature cell which holds the pixel's centre.
+
+    Returns:
+        The maps of every module that can show any, by the module's path in the model.
+
+    Raises:
+        UserError: the image cannot be read, a position lies outside it, there is no
+            position, or the model has no attention module with maps.
+    """
+    if not attention_modules(model):
+        raise UserError(
+            f"{type(model.decode_head).__name__} has no attention module that can show a map for a position; "
+            "DANetHead with with_pam=True has one (decode_head.pam)"
+        )
+    if not positions:
+        raise UserError("name at least one position (x, y) to show the attention of")
+    data = prepared_batch(model, image)
+    with record_attention(model) as recorded:
+        data = model.data_preprocessor(data, training=False)
+        model(**data, mode="tensor")
+    placement = _placement(data["inputs"].shape[-2:], data["data_samples"][0].metainfo)
+    maps = {}
+    for path, module in recorded.items():
+        try:
+            cells = [placement.cell(position, module.map_size) for position in positions]
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        rows = module.rows(cells)[0].float().cpu().numpy()  # (P, h, w)
+        maps[path] = AttentionMaps(path, [tuple(p) for p in positions], rows, placement, module.scale)
+    return maps
+
+
+def _placement(input_size: Sequence[int], meta: dict) -> Placement:
+    """Where mmseg put an image, from what its transforms and preprocessor noted down."""
+    left, _, top, _ = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
+    return Placement(
+        image_size=tuple(meta["ori_shape"][:2]),
+        input_size=tuple(input_size),
+        content_size=tuple(meta["img_shape"][:2]),
+        offset=(top, left),
+    )

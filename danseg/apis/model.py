@@ -1,0 +1,62 @@
+"""A config's model, built and loaded for inference."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmseg.models import BaseSegmentor
+from mmseg.registry import DATASETS, MODELS
+
+from danseg.engine.checkpoint import load_weights
+from danseg.engine.config import load_config
+from danseg.engine.runner import drop_pretrained
+
+
+def load_model(
+    config: str | Path | Config, checkpoint: str | Path | None, device: str | torch.device | None = None
+) -> BaseSegmentor:
+    """Build a config's model for inference.
+
+    Args:
+        config: a config file or a config already read, which is not changed.
+        checkpoint: weights; every parameter must fit. None leaves the model at random.
+        device: where to put the model; the GPU where there is one, else the CPU, by default.
+
+    Returns:
+        The model in eval mode. ``model.cfg`` holds the config, ``model.dataset_meta`` the
+        data set's ``classes`` and ``palette``.
+
+    Raises:
+        UserError: the config or the checkpoint cannot be read, or they do not fit each other.
+    """
+    config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
+    init_default_scope(config.get("default_scope", "mmseg"))
+    drop_pretrained(config.model)  # all weights come from the checkpoint
+    model = MODELS.build(config.model)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type != "cuda":
+        model = revert_sync_batchnorm(model)
+    model.cfg = config
+    model.dataset_meta = dataset_meta(config)
+    return model.to(device).eval()
+
+
+def dataset_meta(config: Config) -> dict[str, Sequence]:
+    """The ``classes`` and ``palette`` of the data set that a config tests on."""
+    dataset = tested_dataset(config)
+    meta = {**DATASETS.get(dataset["type"]).METAINFO, **(dataset.get("metainfo") or {})}
+    return dict(classes=tuple(meta["classes"]), palette=[tuple(colour) for colour in meta["palette"]])
+
+
+def tested_dataset(config: Config) -> dict:
+    """The config of the tested data set, inside wrappers such as ConcatDataset."""
+    dataset = config.test_dataloader.dataset
+    while "dataset" in dataset or "datasets" in dataset:
+        dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
+    return dataset

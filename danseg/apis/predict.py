@@ -1,0 +1,49 @@
+"""The labels of an image, through a config's test pipeline."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmseg.models import BaseSegmentor
+
+from danseg.apis.model import tested_dataset
+from danseg.visualization import read_image
+
+
+@torch.no_grad()
+def predict(model: BaseSegmentor, image: str | Path | np.ndarray) -> np.ndarray:
+    """Segment an image through the config's test pipeline and test mode (whole or sliding).
+
+    Args:
+        model: from :func:`load_model`.
+        image: a file, or (H, W, 3) uint8 RGB.
+
+    Returns:
+        (H, W) int64 class ids, at the image's own size.
+
+    Raises:
+        UserError: the image is missing or cannot be read.
+    """
+    result = model.test_step(prepared_batch(model, image))[0]
+    return result.pred_sem_seg.data[0].cpu().numpy().astype(np.int64)
+
+
+def prepared_batch(model: BaseSegmentor, image: str | Path | np.ndarray) -> dict:
+    """One image through the test pipeline, without its label, as a batch that ``test_step`` takes."""
+    steps = [step for step in tested_dataset(model.cfg)["pipeline"] if step["type"] != "LoadAnnotations"]
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} of {image.dtype}")
+        steps = [{**steps[0], "type": "LoadImageFromNDArray"}, *steps[1:]]
+        source = dict(img=cv2.cvtColor(image, cv2.COLOR_RGB2BGR))  # pipelines work in BGR
+    else:
+        source = dict(img_path=str(image))
+    try:
+        data = Compose(steps)(source)
+    except Exception:
+        if "img_path" in source:
+            read_image(image)  # names the file when that is what is wrong with it
+        raise
+    return dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]])

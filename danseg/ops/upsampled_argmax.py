@@ -1,0 +1,250 @@
+"""The best class of every pixel from logits on a coarser grid, without logits at full resolution.
+
+The usual form resizes the logits and takes the argmax, for 19 classes on a 1024 x 2048 frame
+160 MB of numbers that are read once. Bilinear resizing is a matrix on each axis, ``Y L Xᵀ``, with
+at most two numbers in a row, and so is one resize after another with a cut in between. Here small
+dense pieces of the two matrices make one tile of the resized logits at a time, which stays in the
+caches until its best classes are known.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from danseg.ops.inputs import energy_dtype
+from danseg.ops.products import product
+
+# A tile's logits take about this many bytes: on CPUs they stay in the caches between the product
+# and the search in it; on GPUs few launches matter more.
+_TILE_BYTES = 2 * 2**20
+_TILE_BYTES_GPU = 64 * 2**20
+# Wider tiles multiply with more zeros, narrower ones take more calls.
+_TILE_COLUMNS = 128
+
+
+def upsampled_argmax(
+    logits: Tensor,
+    size: Sequence[int],
+    *,
+    align_corners: bool = False,
+    through: Sequence[int] | None = None,
+    padding: Sequence[int] = (0, 0, 0, 0),
+    threshold: float | None = None,
+    rows: Sequence[int] | None = None,
+    band: Sequence[int] | None = None,
+) -> Tensor:
+    """Best class of every pixel after bilinear resizing, at a tile's memory.
+
+    Equivalent plain code, which holds every class at full resolution (here without ``rows`` and
+    ``band``)::
+
+        if through is not None:
+            logits = F.interpolate(logits, through, mode="bilinear", align_corners=align_corners)
+        left, right, top, bottom = padding
+        height, width = logits.shape[2:]
+        logits = logits[:, :, top : height - bottom, left : width - right]
+        logits = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+        labels = logits.argmax(1)  # or logits.sigmoid()[:, 0] > threshold
+
+    The labels are those of this code wherever the best class leads by more than rounding, about
+    1e-6 of the largest logit in float32. (``F.interpolate`` itself rounds coordinates to float32
+    and is off by up to 1e-4 on large maps.) Of equal logits the first class wins. 16-bit logits are
+    resized in float32, also under autocast. An infinite logit counts as a very large one, and so
+    does NaN, which thereby wins wherever it takes part, as in ``argmax``; neither spreads to pixels
+    that it has no weight in. The products follow ``torch.set_float32_matmul_precision``.
+
+    With the size that mmseg's network input has as ``through`` and an image's ``padding_size`` and
+    ``ori_shape`` as ``padding`` and ``size``, this is the whole of what mmseg does from a head's
+    logits to labels (``predict_by_feat``, ``postprocess_result``).
+
+    Args:
+        logits: ``(B, C, h, w)``, floating point; any strides.
+        size: height and width of the labels, H and W; larger or smaller than the logits.
+        align_corners: as in :func:`torch.nn.functional.interpolate`, for both resizes.
+        through: height and width of a map that the logits are resized to first.
+        padding: columns on the left and the right and rows at the top and the bottom, in the order
+            of :func:`torch.nn.functional.pad`, that are cut off that map, or off the logits where
+            there is none.
+        threshold: for a single class: the probability that its sigmoid has to exceed for label 1.
+        rows: compute only the labels' rows from the first to before the second.
+        band: ``(first, height)`` when ``logits`` hold only some rows of a map of ``height`` rows,
+            from ``first`` on. They must hold all that ``rows`` need, see :func:`rows_needed`.
+
+    Returns:
+        ``(B, H, W)``, or as many rows as asked for; uint8 for up to 256 classes, int16 for up to
+        32768, else int32.
+
+    Raises:
+        ValueError: a shape, size or range does not fit; the message names it.
+    """
+    if logits.dim() != 4 or not logits.is_floating_point() or 0 in logits.shape[1:]:
+        raise ValueError(
+            "upsampled_argmax takes floating-point logits (B, C, h, w) with at least one class and cell, "
+            f"got {tuple(logits.shape)} of {logits.dtype}"
+        )
+    first, height = (0, logits.shape[2]) if band is None else band
+    if not 0 <= first <= first + logits.shape[2] <= height:
+        raise ValueError(
+            f"band must be the first row and the height of a map that holds all {logits.shape[2]} rows of "
+            f"the logits, got {tuple(band)}"
+        )
+    size = _positive("size", size)
+    through = _positive("through", (height, logits.shape[3]) if through is None else through)
+    left, right, top, bottom = padding
+    if min(padding) < 0 or left + right >= through[1] or top + bottom >= through[0]:
+        raise ValueError(
+            f"padding must be left, right, top and bottom, at least 0, and leave something of {through[0]} "
+            f"rows and {through[1]} columns, got {tuple(padding)}"
+        )
+    if threshold is not None and (logits.shape[1] != 1 or not 0 <= threshold <= 1):
+        raise ValueError(
+            f"threshold is a probability from 0 to 1 and for a single class, got {threshold} and "
+            f"{logits.shape[1]} classes"
+        )
+    rows = (0, size[0]) if rows is None else (int(rows[0]), int(rows[1]))
+    if not 0 <= rows[0] < rows[1] <= size[0]:
+        raise ValueError(f"rows must be a first and an end with 0 <= first < end <= {size[0]}, got {rows}")
+    return _upsampled_argmax(
+        logits.detach(), *size, align_corners, *through, *map(int, padding), threshold, *rows, first, height
+    )
+
+
+def rows_needed(
+    rows: tuple[int, int],
+    height: int,
+    out_height: int,
+    *,
+    align_corners: bool = False,
+    through: int | None = None,
+    padding: tuple[int, int] = (0, 0),
+) -> tuple[int, int]:
+    """First and end of the logits' rows that some rows of labels are made of.
+
+    Args:
+        rows: first and end of the labels' rows.
+        height: rows of the logits, h.
+        out_height: rows of the labels, H.
+        align_corners, through, padding: as for :func:`upsampled_argmax`, of the vertical axis alone.
+    """
+    cells, _ = _taps(rows, height, through or height, padding, out_height, align_corners)
+    return int(cells.min()), int(cells.max()) + 1
+
+
+def _positive(name: str, size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"{name} must be a height and a width of at least 1, got {tuple(size)}")
+    return int(size[0]), int(size[1])
+
+
+@torch.library.custom_op("danseg::upsampled_argmax", mutates_args=())
+def _upsampled_argmax(
+    logits: Tensor,
+    out_height: int,
+    out_width: int,
+    align_corners: bool,
+    through_height: int,
+    through_width: int,
+    left: int,
+    right: int,
+    top: int,
+    bottom: int,
+    threshold: float | None,
+    row: int,
+    end: int,
+    first: int,
+    height: int,
+) -> Tensor:
+    wide = energy_dtype(logits.dtype)
+    if threshold is not None:  # label 1 has to beat a constant
+        constant = torch.full_like(logits, threshold, dtype=wide).logit_()
+        logits = torch.cat([constant, logits.to(wide)], dim=1)
+    batch, classes, rows, width = logits.shape
+    labels = logits.new_empty((batch, end - row, out_width), dtype=_label_dtype(classes))
+    tile_bytes = _TILE_BYTES if logits.device.type == "cpu" else _TILE_BYTES_GPU
+    tile_columns = min(_TILE_COLUMNS, out_width)
+    tile_rows = max(1, tile_bytes // (classes * tile_columns * wide.itemsize))
+    like = logits.new_empty((), dtype=wide)
+    y_cells, y_weights = _taps((row, end), height, through_height, (top, bottom), out_height, align_corners)
+    x_cells, x_weights = _taps((0, out_width), width, through_width, (left, right), out_width, align_corners)
+    needed = int(y_cells.min()), int(y_cells.max()) + 1
+    if needed[0] < first or needed[1] > first + rows:
+        raise ValueError(
+            f"rows {(row, end)} of {out_height} need rows {needed} of {height}, but the logits hold "
+            f"{(first, first + rows)}"
+        )
+    vertical = _pieces(y_cells - first, y_weights, tile_rows, like)
+    horizontal = _pieces(x_cells, x_weights, tile_columns, like)
+    # The larger, the earlier a class comes, so that the first of equals wins.
+    ranks = torch.arange(classes - 1, -1, -1, dtype=wide, device=logits.device).view(-1, 1, 1)
+    huge = torch.finfo(wide).max / 4
+    with torch.autocast(logits.device.type, enabled=False):
+        for image, image_labels in zip(logits, labels, strict=True):
+            for out_rows, in_rows, along_y in vertical:
+                for out_columns, in_columns, along_x in horizontal:
+                    # Infinite or not a number, one cell would spread over the tile: 0 · inf is NaN.
+                    cells = image[:, in_rows, in_columns].to(wide).nan_to_num(huge, huge, -huge)
+                    tile = cells if along_y is None else along_y @ cells  # (C, R, k)
+                    if along_x is not None:
+                        lines = tile.reshape(1, -1, tile.shape[2])
+                        tile = product(lines, along_x[None]).view(*tile.shape[:2], -1)  # (C, R, S)
+                    # argmax over a dim that is not the last takes several times as long as all this.
+                    best = tile.eq_(tile.amax(0)).mul_(ranks).amax(0)
+                    image_labels[out_rows, out_columns] = classes - 1 - best
+    return labels
+
+
+@_upsampled_argmax.register_fake
+def _(logits, out_height, out_width, *args):
+    threshold, row, end = args[-5:-2]
+    classes = logits.shape[1] if threshold is None else 2
+    return logits.new_empty((logits.shape[0], end - row, out_width), dtype=_label_dtype(classes))
+
+
+def _label_dtype(classes: int) -> torch.dtype:
+    return next(t for t in (torch.uint8, torch.int16, torch.int32) if classes - 1 <= torch.iinfo(t).max)
+
+
+def _pieces(
+    cells: Tensor, weights: Tensor, step: int, like: Tensor
+) -> list[tuple[slice, slice, Tensor | None]]:
+    """One axis' matrix in pieces of ``step`` rows: the outputs, the cells that they read, the piece.
+
+    The piece is None where it would change nothing, as with logits that have their final size.
+    """
+    pieces = []
+    for start in range(0, len(cells), step):
+        index, weight = cells[start : start + step], weights[start : start + step]
+        low, high = int(index.min()), int(index.max()) + 1
+        piece = weight.new_zeros(len(index), high - low).scatter_add_(1, index - low, weight)
+        same = torch.equal(piece, torch.eye(len(index), dtype=piece.dtype))
+        pieces.append((slice(start, start + len(index)), slice(low, high), None if same else piece.to(like)))
+    return pieces
+
+
+def _taps(
+    span: tuple[int, int],
+    length: int,
+    through: int,
+    padding: tuple[int, int],
+    out_length: int,
+    align_corners: bool,
+) -> tuple[Tensor, Tensor]:
+    """The four cells and weights (n, 4) of outputs from the first to the end of ``span``, of two resizes."""
+    outer, outer_weights = _bilinear(torch.arange(*span), through - sum(padding), out_length, align_corners)
+    inner, inner_weights = _bilinear(outer + padding[0], length, through, align_corners)
+    return inner.flatten(1), (inner_weights * outer_weights[..., None]).flatten(1)
+
+
+def _bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -> tuple[Tensor, Tensor]:
+    """The two cells and weights (..., 2) that outputs ``index`` of one resize are made of, in float64."""
+    if align_corners:
+        position = index.double() * ((length - 1) / max(1, out_length - 1))
+    else:
+        position = ((index + 0.5).double() * length / out_length - 0.5).clamp(min=0)
+    cell = position.floor().long().clamp(max=length - 1)
+    rest = position - cell
+    # A cell of weight 0 is not read.
+    return torch.stack([cell, (cell + (rest > 0)).clamp(max=length - 1)], -1), torch.stack(
+        [1 - rest, rest], -1
+    )

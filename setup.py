@@ -53,6 +53,8 @@ setup(
             "cityscapesscripts>=2.2.4",
             "numpy<2.4",  # cityscapesscripts 2.3.0 calls np.in1d, which 2.4 removed
         ],
+        # Images of any size, read and written window by window with their georeferencing.
+        "large": ["rasterio>=1.4"],
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
         # `make test` and `make lint`.
@@ -62,6 +64,7 @@ setup(
             "cityscapesscripts>=2.2.4",  # mIoU is tested against the official evaluator
             "numpy<2.4",  # as above
             "tensorboard>=2.14",  # the curves are tested too
+            "rasterio>=1.4",  # so are very large images
         ],
     },
     classifiers=[

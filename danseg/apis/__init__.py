@@ -9,7 +9,8 @@ Example::
 """
 
 from danseg.apis.attention import attention_maps
+from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
 from danseg.apis.predict import predict
 
-__all__ = ["attention_maps", "dataset_meta", "load_model", "predict"]
+__all__ = ["attention_maps", "dataset_meta", "load_model", "predict", "predict_large"]

@@ -26,6 +26,22 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def progress_bar(progress: bool = True) -> Progress:
+    """A bar on stderr that estimates the time left; nothing without ``progress`` or where nobody watches."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = not (progress and console.is_terminal)  # in a log file a bar would be noise
+    return Progress(*columns, console=console, transient=True, disable=hidden)
+
+
 def parallel_map(
     function: Callable[[Item], Result],
     items: Sequence[Item],
@@ -51,19 +67,8 @@ def parallel_map(
         The first exception that ``function`` raised; work not yet begun is dropped, so that neither an error
         nor Ctrl-C waits for thousands of files.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     pool = pool or ThreadPoolExecutor(available_cpus())
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)  # in a log file a bar would be noise
-    bar = Progress(*columns, console=console, transient=True, disable=hidden)
+    bar = progress_bar(progress)
     try:
         # Before the bar, which has a thread of its own: a process forked beside it might inherit a held lock.
         futures = [pool.submit(function, item) for item in items]

@@ -160,7 +160,7 @@ def _upsampled_argmax(
         constant = torch.full_like(logits, threshold, dtype=wide).logit_()
         logits = torch.cat([constant, logits.to(wide)], dim=1)
     batch, classes, rows, width = logits.shape
-    labels = logits.new_empty((batch, end - row, out_width), dtype=_label_dtype(classes))
+    labels = logits.new_empty((batch, end - row, out_width), dtype=label_dtype(classes))
     tile_bytes = _TILE_BYTES if logits.device.type == "cpu" else _TILE_BYTES_GPU
     tile_columns = min(_TILE_COLUMNS, out_width)
     tile_rows = max(1, tile_bytes // (classes * tile_columns * wide.itemsize))
@@ -198,10 +198,10 @@ def _upsampled_argmax(
 def _(logits, out_height, out_width, *args):
     threshold, row, end = args[-5:-2]
     classes = logits.shape[1] if threshold is None else 2
-    return logits.new_empty((logits.shape[0], end - row, out_width), dtype=_label_dtype(classes))
+    return logits.new_empty((logits.shape[0], end - row, out_width), dtype=label_dtype(classes))
 
 
-def _label_dtype(classes: int) -> torch.dtype:
+def label_dtype(classes: int) -> torch.dtype:
     return next(t for t in (torch.uint8, torch.int16, torch.int32) if classes - 1 <= torch.iinfo(t).max)
 
 

@@ -1,0 +1,383 @@
+"""The labels of an image of any size, tile by tile, from file to file."""
+
+import contextlib
+import copy
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmseg.models import BaseSegmentor, EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor
+
+from danseg.datasets.parallel import progress_bar
+from danseg.errors import UserError
+from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
+
+# Side of the destination's own tiles, in pixels. Whole rows of them are written at once.
+_BLOCK = 512
+# What GDAL may keep of the source and of the destination, in MiB; by default a twentieth of the memory.
+_CACHE_MIB = 64
+
+
+class _Span(NamedTuple):
+    """What one tile covers of an axis."""
+
+    start: int  # first pixel
+    end: int  # after the last pixel
+    cell: int  # first cell of logits
+    weights: Tensor  # of its cells; those of all tiles sum to 1 in every cell
+
+
+@torch.no_grad()
+def predict_large(
+    model: BaseSegmentor,
+    source: str | Path,
+    destination: str | Path,
+    *,
+    tile: int = 1024,
+    overlap: int = 256,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Segment an image that fits neither the network nor memory, from a file into a GeoTIFF.
+
+    The network sees overlapping tiles at the image's own resolution: resizing in the config's test pipeline
+    and its test mode do not apply. Tiles start at multiples of the network's output stride, so that
+    their logits lie on one grid, that of the whole image. Where tiles overlap, their logits are blended
+    there: over half of the overlap one tile fades into the next, and the outer quarters, where a
+    tile lacks its surroundings, do not count at all. A network that sees no farther than a quarter of the
+    overlap hence gives the labels that it would give for the whole image. Logits are blended, not
+    probabilities, as mmseg's sliding windows do, and upsampled as one map afterwards.
+
+    Memory is bounded whatever the height: it holds the pixels and the logits of one row of tiles across the
+    image, and one tile's pass through the network. The source is read once from top to bottom, which
+    also suits PNG and JPEG.
+
+    Args:
+        model: from :func:`load_model`, an ``EncoderDecoder`` with one decode head.
+        source: any raster that GDAL reads (GeoTIFF, PNG, JPEG, ...) of three 8-bit bands, red, green and
+            blue, and perhaps alpha, which does not count. Pixels are taken as they are stored: neither an
+            orientation noted in the file nor a nodata value is looked at.
+        destination: the labels, ``.tif``: one band of class ids (8 bits for up to 256 classes), tiled and
+            compressed, with the source's georeferencing. It appears whole or not at all.
+        tile: side of a tile in pixels, a multiple of the network's output stride. A larger one shows the
+            network more surroundings and takes more memory.
+        overlap: pixels that neighbouring tiles share at least, at most half a tile.
+        overwrite: replace the destination where it exists.
+        progress: whether to draw a bar, on stderr where that is a terminal.
+
+    Returns:
+        The destination.
+
+    Raises:
+        UserError: rasterio is not installed, the source cannot be read or is of another kind, the
+            destination exists or cannot be written, or the network cannot run by such tiles.
+    """
+    source, destination = Path(source), Path(destination)
+    _check_network(model, tile, overlap)
+    _check_paths(source, destination, overwrite)
+    rasterio = _rasterio()
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), _opened(source) as image, progress_bar(progress) as bar:
+        band = _RowReader(image, source)
+        size = image.height, image.width
+        # The first tile tells the number of classes and the network's stride.
+        logits = _logits(model, band.read(0, min(tile, size[0]))[:, :, :tile])
+        classes, *cells = logits.shape
+        rows, columns = (_spans(*each, tile, overlap) for each in zip(size, cells, strict=True))
+        task = bar.add_task(source.name, total=len(rows) * len(columns))
+        single = classes == 1
+        with _created(destination, image, label_dtype(2 if single else classes), overwrite) as write:
+            labels = _Blend(logits, rows, columns, size, model.decode_head, write)
+            for down, below in zip(rows, [*rows[1:], None], strict=True):
+                pixels = band.read(down.start, down.end)
+                for across in columns:
+                    if down.start or across.start:
+                        logits = _logits(model, pixels[:, :, across.start : across.end])
+                    labels.add(logits, down, across)
+                    bar.advance(task)
+                labels.finish(below)
+    return destination
+
+
+def _check_network(model: BaseSegmentor, tile: int, overlap: int) -> None:
+    if not isinstance(model, EncoderDecoder) or not isinstance(model.decode_head, BaseDecodeHead):
+        raise UserError(
+            f"{type(model).__name__} cannot run by tiles, whose logits have to come from one decode head; "
+            "mmseg's EncoderDecoder can"
+        )
+    if tile < 1:
+        raise UserError(f"tile must be the side of a tile in pixels, at least 1, got {tile}")
+    if not 0 <= overlap <= tile // 2:
+        raise UserError(f"overlap must be from 0 to half a tile, {tile // 2} pixels, got {overlap}")
+
+
+def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
+    if not source.is_file():
+        raise UserError(f"image {source} does not exist" + (" (it is a folder)" if source.is_dir() else ""))
+    if destination.suffix.lower() not in (".tif", ".tiff"):
+        raise UserError(f"labels are written as GeoTIFF, so name a file that ends in .tif, not {destination}")
+    if not destination.parent.is_dir():
+        raise UserError(f"the folder of {destination} does not exist; make it or name another one")
+    if destination.exists():
+        if not destination.is_file():
+            raise UserError(f"{destination} is not a file; name another destination")
+        if destination.samefile(source):
+            raise UserError(f"{destination} is the image itself; name another destination")
+        if not overwrite:
+            raise UserError(f"{destination} exists; name another destination or ask for it to be overwritten")
+
+
+def _rasterio():
+    try:
+        import rasterio
+        import rasterio.windows
+    except ImportError as error:
+        raise UserError(
+            f"very large images are read and written with rasterio, which cannot be imported ({error}); "
+            "install it with pip install 'danseg[large]'"
+        ) from error
+    return rasterio
+
+
+@contextlib.contextmanager
+def _failing_as(what: str) -> Iterator[None]:
+    """Turn what GDAL and the system say into an error that names the file."""
+    try:
+        yield
+    except (_rasterio().errors.RasterioError, OSError) as error:
+        raise UserError(f"{what}: {error.__cause__ or error}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that a picture has no place on Earth."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", _rasterio().errors.NotGeoreferencedWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(path: Path):
+    """The raster of a file, once it is of the kind that the network takes."""
+    with _failing_as(f"image {path} cannot be read; it is not an image or it is damaged"), _quiet():
+        image = _rasterio().open(path)
+    with image:
+        wrong = None
+        if image.count != 3 and not (image.count == 4 and image.colorinterp[3].name == "alpha"):
+            wrong = f"has {image.count} bands ({', '.join(c.name for c in image.colorinterp)})"
+            fix = "gdal_translate -b 1 -b 2 -b 3 picks three bands, -expand rgb replaces a palette by colours"
+        elif set(image.dtypes) != {"uint8"}:
+            wrong = f"holds {', '.join(sorted(set(image.dtypes)))}"
+            fix = "gdal_translate -ot Byte -scale converts the values"
+        if wrong:
+            raise UserError(
+                f"image {path} {wrong}; red, green and blue of 8 bits are needed, perhaps with alpha: {fix}"
+            )
+        yield image
+
+
+class _RowReader:
+    """Rows of an image's colours, each of them read once, as some formats cannot go back."""
+
+    def __init__(self, image, path: Path) -> None:
+        self.image = image
+        self.path = path
+        names = [c.name for c in image.colorinterp]
+        colours = ("blue", "green", "red")
+        told = set(colours) <= set(names)
+        self.bands = [names.index(colour) + 1 for colour in colours] if told else [3, 2, 1]
+        self.start = 0
+        self.pixels = np.empty((3, 0, image.width), np.uint8)
+
+    def read(self, start: int, end: int) -> np.ndarray:
+        """Blue, green and red (3, end - start, W), the order that mmseg's preprocessors take.
+
+        Neither ``start`` nor ``end`` may be less than in the call before.
+        """
+        known = self.start + self.pixels.shape[1]
+        kept = self.pixels[:, start - self.start :]
+        self.start = start
+        if end > known:
+            window = _rasterio().windows.Window(0, known, self.image.width, end - known)
+            with _failing_as(f"image {self.path} cannot be read from row {known} on; it may be cut short"):
+                added = self.image.read(self.bands, window=window)
+            kept = np.concatenate([kept, added], axis=1)
+        self.pixels = kept
+        return kept
+
+
+@contextlib.contextmanager
+def _created(
+    destination: Path, image, dtype: torch.dtype, overwrite: bool
+) -> Iterator[Callable[[np.ndarray, int], None]]:
+    """A function that writes rows of labels (n, W) from a row on; in the end the file has its name."""
+    place = dict(crs=image.crs) if image.crs else {}
+    if not image.transform.is_identity:
+        place["transform"] = image.transform
+    elif image.gcps[0]:
+        points, crs = image.gcps
+        place = dict(gcps=points, crs=crs)
+    part = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    what = f"{destination} cannot be written"
+    try:
+        with _failing_as(what), _quiet():
+            file = _rasterio().open(
+                part,
+                "w",
+                driver="GTiff",
+                height=image.height,
+                width=image.width,
+                count=1,
+                dtype=str(dtype).removeprefix("torch."),
+                tiled=True,
+                blockxsize=_BLOCK,
+                blockysize=_BLOCK,
+                compress="deflate",
+                bigtiff="if_safer",
+                **place,
+            )
+        try:
+
+            def write(labels: np.ndarray, row: int) -> None:
+                window = _rasterio().windows.Window(0, row, image.width, len(labels))
+                with _failing_as(what):
+                    file.write(labels, 1, window=window)
+
+            yield write
+        finally:
+            with _failing_as(what):
+                file.close()  # writes what is still in the cache
+        if not overwrite and destination.exists():
+            raise UserError(f"{destination} has appeared in the meantime; name another destination")
+        with _failing_as(what):
+            os.replace(part, destination)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _logits(model: BaseSegmentor, pixels: np.ndarray) -> Tensor:
+    """The head's logits (C, h, w) of blue, green and red (3, H, W), in at least float32."""
+    preprocessor = copy.copy(model.data_preprocessor)
+    preprocessor.test_cfg = None  # which pads; pixels beyond the image would show at its edges
+    data = preprocessor(dict(inputs=[torch.from_numpy(np.ascontiguousarray(pixels))]), training=False)
+    logits = model(data["inputs"], mode="tensor")
+    if isinstance(logits, (list, tuple)):  # of several classifiers; mmseg's heads predict with the first
+        logits = logits[0]
+    return logits[0].to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _spans(length: int, cells: int, tile: int, overlap: int) -> list[_Span]:
+    """Tiles along an axis of ``length`` pixels, evenly spread, and each inside the image.
+
+    Args:
+        length: pixels of the axis.
+        cells: logits that the network makes of ``tile`` pixels, or of ``length`` if these are fewer.
+        tile, overlap: pixels.
+    """
+    if length <= tile:
+        return [_Span(0, length, 0, torch.ones(cells))]
+    stride, rest = divmod(tile, cells)
+    if rest:
+        raise UserError(
+            f"tile must be a multiple of the network's output stride, but the network makes {cells} logits "
+            f"of {tile} pixels; 512 and 1024 suit nearly all networks"
+        )
+    total, shared = -(-length // stride), -(-overlap // stride)  # rounded up
+    if shared >= cells:
+        raise UserError(
+            f"tile {tile} is too small: the network makes {cells} logits of it; name a larger one"
+        )
+    count = -(-(total - shared) // (cells - shared))
+    edge = shared // 4
+    ramp = ((torch.arange(cells) + 0.5 - edge) / max(1, shared - 2 * edge)).clamp(0, 1)
+    firsts = [i * (total - cells) // (count - 1) for i in range(count)]
+    weights = torch.ones(count, cells)
+    weights[1:] *= ramp
+    weights[:-1] *= ramp.flip(0)
+    sums = torch.zeros(total)
+    for first, weight in zip(firsts, weights, strict=True):
+        sums[first : first + cells] += weight
+    return [
+        _Span(first * stride, min(length, (first + cells) * stride), first, w / sums[first : first + cells])
+        for first, w in zip(firsts, weights, strict=True)
+    ]
+
+
+class _Blend:
+    """Tiles' logits blended on the image's grid, of which only unfinished rows are kept.
+
+    Args:
+        like: a tile's logits, (C, h, w).
+        rows, columns: the tiles along each axis.
+        size: the image's height and width.
+        head: the model's decode head.
+        write: takes rows of labels (n, W) and the first one's number.
+    """
+
+    def __init__(
+        self,
+        like: Tensor,
+        rows: Sequence[_Span],
+        columns: Sequence[_Span],
+        size: tuple[int, int],
+        head: BaseDecodeHead,
+        write: Callable[[np.ndarray, int], None],
+    ) -> None:
+        self.size = size
+        self.align_corners = head.align_corners
+        self.threshold = head.threshold if len(like) == 1 else None
+        self.write = write
+        self.height, width = (each[-1].cell + len(each[-1].weights) for each in (rows, columns))
+        self.first = 0  # row of the grid that the band begins with
+        self.band = like.new_empty(len(like), 0, width)
+        self.written = 0  # rows of labels
+
+    def add(self, logits: Tensor, down: _Span, across: _Span) -> None:
+        """Blend in a tile's logits (C, h, w)."""
+        expected = len(down.weights), len(across.weights)
+        if logits.shape[1:] != expected:
+            raise UserError(
+                f"the network makes {tuple(logits.shape[1:])} logits of a tile of {down.end - down.start} x "
+                f"{across.end - across.start} pixels, not {expected} as its output stride tells; it cannot "
+                "run by tiles"
+            )
+        missing = down.cell + len(down.weights) - self.first - self.band.shape[1]
+        if missing > 0:
+            self.band = torch.cat(
+                [self.band, self.band.new_zeros(len(logits), missing, self.band.shape[2])], 1
+            )
+        weights = (down.weights[:, None] * across.weights).to(logits)
+        top, left = down.cell - self.first, across.cell
+        self.band[:, top : top + expected[0], left : left + expected[1]] += logits * weights
+
+    def finish(self, below: _Span | None) -> None:
+        """Write the labels that no tile from ``below`` on changes any more, and drop their logits."""
+        height = self.size[0]
+        end = height
+        if below is not None:
+            end = below.start // _BLOCK * _BLOCK  # whole rows of the file's tiles, to compress each only once
+            while end > self.written and self._needed(end - 1)[1] > below.cell:
+                end -= _BLOCK
+        for row in range(self.written, end, _BLOCK):
+            labels = upsampled_argmax(
+                self.band[None],
+                self.size,
+                align_corners=self.align_corners,
+                threshold=self.threshold,
+                rows=(row, min(row + _BLOCK, end)),
+                band=(self.first, self.height),
+            )
+            self.write(labels[0].cpu().numpy(), row)
+        self.written = max(self.written, end)
+        if below is not None:
+            first = min(below.cell, self._needed(self.written)[0])
+            self.band = self.band[:, first - self.first :].clone()
+            self.first = first
+
+    def _needed(self, row: int) -> tuple[int, int]:
+        return rows_needed((row, row + 1), self.height, self.size[0], align_corners=self.align_corners)

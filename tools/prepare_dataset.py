@@ -1,9 +1,10 @@
 """Bring a data set into the tree the configs expect, check it, and print what it holds.
 
-python tools/prepare_dataset.py cityscapes [ROOT]
-python tools/prepare_dataset.py ade20k SOURCE [ROOT]
-python tools/prepare_dataset.py camvid SOURCE [ROOT] [--link]
+python tools/prepare_dataset.py cityscapes [ROOT] [--cache]
+python tools/prepare_dataset.py ade20k SOURCE [ROOT] [--cache]
+python tools/prepare_dataset.py camvid SOURCE [ROOT] [--link] [--cache]
 python tools/prepare_dataset.py demo [ROOT] [--train N] [--val N] [--height H] [--width W] [--seed S]
+                                     [--cache]
 """
 
 import argparse
@@ -48,6 +49,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         ("seed", 0, "each gives another set"),
     ):
         command.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (default: %(default)s)")
+
+    for command in commands.choices.values():
+        command.add_argument(
+            "--cache",
+            action="store_true",
+            help="also unpack the training frames, uncompressed, for training to read "
+            "(of a set that is there already, give its folder as the source)",
+        )
     return parser.parse_args(argv)
 
 

@@ -1,6 +1,7 @@
-"""Datasets that mmseg lacks, and what gets any dataset ready: preparing and checking.
+"""Datasets that mmseg lacks, training input in less time, and preparing and checking of any dataset.
 
-Importing this package registers :class:`CamVidDataset` with mmseg.
+Importing this package registers :class:`CamVidDataset`, :class:`LoadTrainingCrop` and
+:class:`FastPhotoMetricDistortion` with mmseg.
 """
 
 from danseg.errors import require_mmseg
@@ -9,5 +10,12 @@ require_mmseg("danseg.datasets")
 
 from danseg.datasets.camvid import CamVidDataset  # noqa: E402
 from danseg.datasets.check import DatasetReport, check_dataset  # noqa: E402
+from danseg.datasets.transforms import FastPhotoMetricDistortion, LoadTrainingCrop  # noqa: E402
 
-__all__ = ["CamVidDataset", "DatasetReport", "check_dataset"]
+__all__ = [
+    "CamVidDataset",
+    "DatasetReport",
+    "FastPhotoMetricDistortion",
+    "LoadTrainingCrop",
+    "check_dataset",
+]

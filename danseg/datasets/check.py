@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from danseg.datasets.cityscapes_labels import LABELS
+from danseg.datasets.decode import id_table
 from danseg.datasets.parallel import parallel_map
 from danseg.errors import UserError
 
@@ -135,6 +136,17 @@ def check_dataset(
     return _merged(reports)
 
 
+def labelled_files(dataset_cfg: dict, split_name: str) -> list[tuple[str, str]]:
+    """Paths of the images and labels of a data set that :func:`check_dataset` has passed.
+
+    Args:
+        dataset_cfg: config of one data set, without wrappers.
+        split_name: what to call the split in messages.
+    """
+    dataset = _build(dataset_cfg, split_name)
+    return _list_pairs(dataset, f"the {split_name} split of {type(dataset).__name__}", None, True)
+
+
 # --- which data sets, which files -----------------------------------------------------------------------
 
 
@@ -188,7 +200,7 @@ def _check_one(
     if with_labels:
         report.warnings += _labels_without_image(dataset, pairs)
 
-    table = _id_table(dataset)
+    table = id_table(dataset.reduce_zero_label, dataset.label_map)
     class_ids = table < num_classes
     allowed = class_ids | (table == dataset.ignore_index)
     key = _fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index])
@@ -431,16 +443,6 @@ def _bits(image: Image.Image, data: bytes) -> int:
     if image.format == "TIFF":
         return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
     return {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
-
-
-def _id_table(dataset: Any) -> np.ndarray:
-    """What loading makes of each of the 256 ids a label file can hold, as uint8 (256,)."""
-    table = np.arange(256)
-    if dataset.reduce_zero_label:  # 0 becomes 255, the others move down, 255 stays
-        table = np.where((table == 0) | (table == 255), 255, table - 1)
-    if dataset.label_map:
-        table = np.array([dataset.label_map.get(int(i), i) for i in table])
-    return table
 
 
 def _fixes(dataset: Any, contents: _Contents, allowed: np.ndarray, num_classes: int) -> dict[str, str]:

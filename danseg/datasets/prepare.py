@@ -16,7 +16,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -25,8 +25,10 @@ import numpy as np
 from PIL import Image
 
 from danseg.datasets.camvid import IMAGE_SUFFIXES, CamVidDataset
-from danseg.datasets.check import SHOWN, DatasetReport, check_dataset
+from danseg.datasets.check import SHOWN, DatasetReport, check_dataset, labelled_files
 from danseg.datasets.cityscapes_labels import TRAIN_IDS
+from danseg.datasets.files import whole_file
+from danseg.datasets.frame_cache import CacheReport, write_cache
 from danseg.datasets.parallel import available_cpus, parallel_map
 from danseg.datasets.rendered import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH, render
 from danseg.errors import UserError
@@ -37,6 +39,7 @@ CAMVID_ROOT = "data/camvid"
 DEMO_ROOT = "data/demo"
 
 _Path = str | os.PathLike
+Reports = list[DatasetReport | CacheReport]
 # Below this many polygon files a process its start, which imports everything, costs more than it saves.
 _POLYGONS_PER_PROCESS = 64
 
@@ -44,7 +47,7 @@ _POLYGONS_PER_PROCESS = 64
 # --- Cityscapes -------------------------------------------------------------------------------------------
 
 
-def cityscapes(root: _Path = CITYSCAPES_ROOT, *, progress: bool = True) -> list[DatasetReport]:
+def cityscapes(root: _Path = CITYSCAPES_ROOT, *, cache: bool = False, progress: bool = True) -> Reports:
     """Write the ``*_labelTrainIds.png`` of a Cityscapes tree that lack, then check the tree.
 
     They are made from the ``*_labelIds.png``; where these lack too, the ``*_polygons.json`` are drawn by
@@ -52,10 +55,11 @@ def cityscapes(root: _Path = CITYSCAPES_ROOT, *, progress: bool = True) -> list[
 
     Args:
         root: Folder that holds ``leftImg8bit`` and ``gtFine``.
+        cache: Whether to unpack the training frames as well (:mod:`danseg.datasets.frame_cache`).
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report for each of train and val that is there.
+        A report for each of train and val that is there, and one of the cache.
 
     Raises:
         UserError: The tree or cityscapesscripts is missing, or a file is damaged; the message names it.
@@ -103,15 +107,20 @@ def cityscapes(root: _Path = CITYSCAPES_ROOT, *, progress: bool = True) -> list[
             progress=progress,
             pool=pool,
         )
-    return [_check_cityscapes(root, split, "cityscapes", progress) for split in splits]
+    reports = [_check_cityscapes(root, split, "cityscapes", progress) for split in splits]
+    return reports + (_cached(root, _cityscapes_config(root, "train"), progress) if cache else [])
 
 
-def _check_cityscapes(root: Path, split: str, command: str, progress: bool) -> DatasetReport:
-    config = dict(
+def _cityscapes_config(root: Path, split: str) -> dict:
+    return dict(
         type="CityscapesDataset",
         data_root=str(root),
         data_prefix=dict(img_path=f"leftImg8bit/{split}", seg_map_path=f"gtFine/{split}"),
     )
+
+
+def _check_cityscapes(root: Path, split: str, command: str, progress: bool) -> DatasetReport:
+    config = _cityscapes_config(root, split)
     command = f"python tools/prepare_dataset.py {command} {root}"
     return check_dataset(config, 19, split_name=split, prepare_command=command, progress=progress)
 
@@ -130,7 +139,7 @@ def _convert_ids(stem: str) -> None:
     if ids.max() >= len(TRAIN_IDS):
         wrong = sorted(set(np.unique(ids[ids >= len(TRAIN_IDS)]).tolist()))
         raise UserError(f"{source} holds the ids {wrong}; labelIds go from 0 to {len(TRAIN_IDS) - 1}")
-    with _whole_file(Path(stem + "labelTrainIds.png")) as part:
+    with whole_file(Path(stem + "labelTrainIds.png")) as part:
         Image.fromarray(TRAIN_IDS[ids]).save(part, format="PNG")
 
 
@@ -138,7 +147,7 @@ def _draw_polygons(stem: str) -> None:
     from cityscapesscripts.preparation.json2labelImg import json2labelImg
 
     source = stem + "polygons.json"
-    with _whole_file(Path(stem + "labelTrainIds.png")) as part:
+    with whole_file(Path(stem + "labelTrainIds.png")) as part:
         try:
             json2labelImg(source, str(part), "trainIds")
         except OSError:
@@ -150,16 +159,19 @@ def _draw_polygons(stem: str) -> None:
 # --- ADE20K -----------------------------------------------------------------------------------------------
 
 
-def ade20k(source: _Path, root: _Path = ADE20K_ROOT, *, progress: bool = True) -> list[DatasetReport]:
+def ade20k(
+    source: _Path, root: _Path = ADE20K_ROOT, *, cache: bool = False, progress: bool = True
+) -> Reports:
     """Unpack or copy the ADE20K scene parsing benchmark (150 classes) to ``root``, then check it.
 
     Args:
         source: ``ADEChallengeData2016.zip``, or the folder it unpacks to.
         root: Where ``images`` and ``annotations`` shall lie.
+        cache: Whether to unpack the training frames as well (:mod:`danseg.datasets.frame_cache`).
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report each for train and val.
+        A report each for train and val, and one of the cache.
 
     Raises:
         UserError: The source is not what it should be, or ``root`` holds other files.
@@ -179,17 +191,22 @@ def ade20k(source: _Path, root: _Path = ADE20K_ROOT, *, progress: bool = True) -
         else:
             copies = _ade20k_members(_open_zip(source, stack), source, folders, root)
         _install(copies, source, progress)
-    return _check_ade20k(root, progress)
+    reports = _check_ade20k(root, progress)
+    return reports + (_cached(root, _ade20k_config(root, "training"), progress) if cache else [])
+
+
+def _ade20k_config(root: Path, folder: str) -> dict:
+    return dict(
+        type="ADE20KDataset",
+        data_root=str(root),
+        data_prefix=dict(img_path=f"images/{folder}", seg_map_path=f"annotations/{folder}"),
+    )
 
 
 def _check_ade20k(root: Path, progress: bool) -> list[DatasetReport]:
     reports = []
     for split_name, folder in (("train", "training"), ("val", "validation")):
-        config = dict(
-            type="ADE20KDataset",
-            data_root=str(root),
-            data_prefix=dict(img_path=f"images/{folder}", seg_map_path=f"annotations/{folder}"),
-        )
+        config = _ade20k_config(root, folder)
         command = f"python tools/prepare_dataset.py ade20k SOURCE {root}"
         reports.append(
             check_dataset(config, 150, split_name=split_name, prepare_command=command, progress=progress)
@@ -243,8 +260,13 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Path
 
 
 def camvid(
-    source: _Path, root: _Path = CAMVID_ROOT, *, link: bool = False, progress: bool = True
-) -> list[DatasetReport]:
+    source: _Path,
+    root: _Path = CAMVID_ROOT,
+    *,
+    link: bool = False,
+    cache: bool = False,
+    progress: bool = True,
+) -> Reports:
     """Copy CamVid to ``root`` and check it; the source is checked before the first file is copied.
 
     Args:
@@ -252,10 +274,11 @@ def camvid(
             ``test/ testannot/``; or a folder whose subfolder ``CamVid`` is one. Images may be PNG or JPEG.
         root: Where the folders shall lie.
         link: Whether to make symbolic links to the source's files, which must then stay, and not copies.
+        cache: Whether to unpack the training frames as well (:mod:`danseg.datasets.frame_cache`).
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report for each split.
+        A report for each split, and one of the cache.
 
     Raises:
         UserError: The source is not what it should be, or ``root`` holds other files.
@@ -277,17 +300,22 @@ def camvid(
         if copy.target.suffix in ((".png",) if folder.endswith("annot") else IMAGE_SUFFIXES)
     ]
     _install(copies, source, progress, link=link)
-    return _check_camvid(root, splits, progress)
+    reports = _check_camvid(root, splits, progress)
+    return reports + (_cached(root, _camvid_config(root, "train"), progress) if cache else [])
+
+
+def _camvid_config(root: Path, split: str) -> dict:
+    return dict(
+        type="CamVidDataset",
+        data_root=str(root),
+        data_prefix=dict(img_path=split, seg_map_path=f"{split}annot"),
+    )
 
 
 def _check_camvid(root: Path, splits: Sequence[str], progress: bool) -> list[DatasetReport]:
     reports = []
     for split in splits:
-        config = dict(
-            type="CamVidDataset",
-            data_root=str(root),
-            data_prefix=dict(img_path=split, seg_map_path=f"{split}annot"),
-        )
+        config = _camvid_config(root, split)
         classes = len(CamVidDataset.METAINFO["classes"])
         command = f"python tools/prepare_dataset.py camvid SOURCE {root}"
         reports.append(
@@ -307,8 +335,9 @@ def demo(
     height: int = HEIGHT,
     width: int = WIDTH,
     seed: int = 0,
+    cache: bool = False,
     progress: bool = True,
-) -> list[DatasetReport]:
+) -> Reports:
     """Render street scenes in the Cityscapes layout, then check them.
 
     Args:
@@ -318,20 +347,34 @@ def demo(
         height: Height of a frame in pixels.
         width: Width of a frame in pixels.
         seed: Each gives another set.
+        cache: Whether to unpack the training frames as well (:mod:`danseg.datasets.frame_cache`).
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report for each split that has frames.
+        A report for each split that has frames, and one of the cache.
 
     Raises:
         UserError: An argument is out of range, or ``root`` holds something else.
     """
     render(root, train=train, val=val, height=height, width=width, seed=seed, progress=progress)
-    return [
-        _check_cityscapes(Path(root), split, "demo", progress)
+    root = Path(root)
+    reports = [
+        _check_cityscapes(root, split, "demo", progress)
         for split, frames in (("train", train), ("val", val))
         if frames
     ]
+    return reports + (_cached(root, _cityscapes_config(root, "train"), progress) if cache else [])
+
+
+# --- unpacked frames --------------------------------------------------------------------------------------
+
+
+def _cached(root: Path, config: dict, progress: bool) -> list[CacheReport]:
+    """Unpack the frames of a training split that has been checked."""
+    if not (root / config["data_prefix"]["img_path"]).is_dir():
+        raise UserError(f"there are no training frames to cache in {root.absolute()}")
+    images, labels = zip(*labelled_files(config, "train"), strict=True)
+    return [write_cache(root, images, labels, progress=progress)]
 
 
 # --- copying without harm ---------------------------------------------------------------------------------
@@ -415,7 +458,7 @@ def _is_same(copy: _Copy) -> bool:
 
 
 def _write(copy: _Copy) -> None:
-    with _whole_file(copy.target) as part, copy.open() as source:
+    with whole_file(copy.target) as part, copy.open() as source:
         with part.open("wb") as target:
             shutil.copyfileobj(source, target)
         if copy.status is not None:
@@ -429,16 +472,3 @@ def _link(copy: _Copy) -> None:
         raise UserError(
             f"cannot link {copy.target}: {error.strerror}; copy instead, without --link"
         ) from error
-
-
-@contextlib.contextmanager
-def _whole_file(target: Path) -> Iterator[Path]:
-    """A path to write to, beside ``target``; it takes that name only when the block ends without an error."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part{target.suffix}")
-    try:
-        yield part
-        os.replace(part, target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -33,6 +33,8 @@ _OTHER_TOP_LEVEL_KEYS = {
     "vis_backends",
 }
 
+_RESIZING = {"LoadTrainingCrop", "RandomResize", "Resize"}  # transforms whose scale is image_scale
+
 
 def parse_options(items: Sequence[str]) -> dict[str, Any]:
     """Turn ``["a.b=1", "c=(2,3)"]`` into ``{"a.b": 1, "c": (2, 3)}``.
@@ -214,7 +216,7 @@ def _carry_image_scale(config: Config, old: Any, new: Any) -> None:
             f"--cfg-options image_scale={new!r}: give width and height, as in image_scale=(2048,1024)"
         )
     for node in _dicts(config._cfg_dict):
-        if node.get("type") in ("Resize", "RandomResize") and isinstance(node.get("scale"), (list, tuple)):
+        if node.get("type") in _RESIZING and isinstance(node.get("scale"), (list, tuple)):
             node["scale"] = tuple(
                 max(1, round(side * n / o)) for side, n, o in zip(node["scale"], new, old, strict=True)
             )

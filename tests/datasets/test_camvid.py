@@ -2,12 +2,19 @@
 
 import numpy as np
 import pytest
+from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from PIL import Image
 
 from danseg.datasets import CamVidDataset
 
-LOAD = [dict(type="mmseg.LoadImageFromFile"), dict(type="mmseg.LoadAnnotations")]
+LOAD = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
+
+
+@pytest.fixture(autouse=True)
+def mmsegs_scope():
+    """As in a run: transforms go by mmseg's names."""
+    init_default_scope("mmseg")
 
 
 @pytest.fixture

@@ -339,14 +339,6 @@ def test_place_that_cannot_be_written(camvid, tmp_path):
         prepare.camvid(camvid, tmp_path / "file/camvid", progress=False)
 
 
-def test_no_half_file_when_writing_fails(tmp_path):
-    with pytest.raises(UserError, match="x.png: .*No space left"):
-        with prepare._whole_file(tmp_path / "x.png") as part:
-            part.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
 # --- the rendered set -----------------------------------------------------------------------------------
 
 

@@ -49,6 +49,35 @@ def test_camvid_links(main, capsys, tmp_path):
     assert "building 100.00%" in capsys.readouterr().out
 
 
+def test_a_cache_of_every_kind_of_set_also_afterwards(main, capsys, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    main(["demo", "--train", "2", "--val", "1", "--height", "32", "--width", "64", "--cache"])
+    assert (
+        "cache: 4 unpacked images and labels, 0.00 GiB in data/demo/danseg_cache" in capsys.readouterr().out
+    )
+    main(["cityscapes", "data/demo", "--cache"])  # the same layout, and the cache is there
+    assert "(0 written now, 4 up to date)" in capsys.readouterr().out
+
+    for folder in ("train", "trainannot", "val", "valannot"):
+        (tmp_path / "data/camvid" / folder).mkdir(parents=True)
+        shape = (4, 4) if folder.endswith("annot") else (4, 4, 3)
+        Image.fromarray(np.ones(shape, np.uint8)).save(tmp_path / "data/camvid" / folder / "x.png")
+    main(["camvid", "data/camvid", "--cache"])
+    assert "(2 written now, 0 up to date)" in capsys.readouterr().out
+    assert (tmp_path / "data/camvid/danseg_cache/trainannot/x.png.npy").is_file()
+    assert not (tmp_path / "data/camvid/danseg_cache/val").exists()  # only training takes crops
+
+    ade = tmp_path / "data/ade/ADEChallengeData2016"
+    for split in ("training", "validation"):
+        for kind, suffix, shape in (("images", ".jpg", (4, 4, 3)), ("annotations", ".png", (4, 4))):
+            (ade / kind / split).mkdir(parents=True)
+            Image.fromarray(np.ones(shape, np.uint8)).save(ade / kind / split / f"x{suffix}")
+    main(["ade20k", str(ade), "--cache"])
+    assert "(2 written now, 0 up to date)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -56,6 +85,7 @@ def test_camvid_links(main, capsys, tmp_path):
         (["ade20k", "ADEChallengeData2016.zip"], "there is no"),
         (["camvid", "nowhere"], "there is no"),
         (["demo", "--height", "-5"], "height is -5"),
+        (["demo", "--train", "0", "--val", "1", "--height", "32", "--width", "64", "--cache"], "to cache in"),
     ],
 )
 def test_mistakes_get_one_message(main, capsys, arguments, words):

@@ -10,12 +10,15 @@ image_scale = (2049, 1025)  # width, height, as the resizing transforms take it
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations"),
-    dict(type="RandomResize", scale=image_scale, ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
+    dict(
+        type="LoadTrainingCrop",
+        scale=image_scale,
+        ratio_range=(0.5, 2.0),
+        crop_size=crop_size,
+        cat_max_ratio=0.75,
+        flip_prob=0.5,
+    ),
+    dict(type="FastPhotoMetricDistortion"),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [

@@ -5,10 +5,8 @@ crop_size = (512, 1024)  # height, width
 image_scale = (2048, 1024)  # width, height: the frames' own size
 
 train_pipeline = [
-    *_base_.train_pipeline[:2],
-    dict(_base_.train_pipeline[2], scale=image_scale),  # RandomResize
-    dict(_base_.train_pipeline[3], crop_size=crop_size),  # RandomCrop
-    *_base_.train_pipeline[4:],
+    dict(_base_.train_pipeline[0], scale=image_scale, crop_size=crop_size),  # LoadTrainingCrop
+    *_base_.train_pipeline[1:],
 ]
 test_pipeline = [
     _base_.test_pipeline[0],

@@ -1,0 +1,287 @@
+"""Training frames unpacked on disk, so that a crop costs its own pixels and no decoding.
+
+``ROOT/danseg_cache`` mirrors the data set at ``ROOT``: ``leftImg8bit/train/x.png`` is in
+``danseg_cache/leftImg8bit/train/x.png.npy``, an uncompressed uint8 array, (height, width, 3) in the order
+RGB of an image and (height, width) of a label, with the ids of the file. ``index.json`` lists what is there::
+
+    {"format": 1,
+     "files": {"leftImg8bit/train/x.png":
+        {"bytes": 2301456, "mtime_ns": 1700000000000000000, "sha256": "…", "shape": [1024, 2048, 3]}}}
+
+with size, time and SHA-256 of the source. A file whose size and time are the index's is taken as unchanged;
+if the time alone differs, its hash decides. What is not in the cache, or has changed since, or is damaged,
+is read from the source, and a warning says so once in a process: a stale array is never used.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from danseg.datasets.decode import decode_image_rows, decode_label
+from danseg.datasets.files import whole_file
+from danseg.datasets.parallel import parallel_map
+from danseg.errors import UserError
+
+FOLDER, INDEX = "danseg_cache", "index.json"
+FORMAT = 1
+_NPY_HEADER = 128  # bytes before the values, of every array here
+_SAVE_EVERY = 10.0  # seconds: what an interruption costs at most
+_GIB = 2**30
+
+
+class FrameCache:
+    """The cache of the data set at ``root``, for reading.
+
+    Args:
+        root: folder that holds ``danseg_cache``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._told = False
+        self._unchanged: set[tuple[str, int, int]] = set()
+        try:
+            self._files = _read_index(root)
+        except ValueError as error:
+            self._files = {}
+            self._tell(str(error))
+
+    def load(self, path: str) -> np.ndarray | None:
+        """The unpacked frame of a source file, mapped from disk, read-only; None if there is none to use."""
+        key = _key(path, self.root)
+        entry = self._files.get(key)
+        if entry is None:
+            return self._tell(f"it lacks {key}")
+        if not self._is_unchanged(path, entry):
+            return self._tell(f"{path} has changed since")
+        try:
+            array = np.load(_array_path(self.root, key), mmap_mode="r")
+        except (OSError, ValueError) as error:
+            return self._tell(f"{key}.npy cannot be read ({error})")
+        if array.dtype != np.uint8 or list(array.shape) != entry["shape"]:
+            return self._tell(f"{key}.npy holds {array.dtype} {array.shape} instead of {entry['shape']}")
+        return array
+
+    def _is_unchanged(self, path: str, entry: dict) -> bool:
+        status = os.stat(path)
+        if status.st_size != entry["bytes"]:
+            return False
+        seen = (path, status.st_size, status.st_mtime_ns)
+        if status.st_mtime_ns == entry["mtime_ns"] or seen in self._unchanged:
+            return True
+        if hashlib.sha256(Path(path).read_bytes()).hexdigest() != entry["sha256"]:
+            return False
+        self._unchanged.add(seen)  # copied or touched: hashed once, not in every epoch
+        return True
+
+    def _tell(self, what: str) -> None:
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"the cache in {self.root / FOLDER} is not used for some frames, which are decoded instead: "
+                f"{what}. Renew it with tools/prepare_dataset.py ... --cache, or delete the folder",
+                stacklevel=3,
+            )
+
+
+def find_cache(path: str) -> FrameCache | None:
+    """The cache of the data set that ``path`` belongs to: the nearest ``danseg_cache`` in a folder above."""
+    root = _root_above(os.path.dirname(path))
+    return None if root is None else _cache_of(root)
+
+
+@functools.cache
+def _root_above(folder: str) -> Path | None:
+    for root in (Path(folder), *Path(folder).parents):
+        if (root / FOLDER / INDEX).is_file():
+            return root
+    return None
+
+
+_cache_of = functools.cache(FrameCache)  # one for a data set, however many folders it has
+
+
+def forget_caches() -> None:
+    """Look for caches anew, as a new process would."""
+    _root_above.cache_clear()
+    _cache_of.cache_clear()
+
+
+@dataclasses.dataclass
+class CacheReport:
+    """What a cache holds after it was written.
+
+    Attributes:
+        folder: where it is.
+        frames: files it has unpacked, images and labels.
+        written: how many of them were written now; the others were there and unchanged.
+        size: bytes of all.
+    """
+
+    folder: Path
+    frames: int
+    written: int
+    size: int
+
+    def __str__(self) -> str:
+        return (
+            f"cache: {self.frames} unpacked images and labels, {self.size / _GIB:.2f} GiB in {self.folder} "
+            f"({self.written} written now, {self.frames - self.written} up to date)"
+        )
+
+
+def write_cache(
+    root: str | os.PathLike, images: Sequence[str], labels: Sequence[str], *, progress: bool = True
+) -> CacheReport:
+    """Unpack frames to ``root/danseg_cache``; what is there and unchanged is kept, what has no source goes.
+
+    An interrupted call leaves a cache that is valid as far as it got, and the next call goes on from there.
+
+    Args:
+        root: folder of the data set.
+        images: paths of the image files, below ``root``.
+        labels: paths of the label files, below ``root``.
+        progress: whether to draw progress bars on stderr.
+
+    Raises:
+        UserError: a file is damaged or not below ``root``, the disk lacks room, or cannot be written to.
+    """
+    root = Path(root)
+    sources = {_key(path, root): (path, is_image) for path, is_image in _told_apart(images, labels)}
+    outside = [key for key in sources if key.startswith("..") or os.path.isabs(key)]
+    if outside:
+        raise UserError(f"{outside[0]} is not below {root.absolute()}, whose frames are to be cached")
+    try:
+        files = _read_index(root)
+    except (OSError, ValueError):
+        files = {}  # none yet, or one of another danseg's: written anew
+    for key in set(files) - set(sources):
+        del files[key]
+        _array_path(root, key).unlink(missing_ok=True)
+    todo = [key for key in sources if not _is_current(root, key, sources[key][0], files.get(key))]
+    for key in todo:
+        files.pop(key, None)
+    shapes = parallel_map(
+        lambda key: _shape(*sources[key]), todo, description="Reading sizes", progress=progress
+    )
+    _require_room(root, sum(_file_size(shape) for shape in shapes), len(todo))
+    lock, saved = threading.Lock(), time.monotonic()
+
+    def unpack(key: str) -> None:
+        nonlocal saved
+        entry = _unpack(*sources[key], _array_path(root, key))
+        with lock:
+            files[key] = entry
+            if time.monotonic() - saved > _SAVE_EVERY:
+                _write_index(root, files)
+                saved = time.monotonic()
+
+    try:
+        (root / FOLDER).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {root / FOLDER}: {error.strerror}") from error
+    try:
+        parallel_map(unpack, todo, description="Unpacking frames", progress=progress)
+    finally:
+        _write_index(root, files)
+        forget_caches()
+    size = sum(_file_size(entry["shape"]) for entry in files.values())
+    return CacheReport(root / FOLDER, len(files), len(todo), size)
+
+
+def _told_apart(images: Sequence[str], labels: Sequence[str]) -> list[tuple[str, bool]]:
+    return [(path, True) for path in images] + [(path, False) for path in labels]
+
+
+def _key(path: str | os.PathLike, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def _array_path(root: Path, key: str) -> Path:
+    return root / FOLDER / f"{key}.npy"
+
+
+def _file_size(shape: Sequence[int]) -> int:
+    return _NPY_HEADER + int(np.prod(shape))
+
+
+def _is_current(root: Path, key: str, path: str, entry: dict | None) -> bool:
+    if entry is None:
+        return False
+    status = os.stat(path)
+    if (status.st_size, status.st_mtime_ns) != (entry["bytes"], entry["mtime_ns"]):
+        return False
+    array = _array_path(root, key)
+    return array.is_file() and array.stat().st_size == _file_size(entry["shape"])
+
+
+def _shape(path: str, is_image: bool) -> tuple[int, ...]:
+    try:
+        with Image.open(path) as header:
+            return (header.height, header.width, 3) if is_image else (header.height, header.width)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}): copy or download it again") from error
+
+
+def _require_room(root: Path, needed: int, frames: int) -> None:
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise UserError(
+            f"a cache of {frames} more images and labels needs {needed / _GIB:.2f} GiB in {root.absolute()}, "
+            f"where {free / _GIB:.2f} GiB are free; free some space, or train without a cache"
+        )
+
+
+def _unpack(path: str, is_image: bool, target: Path) -> dict:
+    status = os.stat(path)  # before it is read: a change while it is read then shows
+    data = Path(path).read_bytes()
+    try:
+        array = decode_image_rows(data, 0, 2**31 - 1)[0] if is_image else decode_label(data)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be unpacked: {error}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as part:
+        np.save(part, array)
+    return {
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "shape": list(array.shape),
+    }
+
+
+def _read_index(root: Path) -> dict[str, dict]:
+    """The entries of an index.
+
+    Raises:
+        ValueError: it is damaged, or of another format.
+        OSError: there is none.
+    """
+    text = (root / FOLDER / INDEX).read_text(encoding="utf-8")
+    try:
+        index = json.loads(text)
+        found, files = index["format"], index["files"]
+        complete = all({"bytes", "mtime_ns", "sha256", "shape"} <= set(entry) for entry in files.values())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"its {INDEX} is damaged ({error})") from error
+    if found != FORMAT or not complete:
+        raise ValueError(f"its {INDEX} has format {found!r}, this danseg reads format {FORMAT}")
+    return files
+
+
+def _write_index(root: Path, files: dict[str, dict]) -> None:
+    with whole_file(root / FOLDER / INDEX) as part:
+        part.write_text(
+            json.dumps({"format": FORMAT, "files": dict(sorted(files.items()))}), encoding="utf-8"
+        )

@@ -1,0 +1,219 @@
+"""From an image and a label file to a scaled, cropped and perhaps mirrored training sample."""
+
+import math
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from mmseg.registry import TRANSFORMS
+
+from danseg.datasets.decode import decode_image_rows, decode_label, id_table
+from danseg.datasets.frame_cache import find_cache
+
+_ATTEMPTS = 10  # mmseg's: crops that are drawn anew before one dominant class is put up with
+
+
+@TRANSFORMS.register_module()
+class LoadTrainingCrop(BaseTransform):
+    """mmseg's LoadImageFromFile, LoadAnnotations, RandomResize, RandomCrop and RandomFlip in one.
+
+    The label is decoded first, because it and the random numbers decide the crop: of the image, only what
+    the crop shows is resized, and rows below it are not decoded. Random numbers are drawn in mmseg's order:
+    one seed gives both the same crops.
+
+    What differs from mmseg: labels are equal; images differ by one level at most, because OpenCV's
+    ``resize``, which mmseg calls on the whole image, rounds otherwise than its ``warpAffine``, which can
+    begin between two pixels (before OpenCV 5 in steps of 1/32 pixel, for up to two levels in photographs).
+    An image and a label of different sizes are an error.
+
+    Frames that ``tools/prepare_dataset.py --cache`` has unpacked are read from there instead
+    (:mod:`danseg.datasets.frame_cache`).
+
+    Required keys: ``img_path``, ``seg_map_path`` and, if there, ``reduce_zero_label`` and ``label_map``.
+    Added keys: those of the five transforms, among them ``img`` (uint8, BGR), ``gt_seg_map`` (uint8),
+    ``ori_shape``, ``img_shape``, ``scale_factor``, ``flip`` and ``flip_direction``.
+
+    Args:
+        scale: width and height whose random multiple bounds the resized image; its aspect ratio is kept.
+        ratio_range: least and greatest multiple.
+        crop_size: height and width of the crop, or one number for both. What is smaller stays smaller, and
+            is padded by the data preprocessor.
+        cat_max_ratio: a crop in which one class has this share of the labelled pixels, or more, is drawn
+            again, up to ten times; 1 accepts every crop.
+        flip_prob: probability of mirroring left to right.
+        ignore_index: label of pixels that belong to no class.
+        cache: whether to use a prepared cache where there is one.
+        backend_args: of mmengine's file reading, where the files are not on a local disk.
+    """
+
+    def __init__(
+        self,
+        scale: tuple[int, int],
+        crop_size: int | tuple[int, int],
+        ratio_range: tuple[float, float] = (0.5, 2.0),
+        cat_max_ratio: float = 0.75,
+        flip_prob: float = 0.5,
+        ignore_index: int = 255,
+        cache: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        self.scale = _pair("scale", scale, "width and height in pixels", int)
+        crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
+        self.crop_size = _pair("crop_size", crop_size, "height and width in pixels", int)
+        self.ratio_range = _pair("ratio_range", ratio_range, "the least and the greatest ratio", (int, float))
+        if self.ratio_range[0] > self.ratio_range[1]:
+            raise ValueError(f"ratio_range={ratio_range!r}: the least ratio is greater than the greatest")
+        if not 0 < cat_max_ratio <= 1:
+            raise ValueError(f"cat_max_ratio={cat_max_ratio!r}: give a share above 0, up to 1 (every crop)")
+        if not 0 <= flip_prob <= 1:
+            raise ValueError(f"flip_prob={flip_prob!r}: give a probability from 0 to 1")
+        self.cat_max_ratio = cat_max_ratio
+        self.flip_prob = flip_prob
+        self.ignore_index = ignore_index
+        self.cache = cache and backend_args is None
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Load and crop one sample.
+
+        Raises:
+            ValueError: a file cannot be decoded, or image and label differ in size.
+        """
+        label = self._cached(results["seg_map_path"])
+        if label is None:
+            label = decode_label(fileio.get(results["seg_map_path"], backend_args=self.backend_args))
+        ids = id_table(results.get("reduce_zero_label", False), results.get("label_map")).astype(np.uint8)
+        size = label.shape
+        scale = self._draw_scale()
+        width, height = mmcv.rescale_size(size[::-1], scale)
+        rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
+
+        def label_at(y: int, x: int) -> np.ndarray:
+            crop_height, crop_width = self.crop_size
+            return label[rows[y : y + crop_height]].take(columns[x : x + crop_width], axis=1)
+
+        y, x = self._draw_corner(height, width)
+        label_crop = label_at(y, x)
+        if self.cat_max_ratio < 1:
+            for _ in range(_ATTEMPTS):
+                if self._is_varied(label_crop, ids):
+                    break
+                y, x = self._draw_corner(height, width)
+                label_crop = label_at(y, x)
+        # As mmseg draws it, so that the numbers after it are the same, too.
+        direction = np.random.choice(["horizontal", None], p=[self.flip_prob, 1 - self.flip_prob])
+        if direction:
+            label_crop = cv2.flip(label_crop, 1)
+        image = self._image_at(
+            results["img_path"], size, (height, width), (y, x), label_crop.shape, mirrored=bool(direction)
+        )
+        results.update(
+            img=image,
+            gt_seg_map=cv2.LUT(label_crop, ids),
+            img_shape=image.shape[:2],
+            ori_shape=size,
+            scale=scale,
+            scale_factor=(width / size[1], height / size[0]),
+            keep_ratio=True,
+            flip=bool(direction),
+            flip_direction=direction,
+        )
+        results.setdefault("seg_fields", []).append("gt_seg_map")
+        return results
+
+    def _cached(self, path: str) -> np.ndarray | None:
+        cache = find_cache(path) if self.cache else None
+        return cache.load(path) if cache else None
+
+    def _draw_scale(self) -> tuple[int, int]:
+        least, greatest = self.ratio_range
+        ratio = np.random.random_sample() * (greatest - least) + least
+        return int(self.scale[0] * ratio), int(self.scale[1] * ratio)
+
+    def _draw_corner(self, height: int, width: int) -> tuple[int, int]:
+        """Top and left of a crop out of a resized image."""
+        y = np.random.randint(0, max(height - self.crop_size[0], 0) + 1)
+        x = np.random.randint(0, max(width - self.crop_size[1], 0) + 1)
+        return y, x
+
+    def _is_varied(self, label: np.ndarray, ids: np.ndarray) -> bool:
+        """Whether there are two classes at least, and none has too great a share."""
+        raw = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel()
+        counts = np.bincount(ids, weights=raw, minlength=256)
+        counts[self.ignore_index] = 0
+        return np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio
+
+    def _image_at(
+        self,
+        path: str,
+        size: tuple[int, int],
+        resized: tuple[int, int],
+        corner: tuple[int, int],
+        shape: tuple[int, int],
+        mirrored: bool,
+    ) -> np.ndarray:
+        """The crop at ``corner``, of ``shape``, of the image resized from ``size`` to ``resized``; BGR."""
+        (top, bottom, step_y, first_y), (left, right, step_x, first_x) = (
+            _source(*axis) for axis in zip(size, resized, corner, shape, strict=True)
+        )
+        image = self._cached(path)
+        if image is not None:
+            found, image = image.shape[:2], image[top:bottom]
+        else:
+            data = fileio.get(path, backend_args=self.backend_args)
+            image, found = decode_image_rows(data, top, bottom)
+        if found != size:
+            raise ValueError(
+                f"the image has {found[0]}x{found[1]} pixels, its label {size[0]}x{size[1]}: put the right "
+                "label beside it"
+            )
+        if mirrored:
+            step_x, first_x = -step_x, first_x + (shape[1] - 1) * step_x
+        crop = cv2.warpAffine(
+            image[:, left:right],
+            np.array([[step_x, 0, first_x], [0, step_y, first_y]]),
+            shape[::-1],
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return cv2.cvtColor(crop, cv2.COLOR_RGB2BGR, dst=crop)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(scale={self.scale}, crop_size={self.crop_size}, "
+            f"ratio_range={self.ratio_range}, cat_max_ratio={self.cat_max_ratio}, "
+            f"flip_prob={self.flip_prob}, ignore_index={self.ignore_index}, cache={self.cache}, "
+            f"backend_args={self.backend_args})"
+        )
+
+
+def _pair(name: str, value: tuple, meaning: str, kind: type | tuple[type, ...]) -> tuple:
+    if (
+        not isinstance(value, (tuple, list))
+        or len(value) != 2
+        or not all(isinstance(one, kind) and one > 0 for one in value)
+    ):
+        raise ValueError(f"{name}={value!r}: give {meaning}, two numbers above 0")
+    return tuple(value)
+
+
+def _nearest(resized: int, size: int) -> np.ndarray:
+    """Which of ``size`` positions each of ``resized`` shows, by the arithmetic of OpenCV's INTER_NEAREST."""
+    step = 1 / (resized / size)
+    return np.minimum((np.arange(resized) * step).astype(np.intp), size - 1)
+
+
+def _source(size: int, resized: int, start: int, length: int) -> tuple[int, int, float, float]:
+    """Where ``length`` positions from ``start`` of a resized axis come from, with pixel centres aligned.
+
+    Returns:
+        First and end of the source's positions, the step between two, and the place of the first, counted
+        from the first of the source's positions.
+    """
+    step = 1 / (resized / size)
+    place = (start + 0.5) * step - 0.5
+    first = max(math.floor(place), 0)
+    end = min(math.floor(place + (length - 1) * step) + 2, size)
+    return first, end, step, place - first

@@ -241,23 +241,35 @@ def _created(
                 bigtiff="if_safer",
                 **place,
             )
-        try:
 
-            def write(labels: np.ndarray, row: int) -> None:
-                window = _rasterio().windows.Window(0, row, image.width, len(labels))
-                with _failing_as(what):
-                    file.write(labels, 1, window=window)
-
-            yield write
-        finally:
+        def write(labels: np.ndarray, row: int) -> None:
+            window = _rasterio().windows.Window(0, row, image.width, len(labels))
             with _failing_as(what):
-                file.close()  # writes what is still in the cache
+                file.write(labels, 1, window=window)
+
+        with file:
+            yield write
+        if not _is_whole(part):
+            raise UserError(f"{what} to its end; the disk may be full")
         if not overwrite and destination.exists():
             raise UserError(f"{destination} has appeared in the meantime; name another destination")
         with _failing_as(what):
             os.replace(part, destination)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all tiles that a GeoTIFF lists lie in the file: GDAL keeps silent where closing one fails."""
+    try:
+        with _quiet(), _rasterio().open(path) as file:
+            for (i, j), _ in file.block_windows(1):
+                place = (file.get_tag_item(f"BLOCK_{what}_{j}_{i}", "TIFF", 1) for what in ("OFFSET", "SIZE"))
+                if sum(int(number) for number in place) > path.stat().st_size:
+                    return False
+    except (_rasterio().errors.RasterioError, TypeError):  # no list, or no place in it
+        return False
+    return True
 
 
 def _logits(model: BaseSegmentor, pixels: np.ndarray) -> Tensor:

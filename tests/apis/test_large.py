@@ -248,6 +248,23 @@ def test_an_image_that_is_cut_short_is_named_and_leaves_nothing_behind(near_sigh
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("missing", [20, 5_000, 50_000])  # bytes: at the end, GDAL says nothing
+def test_a_full_disk_is_told_and_leaves_nothing_behind(near_sighted, tmp_path, missing):
+    resource = pytest.importorskip("resource")
+    model, source = near_sighted(), _write(tmp_path / "large.tif", _picture(1100, 1100))
+    size = apis.predict_large(model, source, tmp_path / "labels.tif").stat().st_size
+    assert size > missing
+    before = sorted(tmp_path.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, hard))
+    try:
+        with pytest.raises(UserError, match=r"again.tif cannot be written"):
+            apis.predict_large(model, source, tmp_path / "again.tif")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def _gray(height=20, width=30, count=1, dtype=np.uint8):
     return np.ones((count, height, width), dtype)
 

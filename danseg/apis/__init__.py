@@ -1,16 +1,25 @@
-"""A trained model in three calls: load it, segment an image, see where it looked.
+"""A trained model in a few calls: load it, make it fast, segment an image, see where it looked.
 
 Example::
 
     model = load_model("configs/danet_r50_cityscapes.py", "best.pth")
+    model = prepare_for_inference(model, precision="bfloat16")       # or leave it out
     labels = predict(model, "street.png")                            # (H, W) class ids
     maps = attention_maps(model, "street.png", [(640, 400)])         # from pixel x=640, y=400
     heat = maps["decode_head.pam"].over_image()                      # (1, H, W)
 """
 
 from danseg.apis.attention import attention_maps
+from danseg.apis.inference import prepare_for_inference
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
 from danseg.apis.predict import predict
 
-__all__ = ["attention_maps", "dataset_meta", "load_model", "predict", "predict_large"]
+__all__ = [
+    "attention_maps",
+    "dataset_meta",
+    "load_model",
+    "predict",
+    "predict_large",
+    "prepare_for_inference",
+]

@@ -1,5 +1,6 @@
 """Where a model looks from given pixels of an image."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def attention_maps(
     those of a whole pass and not of any one window.
 
     Args:
-        model: from :func:`load_model`.
+        model: from :func:`load_model` or :func:`prepare_for_inference`.
         image: a file, or (H, W, 3) uint8 RGB.
         positions: pairs (x, y) in pixels of the image. A position's map is that of the
             feature cell which holds the pixel's centre.
@@ -44,7 +45,7 @@ def attention_maps(
     if not positions:
         raise UserError("name at least one position (x, y) to show the attention of")
     data = prepared_batch(model, image)
-    with record_attention(model) as recorded:
+    with record_attention(model) as recorded, _eager():
         data = model.data_preprocessor(data, training=False)
         model(**data, mode="tensor")
     placement = _placement(data["inputs"].shape[-2:], data["data_samples"][0].metainfo)
@@ -57,6 +58,13 @@ def attention_maps(
         rows = module.rows(cells)[0].float().cpu().numpy()  # (P, h, w)
         maps[path] = AttentionMaps(path, [tuple(p) for p in positions], rows, placement, module.scale)
     return maps
+
+
+def _eager() -> contextlib.AbstractContextManager:
+    """Keep compiled parts of a model from running: they would not see the hooks of a recording."""
+    # A model is compiled by :func:`danseg.apis.prepare_for_inference`, where PyTorch has this.
+    has_stance = hasattr(torch.compiler, "set_stance")
+    return torch.compiler.set_stance("force_eager") if has_stance else contextlib.nullcontext()
 
 
 def _placement(input_size: Sequence[int], meta: dict) -> Placement:

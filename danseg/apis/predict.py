@@ -4,20 +4,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from mmengine.dataset import Compose
 from mmseg.models import BaseSegmentor
 
 from danseg.apis.model import tested_dataset
+from danseg.engine.labels import predict_labels
 from danseg.visualization import read_image
 
 
-@torch.no_grad()
 def predict(model: BaseSegmentor, image: str | Path | np.ndarray) -> np.ndarray:
     """Segment an image through the config's test pipeline and test mode (whole or sliding).
 
+    The labels are those of mmseg's ``test_step``, which also gives the logits at the image's
+    resolution; here they are never made at once.
+
     Args:
-        model: from :func:`load_model`.
+        model: from :func:`load_model` or :func:`prepare_for_inference`.
         image: a file, or (H, W, 3) uint8 RGB.
 
     Returns:
@@ -26,8 +28,9 @@ def predict(model: BaseSegmentor, image: str | Path | np.ndarray) -> np.ndarray:
     Raises:
         UserError: the image is missing or cannot be read.
     """
-    result = model.test_step(prepared_batch(model, image))[0]
-    return result.pred_sem_seg.data[0].cpu().numpy().astype(np.int64)
+    data = model.data_preprocessor(prepared_batch(model, image), training=False)
+    [labels] = predict_labels(model, **data)
+    return labels.cpu().numpy().astype(np.int64)
 
 
 def prepared_batch(model: BaseSegmentor, image: str | Path | np.ndarray) -> dict:

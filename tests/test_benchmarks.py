@@ -202,3 +202,62 @@ def test_markdown_of_a_file_that_is_no_result_is_one_message(attention, tmp_path
         attention.main(["--markdown", str(path)])
     assert ending.value.code == 1
     assert "name a .json file that one wrote" in capsys.readouterr().err
+
+
+@pytest.fixture
+def training_input(monkeypatch):
+    """The module, on tiny frames."""
+    pytest.importorskip("mmseg")
+    from benchmarks import input as module
+
+    monkeypatch.setattr(module, "FRAME", (64, 128))
+    monkeypatch.setattr(module, "CROP", (32, 64))
+    return module
+
+
+def test_quick_input_benchmark_runs_and_writes_its_files(training_input, tmp_path, capsys):
+    options = ["--quick", "--frames", "2", "--repeats", "2", "--out", str(tmp_path)]
+    training_input.main(options)
+    told = capsys.readouterr().out
+    assert "images per second and core" in told and "resize, crop, flip" in told
+
+    [stored] = tmp_path.glob("input_cpu-*_torch*_mmseg*_quick.json")
+    content = json.loads(stored.read_text())
+    assert content["about"]["frames"] == "2 rendered"
+    assert [row["mode"] for row in content["rows"]] == ["plain", "cached"]
+    for row in content["rows"]:
+        assert row["size"] == "32x64" and row["max_relative_error"] <= 8 / 255
+        assert len(row["theirs_rounds"]) == len(row["ours_rounds"]) == 2
+        assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
+    for stages in content["about"]["stages_ms"].values():
+        assert set(stages) == set(training_input.STAGES) and min(stages.values()) > 0
+    assert stored.with_suffix(".csv").read_text().count("\n") == 3
+    assert stored.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+    training_input.main(["--markdown", str(stored)])
+    told = capsys.readouterr().out
+    assert "| cached | 32x64 |" in told and "| images per second and core |" in told
+
+
+def test_input_benchmark_notices_another_label(training_input, tmp_path):
+    training_input.rendered_frames(tmp_path, 1)
+    samples = training_input.list_samples(tmp_path)
+    theirs, ours = training_input.mmsegs_side(), training_input.dansegs_side(cache=False)
+    assert training_input.largest_difference(theirs, ours, samples) <= 8 / 255
+    ours.first.flip_prob = 1.0
+    with pytest.raises(RuntimeError, match="the labels of .* differ"):
+        training_input.largest_difference(theirs, ours, samples * 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data", "nowhere"], "--data nowhere: there is no leftImg8bit/train"),
+        (["--threads", "2"], "leave out --device and --threads"),
+    ],
+)
+def test_input_benchmark_names_what_it_cannot_use(training_input, options, words, capsys):
+    with pytest.raises(SystemExit) as ending:
+        training_input.main(options)
+    assert ending.value.code == 1
+    assert words in capsys.readouterr().err

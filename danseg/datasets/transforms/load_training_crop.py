@@ -81,9 +81,7 @@ class LoadTrainingCrop(BaseTransform):
         Raises:
             ValueError: a file cannot be decoded, or image and label differ in size.
         """
-        label = self._cached(results["seg_map_path"])
-        if label is None:
-            label = decode_label(fileio.get(results["seg_map_path"], backend_args=self.backend_args))
+        label = self._read_label(results["seg_map_path"])
         ids = id_table(results.get("reduce_zero_label", False), results.get("label_map")).astype(np.uint8)
         size = label.shape
         scale = self._draw_scale()
@@ -123,6 +121,20 @@ class LoadTrainingCrop(BaseTransform):
         results.setdefault("seg_fields", []).append("gt_seg_map")
         return results
 
+    def _read_label(self, path: str) -> np.ndarray:
+        label = self._cached(path)
+        return decode_label(self._bytes(path)) if label is None else label
+
+    def _read_rows(self, path: str, top: int, bottom: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Rows of an image, RGB, and the size of the whole."""
+        image = self._cached(path)
+        if image is None:
+            return decode_image_rows(self._bytes(path), top, bottom)
+        return image[top:bottom], image.shape[:2]
+
+    def _bytes(self, path: str) -> bytes:
+        return fileio.get(path, backend_args=self.backend_args)
+
     def _cached(self, path: str) -> np.ndarray | None:
         cache = find_cache(path) if self.cache else None
         return cache.load(path) if cache else None
@@ -158,12 +170,7 @@ class LoadTrainingCrop(BaseTransform):
         (top, bottom, step_y, first_y), (left, right, step_x, first_x) = (
             _source(*axis) for axis in zip(size, resized, corner, shape, strict=True)
         )
-        image = self._cached(path)
-        if image is not None:
-            found, image = image.shape[:2], image[top:bottom]
-        else:
-            data = fileio.get(path, backend_args=self.backend_args)
-            image, found = decode_image_rows(data, top, bottom)
+        image, found = self._read_rows(path, top, bottom)
         if found != size:
             raise ValueError(
                 f"the image has {found[0]}x{found[1]} pixels, its label {size[0]}x{size[1]}: put the right "

@@ -1,0 +1,347 @@
+"""Compare danseg's training input with mmseg's: from PNG files to packed crops, on one thread.
+
+    python -m benchmarks.input                                  # about a minute
+    python -m benchmarks.input --quick                          # fewer frames and rounds
+    python -m benchmarks.input --data data/cityscapes           # frames of a real Cityscapes
+    python -m benchmarks.input --markdown benchmarks/results/NAME.json
+
+Both sides get the same files, from memory, and the same seeds, hence the same crops. What is measured, and
+why so: docs/performance.md.
+"""
+
+import contextlib
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks import report
+from benchmarks.measure import environment
+from benchmarks.report import Promise, Row, size_name
+from danseg.errors import UserError, command_line
+
+CROP = (512, 1024)
+FRAME = (1024, 2048)
+CASE, FROM_PNG, FROM_CACHE = "training input", "plain", "cached"
+PROMISES = {
+    (CASE, FROM_PNG, size_name(CROP)): Promise(time=0.5),
+    (CASE, FROM_CACHE, size_name(CROP)): Promise(time=0.25),
+}
+STAGES = ("image", "label", "resize, crop, flip", "colour", "pack")
+SIDES = ("mmseg", "danseg", "danseg, cached")
+# What optics and demosaicing leave of the drawn frames' noise, which is that of single pixels: without it
+# PNGs of them have 3.7 MB, those of Cityscapes 2.2 to 2.4 MB. With it they have 2.2 to 2.5 MB.
+BLUR, SENSOR_NOISE, NOISE_BLUR = 0.8, 1.0, 0.7
+
+
+class Side:
+    """One implementation: its transforms, each with the stage its time counts for."""
+
+    def __init__(self, transforms: Sequence[tuple[str, Any]]) -> None:
+        self.transforms = transforms
+        self.first = transforms[0][1]
+
+    def __call__(self, samples: Sequence[dict], seed: int) -> dict[str, float]:
+        """Seconds an image of each stage, over all samples."""
+        np.random.seed(seed)
+        seconds = dict.fromkeys(STAGES, 0.0)
+        for sample in samples:
+            result = dict(sample, seg_fields=[])
+            for stage, transform in self.transforms:
+                start = time.perf_counter()
+                result = transform(result)
+                seconds[stage] += time.perf_counter() - start
+            for stage, part in getattr(self.first, "reading", {}).items():
+                seconds[stage] += part
+                seconds["resize, crop, flip"] -= part  # it was counted there
+        return {stage: total / len(samples) for stage, total in seconds.items()}
+
+
+def mmsegs_side() -> Side:
+    """mmseg's transforms, as its Cityscapes configs name them."""
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import TRANSFORMS
+
+    init_default_scope("mmseg")
+    options = {
+        "LoadImageFromFile": {},
+        "LoadAnnotations": {},
+        "RandomResize": dict(scale=FRAME[::-1], ratio_range=(0.5, 2.0), keep_ratio=True),
+        "RandomCrop": dict(crop_size=CROP, cat_max_ratio=0.75),
+        "RandomFlip": dict(prob=0.5),
+        "PhotoMetricDistortion": {},
+        "PackSegInputs": {},
+    }
+    stages = [*STAGES[:2], *STAGES[2:3] * 3, *STAGES[3:]]
+    return Side(
+        [
+            (stage, TRANSFORMS.build(dict(type=name, **more)))
+            for stage, (name, more) in zip(stages, options.items(), strict=True)
+        ]
+    )
+
+
+def dansegs_side(cache: bool) -> Side:
+    """The transforms of danseg's Cityscapes configs."""
+    from mmseg.datasets.transforms import PackSegInputs
+
+    from danseg.datasets import FastPhotoMetricDistortion, LoadTrainingCrop
+
+    class TimedLoad(LoadTrainingCrop):
+        """Notes what reading the two files took of its time."""
+
+        def transform(self, results: dict) -> dict:
+            self.reading = {}
+            return super().transform(results)
+
+        def _read_label(self, *args: Any) -> Any:
+            return self._timed("label", super()._read_label, *args)
+
+        def _read_rows(self, *args: Any) -> Any:
+            return self._timed("image", super()._read_rows, *args)
+
+        def _timed(self, stage: str, function: Any, *args: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args)
+            self.reading[stage] = time.perf_counter() - start
+            return result
+
+    transforms = (
+        TimedLoad(scale=FRAME[::-1], crop_size=CROP, cache=cache),
+        FastPhotoMetricDistortion(),
+        PackSegInputs(),
+    )
+    return Side(list(zip(STAGES[2:], transforms, strict=True)))
+
+
+def rendered_frames(root: Path, count: int) -> None:
+    """Draw street scenes of Cityscapes' size that are as hard to decompress as photographs."""
+    from danseg.datasets.rendered import render
+
+    render(root, train=count, val=0, height=FRAME[0], width=FRAME[1])
+    for number, path in enumerate(sorted((root / "leftImg8bit").rglob("*.png"))):
+        noise = np.random.default_rng(number).normal(0, SENSOR_NOISE, (*FRAME, 3)).astype(np.float32)
+        frame = cv2.GaussianBlur(cv2.imread(str(path)), (0, 0), BLUR)
+        frame = np.clip(np.rint(frame + cv2.GaussianBlur(noise, (0, 0), NOISE_BLUR)), 0, 255)
+        Image.fromarray(frame[..., ::-1].astype(np.uint8)).save(path)
+    for path in (root / "gtFine").rglob("*_labelTrainIds.png"):
+        Image.open(path).save(path)  # by Pillow, as the official scripts write them
+
+
+def copied_frames(source: Path, root: Path, count: int) -> None:
+    """Copy training frames from all over a Cityscapes tree."""
+    images = sorted((source / "leftImg8bit" / "train").glob("*/*_leftImg8bit.png"))
+    if not images:
+        raise UserError(f"--data {source}: there is no leftImg8bit/train/CITY/*_leftImg8bit.png in it")
+    for image in images[:: max(1, len(images) // count)][:count]:
+        label = Path(_label_of(image))
+        if not label.is_file():
+            raise UserError(
+                f"--data {source}: {label} is missing; write it with: python tools/prepare_dataset.py "
+                f"cityscapes {source}"
+            )
+        for path in (image, label):
+            target = root / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+
+def _label_of(image: Path) -> str:
+    folder = str(image.parent).replace("leftImg8bit", "gtFine")
+    return f"{folder}/{image.name.replace('_leftImg8bit.png', '_gtFine_labelTrainIds.png')}"
+
+
+def list_samples(root: Path) -> list[dict]:
+    """What a data set says of each frame."""
+    images = sorted((root / "leftImg8bit").rglob("*.png"))
+    common = dict(reduce_zero_label=False, label_map=None)
+    return [dict(img_path=str(image), seg_map_path=_label_of(image), **common) for image in images]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """As in a worker of a data loader: no thread but one."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+
+
+def largest_difference(theirs: Side, ours: Side, samples: Sequence[dict]) -> float:
+    """Of the crops' pixels before the colours change, as a share of 255.
+
+    Raises:
+        RuntimeError: a label differs.
+    """
+    worst = 0
+    for seed, sample in enumerate(samples):
+        crops = []
+        for side in (theirs, ours):
+            np.random.seed(seed)
+            result = dict(sample, seg_fields=[])
+            for stage, transform in side.transforms:
+                if stage in STAGES[:3]:
+                    result = transform(result)
+            crops.append(result)
+        if not np.array_equal(crops[0]["gt_seg_map"], crops[1]["gt_seg_map"]):
+            raise RuntimeError(f"the labels of {sample['img_path']} differ with seed {seed}")
+        worst = max(worst, int(cv2.absdiff(crops[0]["img"], crops[1]["img"]).max()))
+    return worst / 255
+
+
+def compare(root: Path, samples: Sequence[dict], repeats: int, console: Console) -> tuple[list[Row], dict]:
+    """Measure the three sides in turn.
+
+    Returns:
+        Two rows, and the milliseconds of each side's stages, medians of the rounds.
+    """
+    from danseg.datasets.frame_cache import write_cache
+
+    files = [sorted({sample[key] for sample in samples}) for key in ("img_path", "seg_map_path")]
+    write_cache(root, *files, progress=False)
+    sides = dict(zip(SIDES, (mmsegs_side(), dansegs_side(False), dansegs_side(True)), strict=True))
+    rounds: dict[str, list[dict]] = {name: [] for name in SIDES}
+    with one_thread(), Progress(console=console, transient=True) as progress:
+        task = progress.add_task("rounds", total=repeats + 1)
+        different = [
+            largest_difference(sides[SIDES[0]], sides[name], samples) for name in SIDES[1:]
+        ]  # The warm-up, too.
+        progress.advance(task)
+        for seed in range(repeats):
+            for name, side in sides.items():
+                rounds[name].append(side(samples, seed))
+            progress.advance(task)
+    totals = {name: [sum(one.values()) for one in of_side] for name, of_side in rounds.items()}
+    theirs = totals[SIDES[0]]
+    rows = []
+    for name, mode, error in zip(SIDES[1:], (FROM_PNG, FROM_CACHE), different, strict=True):
+        row = Row(CASE, mode, size_name(CROP), theirs_rounds=theirs, ours_rounds=totals[name])
+        row.theirs_seconds, row.ours_seconds = (statistics.median(side) for side in (theirs, totals[name]))
+        row.time_ratio = row.ours_seconds / row.theirs_seconds
+        row.max_relative_error = error
+        rows.append(row)
+    stages = {
+        name: {stage: statistics.median(one[stage] for one in of_side) * 1e3 for stage in STAGES}
+        for name, of_side in rounds.items()
+    }
+    # Both files have to be decoded, whatever else is saved.
+    rows[0].floor_seconds = (stages[SIDES[1]]["image"] + stages[SIDES[1]]["label"]) / 1e3
+    return rows, stages
+
+
+def stage_cells(rows: Sequence[Row], stages: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Milliseconds by stage and side, with the totals, and images a second below them."""
+    seconds = dict(zip(SIDES, (rows[0].theirs_seconds, *(row.ours_seconds for row in rows)), strict=True))
+    cells = [[stage, *(f"{stages[name][stage]:.1f}" for name in SIDES)] for stage in STAGES]
+    cells.append(["all", *(f"{seconds[name] * 1e3:.1f}" for name in SIDES)])
+    cells.append(["images per second and core", *(f"{1 / seconds[name]:.1f}" for name in SIDES)])
+    ratios = (f"{seconds[SIDES[0]] / seconds[name]:.1f}x" for name in SIDES)
+    return [*cells, ["ratio", *ratios]]
+
+
+def print_stages(rows: Sequence[Row], stages: dict[str, dict[str, float]], console: Console) -> None:
+    """The stages as a table on the terminal."""
+    table = Table(title="ms an image", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for index, column in enumerate(("stage", *SIDES)):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for cells in stage_cells(rows, stages):
+        table.add_row(*cells)
+    console.print(table)
+
+
+def markdown(path: Path) -> str:
+    """A stored result: both tables."""
+    rows = report.load(path)
+    stages = json.loads(path.read_text(encoding="utf-8"))["about"].get("stages_ms")
+    if stages is None:
+        raise UserError(f"{path} is no result of this benchmark: it has no stages")
+    lines = ["| ms an image | " + " | ".join(SIDES) + " |", "|---|" + "---:|" * len(SIDES)]
+    lines += ["| " + " | ".join(cells) + " |" for cells in stage_cells(rows, stages)]
+    return report.markdown(rows, PROMISES) + "\n\n" + "\n".join(lines)
+
+
+def plot(stages: dict[str, dict[str, float]], title: str, path: Path) -> None:
+    """The stages of each side as one bar."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    left = np.zeros(len(SIDES))
+    for stage in STAGES:
+        width = np.array([stages[name][stage] for name in SIDES])
+        axes.barh(SIDES, width, left=left, label=stage)
+        left += width
+    axes.invert_yaxis()
+    axes.set(xlabel="ms an image, one thread", title=title)
+    figure.legend(fontsize="small", ncols=len(STAGES), loc="outside lower center")
+    figure.savefig(path, dpi=90)
+
+
+@command_line
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the results."""
+    parser = report.parser("input", __doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="Cityscapes to take frames from")
+    parser.add_argument("--frames", type=report.parse_count, help="frames (default: 24, with --quick 8)")
+    args = parser.parse_args(argv)
+    if args.markdown:
+        print(markdown(args.markdown))
+        return
+    if args.device == "cuda" or args.threads not in (None, 1):
+        raise UserError("input is made by one thread of a CPU: leave out --device and --threads")
+    try:
+        import mmseg.datasets  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"this benchmark compares with mmseg, which cannot be imported ({error}); "
+            'install it with: pip install -e ".[onedl]"'
+        ) from error
+    console = Console()
+    repeats = args.repeats or (3 if args.quick else 5)
+    frames = args.frames or (8 if args.quick else 24)
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        root = Path(folder)
+        with console.status(f"preparing {frames} frames of {size_name(FRAME)}"):
+            if args.data:
+                copied_frames(args.data, root, frames)
+            else:
+                rendered_frames(root, frames)
+        samples = list_samples(root)
+        sizes = [Path(sample["img_path"]).stat().st_size / 1e6 for sample in samples]
+        rows, stages = compare(root, samples, repeats, console)
+        about = {**environment(torch.device("cpu")), **report.versions(), "repeats": repeats}
+    about |= {
+        "opencv": cv2.__version__,
+        "frames": f"{len(samples)} {'of ' + str(args.data) if args.data else 'rendered'}",
+        "png_megabytes": [round(size, 2) for size in (min(sizes), max(sizes))],
+        "stages_ms": stages,
+    }
+    report.print_results(rows, PROMISES)
+    print_stages(rows, stages, console)
+    paths = report.save("input", rows, about, args.out, "_quick" if args.quick else "")
+    picture = paths[0].with_suffix(".png")
+    plot(stages, f"{about['device_name']}: {size_name(FRAME)} PNG to a {size_name(CROP)} crop", picture)
+    for path in (*paths, picture):
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

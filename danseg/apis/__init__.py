@@ -10,12 +10,13 @@ Example::
 """
 
 from danseg.apis.attention import attention_maps
-from danseg.apis.inference import prepare_for_inference
+from danseg.apis.inference import PRECISIONS, prepare_for_inference
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
 from danseg.apis.predict import predict
 
 __all__ = [
+    "PRECISIONS",
     "attention_maps",
     "dataset_meta",
     "load_model",

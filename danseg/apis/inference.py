@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from danseg.errors import UserError
 
+#: What a prepared model may compute in, by name.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Height and width of the image that shows what belongs together; a small one takes no time.
 _IMAGE_SIZE = (128, 128)

@@ -56,6 +56,24 @@ def test_writes_labels_overlay_and_attention_and_prints_their_paths(main, traine
     assert read_image(out / names[2]).shape[1] > 2 * 500  # two panels
 
 
+def test_precision_and_compile_reach_the_model(main, trained, tmp_path, monkeypatch):
+    prepare, asked = apis.prepare_for_inference, []
+
+    def prepare_and_note(model, **options):
+        asked.append(options)
+        return prepare(model, **{**options, "compile": False})  # which needs a C++ compiler, and a minute
+
+    monkeypatch.setattr(apis, "prepare_for_inference", prepare_and_note)
+    options = ["--out", str(tmp_path), "--device", "cpu", "--attention", "10,20"]
+    main([*trained, *options, "--precision", "bfloat16", "--compile"])
+    assert asked == [dict(precision="bfloat16", compile=True)]
+    narrow = read_labels(tmp_path / "street_labels.png")
+    assert (tmp_path / "street_attention_decode_head.pam.png").is_file()
+    main([*trained, *options])
+    assert asked[1:] == [dict(precision="float32", compile=False)]
+    assert (read_labels(tmp_path / "street_labels.png") == narrow).mean() > 0.95
+
+
 def load_palette(config):
     return apis.dataset_meta(load_config(config))["palette"]
 
@@ -93,3 +111,13 @@ def test_bad_input_is_named(main, trained, tmp_path, capsys):
     assert "'7;8'" in failing(main, capsys, config, checkpoint, image, "--out", out, "--attention", "7;8")
     assert "several images" in failing(main, capsys, config, checkpoint, image, image, "--out", out)
     assert "broken.png" in failing(main, capsys, config, checkpoint, image, "--out", broken)
+    half = ("--precision", "float16")
+    assert "float16 needs a GPU" in failing(main, capsys, config, checkpoint, image, "--out", out, *half)
+
+
+def test_an_unknown_precision_is_refused_with_those_that_exist(main, trained, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*trained, "--out", str(tmp_path / "out"), "--precision", "int8"])
+    assert stop.value.code == 2 and not (tmp_path / "out").exists()
+    said = capsys.readouterr().err
+    assert "int8" in said and "bfloat16" in said

@@ -111,7 +111,7 @@ def _plain_png_size(data: bytes, colour: int) -> tuple[int, int] | None:
             return None
         at += 12 + length
         if name == b"IEND":
-            return (height, width) if at <= len(data) else None
+            return height, width
     return None
 
 

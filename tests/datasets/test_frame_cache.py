@@ -177,6 +177,17 @@ def test_a_source_that_changed_is_used_itself(root, name, keep_size):
         assert_same(samples(root), got)
 
 
+def test_another_size_tells_a_change_even_if_the_time_does_not(root):
+    write(root)
+    path = root / "train/0.png"
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    Image.new("RGB", (60, 40), (1, 2, 3)).save(path)
+    os.utime(path, ns=times)
+    with pytest.warns(UserWarning, match="has changed since"):
+        assert_same(samples(root), samples(root, cache=False))
+    assert write(root).written == 1
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 

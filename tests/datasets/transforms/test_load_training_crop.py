@@ -1,5 +1,6 @@
 """Training crops: mmseg's, sample by sample for one seed and in distribution for different ones."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,16 @@ def test_labels_are_those_of_the_whole_resized_label_at_every_ratio(tmp_path):
         )
         whole = cv2.resize(image[..., ::-1], size, interpolation=cv2.INTER_LINEAR)
         assert np.abs(got["img"].astype(int) - whole).max() <= LEVELS
+
+
+def test_crops_without_a_class_are_drawn_again_and_then_put_up_with(tmp_path):
+    info = write(tmp_path, noise(64, 128)[0], np.full((64, 128), 255, np.uint8))
+    options = dict(scale=(128, 64), crop_size=(32, 64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = sample(LoadTrainingCrop(**options), info, 0)
+    want = sample(mmsegs(**options), info, 0)
+    assert np.abs(got["img"].astype(int) - want["img"]).max() <= LEVELS
 
 
 # --- many seeds -----------------------------------------------------------------------------------------

@@ -36,13 +36,17 @@ class MeasurementError(Exception):
     """A measurement that did not come to an end; the message says what stopped it."""
 
 
-def in_subprocess(function: Callable[..., Any], *args: Any) -> Any:
+def in_subprocess(function: Callable[..., Any], *args: Any, fresh: bool = False) -> Any:
     """``function(*args)`` in a fresh process; function, arguments and result must pickle.
+
+    Args:
+        function, args: what to call.
+        fresh: in a new interpreter, whose memory holds the libraries that it loads by itself.
 
     Raises:
         MeasurementError: when the process raises, or dies (a kill for want of memory).
     """
-    if "forkserver" in multiprocessing.get_all_start_methods():
+    if not fresh and "forkserver" in multiprocessing.get_all_start_methods():
         # Children of a server that has imported everything and computed nothing: as clean as a
         # new interpreter, without its seconds of imports.
         context = multiprocessing.get_context("forkserver")
@@ -99,6 +103,15 @@ def extra_peak(work: Callable[[], Any], device: torch.device) -> int:
     before = _status_bytes("VmRSS") if reset else _lifetime_peak()
     work()
     return max(0, (_status_bytes("VmHWM") if reset else _lifetime_peak()) - before)
+
+
+def process_peak() -> int:
+    """The most bytes that this process has held at once, its libraries among them.
+
+    For one that was started afresh, see :func:`in_subprocess`.
+    """
+    # Linux hands the lifetime's peak on from the process that started this one.
+    return _status_bytes("VmHWM") if Path("/proc/self/status").exists() else _lifetime_peak()
 
 
 def _return_free_memory() -> None:

@@ -46,10 +46,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Promise:
-    """The largest ratios that docs/performance.md promises; None promises nothing."""
+    """The largest ratios, and bytes, that docs/performance.md promises; None promises nothing."""
 
     time: float | None = None
     memory: float | None = None
+    memory_bytes: float | None = None
 
 
 Promises = dict[tuple[str, str, str], Promise]  # by case, mode and size
@@ -101,6 +102,10 @@ def promises_kept(rows: list[Row], promises: Promises) -> list[str]:
                 continue
             kept = kept and ratio <= most
             parts.append(f"{ratio:.2g} of {of_what} (promised {most:g} at most)")
+        if row.ours_extra_bytes is not None and promise.memory_bytes is not None:
+            kept = kept and row.ours_extra_bytes <= promise.memory_bytes
+            held, most = row.ours_extra_bytes / 1e9, promise.memory_bytes / 1e9
+            parts.append(f"{held:.2f} GB of memory (promised {most:g} GB at most)")
         if parts:
             verdict = "kept" if kept else "MISSED"
             lines.append(f"{verdict}: {row.mode} {row.size}: {', '.join(parts)}")
@@ -121,7 +126,7 @@ def markdown(rows: list[Row], promises: Promises) -> str:
 def print_results(rows: list[Row], promises: Promises) -> None:
     """The tables on the terminal, with notes and promises below each."""
     # Wider than some terminals: a wrapped line can be read, a number cut short cannot.
-    console = Console(width=max(Console().width, 110))
+    console = Console(width=max(Console().width, 120))
     for name, of_case in _by_case(rows):
         table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for index, column in enumerate(COLUMNS):
@@ -212,7 +217,8 @@ def _plot(rows: list[Row], title: str, path: Path) -> None:
         for axes in (time_axes, memory_axes):
             axes.set(xscale="log", yscale="log", xlabel="positions N = H·W")
             axes.grid(True, which="both", alpha=0.25)
-            axes.legend(fontsize="small")
+            if axes.lines:
+                axes.legend(fontsize="small")
     figure.suptitle(title)
     figure.savefig(path, dpi=90)
 

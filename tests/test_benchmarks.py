@@ -261,3 +261,59 @@ def test_input_benchmark_names_what_it_cannot_use(training_input, options, words
         training_input.main(options)
     assert ending.value.code == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.fixture
+def inference(monkeypatch):
+    """The module, with a plan of tiny networks."""
+    pytest.importorskip("mmseg")
+    from benchmarks import inference
+
+    tiny = inference.Network(50, width=4)
+    monkeypatch.setattr(
+        inference, "QUICK", inference.Plan(tiny, [(64, 96)], [(5, [(64, 96)])], tiny, (64, 96))
+    )
+    return inference
+
+
+def test_quick_inference_benchmark_runs_and_writes_its_files(inference, tmp_path, capsys):
+    inference.main(["--quick", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)])
+    assert "of danseg's own time in float32" in capsys.readouterr().out
+    [stored] = tmp_path.glob("inference_cpu-*_torch*_mmseg*_quick.json")
+    image, narrow, labels, process, _ = json.loads(stored.read_text())["rows"]
+    assert (image["mode"], narrow["mode"], labels["mode"]) == ("float32", "bfloat16", "5 classes")
+    assert image["max_relative_error"] < 1e-4 < narrow["max_relative_error"]
+    assert labels["max_relative_error"] < 1e-3, "labels differ"
+    for row in (image, narrow, labels):
+        assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
+    assert len(image["ours_rounds"]) == 2 and image["theirs_rounds"] == narrow["theirs_rounds"]
+    assert process["ours_extra_bytes"] > 100 * measure.MIB, "the libraries count"
+    assert process["theirs_extra_bytes"] > 100 * measure.MIB
+    assert stored.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inference_promises_name_what_is_measured(inference):
+    plan = inference.FULL
+    measured = {(f"{plan.network.name}, {inference.IMAGE}", report.size_name(size)) for size in plan.images}
+    measured |= {(inference.LABELS, report.size_name(size)) for _, sizes in plan.labels for size in sizes}
+    measured.add((f"{plan.process.name}, {inference.PROCESS}", report.size_name(plan.process_size)))
+    assert {(case, size) for case, _, size in inference.PROMISES} <= measured
+
+
+def _hold(megabytes: int) -> int:
+    torch.ones(megabytes * measure.MIB // 4)
+    return measure.process_peak()
+
+
+def test_process_peak_counts_libraries_and_what_is_gone():
+    less, more = (measure.in_subprocess(_hold, megabytes, fresh=True) for megabytes in (1, 65))
+    assert less > 50 * measure.MIB
+    assert more - less == pytest.approx(64 * measure.MIB, abs=16 * measure.MIB)
+
+
+def test_promised_bytes_are_judged():
+    promises = {("a", "forward", "9x9"): report.Promise(memory_bytes=4e9)}
+    for held, verdict in ((3_990_000_000, "kept"), (4_010_000_000, "MISSED")):
+        row = report.Row("a", "forward", "9x9", ours_extra_bytes=held)
+        [line] = report.promises_kept([row], promises)
+        assert line.startswith(verdict) and "promised 4 GB" in line

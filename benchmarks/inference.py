@@ -1,0 +1,410 @@
+"""Compare danseg's whole-model inference with mmseg's: from image to labels, from logits to labels, in all.
+
+    python -m benchmarks.inference                                  # four minutes; 11 GiB for mmseg's part
+    python -m benchmarks.inference --cases "logits to labels"       # one part
+    python -m benchmarks.inference --quick                          # a small network, a minute
+    python -m benchmarks.inference --markdown benchmarks/results/NAME.json
+
+mmseg's side is its own DAHead with the same weights in float32, and its own ``test_step``. What is measured,
+and why so: docs/performance.md.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import report
+from benchmarks.measure import (
+    MeasurementError,
+    alternate,
+    available_memory,
+    environment,
+    extra_peak,
+    in_subprocess,
+    process_peak,
+    product_rate,
+)
+from benchmarks.report import Promise, Row, size_name
+from danseg.errors import UserError, command_line
+from danseg.ops import upsampled_argmax
+
+Size = tuple[int, int]
+THEIRS, PRECISIONS = "mmseg", ("float32", "bfloat16")
+WARM_UP_SIZE = (64, 128)
+STRIDE = 8  # of the logits in the image
+
+
+@dataclass(frozen=True)
+class Network:
+    """DANet on a dilated ResNet, in mmseg's and in danseg's form.
+
+    Attributes:
+        depth: of the ResNet.
+        width: channels of its first stage; 64 in the paper.
+    """
+
+    depth: int
+    width: int = 64
+
+    @property
+    def name(self) -> str:
+        return f"DANet-R{self.depth}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        network: from image to labels in each of ``images`` sizes.
+        labels: pairs of a number of classes and the sizes of labels to make.
+        process: the network that a process of its own runs on an image of ``process_size``.
+    """
+
+    network: Network
+    images: Sequence[Size]
+    labels: Sequence[tuple[int, Sequence[Size]]]
+    process: Network
+    process_size: Size
+
+
+FULL = Plan(
+    network=Network(50),
+    images=[(256, 512), (512, 1024)],
+    # A frame of Cityscapes, and one of ADE20K with its short side at 512.
+    labels=[(19, [(512, 1024), (1024, 2048)]), (150, [(512, 683)])],
+    process=Network(101),
+    process_size=(1024, 2048),
+)
+QUICK = Plan(
+    network=Network(50, width=16),
+    images=[(128, 256)],
+    labels=[(19, [(256, 512)]), (150, [(128, 171)])],
+    process=Network(50, width=16),
+    process_size=(128, 256),
+)
+IMAGE, LABELS, PROCESS = "image to labels", "logits to labels", "whole process"
+CASES = (IMAGE, LABELS, PROCESS)
+# What docs/performance.md promises.
+PROMISES = {
+    ("DANet-R50, image to labels", "float32", "512x1024"): Promise(time=0.85),
+    ("DANet-R50, image to labels", "bfloat16", "512x1024"): Promise(time=0.55),
+    (LABELS, "19 classes", "1024x2048"): Promise(time=0.5, memory=0.2),
+    (LABELS, "150 classes", "512x683"): Promise(time=0.5, memory=0.2),
+    ("DANet-R101, whole process", "float32", "1024x2048"): Promise(memory_bytes=4e9),
+}
+BFLOAT16_OF_FLOAT32 = 1 / 1.5  # of danseg's own time
+
+
+def build(network: Network, side: str, device: torch.device) -> nn.Module:
+    """One side's model: mmseg's, or danseg's prepared for a precision; equal weights in all."""
+    from mmengine.config import ConfigDict
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    import danseg.heads  # noqa: F401
+    from danseg.apis import prepare_for_inference
+
+    init_default_scope("mmseg")
+    norm, width = dict(type="BN"), network.width
+    head = dict(channels=8 * width, pam_channels=width, num_classes=19, norm_cfg=norm)
+    auxiliary = dict(type="FCNHead", num_convs=1, concat_input=False, num_classes=19, norm_cfg=norm)
+    config = dict(
+        type="EncoderDecoder",
+        data_preprocessor=dict(
+            type="SegDataPreProcessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
+        ),
+        backbone=dict(
+            type="ResNetV1c",
+            depth=network.depth,
+            base_channels=width,
+            stem_channels=width,
+            strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 4),
+            norm_cfg=norm,
+        ),
+        auxiliary_head=dict(auxiliary, in_channels=16 * width, in_index=2, channels=4 * width),
+        test_cfg=dict(mode="whole"),
+    )
+
+    def model(kind: str) -> nn.Module:
+        decode_head = dict(head, type=kind, in_channels=32 * width, in_index=3)
+        return MODELS.build(ConfigDict(config, decode_head=decode_head))
+
+    torch.manual_seed(0)
+    theirs = _settle(model("DAHead"))
+    if side == THEIRS:
+        return theirs.to(device)
+    ours = model("DANetHead").eval()
+    ours.load_state_dict(theirs.state_dict())
+    return prepare_for_inference(ours.to(device), precision=side)
+
+
+@torch.no_grad()
+def _settle(model: nn.Module) -> nn.Module:
+    """Give an untrained model the statistics of its own features, and a part to its attention.
+
+    Blocks add little to what passes by them, as in trained networks; otherwise fifty layers of random
+    weights magnify every rounding.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("gamma.scale"):
+            parameter.fill_(0.7)
+        elif name.endswith("bn3.weight"):
+            parameter.fill_(0.2)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    generator = torch.Generator().manual_seed(2)
+    model.train()(torch.randn(2, 3, *WARM_UP_SIZE, generator=generator), mode="tensor")
+    return model.eval()
+
+
+def image_data(size: Size) -> dict:
+    """A smooth random image of ``size``, as a pipeline packs it."""
+    from mmseg.structures import SegDataSample
+
+    image = smooth(3, size, cell=16)
+    image = ((image - image.min()) / (image.max() - image.min()) * 255).byte()
+    return dict(inputs=[image], data_samples=[SegDataSample(metainfo=dict(ori_shape=size, img_shape=size))])
+
+
+def smooth(channels: int, size: Size, cell: int) -> Tensor:
+    """Random numbers (channels, *size) that change over ``cell`` positions."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randn(1, channels, *(side // cell + 2 for side in size), generator=generator)
+    return F.interpolate(coarse, size, mode="bicubic")[0]
+
+
+@torch.no_grad()
+def labels_of(model: nn.Module, side: str, data: dict) -> Tensor:
+    """(H, W) class ids."""
+    from danseg.engine.labels import predict_labels
+
+    if side == THEIRS:
+        return model.test_step(data)[0].pred_sem_seg.data[0]
+    return predict_labels(model, **model.data_preprocessor(data, training=False))[0]
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, data: dict) -> Tensor:
+    out = model(model.data_preprocessor(data, training=False)["inputs"], mode="tensor")
+    return out[0] if isinstance(out, (list, tuple)) else out  # mmseg's head gives those of its branches too
+
+
+def measure_network_memory(network: Network, side: str, size: Size, device_type: str) -> int:
+    """Extra peak bytes of one side, from image to labels. Runs in a process of its own."""
+    device = torch.device(device_type)
+    model = build(network, side, device)
+    labels_of(model, side, image_data(WARM_UP_SIZE))
+    data = image_data(size)
+    return extra_peak(lambda: labels_of(model, side, data), device)
+
+
+def measure_network_time(network: Network, size: Size, device_type: str, repeats: int) -> dict[str, Any]:
+    """Every side's rounds, the operations of a pass, the product rate and each precision's difference."""
+    device = torch.device(device_type)
+    sides = (THEIRS, *PRECISIONS)
+    models = {side: build(network, side, device) for side in sides}
+    data = image_data(size)
+    rate = product_rate(device)
+    logits = {side: _logits(model, data) for side, model in models.items()}  # the warm-up, too
+    largest = logits[THEIRS].abs().max()
+    differences = {
+        side: ((logits[side] - logits[THEIRS]).abs().max() / largest).item() for side in PRECISIONS
+    }
+    with FlopCounterMode(display=False) as operations:
+        _logits(models["float32"], data)
+    calls = [partial(labels_of, model, side, data) for side, model in models.items()]
+    rounds = dict(zip(sides, alternate(calls, repeats, device), strict=True))
+    return dict(
+        rounds=rounds,
+        operations=operations.get_total_flops(),
+        rate=max(rate, product_rate(device)),
+        differences=differences,
+    )
+
+
+def compare_network(network: Network, size: Size, device: torch.device, repeats: int) -> list[Row]:
+    """From image to labels: a row for each precision, beside mmseg in float32."""
+    memory = {}
+    for side in (THEIRS, *PRECISIONS):
+        memory[side] = in_subprocess(measure_network_memory, network, side, size, device.type)
+    times = in_subprocess(measure_network_time, network, size, device.type, repeats)
+    rows = []
+    for precision in PRECISIONS:
+        row = Row(f"{network.name}, {IMAGE}", precision, size_name(size), math.prod(size))
+        _fill(row, times["rounds"][THEIRS], times["rounds"][precision], memory[THEIRS], memory[precision])
+        row.max_relative_error = times["differences"][precision]
+        rows.append(row)
+    rows[0].product_rate = times["rate"]
+    rows[0].floor_seconds = times["operations"] / times["rate"]
+    share = rows[1].ours_seconds / rows[0].ours_seconds
+    verdict = "kept" if share <= BFLOAT16_OF_FLOAT32 else "MISSED"
+    rows[1].note = (
+        f"{share:.2f} of danseg's own time in float32 ({BFLOAT16_OF_FLOAT32:.2f} at most was promised at "
+        f"512x1024, on CPUs with instructions for bfloat16: {verdict})"
+    )
+    return rows
+
+
+def _fill(row: Row, theirs: list[float], ours: list[float], their_bytes: int, our_bytes: int) -> None:
+    row.theirs_rounds, row.ours_rounds = theirs, ours
+    row.theirs_seconds, row.ours_seconds = statistics.median(theirs), statistics.median(ours)
+    row.time_ratio = row.ours_seconds / row.theirs_seconds
+    row.theirs_extra_bytes, row.ours_extra_bytes = their_bytes, our_bytes
+    row.memory_ratio = our_bytes / their_bytes if their_bytes else None
+
+
+def label_steps(classes: int, size: Size, device: torch.device) -> dict[str, Callable[[], Tensor]]:
+    """What goes from a head's logits to labels of ``size``, the size of the network's input, on each side."""
+    from mmseg.models import EncoderDecoder
+    from mmseg.models.decode_heads import FCNHead
+    from mmseg.structures import SegDataSample
+
+    logits = smooth(classes, tuple(-(-side // STRIDE) for side in size), cell=4)[None].to(device)
+    head = FCNHead(in_channels=4, channels=4, num_classes=classes)
+    model = EncoderDecoder.__new__(EncoderDecoder)
+    nn.Module.__init__(model)
+    model.decode_head, model.align_corners = head, head.align_corners
+    meta = dict(ori_shape=size, img_shape=size)
+
+    def theirs() -> Tensor:
+        resized = head.predict_by_feat(logits, [meta])
+        [result] = model.postprocess_result(resized, [SegDataSample(metainfo=meta)])
+        return result.pred_sem_seg.data[0]
+
+    return {THEIRS: theirs, "danseg": lambda: upsampled_argmax(logits, size, through=size)[0]}
+
+
+def measure_label_memory(classes: int, side: str, size: Size, device_type: str) -> int:
+    """Extra peak bytes of one side, from logits to labels. Runs in a process of its own."""
+    device = torch.device(device_type)
+    label_steps(classes, WARM_UP_SIZE, device)[side]()
+    return extra_peak(label_steps(classes, size, device)[side], device)
+
+
+def measure_label_time(
+    classes: int, size: Size, device_type: str, repeats: int
+) -> tuple[list[list[float]], float]:
+    """The rounds of mmseg and danseg, and the share of pixels whose labels differ."""
+    device = torch.device(device_type)
+    steps = label_steps(classes, size, device)
+    theirs, ours = (step() for step in steps.values())
+    different = (theirs != ours).float().mean().item()
+    return alternate(list(steps.values()), repeats, device), different
+
+
+def compare_labels(classes: int, size: Size, device: torch.device, repeats: int) -> list[Row]:
+    """From logits to labels: one row."""
+    memory = [
+        in_subprocess(measure_label_memory, classes, side, size, device.type) for side in (THEIRS, "danseg")
+    ]
+    rounds, different = in_subprocess(measure_label_time, classes, size, device.type, repeats)
+    row = Row(LABELS, f"{classes} classes", size_name(size), math.prod(size))
+    _fill(row, *rounds, *memory)
+    row.max_relative_error = different
+    return [row]
+
+
+def measure_process(network: Network, side: str, size: Size) -> int:
+    """Peak bytes of a process that builds a model and takes one image to labels."""
+    labels_of(build(network, side, torch.device("cpu")), side, image_data(size))
+    return process_peak()
+
+
+def compare_process(network: Network, size: Size) -> list[Row]:
+    """The peak of a process, libraries and weights included: a row for each precision."""
+    positions = math.prod(size) // STRIDE**2
+    needed = 2 * 4 * positions**2 + 3 * 2**30  # mmseg's map before and after its softmax, and the rest
+    available = available_memory(torch.device("cpu"))
+    theirs, note = None, ""
+    if available is None or needed < 0.9 * available:
+        try:
+            theirs = in_subprocess(measure_process, network, THEIRS, size, fresh=True)
+        except MeasurementError as error:
+            note = f"mmseg: {error}"
+    else:
+        note = (
+            f"mmseg skipped: it needs about {needed / 2**30:.0f} GiB, {available / 2**30:.0f} are available"
+        )
+    rows = []
+    for precision in PRECISIONS:
+        ours = in_subprocess(measure_process, network, precision, size, fresh=True)
+        row = Row(f"{network.name}, {PROCESS}", precision, size_name(size), math.prod(size), note=note)
+        row.theirs_extra_bytes, row.ours_extra_bytes = theirs, ours
+        row.memory_ratio = ours / theirs if theirs else None
+        rows.append(row)
+    return rows
+
+
+def jobs(plan: Plan, cases: Sequence[str], device: torch.device, repeats: int) -> list[tuple[str, Callable]]:
+    """What is to be measured: a description, and what measures it and returns rows."""
+    found = []
+    if IMAGE in cases:
+        for size in plan.images:
+            what = f"{plan.network.name}, {size_name(size)}"
+            found.append((what, partial(compare_network, plan.network, size, device, repeats)))
+    if LABELS in cases:
+        for classes, sizes in plan.labels:
+            for size in sizes:
+                what = f"{classes} classes, {size_name(size)}"
+                found.append((what, partial(compare_labels, classes, size, device, 3 * repeats)))
+    if PROCESS in cases and device.type == "cpu":
+        what = f"{plan.process.name}, {size_name(plan.process_size)}"
+        found.append((what, partial(compare_process, plan.process, plan.process_size)))
+    return found
+
+
+@command_line
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the results."""
+    parser = report.parser("inference", __doc__.split("\n")[0])
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=CASES, metavar="CASE", help=", ".join(CASES)
+    )
+    args = parser.parse_args(argv)
+    if args.markdown:
+        print(report.markdown(report.load(args.markdown), PROMISES))
+        return
+    try:
+        import mmseg.models  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"this benchmark compares with mmseg, which cannot be imported ({error}); "
+            'install it with: pip install -e ".[onedl]"'
+        ) from error
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this PyTorch sees no CUDA device; use --device cpu")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    console = Console()
+    repeats = args.repeats or (3 if args.quick else 5)
+    rows = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    todo = jobs(QUICK if args.quick else FULL, args.cases, device, repeats)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(todo))
+        for what, measure in todo:
+            progress.update(task, description=what)
+            rows += measure()
+            progress.advance(task)
+    about = {**environment(device), **report.versions(), "repeats": repeats}
+    report.print_results(rows, PROMISES)
+    for path in report.save("inference", rows, about, args.out, "_quick" if args.quick else ""):
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     decode_head=dict(
-        type="FCNHead",
+        type="FullyConvolutionalHead",
         in_channels=2048,
         in_index=3,
         channels=512,

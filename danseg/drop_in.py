@@ -1,8 +1,8 @@
 """mmseg's own head names on danseg's classes, for configs that are not to be edited.
 
 ``custom_imports = dict(imports=["danseg.drop_in"])`` in an mmseg config makes its ``DAHead``,
-``NLHead``, ``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead`` or ``DNLHead`` danseg's: the arguments,
-weights, outputs and losses are the same, the memory is linear, and nothing has to be compiled.
+``NLHead``, ``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead``, ``DNLHead`` or ``FCNHead`` danseg's: the
+arguments, weights, outputs and losses are the same, the memory is linear, and nothing has to be compiled.
 
 Only this import takes mmseg's names over. ``import danseg`` leaves them alone.
 
@@ -14,12 +14,22 @@ import torch
 from mmseg.registry import MODELS
 
 from danseg.engine.checkpoint import safe_globals
-from danseg.heads import CCNetHead, DANetHead, DNLNetHead, GCNetHead, ISANetHead, NonLocalHead, PSANetHead
+from danseg.heads import (
+    CCNetHead,
+    DANetHead,
+    DNLNetHead,
+    FullyConvolutionalHead,
+    GCNetHead,
+    ISANetHead,
+    NonLocalHead,
+    PSANetHead,
+)
 
 HEADS = {
     "CCHead": CCNetHead,
     "DAHead": DANetHead,
     "DNLHead": DNLNetHead,
+    "FCNHead": FullyConvolutionalHead,
     "GCHead": GCNetHead,
     "ISAHead": ISANetHead,
     "NLHead": NonLocalHead,

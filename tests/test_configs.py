@@ -127,7 +127,7 @@ UNPUBLISHED = {
 HEADS = {
     "attention": "AttentionHead",
     "danet": "DANetHead",
-    "fcn": "FCNHead",
+    "fcn": "FullyConvolutionalHead",
     "nonlocal": "NonLocalHead",
     "ccnet": "CCNetHead",
     "psanet": "PSANetHead",
@@ -322,7 +322,7 @@ def test_head_has_the_settings_of_its_network_and_all_of_them(name: str) -> None
 def test_leaf_defines_the_network_and_nothing_else(name: str) -> None:
     text = LEAVES[name].read_text()
     names = {target.id for node in ast.parse(text).body for target in node.targets}
-    assert names - {"norm_cfg"} == {"_base_", "model"}
+    assert names - {"norm_cfg", "recompute"} == {"_base_", "model"}
     assert "::" not in text  # bases of another package would tie the config to its installation
 
 
@@ -426,7 +426,15 @@ def test_what_every_network_shares(name: str) -> None:
     cross_entropy = dict(type="CrossEntropyLoss", use_sigmoid=False)
     assert head.loss_decode == cross_entropy | dict(loss_weight=1.0)
     assert auxiliary.loss_decode == cross_entropy | dict(loss_weight=0.4)
-    assert (auxiliary.type, auxiliary.num_convs, auxiliary.concat_input) == ("FCNHead", 1, False)
+    assert (auxiliary.type, auxiliary.num_convs, auxiliary.concat_input) == (
+        "FullyConvolutionalHead",
+        1,
+        False,
+    )
+    backbone = MODELS.build({**model.backbone, "base_channels": 8, "stem_channels": 8})
+    assert set(cfg.recompute) == {
+        f"backbone.{part}" for part in ("stem", "layer1") if hasattr(backbone, part)
+    }
     assert head.dropout_ratio == auxiliary.dropout_ratio == 0.1
     assert head.align_corners is auxiliary.align_corners
     if head.type == "DANetHead":

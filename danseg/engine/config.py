@@ -27,6 +27,7 @@ _OTHER_TOP_LEVEL_KEYS = {
     "find_unused_parameters",
     "model_wrapper_cfg",
     "prepare_command",
+    "recompute",
     "sync_bn",
     "tta_model",
     "tta_pipeline",

@@ -21,6 +21,7 @@ from danseg.engine.data import name_failing_samples
 from danseg.engine.distributed import average_batch_norm
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, advice_on_divergence, non_finite_names
 from danseg.engine.random_state import RandomStateHook
+from danseg.engine.recompute import recompute
 from danseg.errors import UserError
 
 
@@ -30,7 +31,8 @@ class DansegRunner(Runner):
     Differs from mmengine's Runner in this: processes on CPU get DistributedDataParallel and plain
     BatchNorm; checkpoints are read safely, loaded strictly and written atomically, with merged
     BatchNorm statistics and every process's random state; the config's ``CheckpointHook`` is taken
-    as :class:`~danseg.engine.hooks.SafeCheckpointHook`; a training with a NaN loss stops.
+    as :class:`~danseg.engine.hooks.SafeCheckpointHook`; the modules in the config's ``recompute`` keep
+    only their input for the backward pass; a training with a NaN loss stops.
     """
 
     @classmethod
@@ -64,6 +66,13 @@ class DansegRunner(Runner):
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         name_failing_samples(loader.dataset)
         return loader
+
+    def train(self) -> nn.Module:
+        names = self.cfg.get("recompute") or ()
+        recompute(self.model.module if is_model_wrapper(self.model) else self.model, names)
+        if names:
+            self.logger.info(f"Kept for the backward pass of {', '.join(names)}: the input alone")
+        return super().train()
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         default_hooks = copy.deepcopy(default_hooks) or {}

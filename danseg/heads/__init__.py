@@ -9,6 +9,7 @@ from danseg.heads.ccnet import CCNetHead  # noqa: E402
 from danseg.heads.danet import DANetHead  # noqa: E402
 from danseg.heads.dnlnet import DNLNetHead  # noqa: E402
 from danseg.heads.epsanet import EPSANetHead  # noqa: E402
+from danseg.heads.fcn import FullyConvolutionalHead  # noqa: E402
 from danseg.heads.gcnet import GCNetHead  # noqa: E402
 from danseg.heads.isanet import ISANetHead  # noqa: E402
 from danseg.heads.non_local import NonLocalHead  # noqa: E402
@@ -21,6 +22,7 @@ __all__ = [
     "DANetHead",
     "DNLNetHead",
     "EPSANetHead",
+    "FullyConvolutionalHead",
     "GCNetHead",
     "ISANetHead",
     "NonLocalHead",

@@ -4,11 +4,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from mmseg.models.decode_heads import FCNHead
 from torch import Tensor
 
+from danseg.heads.fcn import FullyConvolutionalHead
 
-class ContextHead(FCNHead):
+
+class ContextHead(FullyConvolutionalHead):
     """A decode head with attention between its two 3x3 convolutions.
 
     For feature map ``x``::

@@ -12,10 +12,11 @@ from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from danseg.attention import ChannelAttention, PositionAttention
+from danseg.heads.loss import UpsampledLoss
 
 
 @MODELS.register_module()
-class DANetHead(BaseDecodeHead):
+class DANetHead(UpsampledLoss, BaseDecodeHead):
     """DANet's decode head with attention in linear memory.
 
     Each branch is 3x3 conv → attention → 3x3 conv; their sum is classified. In training

@@ -12,11 +12,12 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from danseg.attention.interlaced import RelationBlock, interlace
+from danseg.heads.loss import UpsampledLoss
 from danseg.norm_layer import norm_layer_of
 
 
 @MODELS.register_module()
-class ISANetHead(BaseDecodeHead):
+class ISANetHead(UpsampledLoss, BaseDecodeHead):
     """Decode head of ISANet.
 
     Parameter names are those of mmseg's ``ISAHead``: weights go both ways under ``strict=True``,

@@ -12,11 +12,12 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from danseg.attention.pointwise_spatial import PointwiseSpatialContext
+from danseg.heads.loss import UpsampledLoss
 from danseg.norm_layer import norm_layer_of
 
 
 @MODELS.register_module()
-class PSANetHead(PointwiseSpatialContext, BaseDecodeHead):
+class PSANetHead(PointwiseSpatialContext, UpsampledLoss, BaseDecodeHead):
     """Decode head of PSANet, with nothing to compile.
 
     Parameter names are those of mmseg's ``PSAHead``: weights go both ways under ``strict=True``,

@@ -4,7 +4,8 @@ What only a head's author knows stands in its own test file, ``tests/heads/test_
 
 * ``ARGS``, the head's own arguments beside :data:`COMMON`;
 * ``counterpart()`` where mmseg has the network: mmseg's head with ``COMMON | ARGS``;
-* ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero.
+* ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero;
+* ``WITHOUT_ATTENTION = True`` for a baseline.
 """
 
 import importlib.util
@@ -95,7 +96,9 @@ def test_forward_is_the_classified_feature(name):
     assert torch.equal(head(inputs), head.cls_seg(head._forward_feature(inputs)))
 
 
-@every_head
+@pytest.mark.parametrize(
+    "name", [n for n in sorted(HEADS) if not getattr(own_test(n), "WITHOUT_ATTENTION", False)]
+)
 def test_every_position_reaches_every_other(name):
     # Convolutions alone reach a few positions; only attention carries a change across the map.
     head = build(name, torch.float64).eval()

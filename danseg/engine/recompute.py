@@ -1,0 +1,74 @@
+"""Training in less memory: parts of a network that keep their input and compute the rest again.
+
+Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, arXiv 1604.06174.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from danseg.errors import UserError
+
+
+def recompute(model: nn.Module, names: Sequence[str]) -> None:
+    """Make modules keep only their input for the backward pass, which then runs their forward pass again.
+
+    Outputs, gradients and batch norm's running statistics are the same as without: the second pass leaves
+    the statistics alone, where mmengine's ``activation_checkpointing`` and mmcv's ``with_cp`` count every
+    batch twice.
+
+    Args:
+        model: changed in place.
+        names: dotted names of the modules, such as ``backbone.layer1``.
+
+    Raises:
+        UserError: the model has no module of a name.
+    """
+    for name in names:
+        try:
+            module = model.get_submodule(name)
+        except AttributeError as error:
+            parent = name.rpartition(".")[0]
+            while parent and not _has(model, parent):
+                parent = parent.rpartition(".")[0]
+            there = ", ".join(child for child, _ in model.get_submodule(parent).named_children())
+            raise UserError(
+                f"recompute={list(names)}: the model has no module {name!r}; "
+                f"{parent or 'the model'} has {there}"
+            ) from error
+        module.forward = partial(
+            checkpoint, module.forward, use_reentrant=False, context_fn=partial(_contexts, module)
+        )
+
+
+def _has(model: nn.Module, name: str) -> bool:
+    try:
+        model.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """What surrounds the first and the second pass."""
+    return nullcontext(), _statistics_kept(module)
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Let batch norms update copies of their running statistics, which are thrown away."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

@@ -1,0 +1,141 @@
+"""Cross entropy of upsampled logits that never holds them at full resolution.
+
+A segmentation network classifies at an eighth of the labels' resolution. The usual form resizes the
+logits, takes their log-softmax and keeps both for the backward pass, once for each of the network's
+classifiers: 64 times the logits, twice. Here a block of rows is upsampled, compared with its labels and
+brought back down at once. What is kept is the gradient at the logits' own resolution, which the backward
+pass only has to scale.
+
+The forward pass is a custom operator, as in :mod:`danseg.ops.attention`.
+"""
+
+import torch
+from torch import Tensor
+
+from danseg.ops.inputs import energy_dtype
+from danseg.ops.interpolation import interpolation_matrix
+from danseg.ops.products import product
+
+# A block of upsampled logits takes about this many bytes: on CPUs to stay in the caches, on others to keep
+# their many cores busy.
+_BLOCK_BYTES = {"cpu": 2**20}
+_DEVICE_BLOCK_BYTES = 64 * 2**20
+
+
+def upsampled_cross_entropy(
+    logits: Tensor, labels: Tensor, *, ignore_index: int = 255, align_corners: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy between labels and the logits, bilinearly resized to the labels' size.
+
+    Equivalent plain code, which holds full-resolution logits several times::
+
+        upsampled = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=align_corners)
+        loss = F.cross_entropy(upsampled, labels, ignore_index=ignore_index, reduction="sum")
+        correct = (upsampled.argmax(1) == labels).sum()
+
+    16-bit logits are resized and compared in float32.
+
+    Args:
+        logits: ``(B, C, h, w)``, floating point.
+        labels: ``(B, H, W)`` class ids from 0 to C - 1, or ``ignore_index``.
+        ignore_index: label of the pixels that do not count.
+        align_corners: whether the corners of the two grids coincide, or those of their cells.
+
+    Returns:
+        The sum over all pixels that count, 0-d in at least float32 and differentiable once with respect to
+        the logits, and the number of pixels (0-d, int64) whose label has the largest logit. A label that
+        shares the first place counts.
+
+    Raises:
+        ValueError: when shapes or dtypes do not fit, or (on CPUs) a label is no class.
+    """
+    if logits.dim() != 4 or labels.dim() != 3 or logits.shape[0] != labels.shape[0]:
+        raise ValueError(
+            "upsampled_cross_entropy takes logits (B, C, h, w) and labels (B, H, W), got "
+            f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    if not logits.is_floating_point() or labels.is_floating_point():
+        raise ValueError(
+            "upsampled_cross_entropy takes floating-point logits and whole-number labels, got "
+            f"{logits.dtype} and {labels.dtype}"
+        )
+    with_grad = torch.is_grad_enabled() and logits.requires_grad
+    loss, correct, _ = _forward(logits, labels, ignore_index, align_corners, with_grad)
+    return loss, correct
+
+
+@torch.library.custom_op("danseg::upsampled_cross_entropy", mutates_args=())
+def _forward(
+    logits: Tensor, labels: Tensor, ignore_index: int, align_corners: bool, with_grad: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, number of correct pixels, and the loss's gradient (B, C, h, w), empty without ``with_grad``."""
+    batch, classes, height, width = logits.shape
+    rows, columns = labels.shape[1:]
+    wide = energy_dtype(logits.dtype)
+    down = interpolation_matrix(height, rows, align_corners=align_corners, dtype=wide)  # (H, h), on the CPU
+    across = interpolation_matrix(width, columns, align_corners=align_corners, dtype=wide).to(logits.device)
+    across_t = across.T.contiguous()  # (w, W)
+    loss = logits.new_zeros((), dtype=wide)
+    correct = labels.new_zeros((), dtype=torch.int64)
+    grad = torch.zeros(logits.shape if with_grad else 0, dtype=wide, device=logits.device)
+    budget = _BLOCK_BYTES.get(logits.device.type, _DEVICE_BLOCK_BYTES)
+    step = max(1, budget // max(1, classes * columns * wide.itemsize))
+    with torch.autocast(logits.device.type, enabled=False):
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            # The rows of logits between which this block lies; all other weights are 0.
+            used = down[first:last].any(0).nonzero()
+            above, below = int(used[0]), int(used[-1]) + 1
+            weights = down[first:last, above:below].to(logits.device)  # (R, r)
+            for b in range(batch):
+                label = labels[b, first:last].reshape(-1).long()  # (P,)
+                counts = label != ignore_index
+                label = label.masked_fill(~counts, 0)
+                _check_labels(label, classes)
+                block = weights @ logits[b, :, above:below].to(wide)  # (C, R, w)
+                block = product(block.view(1, -1, width), across[None])  # (1, C * R, W)
+                log_p = block.view(classes, -1).log_softmax(0)  # (C, P)
+                of_label = log_p.gather(0, label[None])[0]
+                loss -= of_label.masked_fill(~counts, 0).sum()
+                correct += ((of_label >= log_p.amax(0)) & counts).sum()
+                if with_grad:
+                    slope = log_p.exp_()
+                    slope.scatter_add_(0, label[None], slope.new_full((), -1).expand(1, len(label)))
+                    slope.mul_(counts)
+                    slope = product(slope.view(1, -1, columns), across_t[None])
+                    grad[b, :, above:below] += weights.T @ slope.view(classes, last - first, width)
+    return loss, correct, grad
+
+
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if labels.device.type == "cpu" and labels.numel():  # elsewhere it would wait for the device
+        lowest, highest = labels.aminmax()
+        if lowest < 0 or highest >= classes:
+            wrong = int(lowest if lowest < 0 else highest)
+            raise ValueError(
+                f"labels must be class ids from 0 to {classes - 1} or ignore_index, got {wrong}; "
+                "num_classes has to be that of the data set"
+            )
+
+
+@_forward.register_fake
+def _(logits, labels, ignore_index, align_corners, with_grad):
+    wide = energy_dtype(logits.dtype)
+    return (
+        logits.new_empty((), dtype=wide),
+        labels.new_empty((), dtype=torch.int64),
+        torch.empty(logits.shape if with_grad else 0, dtype=wide, device=logits.device),
+    )
+
+
+def _save_for_backward(ctx, inputs, output) -> None:
+    ctx.save_for_backward(output[2])
+    ctx.dtype = inputs[0].dtype
+
+
+def _backward(ctx, grad_loss: Tensor, _grad_correct: Tensor | None, _grad_grad: Tensor | None):
+    (grad,) = ctx.saved_tensors
+    return (grad_loss * grad).to(ctx.dtype), None, None, None, None
+
+
+_forward.register_autograd(_backward, setup_context=_save_for_backward)

@@ -1,0 +1,74 @@
+"""danseg.engine.recompute: the same training in less memory."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from danseg.engine.recompute import recompute
+from danseg.errors import UserError
+
+
+def _model() -> nn.Module:
+    torch.manual_seed(0)
+    body = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(True), nn.Dropout(0.5), nn.Conv2d(8, 8, 1)
+    )
+    return nn.ModuleDict(dict(body=body, head=nn.Conv2d(8, 2, 1)))
+
+
+def _step(model: nn.Module) -> tuple[torch.Tensor, int]:
+    """Loss of one step on fixed images, and the bytes that autograd kept of it."""
+    torch.manual_seed(1)
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    x = torch.randn(2, 3, 12, 16)  # as images: no gradient of their own
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = model["head"](model["body"](x)).square().mean()
+    loss.backward()
+    return loss, sum(kept.values())
+
+
+def test_loss_gradients_and_statistics_stay_the_same_and_less_is_kept():
+    plain, ours = _model(), _model()
+    recompute(ours, ["body"])
+    (want, all_kept), (got, kept) = _step(plain), _step(ours)
+    assert torch.equal(got, want)
+    for (name, p), q in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        assert torch.equal(q.grad, p.grad), name
+    for (name, p), q in zip(plain.named_buffers(), ours.buffers(), strict=True):
+        assert torch.equal(q, p), name  # counted once
+    assert plain["body"][1].num_batches_tracked == 1
+    assert kept < all_kept / 2
+
+
+def test_names_of_parameters_stay_and_a_copy_is_a_model_of_its_own():
+    model = _model()
+    names = list(model.state_dict())
+    recompute(model, ["body"])
+    assert list(model.state_dict()) == names
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert _step(model)[0] > 0
+    assert _step(twin)[0] == 0
+
+
+def test_evaluation_is_the_plain_forward_pass():
+    plain, ours = _model().eval(), _model().eval()
+    recompute(ours, ["body"])
+    x = torch.randn(1, 3, 5, 7)
+    with torch.no_grad():
+        assert torch.equal(ours["body"](x), plain["body"](x))
+
+
+@pytest.mark.parametrize(("name", "there"), [("body.9", "body has 0, 1"), ("neck.conv", "body, head")])
+def test_an_unknown_name_is_refused_with_those_that_exist(name, there):
+    with pytest.raises(UserError, match=f"{name}.*{there}"):
+        recompute(_model(), [name])

@@ -1,0 +1,148 @@
+"""danseg.ops.upsampled_cross_entropy against F.interpolate and F.cross_entropy, and its memory."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from danseg.ops import upsampled_cross_entropy
+
+
+def _inputs(classes=5, small=(7, 9), large=(50, 71), dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, classes, *small, dtype=torch.float64, generator=generator) * 3
+    labels = torch.randint(0, classes, (2, *large), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.2] = 255
+    return logits.to(dtype).requires_grad_(), labels
+
+
+def _plain(logits, labels, align_corners=False, ignore_index=255):
+    upsampled = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=align_corners)
+    loss = F.cross_entropy(upsampled, labels, ignore_index=ignore_index, reduction="sum")
+    return loss, (upsampled.argmax(1) == labels).sum()
+
+
+SIZES = [  # upwards, downwards, the same, from one row or column
+    ((7, 9), (50, 71)),
+    ((9, 11), (5, 6)),
+    ((6, 5), (6, 5)),
+    ((1, 3), (9, 11)),
+    ((4, 1), (9, 1)),
+]
+
+
+@pytest.mark.parametrize("budget", [None, 1, 20_000])  # blocks of one row, and of several
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(("small", "large"), SIZES, ids=str)
+def test_equals_the_plain_form_with_gradients(small, large, align_corners, budget, monkeypatch):
+    if budget is not None:
+        module = sys.modules["danseg.ops.upsampled_cross_entropy"]
+        monkeypatch.setitem(module._BLOCK_BYTES, "cpu", budget)
+    logits, labels = _inputs(small=small, large=large)
+    (want, right), (got, correct) = (
+        _plain(logits, labels, align_corners),
+        upsampled_cross_entropy(logits, labels, align_corners=align_corners),
+    )
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    assert correct == right
+    [want_grad], [grad] = (torch.autograd.grad(3 * loss, logits) for loss in (want, got))
+    torch.testing.assert_close(grad, want_grad, rtol=1e-10, atol=1e-12)
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    logits, labels = _inputs(3, (3, 4), (7, 9))
+    assert torch.autograd.gradcheck(lambda x: upsampled_cross_entropy(x, labels)[0], [logits])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 1e-3)]
+)
+def test_lower_precision_stays_near_float64(dtype, tolerance):
+    logits, labels = _inputs(dtype=dtype)
+    want, _ = _plain(exact := logits.detach().double().requires_grad_(), labels)
+    with torch.autocast("cpu"):  # has no say: sums are taken in float32
+        got, _ = upsampled_cross_entropy(logits, labels)
+    assert got.dtype == torch.float32
+    assert abs(got.item() / want.item() - 1) < 1e-5  # the sums: the logits are what they are
+    [grad], [want_grad] = torch.autograd.grad(got, logits), torch.autograd.grad(want, exact)
+    assert grad.dtype == dtype
+    assert (grad.double() - want_grad).abs().max() / want_grad.abs().max() < tolerance
+
+
+def test_ignored_pixels_count_for_nothing():
+    logits, labels = _inputs()
+    loss, correct = upsampled_cross_entropy(logits, torch.full_like(labels, 255))
+    assert (loss.item(), correct.item()) == (0, 0)
+    [grad] = torch.autograd.grad(loss, logits)
+    assert not grad.any()
+    labels[labels == 255] = -1  # another index, outside the classes as well
+    torch.testing.assert_close(
+        upsampled_cross_entropy(logits, labels, ignore_index=-1), _plain(logits, labels, ignore_index=-1)
+    )
+
+
+def test_compiles():
+    logits, labels = _inputs(dtype=torch.float32)
+    compiled = torch.compile(
+        lambda x: upsampled_cross_entropy(x, labels)[0], fullgraph=True, backend="aot_eager"
+    )
+    [want] = torch.autograd.grad(_plain(logits, labels)[0], logits)
+    [got] = torch.autograd.grad(compiled(logits), logits)
+    torch.testing.assert_close(got, want)
+
+
+_PEAK = """
+import sys, torch
+from torch.nn import functional as F
+from danseg.ops import upsampled_cross_entropy
+def plain(logits, labels):
+    upsampled = F.interpolate(logits, labels.shape[1:], mode="bilinear")
+    return F.cross_entropy(upsampled, labels, ignore_index=255, reduction="sum")
+loss = plain if sys.argv[1] == "plain" else lambda *inputs: upsampled_cross_entropy(*inputs)[0]
+logits, labels = torch.randn(1, 19, 64, 64, requires_grad=True), torch.randint(0, 19, (1, 512, 512))
+loss(logits[:, :, :8, :8], labels[:, :64, :64]).backward()
+open("/proc/self/clear_refs", "w").write("5")
+status = lambda key: int(open("/proc/self/status").read().split(key + ":")[1].split()[0]) * 1024
+before = status("VmRSS")
+loss(logits, labels).backward()
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory from /proc")
+def test_training_memory_is_below_one_copy_of_the_upsampled_logits():
+    def peak(which):
+        run = subprocess.run([sys.executable, "-c", _PEAK, which], capture_output=True, text=True, check=True)
+        return int(run.stdout.split()[-1])
+
+    upsampled = 19 * 512 * 512 * 4
+    assert peak("plain") > 2.5 * upsampled  # the measure sees what it should
+    assert peak("danseg") < 0.6 * upsampled
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (torch.randn(1, 3, 4, 4), torch.zeros(1, 1, 8, 8).long(), r"\(1, 1, 8, 8\)"),
+        (torch.randn(2, 3, 4, 4), torch.zeros(1, 8, 8).long(), r"\(2, 3, 4, 4\)"),
+        (torch.randn(1, 3, 4, 4), torch.zeros(1, 8, 8), "float32"),
+        (torch.zeros(1, 3, 4, 4).long(), torch.zeros(1, 8, 8).long(), "int64"),
+        (torch.randn(1, 3, 4, 4), torch.full((1, 8, 8), 3), "0 to 2.*got 3.*num_classes"),
+        (torch.randn(1, 3, 4, 4), torch.full((1, 8, 8), -1), "got -1"),
+    ],
+)
+def test_what_does_not_fit_is_named(logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        upsampled_cross_entropy(logits, labels)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_cuda_equals_the_cpu(dtype):
+    logits, labels = _inputs(dtype=dtype)
+    want, right = upsampled_cross_entropy(logits.detach().float(), labels)
+    got, correct = upsampled_cross_entropy(logits.detach().cuda(), labels.cuda())
+    torch.testing.assert_close(got.cpu(), want, rtol=1e-4, atol=0)
+    assert correct.item() == right

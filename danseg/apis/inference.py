@@ -53,8 +53,9 @@ def prepare_for_inference(
             :func:`danseg.apis.load_model`, in float32. It is not changed.
         precision: "float32", "bfloat16", or on a GPU "float16". bfloat16 is faster on CPUs that have
             instructions for it (AVX512-BF16, AMX), and slower on others.
-        compile: let ``torch.compile`` compile backbone, neck and heads. The first image of each
-            size then takes minutes, and a C++ compiler on CPUs; needs PyTorch 2.6.
+        compile: let ``torch.compile`` compile backbone, neck and heads. The first images of
+            different sizes then take up to a minute each, and on CPUs a C++ compiler; there it saves
+            a tenth of the time at most. Needs PyTorch 2.6.
 
     Returns:
         A model of the same class in eval mode, without gradients, for :func:`danseg.apis.predict`,

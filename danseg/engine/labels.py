@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.structures import PixelData
 from mmseg.models import BaseSegmentor, EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
@@ -61,6 +62,17 @@ def predict_labels(
         )[0]
         for one, meta in zip(logits, metas, strict=True)
     ]
+
+
+def predict_labels_alone(model: BaseSegmentor) -> None:
+    """Let ``model.predict``, and so ``test_step``, give ``pred_sem_seg`` without ``seg_logits``."""
+
+    def predict(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Sequence[SegDataSample]:
+        for sample, labels in zip(data_samples, predict_labels(model, inputs, data_samples), strict=True):
+            sample.pred_sem_seg = PixelData(data=labels[None].long())
+        return data_samples
+
+    model.predict = predict
 
 
 def _goes_as_mmseg(model: BaseSegmentor) -> bool:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import danseg  # noqa: F401  (registers the heads)
-from danseg.engine.labels import predict_labels
+from danseg.engine.labels import predict_labels, predict_labels_alone
 
 CLASSES = 7
 WINDOWS = dict(mode="slide", crop_size=(32, 48), stride=(20, 32))
@@ -125,3 +125,17 @@ def test_full_resolution_logits_are_not_made_or_once_for_windows(mode, made):
     with torch.no_grad(), Largest(full) as seen:
         model.predict(**data)
     assert seen.number >= 2, "mmseg makes them twice, or this sees nothing"
+
+
+@pytest.mark.parametrize(
+    "head", [None, dict(type="DAHead", pam_channels=4)], ids=["mmseg's way", "its own way"]
+)
+def test_predict_gives_mmsegs_labels_and_no_logits(head):
+    model, data = build(head), batch((101, 150))
+    with torch.no_grad():
+        [want] = model.test_step(data)
+        predict_labels_alone(model)
+        [found] = model.test_step(batch((101, 150)))
+    assert torch.equal(found.pred_sem_seg.data, want.pred_sem_seg.data)
+    assert found.pred_sem_seg.data.dtype == want.pred_sem_seg.data.dtype
+    assert "seg_logits" not in found or head, "those of its own way come along"

@@ -7,6 +7,12 @@ writes into ``pictures``
 - ``street_labels.png``: class ids, one byte a pixel (as predicted: 0 is the first class),
 - ``street_overlay.png``: the classes' colours over the image,
 - ``street_attention_decode_head.pam.png``: one panel a position (with ``--attention``).
+
+Images of tens of thousands of pixels a side go through the network by overlapping tiles, in bounded memory::
+
+    python tools/predict.py CONFIG CHECKPOINT aerial.tif --out labels --tiles
+
+writes ``aerial_labels.tif`` alone, a GeoTIFF in the image's place on Earth.
 """
 
 import argparse
@@ -51,6 +57,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         f"positions, the middles of the {AUTOMATIC_POSITIONS} largest segments of different classes",
     )
     parser.add_argument(
+        "--tiles",
+        nargs="?",
+        type=int,
+        const=1024,
+        metavar="PIXELS",
+        help="for very large images: by overlapping tiles of this side (default: 1024) at the image's own "
+        "resolution, whatever the config says, into a GeoTIFF of labels, without an overlay",
+    )
+    parser.add_argument(
         "--precision",
         choices=list(apis.PRECISIONS),
         default="float32",
@@ -67,6 +82,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 @command_line
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.tiles is not None and args.attention is not None:
+        raise UserError(
+            "--tiles shows no attention, whose maps are of whole images; leave out one of the two"
+        )
     positions = [_position(text) for text in args.attention or ()]
     twice = [stem for stem, count in Counter(Path(image).stem for image in args.images).items() if count > 1]
     if twice:
@@ -80,7 +99,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = picture_dir(args.out)
     palette, classes = model.dataset_meta["palette"], model.dataset_meta["classes"]
     for path in args.images:
-        image, stem = read_image(path), Path(path).stem
+        stem = Path(path).stem
+        if args.tiles is not None:
+            options = dict(tile=args.tiles, overlap=args.tiles // 4, overwrite=True, progress=True)
+            print(apis.predict_large(model, path, out / f"{stem}_labels.tif", **options))
+            continue
+        image = read_image(path)
         labels = apis.predict(model, path)
         written = [
             save_image(labels.astype(np.uint8), out / f"{stem}_labels.png"),

@@ -7,6 +7,7 @@ Example::
     labels = predict(model, "street.png")                            # (H, W) class ids
     maps = attention_maps(model, "street.png", [(640, 400)])         # from pixel x=640, y=400
     heat = maps["decode_head.pam"].over_image()                      # (1, H, W)
+    predict_large(model, "aerial.tif", "labels.tif")                 # of any size, by tiles
 """
 
 from danseg.apis.attention import attention_maps

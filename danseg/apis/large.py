@@ -59,7 +59,8 @@ def predict_large(
     also suits PNG and JPEG.
 
     Args:
-        model: from :func:`load_model`, an ``EncoderDecoder`` with one decode head.
+        model: from :func:`load_model` or :func:`prepare_for_inference`, an ``EncoderDecoder`` with one
+            decode head.
         source: any raster that GDAL reads (GeoTIFF, PNG, JPEG, ...) of three 8-bit bands, red, green and
             blue, and perhaps alpha, which does not count. Pixels are taken as they are stored: neither an
             orientation noted in the file nor a nodata value is looked at.

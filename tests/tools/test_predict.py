@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from danseg import apis
@@ -90,6 +91,21 @@ def test_no_attention_is_drawn_unasked_and_pictures_are_replaced(main, trained, 
     assert read_labels(tmp_path / "street_labels.png").shape == (48, 80)
 
 
+def test_tiles_write_a_geotiff_of_labels_alone(main, trained, tmp_path, capsys):
+    (tmp_path / "street_labels.tif").write_text("an older one")
+    main([*trained, "--out", str(tmp_path), "--device", "cpu", "--tiles"])
+    assert capsys.readouterr().out.split() == [str(tmp_path / "street_labels.tif")]
+    assert [path.name for path in tmp_path.iterdir()] == ["street_labels.tif"]
+    with rasterio.open(tmp_path / "street_labels.tif") as file:
+        whole = file.read(1)
+    model = apis.load_model(*trained[:2], "cpu")
+    with rasterio.open(apis.predict_large(model, trained[2], tmp_path / "expected.tif")) as file:
+        assert (whole != file.read(1)).mean() < 1e-3 and len(np.unique(whole)) > 1
+    main([*trained, "--out", str(tmp_path), "--device", "cpu", "--tiles", "32"])
+    with rasterio.open(tmp_path / "street_labels.tif") as file:
+        assert file.shape == whole.shape and (file.read(1) != whole).any()
+
+
 def failing(main, capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
         main([*map(str, arguments), "--device", "cpu"])
@@ -111,6 +127,9 @@ def test_bad_input_is_named(main, trained, tmp_path, capsys):
     assert "'7;8'" in failing(main, capsys, config, checkpoint, image, "--out", out, "--attention", "7;8")
     assert "several images" in failing(main, capsys, config, checkpoint, image, image, "--out", out)
     assert "broken.png" in failing(main, capsys, config, checkpoint, image, "--out", broken)
+    tiles = ("--tiles", "--attention")
+    assert "leave out one" in failing(main, capsys, config, checkpoint, image, "--out", out, *tiles)
+    assert "got 0" in failing(main, capsys, config, checkpoint, image, "--out", out, "--tiles", "0")
     half = ("--precision", "float16")
     assert "float16 needs a GPU" in failing(main, capsys, config, checkpoint, image, "--out", out, *half)
 

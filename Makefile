@@ -1,7 +1,7 @@
 # demo   trains, evaluates and pictures a small DANet on rendered street scenes
 # test   runs the whole test suite            lint   checks style and formatting
-# bench  compares the attention modules with mmseg's, in time and memory: at small sizes, or as
-#        ARGS asks
+# bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
+#        asks (BENCH=training for one of attention, heads, inference, input, training)
 # setup  makes .venv alone; every other target does it first, and only where something is missing
 # test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab
 #
@@ -17,6 +17,7 @@ PYTHON ?= python3
 STACK ?= onedl
 VENV ?= .venv$(patsubst %,-%,$(filter-out onedl,$(STACK)))
 RUN := $(VENV)/bin/python
+BENCH ?= attention heads inference input training
 
 # What runs here is what .venv holds, not what the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME
@@ -46,4 +47,4 @@ lint: setup
 	@$(RUN) -m ruff format --check .
 
 bench: setup
-	@$(RUN) -m benchmarks.attention $(or $(ARGS),--quick)
+	@for one in $(BENCH); do echo "== $$one"; $(RUN) -m benchmarks.$$one $(or $(ARGS),--quick) || exit 1; done

@@ -17,16 +17,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from benchmarks import report
+from benchmarks.command import Job, carry_out, set_up
 from benchmarks.measure import (
     MeasurementError,
     alternate,
     available_memory,
-    environment,
     extra_peak,
     in_subprocess,
     product_rate,
@@ -318,8 +316,8 @@ def _relative_difference(reference: Tensor, other: Tensor) -> float:
     return ((reference - other).abs().max() / reference.abs().max().clamp_min(1e-30)).item()
 
 
-def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, repeats: int) -> Row:
-    """Measure one case at one size; what cannot be measured is left empty, with a note."""
+def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, repeats: int) -> list[Row]:
+    """One row: one case at one size; what cannot be measured is left empty, with a note."""
     row = Row(case.name, mode, size_name(size), positions=math.prod(size))
     sides = ["theirs", "ours"]
     needed, available = case.their_bytes(row.positions, mode), available_memory(device)
@@ -344,14 +342,14 @@ def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, 
         )
     except MeasurementError as error:
         row.note = f"time: {error}"
-        return row
+        return [row]
     row.floor_seconds = _operations(case, mode, size) / row.product_rate
     for side, seconds in zip(sides, rounds, strict=True):
         setattr(row, f"{side}_rounds", seconds)
         setattr(row, f"{side}_seconds", statistics.median(seconds))
     if row.theirs_seconds:
         row.time_ratio = row.ours_seconds / row.theirs_seconds
-    return row
+    return [row]
 
 
 def _operations(case: Case, mode: str, size: tuple[int, int]) -> float:
@@ -359,37 +357,22 @@ def _operations(case: Case, mode: str, size: tuple[int, int]) -> float:
     return case.operations(*size) * (1 if mode == FORWARD else 3)
 
 
-def run(sizes: dict[str, Sizes], device: torch.device, repeats: int, console: Console) -> list[Row]:
-    """Measure the named cases in every mode at every size, with a progress bar."""
-    jobs = [
-        (CASES[name], mode, size) for name, modes in sizes.items() for mode in modes for size in modes[mode]
+def jobs(sizes: dict[str, Sizes], device: torch.device, repeats: int) -> list[Job]:
+    """The named cases in every mode at every size; a job's length goes with its operations."""
+    return [
+        (
+            f"{name}, {mode}, {size_name(size)}",
+            _operations(CASES[name], mode, size) + 1e10,
+            partial(compare, CASES[name], mode, size, device, repeats),
+        )
+        for name, modes in sizes.items()
+        for mode in modes
+        for size in modes[mode]
     ]
-    # A job's length goes with its operations; the estimate of the time left follows them.
-    weights = [_operations(*job) + 1e10 for job in jobs]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    rows = []
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=round(sum(weights) / 1e10))
-        for (case, mode, size), weight in zip(jobs, weights, strict=True):
-            progress.update(task, description=f"{case.name}, {mode}, {size_name(size)}")
-            rows.append(compare(case, mode, size, device, repeats))
-            progress.advance(task, weight / 1e10)
-    return rows
 
 
 def _gib(amount: float) -> str:
     return f"{amount / 2**30:.1f} GiB"
-
-
-def _require_mmseg() -> None:
-    """Say at once how to install mmseg, not after a minute in a child."""
-    try:
-        _mmseg_position_attention()
-    except ImportError as error:
-        raise UserError(
-            f"this benchmark compares with mmseg, which cannot be imported ({error}); "
-            'install it with: pip install -e ".[onedl]"'
-        ) from error
 
 
 @command_line
@@ -404,12 +387,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.markdown:
         print(report.markdown(report.load(args.markdown), PROMISES))
         return
-    _require_mmseg()
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this PyTorch sees no CUDA device; use --device cpu")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device, repeats = set_up(args)
     chosen = {}
     for name in args.cases or CASES:
         default = CASES[name].quick if args.quick else CASES[name].sizes
@@ -417,13 +395,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             FORWARD: args.sizes or default[FORWARD],
             TRAINING: args.training_sizes or args.sizes or default[TRAINING],
         }
-    console = Console()
-    repeats = args.repeats or (3 if args.quick else 5)
-    rows = run(chosen, device, repeats, console)
-    about = {**environment(device), **report.versions(), "repeats": repeats}
-    report.print_results(rows, PROMISES)
-    for path in report.save("attention", rows, about, args.out, "_quick" if args.quick else ""):
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    carry_out("attention", jobs(chosen, device, repeats), PROMISES, args, device, repeats)
 
 
 if __name__ == "__main__":

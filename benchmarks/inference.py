@@ -18,47 +18,29 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
+from benchmarks.command import Job, carry_out, set_up
 from benchmarks.measure import (
     MeasurementError,
     alternate,
     available_memory,
-    environment,
     extra_peak,
     in_subprocess,
     process_peak,
     product_rate,
 )
+from benchmarks.networks import DANSEG, MMSEG, Network, segmentor
 from benchmarks.report import Promise, Row, size_name
-from danseg.errors import UserError, command_line
+from danseg.errors import command_line
 from danseg.ops import upsampled_argmax
 
 Size = tuple[int, int]
 THEIRS, PRECISIONS = "mmseg", ("float32", "bfloat16")
 WARM_UP_SIZE = (64, 128)
 STRIDE = 8  # of the logits in the image
-
-
-@dataclass(frozen=True)
-class Network:
-    """DANet on a dilated ResNet, in mmseg's and in danseg's form.
-
-    Attributes:
-        depth: of the ResNet.
-        width: channels of its first stage; 64 in the paper.
-    """
-
-    depth: int
-    width: int = 64
-
-    @property
-    def name(self) -> str:
-        return f"DANet-R{self.depth}"
 
 
 @dataclass(frozen=True)
@@ -108,44 +90,13 @@ BFLOAT16_OF_FLOAT32 = 1 / 1.5  # of danseg's own time
 
 def build(network: Network, side: str, device: torch.device) -> nn.Module:
     """One side's model: mmseg's, or danseg's prepared for a precision; equal weights in all."""
-    from mmengine.config import ConfigDict
-    from mmengine.registry import init_default_scope
-    from mmseg.registry import MODELS
-
-    import danseg.heads  # noqa: F401
     from danseg.apis import prepare_for_inference
 
-    init_default_scope("mmseg")
-    norm, width = dict(type="BN"), network.width
-    head = dict(channels=8 * width, pam_channels=width, num_classes=19, norm_cfg=norm)
-    auxiliary = dict(type="FCNHead", num_convs=1, concat_input=False, num_classes=19, norm_cfg=norm)
-    config = dict(
-        type="EncoderDecoder",
-        data_preprocessor=dict(
-            type="SegDataPreProcessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
-        ),
-        backbone=dict(
-            type="ResNetV1c",
-            depth=network.depth,
-            base_channels=width,
-            stem_channels=width,
-            strides=(1, 2, 1, 1),
-            dilations=(1, 1, 2, 4),
-            norm_cfg=norm,
-        ),
-        auxiliary_head=dict(auxiliary, in_channels=16 * width, in_index=2, channels=4 * width),
-        test_cfg=dict(mode="whole"),
-    )
-
-    def model(kind: str) -> nn.Module:
-        decode_head = dict(head, type=kind, in_channels=32 * width, in_index=3)
-        return MODELS.build(ConfigDict(config, decode_head=decode_head))
-
     torch.manual_seed(0)
-    theirs = _settle(model("DAHead"))
+    theirs = _settle(segmentor(network, MMSEG))
     if side == THEIRS:
         return theirs.to(device)
-    ours = model("DANetHead").eval()
+    ours = segmentor(network, DANSEG).eval()
     ours.load_state_dict(theirs.state_dict())
     return prepare_for_inference(ours.to(device), precision=side)
 
@@ -348,21 +299,21 @@ def compare_process(network: Network, size: Size) -> list[Row]:
     return rows
 
 
-def jobs(plan: Plan, cases: Sequence[str], device: torch.device, repeats: int) -> list[tuple[str, Callable]]:
-    """What is to be measured: a description, and what measures it and returns rows."""
+def jobs(plan: Plan, cases: Sequence[str], device: torch.device, repeats: int) -> list[Job]:
+    """What is to be measured."""
     found = []
     if IMAGE in cases:
         for size in plan.images:
             what = f"{plan.network.name}, {size_name(size)}"
-            found.append((what, partial(compare_network, plan.network, size, device, repeats)))
+            found.append((what, 4.0, partial(compare_network, plan.network, size, device, repeats)))
     if LABELS in cases:
         for classes, sizes in plan.labels:
             for size in sizes:
                 what = f"{classes} classes, {size_name(size)}"
-                found.append((what, partial(compare_labels, classes, size, device, 3 * repeats)))
+                found.append((what, 1.0, partial(compare_labels, classes, size, device, 3 * repeats)))
     if PROCESS in cases and device.type == "cpu":
         what = f"{plan.process.name}, {size_name(plan.process_size)}"
-        found.append((what, partial(compare_process, plan.process, plan.process_size)))
+        found.append((what, 4.0, partial(compare_process, plan.process, plan.process_size)))
     return found
 
 
@@ -377,33 +328,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.markdown:
         print(report.markdown(report.load(args.markdown), PROMISES))
         return
-    try:
-        import mmseg.models  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"this benchmark compares with mmseg, which cannot be imported ({error}); "
-            'install it with: pip install -e ".[onedl]"'
-        ) from error
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this PyTorch sees no CUDA device; use --device cpu")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    console = Console()
-    repeats = args.repeats or (3 if args.quick else 5)
-    rows = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    device, repeats = set_up(args)
     todo = jobs(QUICK if args.quick else FULL, args.cases, device, repeats)
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(todo))
-        for what, measure in todo:
-            progress.update(task, description=what)
-            rows += measure()
-            progress.advance(task)
-    about = {**environment(device), **report.versions(), "repeats": repeats}
-    report.print_results(rows, PROMISES)
-    for path in report.save("inference", rows, about, args.out, "_quick" if args.quick else ""):
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    carry_out("inference", todo, PROMISES, args, device, repeats)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import report
+from benchmarks.command import require_mmseg
 from benchmarks.measure import environment
 from benchmarks.report import Promise, Row, size_name
 from danseg.errors import UserError, command_line
@@ -307,13 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if args.device == "cuda" or args.threads not in (None, 1):
         raise UserError("input is made by one thread of a CPU: leave out --device and --threads")
-    try:
-        import mmseg.datasets  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"this benchmark compares with mmseg, which cannot be imported ({error}); "
-            'install it with: pip install -e ".[onedl]"'
-        ) from error
+    require_mmseg()
     console = Console()
     repeats = args.repeats or (3 if args.quick else 5)
     frames = args.frames or (8 if args.quick else 24)

@@ -154,14 +154,16 @@ def test_both_sides_of_every_case_agree(attention):
 
 def test_a_size_that_cannot_fit_is_skipped_with_its_reason(attention, monkeypatch):
     monkeypatch.setattr(attention, "available_memory", lambda device: 2**20)
-    row = attention.compare(attention.CASES["position attention"], attention.FORWARD, (9, 11), CPU, repeats=1)
+    [row] = attention.compare(
+        attention.CASES["position attention"], attention.FORWARD, (9, 11), CPU, repeats=1
+    )
     assert row.note == "mmseg skipped: it needs about 0.0 GiB, of which 0.0 GiB are available"
     assert row.theirs_seconds is None and row.memory_ratio is None and row.time_ratio is None
     assert row.ours_seconds > 0
 
 
 def test_what_the_peer_cannot_do_is_left_out_with_the_reason(attention):
-    row = attention.compare(
+    [row] = attention.compare(
         attention.CASES["non-local, concatenation"], attention.TRAINING, (9, 11), CPU, repeats=1
     )
     assert "cannot be trained" in row.note
@@ -317,3 +319,51 @@ def test_promised_bytes_are_judged():
         row = report.Row("a", "forward", "9x9", ours_extra_bytes=held)
         [line] = report.promises_kept([row], promises)
         assert line.startswith(verdict) and "promised 4 GB" in line
+
+
+def test_quick_training_benchmark_runs_and_writes_its_files(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("mmseg")
+    from benchmarks import training
+    from benchmarks.networks import Network
+
+    monkeypatch.setattr(training, "QUICK", (Network(50, width=4), (64, 64)))
+    training.main(["--quick", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)])
+    assert "DANet-R50 training step" in capsys.readouterr().out
+    [stored] = tmp_path.glob("training_cpu-*_torch*_mmseg*_quick.json")
+    rows = json.loads(stored.read_text())["rows"]
+    assert [row["mode"] for row in rows] == list(training.WAYS)
+    for row in rows:
+        assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
+        assert row["ours_extra_bytes"] > 100 * measure.MIB, "the libraries count"
+        exact = row["mode"] != "bfloat16"
+        assert row["max_relative_error"] < (1e-4 if exact else 0.1), "the first losses differ"
+
+
+def test_training_promises_name_what_is_measured():
+    from benchmarks import training
+
+    network, size = training.FULL
+    measured = {(f"{network.name} training step", way, report.size_name(size)) for way in training.WAYS}
+    assert training.PROMISES.keys() <= measured
+
+
+def test_quick_heads_benchmark_runs_and_finds_no_difference(tmp_path, capsys):
+    pytest.importorskip("mmseg")
+    from benchmarks import heads
+
+    options = ["--cases", "DANetHead", "CCNetHead", "--quick", "--repeats", "2"]
+    heads.main([*options, "--device", "cpu", "--out", str(tmp_path)])
+    [stored] = tmp_path.glob("heads_cpu-*_torch*_mmseg*_quick.json")
+    *danet, ccnet, _ = json.loads(stored.read_text())["rows"]
+    for row, tolerance in zip(danet, (1e-5, 1e-3), strict=True):
+        assert row["max_relative_error"] < tolerance
+        assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
+    assert ccnet["ours_seconds"] and (ccnet["theirs_seconds"] or "cannot be built" in ccnet["note"])
+
+
+def test_every_head_with_a_counterpart_is_compared():
+    import danseg.heads
+    from benchmarks import heads
+
+    without = {"AttentionHead", "EPSANetHead", "PSDAHead"}  # mmseg has no such network
+    assert heads.PAIRS.keys() == set(danseg.heads.__all__) - without

@@ -1,0 +1,236 @@
+"""Compare danseg's decode heads with mmseg's, in time and memory, with equal weights.
+
+    python -m benchmarks.heads                              # every head that mmseg can build
+    python -m benchmarks.heads --cases DANetHead GCNetHead
+    python -m benchmarks.heads --quick                      # narrow heads on small maps
+    python -m benchmarks.heads --markdown benchmarks/results/NAME.json
+
+Forward is one image from the backbone's features to logits in evaluation; training is the losses at the
+labels' resolution and the gradients of the input and of every parameter. What is measured, and why so:
+docs/performance.md.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import report
+from benchmarks.command import carry_out, set_up
+from benchmarks.measure import (
+    MeasurementError,
+    alternate,
+    extra_peak,
+    in_subprocess,
+    product_rate,
+)
+from benchmarks.report import Row, size_name
+from danseg.errors import command_line
+
+FORWARD, TRAINING = "forward", "training"
+NUM_CLASSES, STRIDE = 19, 8
+WARM_UP_SIZE = (16, 24)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A head in two implementations that share parameter names.
+
+    Attributes:
+        theirs: mmseg's name for it.
+        arguments: its own arguments for 512 channels, as mmseg's configs have them.
+    """
+
+    theirs: str
+    arguments: dict[str, Any]
+
+
+PAIRS = {
+    "DANetHead": Pair("DAHead", dict(pam_channels=64)),
+    "NonLocalHead": Pair("NLHead", dict(reduction=2, use_scale=True, mode="embedded_gaussian")),
+    "CCNetHead": Pair("CCHead", dict(recurrence=2)),
+    "PSANetHead": Pair(
+        "PSAHead",
+        dict(mask_size=(97, 97), psa_type="bi-direction", compact=False, shrink_factor=2, psa_softmax=True),
+    ),
+    "GCNetHead": Pair("GCHead", dict(ratio=1 / 4, pooling_type="att", fusion_types=("channel_add",))),
+    "ISANetHead": Pair("ISAHead", dict(isa_channels=256, down_factor=(8, 8))),
+    "DNLNetHead": Pair(
+        "DNLHead", dict(reduction=2, use_scale=False, mode="embedded_gaussian", temperature=0.05)
+    ),
+    "FullyConvolutionalHead": Pair("FCNHead", dict(num_convs=2)),
+}
+FULL = ((2048, 512), [(64, 64)])  # input and own channels; 64x64 comes from 512x512 crops
+QUICK = ((64, 16), [(32, 32)])
+
+
+def build(name: str, side: str, channels: tuple[int, int], device: torch.device) -> nn.Module:
+    """One side's head ("theirs" or "ours"), nothing at a zero that hides the attention."""
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    import danseg.heads  # noqa: F401
+
+    init_default_scope("mmseg")
+    pair = PAIRS[name]
+    arguments = dict(pair.arguments)
+    for key in ("pam_channels", "isa_channels"):
+        if key in arguments:
+            arguments[key] = max(1, arguments[key] * channels[1] // 512)
+    torch.manual_seed(0)
+    head = MODELS.build(
+        dict(
+            type=pair.theirs if side == "theirs" else name,
+            in_channels=channels[0],
+            channels=channels[1],
+            num_classes=NUM_CLASSES,
+            dropout_ratio=0.0,
+            norm_cfg=dict(type="BN"),
+            **arguments,
+        )
+    )
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            if parameter.numel() == 1:
+                parameter.fill_(0.7)
+            elif not parameter.any():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3 + 0.5)
+    return head.to(device)
+
+
+def _step(head: nn.Module, inputs: tuple[Tensor, list] | None) -> list[Tensor]:
+    """Logits, or in training the total loss and its gradients by the input and the parameters together."""
+    x, samples = inputs
+    if samples is None:
+        with torch.no_grad():
+            out = head.eval()([x])
+        return [out[0] if isinstance(out, (tuple, list)) else out]
+    losses = head.train().loss([x], samples, None)
+    loss = sum(value for key, value in losses.items() if "loss" in key)
+    by_x, *by_parameters = torch.autograd.grad(loss, [x, *head.parameters()])
+    return [loss.detach(), by_x, torch.cat([grad.flatten() for grad in by_parameters])]
+
+
+def _inputs(
+    channels: int, size: tuple[int, int], mode: str, device: torch.device
+) -> tuple[Tensor, list | None]:
+    """Features of one image and, in training, labels at eight times their size."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, channels, *size, generator=generator).to(device)
+    if mode == FORWARD:
+        return x, None
+    labels = torch.randint(0, NUM_CLASSES, (1, *size), generator=generator)
+    labels = labels.repeat_interleave(STRIDE, 1).repeat_interleave(STRIDE, 2).to(device)
+    return x.requires_grad_(), [SegDataSample(gt_sem_seg=PixelData(data=labels))]
+
+
+def measure_memory(
+    name: str, side: str, channels: tuple[int, int], mode: str, size: tuple[int, int], device_type: str
+) -> int:
+    """Extra peak bytes of one side. Runs in a process of its own."""
+    device = torch.device(device_type)
+    head = build(name, side, channels, device)
+    _step(head, _inputs(channels[0], WARM_UP_SIZE, mode, device))
+    inputs = _inputs(channels[0], size, mode, device)
+    return extra_peak(lambda: _step(head, inputs), device)
+
+
+def measure_time(
+    name: str,
+    sides: Sequence[str],
+    channels: tuple[int, int],
+    mode: str,
+    size: tuple[int, int],
+    device_type: str,
+    repeats: int,
+) -> tuple[list[list[float]], float, float | None]:
+    """Seconds of each side's rounds, the product rate, and the largest relative difference of two sides."""
+    device = torch.device(device_type)
+    heads = [build(name, side, channels, device) for side in sides]
+    for head in heads[1:]:
+        head.load_state_dict(heads[0].state_dict())
+    inputs = _inputs(channels[0], size, mode, device)
+    rate = product_rate(device)
+    results = [_step(head, inputs) for head in heads]  # the warm-up, too
+    error = None
+    if len(results) == 2:
+        error = max(
+            ((ours - theirs).abs().max() / theirs.abs().max()).item()
+            for theirs, ours in zip(*results, strict=True)
+        )
+    del results
+    rounds = alternate([partial(_step, head, inputs) for head in heads], repeats, device)
+    return rounds, max(rate, product_rate(device)), error
+
+
+def compare(
+    name: str,
+    channels: tuple[int, int],
+    mode: str,
+    size: tuple[int, int],
+    device: torch.device,
+    repeats: int,
+) -> list[Row]:
+    """One row; mmseg's side is empty, with the reason, where its head cannot be built."""
+    row = Row(name, mode, size_name(size), math.prod(size))
+    sides = ["theirs", "ours"]
+    try:
+        build(name, "theirs", channels, torch.device("cpu"))
+    except (ImportError, RuntimeError) as error:
+        sides = ["ours"]
+        row.note = f"mmseg's {PAIRS[name].theirs} cannot be built here: {str(error).splitlines()[0]}"
+    for side in sides:
+        try:
+            peak = in_subprocess(measure_memory, name, side, channels, mode, size, device.type)
+        except MeasurementError as error:
+            row.note = f"memory of {side}: {error}"
+            continue
+        setattr(row, f"{side}_extra_bytes", peak)
+    rounds, row.product_rate, row.max_relative_error = in_subprocess(
+        measure_time, name, sides, channels, mode, size, device.type, repeats
+    )
+    for side, seconds in zip(sides, rounds, strict=True):
+        setattr(row, f"{side}_rounds", seconds)
+        setattr(row, f"{side}_seconds", statistics.median(seconds))
+    if row.theirs_seconds:
+        row.time_ratio = row.ours_seconds / row.theirs_seconds
+    if row.theirs_extra_bytes and row.ours_extra_bytes:
+        row.memory_ratio = row.ours_extra_bytes / row.theirs_extra_bytes
+    return [row]
+
+
+@command_line
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the results."""
+    parser = report.parser("heads", __doc__.split("\n")[0])
+    parser.add_argument("--cases", nargs="+", choices=list(PAIRS), metavar="HEAD", help=", ".join(PAIRS))
+    args = parser.parse_args(argv)
+    if args.markdown:
+        print(report.markdown(report.load(args.markdown), {}))
+        return
+    device, repeats = set_up(args)
+    channels, sizes = QUICK if args.quick else FULL
+    jobs = [
+        (
+            f"{name}, {mode}, {size_name(size)}",
+            1.0 if mode == FORWARD else 3.0,
+            partial(compare, name, channels, mode, size, device, repeats),
+        )
+        for name in args.cases or PAIRS
+        for mode in (FORWARD, TRAINING)
+        for size in sizes
+    ]
+    carry_out("heads", jobs, {}, args, device, repeats)
+
+
+if __name__ == "__main__":
+    main()

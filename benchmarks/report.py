@@ -126,7 +126,7 @@ def markdown(rows: list[Row], promises: Promises) -> str:
 def print_results(rows: list[Row], promises: Promises) -> None:
     """The tables on the terminal, with notes and promises below each."""
     # Wider than some terminals: a wrapped line can be read, a number cut short cannot.
-    console = Console(width=max(Console().width, 120))
+    console = Console(width=max(Console().width, 130))
     for name, of_case in _by_case(rows):
         table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for index, column in enumerate(COLUMNS):

@@ -28,9 +28,11 @@ from torch.utils.flop_counter import register_flop_formula
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.products import product
 
-# One block of energies takes about this many bytes. Large enough for full-speed matrix
+# One block of energies takes this share of queries, keys, values and output together, so that it never
+# weighs more than what is there anyway, and at least so many bytes. Large enough for full-speed matrix
 # products, small enough to stay near the caches; benchmarks/attention.py shows the effect.
-_BLOCK_BYTES = 8 * 2**20
+_BLOCK_SHARE = 1 / 8
+_BLOCK_BYTES = 4 * 2**20
 # Maps that are smaller than this share a block, which then stays in the caches.
 _SHARED_BYTES = 2 * 2**20
 
@@ -58,8 +60,9 @@ def attention(
         scale: factor on the energies. The default 1 is what DANet and CCNet use;
             Transformers use ``C ** -0.5``.
         block_size: rows alive at a time, of one entry's map or of several whole ones. By default
-            chosen so that a block takes about 8 MiB, or 2 MiB where it holds several maps. The
-            result does not depend on it beyond rounding.
+            chosen so that a block takes an eighth of the memory of query, key, value and output of an
+            entry, at least 4 MiB, or 2 MiB where it holds several maps. The result does not depend on
+            it beyond rounding.
 
     Returns:
         ``(B, N, D)`` in the inputs' dtype, differentiable once with respect to query,
@@ -109,16 +112,21 @@ def _sdpa_takes(query: Tensor, value: Tensor) -> bool:
     )
 
 
-def _block_shape(batch: int, rows: int, columns: int, element_size: int, block_size: int) -> tuple[int, int]:
+def _block_shape(
+    rows: int, columns: int, query: Tensor, value: Tensor, element_size: int, block_size: int
+) -> tuple[int, int]:
     """How many entries of the batch, and how many rows of each one's map, a block holds.
 
     ``block_size`` rows where it is given (not 0), else as many as the budget allows. Small maps
     share a block: hundreds of them, as in windows or groups, then cost a few calls instead of
     several each.
     """
+    batch = len(query)
     row_bytes = columns * element_size
+    operands = (rows + columns) * (query.shape[2] + value.shape[2]) * element_size
+    budget = max(_BLOCK_BYTES, int(operands * _BLOCK_SHARE))
     shared = (block_size or _SHARED_BYTES // row_bytes) // max(1, rows)
-    rows_alive = block_size or max(64, _BLOCK_BYTES // row_bytes)
+    rows_alive = block_size or max(64, budget // row_bytes)
     return max(1, min(batch, shared)), max(1, min(rows, rows_alive))
 
 
@@ -157,7 +165,7 @@ def _attention_forward(
     dtype, wide = query.dtype, energy_dtype(query.dtype)
     out = _empty_in_layout_of(value, n)
     lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=wide)
-    entries, rows = _block_shape(batch, n, m, wide.itemsize, block_size)
+    entries, rows = _block_shape(n, m, query, value, wide.itemsize, block_size)
     # Autocast would send the float32 energies back to 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
@@ -212,7 +220,7 @@ def _attention_backward(
     grad_query = torch.zeros(query.shape, dtype=wide, device=query.device)
     grad_key = torch.empty(key.shape, dtype=dtype, device=key.device)
     grad_value = _empty_in_layout_of(value, m)
-    entries, rows = _block_shape(batch, m, n, wide.itemsize, block_size)
+    entries, rows = _block_shape(m, n, query, value, wide.itemsize, block_size)
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
             q = query[b].to(wide) * scale  # (E, N, C)

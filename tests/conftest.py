@@ -1,6 +1,8 @@
 """Settings and fixtures that every test shares."""
 
 import os
+import subprocess
+import sys
 
 # Before torch is imported. Tiny networks gain nothing from more, and threads stall on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +27,38 @@ def rendered_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("rendered") / "cityscapes"
     render(root, train=6, val=5, height=64, width=128)
     return str(root)
+
+
+# What tests of memory put before their script, see `extra_peak`.
+_PEAK_GROWTH = """
+def peak_growth(run):
+    open("/proc/self/clear_refs", "w").write("5")
+    status = lambda key: int(open("/proc/self/status").read().split(key + ":")[1].split()[0]) * 1024
+    before = status("VmRSS")
+    kept = run()
+    return status("VmHWM") - before
+"""
+
+
+@pytest.fixture(scope="session")
+def extra_peak() -> Callable[..., int]:
+    """Bytes that a script prints, run with arguments; it is given ``peak_growth(function)`` to find them."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads peak memory from /proc")
+
+    def run(script: str, *arguments: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", _PEAK_GROWTH + script, *arguments],
+            # Every larger block then goes back as soon as it is freed: what the heap happens to keep is
+            # several megabytes, and another number each time.
+            env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**17)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout.split()[-1])
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
 from benchmarks.command import Job, carry_out, set_up
@@ -30,7 +32,15 @@ from benchmarks.measure import (
     product_rate,
 )
 from benchmarks.report import Promise, Row, size_name
-from danseg.attention import CrissCrossAttention, NonLocal2d, PositionAttention
+from danseg.attention import (
+    CompactGeneralizedNonLocal,
+    CrissCrossAttention,
+    DisentangledNonLocal2d,
+    InterlacedSparseAttention,
+    NonLocal2d,
+    PointwiseSpatialAttention,
+    PositionAttention,
+)
 from danseg.errors import UserError, command_line
 
 FORWARD, TRAINING = "forward", "training"
@@ -50,7 +60,7 @@ class Case:
 
     Attributes:
         name: what the tables call it.
-        theirs: builds the peer's module.
+        theirs: builds the peer's module; None where there is none to be had, ``cannot`` says why.
         ours: builds danseg's.
         channels: of the input feature map.
         operations: ``(height, width)`` to the operations of the matrix products that no exact
@@ -64,7 +74,7 @@ class Case:
     """
 
     name: str
-    theirs: Callable[[], nn.Module]
+    theirs: Callable[[], nn.Module] | None
     ours: Callable[[], nn.Module]
     channels: int
     operations: Callable[[int, int], float]
@@ -119,6 +129,12 @@ def _danseg_criss_cross() -> nn.Module:
     return CrissCrossAttention(CHANNELS, recurrence=1)
 
 
+def _mmseg_disentangled() -> nn.Module:
+    from mmseg.models.decode_heads.dnl_head import DisentangledNonLocal2d as MmsegDisentangledNonLocal2d
+
+    return MmsegDisentangledNonLocal2d(CHANNELS, norm_cfg=dict(type="BN"), temperature=0.05)
+
+
 def _projections(*widths: int) -> int:
     """Operations a position of 1x1 convolutions between ``CHANNELS`` and each of ``widths``."""
     return 2 * CHANNELS * sum(widths)
@@ -153,6 +169,13 @@ def _criss_cross_operations(height: int, width: int) -> float:
     return float(height * width * (on_the_cross + _projections(QUERY_CHANNELS, QUERY_CHANNELS, CHANNELS)))
 
 
+def _counted_operations(ours: Callable[[], nn.Module], height: int, width: int) -> float:
+    """What danseg's own module multiplies, by the operators' formulas."""
+    with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        ours().eval()(torch.empty(1, CHANNELS, height, width))
+    return float(counter.get_total_flops())
+
+
 def _plain_map_bytes(positions: int, mode: str) -> float:
     """The map before and after softmax, in training with their gradients, and a few feature maps."""
     maps = 2 if mode == FORWARD else 4
@@ -166,6 +189,20 @@ def _concatenated_bytes(positions: int, mode: str) -> float:
 
 def _feature_bytes(positions: int, mode: str) -> float:
     return 4.0 * 20 * positions * CHANNELS
+
+
+def _case_without_peer(name: str, module: type[nn.Module], reason: str) -> Case:
+    ours = partial(module, CHANNELS)
+    return Case(
+        name=name,
+        theirs=None,
+        ours=ours,
+        channels=CHANNELS,
+        operations=partial(_counted_operations, ours),
+        their_bytes=_feature_bytes,
+        sizes=WHOLE_FRAMES,
+        cannot={FORWARD: reason, TRAINING: reason},
+    )
 
 
 def _non_local_case(mode: str, **attributes) -> Case:
@@ -211,7 +248,31 @@ CASES = {
             channels=CHANNELS,
             operations=_criss_cross_operations,
             their_bytes=_feature_bytes,
-            sizes={mode: [(65, 65), (97, 97), (64, 128)] for mode in (FORWARD, TRAINING)},
+            sizes={
+                mode: [(33, 33), (65, 65), (97, 97), (64, 128), (128, 256)] for mode in (FORWARD, TRAINING)
+            },
+        ),
+        Case(
+            name="disentangled non-local",
+            theirs=_mmseg_disentangled,
+            ours=partial(DisentangledNonLocal2d, CHANNELS),
+            channels=CHANNELS,
+            operations=partial(_softmax_operations, query_channels=INTER_CHANNELS),
+            their_bytes=_plain_map_bytes,
+            sizes={mode: [(65, 65), (97, 97)] for mode in (FORWARD, TRAINING)},
+        ),
+        _case_without_peer(
+            "point-wise spatial attention",
+            PointwiseSpatialAttention,
+            "mmseg's needs an operator of mmcv that has to be compiled",
+        ),
+        _case_without_peer(
+            "interlaced sparse attention",
+            InterlacedSparseAttention,
+            "mmseg has it as a part of its head alone, which benchmarks.heads compares with",
+        ),
+        _case_without_peer(
+            "compact generalized non-local", CompactGeneralizedNonLocal, "mmseg and mmcv have none"
         ),
     ]
 }
@@ -236,17 +297,20 @@ PROMISES = {
 def _modules(case: Case, device: torch.device, sides: Sequence[str]) -> list[nn.Module]:
     """The named sides ("theirs", "ours"), equal weights, nothing at a zero that hides the attention."""
     torch.manual_seed(0)
-    theirs = case.theirs()
+    first = case.theirs() if case.theirs else case.ours()
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in first.parameters():
             if parameter.numel() == 1:
                 parameter.fill_(0.7)
             elif not parameter.any():
                 parameter.normal_(0.5, 0.3)
-    modules = {"theirs": theirs}
-    if "ours" in sides:
-        modules["ours"] = case.ours()
-        modules["ours"].load_state_dict(theirs.state_dict())
+    if case.theirs is None:
+        modules = {"ours": first}
+    else:
+        modules = {"theirs": first}
+        if "ours" in sides:
+            modules["ours"] = case.ours()
+            modules["ours"].load_state_dict(first.state_dict())
     return [modules[side].to(device) for side in sides]
 
 

@@ -25,14 +25,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import register_flop_formula
 
+from danseg.ops.blocks import block_bytes
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.products import product
 
-# One block of energies takes this share of queries, keys, values and output together, so that it never
-# weighs more than what is there anyway, and at least so many bytes. Large enough for full-speed matrix
-# products, small enough to stay near the caches; benchmarks/attention.py shows the effect.
-_BLOCK_SHARE = 1 / 8
-_BLOCK_BYTES = 4 * 2**20
 # Maps that are smaller than this share a block, which then stays in the caches.
 _SHARED_BYTES = 2 * 2**20
 
@@ -123,8 +119,8 @@ def _block_shape(
     """
     batch = len(query)
     row_bytes = columns * element_size
-    operands = (rows + columns) * (query.shape[2] + value.shape[2]) * element_size
-    budget = max(_BLOCK_BYTES, int(operands * _BLOCK_SHARE))
+    operands = (rows + columns) * (query.shape[2] + value.shape[2])
+    budget = block_bytes(operands * element_size)
     shared = (block_size or _SHARED_BYTES // row_bytes) // max(1, rows)
     rows_alive = block_size or max(64, budget // row_bytes)
     return max(1, min(batch, shared)), max(1, min(rows, rows_alive))

@@ -10,15 +10,15 @@ alive, forward and backward, which recomputes it.
 The two passes are custom operators, as in :mod:`danseg.ops.attention`.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from danseg.ops.blocks import block_bytes
 from danseg.ops.inputs import check_alike, energy_dtype
 
-# One block of energies takes about this many bytes, and its two parts as many while they are
-# computed. All of a 97 x 97 map fits.
-_BLOCK_BYTES = 8 * 2**20
 # Columns are multiplied in groups whose results take this many bytes, and stay in the caches.
 _GROUP_BYTES = 2 * 2**20
 
@@ -60,8 +60,13 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
     check_alike("criss_cross_attention", query, key, value)
 
 
-def _rows_per_block(height: int, width: int, dtype: torch.dtype) -> int:
-    return max(1, min(height, _BLOCK_BYTES // (width * (height + width) * dtype.itemsize)))
+def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype) -> int:
+    """Rows of the feature map whose crosses make a block. Its two parts take as much, in passing."""
+    _, height, width, channels = query.shape
+    budget = block_bytes(2 * height * width * (channels + value.shape[3]) * dtype.itemsize)
+    most = max(1, budget // (width * (height + width) * dtype.itemsize))
+    # Blocks of one size: a small last one would cost as many calls and leave the others larger.
+    return math.ceil(height / math.ceil(height / most))
 
 
 def _columns(rows: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     batch, height, width, _ = query.shape
     dtype, wide = query.dtype, energy_dtype(query.dtype)
     out = torch.empty_like(value)
-    rows = _rows_per_block(height, width, wide)
+    rows = _rows_per_block(query, value, wide)
     blocks = query.new_empty(rows, width, height + width, dtype=wide)
     # Autocast would send the float32 energies back to 16 bits.
     with torch.autocast(query.device.type, enabled=False):
@@ -139,7 +144,7 @@ def _criss_cross_backward(
     batch, height, width, _ = query.shape
     dtype, wide = query.dtype, energy_dtype(query.dtype)
     grads = tuple(torch.zeros_like(t) for t in (query, key, value))
-    rows = _rows_per_block(height, width, wide)
+    rows = _rows_per_block(query, value, wide)
     maps, slopes = (query.new_empty(rows, width, height + width, dtype=wide) for _ in range(2))
     with torch.autocast(query.device.type, enabled=False):
         for b in range(batch):

@@ -38,6 +38,9 @@ def train(config: Config, *, resume: str | None = None, log=print) -> DansegRunn
     _apply_resume(config, resume)
     # Pickles in files named by the config (pretrained weights) are data here, too.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    if (config.get("randomness") or {}).get("deterministic"):
+        # Or PyTorch refuses cuBLAS's products; one of the two settings that NVIDIA calls reproducible.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     runner = DansegRunner.from_cfg(config)
     runner.logger.info(f"seed: {runner.seed}" + (" (deterministic)" if runner.deterministic else ""))
     runner.train()

@@ -6,8 +6,10 @@ backward pass, which recomputes it. The result is the same to rounding: nothing 
 approximated, sampled or windowed.
 
 * CPU, and every case CUDA's kernels do not take: blocks of matrix products, below.
-* CUDA in float16, bfloat16 and float32: the memory-efficient kernel behind
-  :func:`torch.nn.functional.scaled_dot_product_attention`.
+* CUDA in float16, bfloat16 and float32: the kernels behind
+  :func:`torch.nn.functional.scaled_dot_product_attention`, the memory-efficient one or, for 16 bits
+  and values as wide as queries, the flash one. Their gradients repeat to the bit under
+  ``torch.use_deterministic_algorithms(True)``, not with its ``warn_only``.
 
 The two passes are registered as custom operators, so ``torch.compile`` and
 ``torch.export`` see one opaque call each instead of unrolling the loop over blocks.

@@ -236,6 +236,20 @@ def test_cuda_kernels_equal_the_equation(dtype, tolerance):
         assert (got.double() - want).norm() / want.norm() < tolerance
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_cuda_gradients_repeat_to_the_bit_when_asked(dtype):
+    inputs = [t.detach().cuda().requires_grad_() for t in _inputs(1, 4096, 4096, 64, 512, dtype)]
+    slope = torch.randn_like(inputs[2])
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, *others = (torch.autograd.grad(attention(*inputs), inputs, slope) for _ in range(5))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
 def test_operations_are_counted_like_plain_ones():
     query, key, value = _inputs(2, 35, 23, 6, 11, torch.float32)
     with FlopCounterMode(display=False) as ours:

@@ -132,6 +132,17 @@ def test_mixed_precision_on_cpu(command, tmp_path, capsys):
     assert "bfloat16" in failure(capsys, command, "train", "--amp", "float16")
 
 
+def test_deterministic_training_takes_cublas_along(command, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        command("train", "--deterministic", options=["train_cfg.max_iters=1", "param_scheduler=None"])
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert np.isfinite(scalars(tmp_path / "work")[0]["loss"])
+
+
 def test_a_failed_write_leaves_the_older_checkpoint(command, tmp_path, capsys, monkeypatch):
     def full_disk(written, final):
         if Path(final).name == "iter_4.pth":

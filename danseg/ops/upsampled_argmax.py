@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from danseg.ops.inputs import energy_dtype
-from danseg.ops.products import product
+from danseg.ops.interpolation import along_rows, bilinear, pieces
 
 # A tile's logits take about this many bytes: on CPUs they stay in the caches between the product
 # and the search in it; on GPUs few launches matter more.
@@ -173,8 +173,8 @@ def _upsampled_argmax(
             f"rows {(row, end)} of {out_height} need rows {needed} of {height}, but the logits hold "
             f"{(first, first + rows)}"
         )
-    vertical = _pieces(y_cells - first, y_weights, tile_rows, like)
-    horizontal = _pieces(x_cells, x_weights, tile_columns, like)
+    vertical = pieces(y_cells - first, y_weights, tile_rows, like)
+    horizontal = pieces(x_cells, x_weights, tile_columns, like)
     # The larger, the earlier a class comes, so that the first of equals wins.
     ranks = torch.arange(classes - 1, -1, -1, dtype=wide, device=logits.device).view(-1, 1, 1)
     huge = torch.finfo(wide).max / 4
@@ -185,9 +185,7 @@ def _upsampled_argmax(
                     # Infinite or not a number, one cell would spread over the tile: 0 · inf is NaN.
                     cells = image[:, in_rows, in_columns].to(wide).nan_to_num(huge, huge, -huge)
                     tile = cells if along_y is None else along_y @ cells  # (C, R, k)
-                    if along_x is not None:
-                        lines = tile.reshape(1, -1, tile.shape[2])
-                        tile = product(lines, along_x[None]).view(*tile.shape[:2], -1)  # (C, R, S)
+                    tile = along_rows(tile, along_x)  # (C, R, S)
                     # argmax over a dim that is not the last takes several times as long as all this.
                     best = tile.eq_(tile.amax(0)).mul_(ranks).amax(0)
                     image_labels[out_rows, out_columns] = classes - 1 - best
@@ -205,23 +203,6 @@ def label_dtype(classes: int) -> torch.dtype:
     return next(t for t in (torch.uint8, torch.int16, torch.int32) if classes - 1 <= torch.iinfo(t).max)
 
 
-def _pieces(
-    cells: Tensor, weights: Tensor, step: int, like: Tensor
-) -> list[tuple[slice, slice, Tensor | None]]:
-    """One axis' matrix in pieces of ``step`` rows: the outputs, the cells that they read, the piece.
-
-    The piece is None where it would change nothing, as with logits that have their final size.
-    """
-    pieces = []
-    for start in range(0, len(cells), step):
-        index, weight = cells[start : start + step], weights[start : start + step]
-        low, high = int(index.min()), int(index.max()) + 1
-        piece = weight.new_zeros(len(index), high - low).scatter_add_(1, index - low, weight)
-        same = torch.equal(piece, torch.eye(len(index), dtype=piece.dtype))
-        pieces.append((slice(start, start + len(index)), slice(low, high), None if same else piece.to(like)))
-    return pieces
-
-
 def _taps(
     span: tuple[int, int],
     length: int,
@@ -231,20 +212,6 @@ def _taps(
     align_corners: bool,
 ) -> tuple[Tensor, Tensor]:
     """The four cells and weights (n, 4) of outputs from the first to the end of ``span``, of two resizes."""
-    outer, outer_weights = _bilinear(torch.arange(*span), through - sum(padding), out_length, align_corners)
-    inner, inner_weights = _bilinear(outer + padding[0], length, through, align_corners)
+    outer, outer_weights = bilinear(torch.arange(*span), through - sum(padding), out_length, align_corners)
+    inner, inner_weights = bilinear(outer + padding[0], length, through, align_corners)
     return inner.flatten(1), (inner_weights * outer_weights[..., None]).flatten(1)
-
-
-def _bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """The two cells and weights (..., 2) that outputs ``index`` of one resize are made of, in float64."""
-    if align_corners:
-        position = index.double() * ((length - 1) / max(1, out_length - 1))
-    else:
-        position = ((index + 0.5).double() * length / out_length - 0.5).clamp(min=0)
-    cell = position.floor().long().clamp(max=length - 1)
-    rest = position - cell
-    # A cell of weight 0 is not read.
-    return torch.stack([cell, (cell + (rest > 0)).clamp(max=length - 1)], -1), torch.stack(
-        [1 - rest, rest], -1
-    )

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from danseg.ops.inputs import energy_dtype
-from danseg.ops.interpolation import interpolation_matrix
-from danseg.ops.products import product
+from danseg.ops.interpolation import along_rows, bilinear, pieces
 
 # A block of upsampled logits takes about this many bytes: on CPUs to stay in the caches, on others to keep
 # their many cores busy.
@@ -72,38 +71,38 @@ def _forward(
     batch, classes, height, width = logits.shape
     rows, columns = labels.shape[1:]
     wide = energy_dtype(logits.dtype)
-    down = interpolation_matrix(height, rows, align_corners=align_corners, dtype=wide)  # (H, h), on the CPU
-    across = interpolation_matrix(width, columns, align_corners=align_corners, dtype=wide).to(logits.device)
-    across_t = across.T.contiguous()  # (w, W)
     loss = logits.new_zeros((), dtype=wide)
     correct = labels.new_zeros((), dtype=torch.int64)
     grad = torch.zeros(logits.shape if with_grad else 0, dtype=wide, device=logits.device)
     budget = _BLOCK_BYTES.get(logits.device.type, _DEVICE_BLOCK_BYTES)
     step = max(1, budget // max(1, classes * columns * wide.itemsize))
+    like = logits.new_empty((), dtype=wide)
+    vertical = pieces(*bilinear(torch.arange(rows), height, rows, align_corners), step, like)
+    horizontal = pieces(*bilinear(torch.arange(columns), width, columns, align_corners), columns, like)
     with torch.autocast(logits.device.type, enabled=False):
-        for first in range(0, rows, step):
-            last = min(first + step, rows)
-            # The rows of logits between which this block lies; all other weights are 0.
-            used = down[first:last].any(0).nonzero()
-            above, below = int(used[0]), int(used[-1]) + 1
-            weights = down[first:last, above:below].to(logits.device)  # (R, r)
-            for b in range(batch):
-                label = labels[b, first:last].reshape(-1).long()  # (P,)
-                counts = label != ignore_index
-                label = label.masked_fill(~counts, 0)
-                _check_labels(label, classes)
-                block = weights @ logits[b, :, above:below].to(wide)  # (C, R, w)
-                block = product(block.view(1, -1, width), across[None])  # (1, C * R, W)
-                log_p = block.view(classes, -1).log_softmax(0)  # (C, P)
-                of_label = log_p.gather(0, label[None])[0]
-                loss -= of_label.masked_fill(~counts, 0).sum()
-                correct += ((of_label >= log_p.amax(0)) & counts).sum()
-                if with_grad:
-                    slope = log_p.exp_()
-                    slope.scatter_add_(0, label[None], slope.new_full((), -1).expand(1, len(label)))
-                    slope.mul_(counts)
-                    slope = product(slope.view(1, -1, columns), across_t[None])
-                    grad[b, :, above:below] += weights.T @ slope.view(classes, last - first, width)
+        for out_rows, in_rows, along_y in vertical:
+            for out_columns, in_columns, along_x in horizontal:
+                for b in range(batch):
+                    label = labels[b, out_rows, out_columns].reshape(-1).long()  # (P,)
+                    counts = label != ignore_index
+                    label = label.masked_fill(~counts, 0)
+                    _check_labels(label, classes)
+                    block = logits[b, :, in_rows, in_columns].to(wide)  # (C, r, w)
+                    if along_y is not None:
+                        block = along_y @ block
+                    block = along_rows(block, along_x)  # (C, R, W)
+                    log_p = block.flatten(1).log_softmax(0)  # (C, P)
+                    of_label = log_p.gather(0, label[None])[0]
+                    loss -= of_label.masked_fill(~counts, 0).sum()
+                    correct += ((of_label >= log_p.amax(0)) & counts).sum()
+                    if with_grad:
+                        slope = log_p.exp_()
+                        slope.scatter_add_(0, label[None], slope.new_full((), -1).expand(1, len(label)))
+                        slope = slope.mul_(counts).view(block.shape)
+                        slope = along_rows(slope, None if along_x is None else along_x.T)
+                        if along_y is not None:
+                            slope = along_y.T @ slope
+                        grad[b, :, in_rows, in_columns] += slope
     return loss, correct, grad
 
 

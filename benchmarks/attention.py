@@ -42,6 +42,7 @@ from danseg.attention import (
     PositionAttention,
 )
 from danseg.errors import UserError, command_line
+from danseg.ops import attention
 
 FORWARD, TRAINING = "forward", "training"
 Sizes = dict[str, list[tuple[int, int]]]
@@ -129,6 +130,25 @@ def _danseg_criss_cross() -> nn.Module:
     return CrissCrossAttention(CHANNELS, recurrence=1)
 
 
+class _Operator(nn.Module):
+    """Attention alone, its operands cut out of the feature map."""
+
+    def __init__(self, attend: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.attend = attend
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = x.flatten(2).mT  # (B, N, C)
+        query, key = value[..., :QUERY_CHANNELS], value[..., QUERY_CHANNELS : 2 * QUERY_CHANNELS]
+        out = self.attend(query, key, value, scale=QUERY_CHANNELS**-0.5)
+        return out.mT.unflatten(2, x.shape[2:])
+
+
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """What mmseg's modules have between their convolutions."""
+    return (query * scale @ key.mT).softmax(dim=-1) @ value
+
+
 def _mmseg_disentangled() -> nn.Module:
     from mmseg.models.decode_heads.dnl_head import DisentangledNonLocal2d as MmsegDisentangledNonLocal2d
 
@@ -140,11 +160,13 @@ def _projections(*widths: int) -> int:
     return 2 * CHANNELS * sum(widths)
 
 
+def _operator_operations(height: int, width: int) -> float:
+    return 2.0 * (height * width) ** 2 * (QUERY_CHANNELS + CHANNELS)
+
+
 def _position_operations(height: int, width: int) -> float:
-    n = height * width
-    return 2.0 * n**2 * (QUERY_CHANNELS + CHANNELS) + n * _projections(
-        QUERY_CHANNELS, QUERY_CHANNELS, CHANNELS
-    )
+    projections = _projections(QUERY_CHANNELS, QUERY_CHANNELS, CHANNELS)
+    return _operator_operations(height, width) + height * width * projections
 
 
 def _softmax_operations(height: int, width: int, query_channels: int) -> float:
@@ -227,6 +249,15 @@ CASES = {
             their_bytes=_plain_map_bytes,
             sizes=WHOLE_FRAMES,
         ),
+        Case(
+            name="attention operator",
+            theirs=partial(_Operator, _plain_attention),
+            ours=partial(_Operator, attention),
+            channels=CHANNELS,
+            operations=_operator_operations,
+            their_bytes=_plain_map_bytes,
+            sizes=WHOLE_FRAMES,
+        ),
         _non_local_case(
             "embedded_gaussian", operations=partial(_softmax_operations, query_channels=INTER_CHANNELS)
         ),
@@ -281,6 +312,8 @@ PROMISES = {
     ("position attention", FORWARD, "97x97"): Promise(time=0.9, memory=0.12),
     ("position attention", TRAINING, "97x97"): Promise(time=1.0, memory=0.25),
     ("position attention", FORWARD, "128x256"): Promise(time=0.7, memory=0.04),
+    ("attention operator", FORWARD, "97x97"): Promise(product_share=0.75),
+    ("attention operator", FORWARD, "128x256"): Promise(product_share=0.75),
     ("non-local, embedded_gaussian", FORWARD, "97x97"): Promise(time=0.9, memory=0.25),
     ("non-local, embedded_gaussian", TRAINING, "97x97"): Promise(time=0.9, memory=0.25),
     ("non-local, dot_product", FORWARD, "97x97"): Promise(time=0.25),

@@ -46,11 +46,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Promise:
-    """The largest ratios, and bytes, that docs/performance.md promises; None promises nothing."""
+    """What docs/performance.md promises: the largest ratios and bytes, the least share; None is nothing.
+
+    Attributes:
+        time: danseg's time over the peer's.
+        memory: danseg's extra memory over the peer's.
+        memory_bytes: danseg's memory itself.
+        product_share: of the machine's matrix-product rate, the floor over danseg's time.
+    """
 
     time: float | None = None
     memory: float | None = None
     memory_bytes: float | None = None
+    product_share: float | None = None
 
 
 Promises = dict[tuple[str, str, str], Promise]  # by case, mode and size
@@ -106,6 +114,12 @@ def promises_kept(rows: list[Row], promises: Promises) -> list[str]:
             kept = kept and row.ours_extra_bytes <= promise.memory_bytes
             held, most = row.ours_extra_bytes / 1e9, promise.memory_bytes / 1e9
             parts.append(f"{held:.2f} GB of memory (promised {most:g} GB at most)")
+        if row.floor_seconds and row.ours_seconds and promise.product_share is not None:
+            share = row.floor_seconds / row.ours_seconds
+            kept = kept and share >= promise.product_share
+            parts.append(
+                f"{share:.2g} of the machine's product rate (promised {promise.product_share:g} at least)"
+            )
         if parts:
             verdict = "kept" if kept else "MISSED"
             lines.append(f"{verdict}: {row.mode} {row.size}: {', '.join(parts)}")

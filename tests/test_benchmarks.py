@@ -191,6 +191,14 @@ def test_promises_are_judged_in_time_and_memory():
     assert report.promises_kept([report.Row("b", "forward", "97x97", time_ratio=2.0)], promises) == []
 
 
+def test_promises_are_judged_by_the_share_of_the_product_rate():
+    promises = {("a", "forward", "97x97"): report.Promise(product_share=0.75)}
+    for seconds, verdict in ((1.0, "kept: forward 97x97: 0.75 of"), (1.1, "MISSED: forward 97x97: 0.68 of")):
+        row = report.Row("a", "forward", "97x97", floor_seconds=0.75, ours_seconds=seconds)
+        [line] = report.promises_kept([row], promises)
+        assert line.startswith(verdict)
+
+
 @pytest.mark.parametrize("size", ["97", "97x", "0x5", "axb", "1x2x3"])
 def test_a_malformed_size_is_refused(attention, size, capsys):
     with pytest.raises(SystemExit):

@@ -31,6 +31,7 @@ from danseg.ops.blocks import block_bytes
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.products import product
 
+_LEAST_ROWS = 32  # fewer make the products wait for the other operand
 # Maps that are smaller than this share a block, which then stays in the caches.
 _SHARED_BYTES = 2 * 2**20
 
@@ -59,8 +60,8 @@ def attention(
             Transformers use ``C ** -0.5``.
         block_size: rows alive at a time, of one entry's map or of several whole ones. By default
             chosen so that a block takes an eighth of the memory of query, key, value and output of an
-            entry, at least 4 MiB, or 2 MiB where it holds several maps. The result does not depend on
-            it beyond rounding.
+            entry, from 4 to 24 MiB (12 MiB in the backward pass, where there are two), or 2 MiB where
+            it holds several maps. The result does not depend on it beyond rounding.
 
     Returns:
         ``(B, N, D)`` in the inputs' dtype, differentiable once with respect to query,
@@ -111,20 +112,20 @@ def _sdpa_takes(query: Tensor, value: Tensor) -> bool:
 
 
 def _block_shape(
-    rows: int, columns: int, query: Tensor, value: Tensor, element_size: int, block_size: int
+    rows: int, columns: int, query: Tensor, value: Tensor, element_size: int, block_size: int, alive: int
 ) -> tuple[int, int]:
     """How many entries of the batch, and how many rows of each one's map, a block holds.
 
-    ``block_size`` rows where it is given (not 0), else as many as the budget allows. Small maps
-    share a block: hundreds of them, as in windows or groups, then cost a few calls instead of
-    several each.
+    ``block_size`` rows where it is given (not 0), else as many as the budget allows ``alive`` blocks,
+    but no fewer than products are fast with. Small maps share a block: hundreds of them, as in
+    windows or groups, then cost a few calls instead of several each.
     """
     batch = len(query)
     row_bytes = columns * element_size
     operands = (rows + columns) * (query.shape[2] + value.shape[2])
-    budget = block_bytes(operands * element_size)
+    budget = block_bytes(operands * element_size, alive)
     shared = (block_size or _SHARED_BYTES // row_bytes) // max(1, rows)
-    rows_alive = block_size or max(64, budget // row_bytes)
+    rows_alive = block_size or max(_LEAST_ROWS, budget // row_bytes)
     return max(1, min(batch, shared)), max(1, min(rows, rows_alive))
 
 
@@ -163,7 +164,7 @@ def _attention_forward(
     dtype, wide = query.dtype, energy_dtype(query.dtype)
     out = _empty_in_layout_of(value, n)
     lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=wide)
-    entries, rows = _block_shape(n, m, query, value, wide.itemsize, block_size)
+    entries, rows = _block_shape(n, m, query, value, wide.itemsize, block_size, alive=1)
     # Autocast would send the float32 energies back to 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
@@ -179,6 +180,7 @@ def _attention_forward(
                     # The largest probability of a row is exp(its largest energy - lse).
                     lse[b, r] -= block.amax(-1).log_()
                 _weighted(block.to(dtype), v_t, out[b, r])
+                del block  # before the next one is made
     return out, lse
 
 
@@ -218,7 +220,7 @@ def _attention_backward(
     grad_query = torch.zeros(query.shape, dtype=wide, device=query.device)
     grad_key = torch.empty(key.shape, dtype=dtype, device=key.device)
     grad_value = _empty_in_layout_of(value, m)
-    entries, rows = _block_shape(m, n, query, value, wide.itemsize, block_size)
+    entries, rows = _block_shape(m, n, query, value, wide.itemsize, block_size, alive=2)
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
             q = query[b].to(wide) * scale  # (E, N, C)
@@ -239,6 +241,7 @@ def _attention_backward(
                 del block  # before the next one is made
                 grad_key[b, r] = product(slope, q_t)  # q carries the scale
                 grad_query[b].baddbmm_(slope.mT, k)
+                del slope  # before the next block is made
     return grad_query.mul_(scale).to(dtype), grad_key, grad_value
 
 

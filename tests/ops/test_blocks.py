@@ -11,7 +11,9 @@ MIB = 2**20
 
 def test_a_block_is_a_share_of_the_operands_and_large_enough_to_be_fast():
     assert block_bytes(0) == block_bytes(32 * MIB) == 4 * MIB
-    assert block_bytes(800 * MIB) == 100 * MIB
+    assert block_bytes(80 * MIB) == block_bytes(80 * MIB, alive=2) == 10 * MIB
+    assert block_bytes(800 * MIB) == 24 * MIB
+    assert block_bytes(800 * MIB, alive=2) == 12 * MIB
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -25,9 +27,9 @@ def test_a_block_is_a_share_of_the_operands_and_large_enough_to_be_fast():
 def test_operators_ask_for_a_share_of_one_entrys_operands(operator, shapes, dtype, monkeypatch):
     asked = []
 
-    def recorded(operand_bytes: int) -> int:
+    def recorded(operand_bytes: int, *alive: int) -> int:
         asked.append(operand_bytes)
-        return block_bytes(operand_bytes)
+        return block_bytes(operand_bytes, *alive)
 
     monkeypatch.setattr(sys.modules[operator.__module__], "block_bytes", recorded)
     inputs = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]

@@ -35,7 +35,7 @@ def _with_gradients(function, inputs, slope):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_the_equation_with_gradients_in_float64(shape, block_bytes, monkeypatch):
     # All lines at once, some, one.
-    monkeypatch.setattr(criss_cross, "block_bytes", lambda operand_bytes: block_bytes)
+    monkeypatch.setattr(criss_cross, "block_bytes", lambda *_: block_bytes)
     monkeypatch.setattr(criss_cross, "_GROUP_BYTES", block_bytes // 4)
     inputs = _inputs(*shape, torch.float64)
     slope = torch.randn_like(inputs[2])

@@ -8,7 +8,7 @@ _base_ = [
     "./_base_/runtime.py",
 ]
 
-recompute = ["backbone.layer1"]  # its stem is one convolution
+recompute = ["backbone.layer1", "backbone.layer2"]  # its stem is one convolution
 
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),

@@ -433,7 +433,7 @@ def test_what_every_network_shares(name: str) -> None:
     )
     backbone = MODELS.build({**model.backbone, "base_channels": 8, "stem_channels": 8})
     assert set(cfg.recompute) == {
-        f"backbone.{part}" for part in ("stem", "layer1") if hasattr(backbone, part)
+        f"backbone.{part}" for part in ("stem", "layer1", "layer2") if hasattr(backbone, part)
     }
     assert head.dropout_ratio == auxiliary.dropout_ratio == 0.1
     assert head.align_corners is auxiliary.align_corners

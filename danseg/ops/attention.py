@@ -59,7 +59,7 @@ def attention(
         scale: factor on the energies. The default 1 is what DANet and CCNet use;
             Transformers use ``C ** -0.5``.
         block_size: rows alive at a time, of one entry's map or of several whole ones. By default
-            chosen so that a block takes an eighth of the memory of query, key, value and output of an
+            chosen so that a block takes a sixth of the memory of query, key, value and output of an
             entry, from 4 to 24 MiB (12 MiB in the backward pass, where there are two), or 2 MiB where
             it holds several maps. The result does not depend on it beyond rounding.
 

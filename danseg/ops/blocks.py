@@ -1,7 +1,7 @@
 """How large the blocks are that the operators keep of an attention map."""
 
 # This share of what an operator reads and writes: blocks never weigh more than what is there anyway.
-_SHARE = 1 / 8
+_SHARE = 1 / 6
 # Large enough for full-speed matrix products, small enough to stay near the caches.
 _LEAST_BYTES = 4 * 2**20
 # glibc's malloc keeps freed blocks at hand up to 32 MiB. Larger ones come from the system as zeroed pages,

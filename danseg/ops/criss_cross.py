@@ -60,10 +60,10 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
     check_alike("criss_cross_attention", query, key, value)
 
 
-def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype) -> int:
+def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype, alive: int) -> int:
     """Rows of the feature map whose crosses make a block. Its two parts take as much, in passing."""
     _, height, width, channels = query.shape
-    budget = block_bytes(2 * height * width * (channels + value.shape[3]) * dtype.itemsize)
+    budget = block_bytes(2 * height * width * (channels + value.shape[3]) * dtype.itemsize, alive)
     most = max(1, budget // (width * (height + width) * dtype.itemsize))
     # Blocks of one size: a small last one would cost as many calls and leave the others larger.
     return math.ceil(height / math.ceil(height / most))
@@ -110,7 +110,7 @@ def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     batch, height, width, _ = query.shape
     dtype, wide = query.dtype, energy_dtype(query.dtype)
     out = torch.empty_like(value)
-    rows = _rows_per_block(query, value, wide)
+    rows = _rows_per_block(query, value, wide, alive=1)
     blocks = query.new_empty(rows, width, height + width, dtype=wide)
     # Autocast would send the float32 energies back to 16 bits.
     with torch.autocast(query.device.type, enabled=False):
@@ -144,7 +144,7 @@ def _criss_cross_backward(
     batch, height, width, _ = query.shape
     dtype, wide = query.dtype, energy_dtype(query.dtype)
     grads = tuple(torch.zeros_like(t) for t in (query, key, value))
-    rows = _rows_per_block(query, value, wide)
+    rows = _rows_per_block(query, value, wide, alive=2)
     maps, slopes = (query.new_empty(rows, width, height + width, dtype=wide) for _ in range(2))
     with torch.autocast(query.device.type, enabled=False):
         for b in range(batch):

@@ -10,8 +10,8 @@ MIB = 2**20
 
 
 def test_a_block_is_a_share_of_the_operands_and_large_enough_to_be_fast():
-    assert block_bytes(0) == block_bytes(32 * MIB) == 4 * MIB
-    assert block_bytes(80 * MIB) == block_bytes(80 * MIB, alive=2) == 10 * MIB
+    assert block_bytes(0) == block_bytes(24 * MIB) == 4 * MIB
+    assert block_bytes(60 * MIB) == block_bytes(60 * MIB, alive=2) == 10 * MIB
     assert block_bytes(800 * MIB) == 24 * MIB
     assert block_bytes(800 * MIB, alive=2) == 12 * MIB
 

@@ -158,7 +158,12 @@ def _by_case(rows: list[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _notes(rows: list[Row]) -> list[str]:
-    return [f"{row.mode} {row.size}: {row.note}" for row in rows if row.note]
+    """Each note once, after the rows that it is about."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note:
+            about.setdefault(row.note, []).append(f"{row.mode} {row.size}")
+    return [f"{', '.join(names)}: {note}" for note, names in about.items()]
 
 
 def _number(value: float | None, form: str, unit: float = 1) -> str:

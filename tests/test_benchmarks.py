@@ -199,6 +199,12 @@ def test_promises_are_judged_by_the_share_of_the_product_rate():
         assert line.startswith(verdict)
 
 
+def test_a_note_stands_once_after_the_rows_that_it_is_about():
+    rows = [report.Row("a", "forward", size, note="too large") for size in ("65x65", "97x97")]
+    text = report.markdown([*rows, report.Row("a", "training", "65x65", note="not there")], {})
+    assert "- forward 65x65, forward 97x97: too large\n- training 65x65: not there" in text
+
+
 @pytest.mark.parametrize("size", ["97", "97x", "0x5", "axb", "1x2x3"])
 def test_a_malformed_size_is_refused(attention, size, capsys):
     with pytest.raises(SystemExit):

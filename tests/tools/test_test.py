@@ -93,6 +93,22 @@ def test_scores_equal_the_official_evaluators_on_the_written_predictions(
     assert 0 < report["mIoU"]
 
 
+def test_evaluation_makes_no_logits_at_the_images_resolution(run, monkeypatch):
+    from mmseg.models.segmentors.base import BaseSegmentor
+
+    resized = []
+    original = BaseSegmentor.postprocess_result
+    monkeypatch.setattr(
+        BaseSegmentor,
+        "postprocess_result",
+        lambda self, logits, *rest: resized.append(logits.shape) or original(self, logits, *rest),
+    )
+    plain = run()
+    assert not resized
+    run("--tta")  # averages logits, and so needs them
+    assert len(resized) >= 5 and plain["aAcc"] > 0
+
+
 def test_tta_averages_over_scales_and_flips(run):
     plain, augmented = run(), run("--tta")
     assert augmented["tta"] and not plain["tta"]

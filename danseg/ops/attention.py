@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import register_flop_formula
 
-from danseg.ops.blocks import block_bytes
+from danseg.ops.blocks import block_bytes, keep_freed_blocks
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.products import product
 
@@ -165,6 +165,7 @@ def _attention_forward(
     out = _empty_in_layout_of(value, n)
     lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=wide)
     entries, rows = _block_shape(n, m, query, value, wide.itemsize, block_size, alive=1)
+    keep_freed_blocks()
     # Autocast would send the float32 energies back to 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
@@ -221,6 +222,7 @@ def _attention_backward(
     grad_key = torch.empty(key.shape, dtype=dtype, device=key.device)
     grad_value = _empty_in_layout_of(value, m)
     entries, rows = _block_shape(m, n, query, value, wide.itemsize, block_size, alive=2)
+    keep_freed_blocks()
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
             q = query[b].to(wide) * scale  # (E, N, C)

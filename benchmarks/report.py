@@ -223,10 +223,12 @@ def _plot(rows: list[Row], title: str, path: Path) -> None:
     FigureCanvasAgg(figure)  # No window, and no state of pyplot touched.
     panels = figure.subplots(len(cases), 2, squeeze=False)
     for (name, of_case), (time_axes, memory_axes) in zip(cases, panels, strict=True):
-        for mode, style in zip(dict.fromkeys(row.mode for row in of_case), ("-", "--", ":"), strict=False):
+        modes = dict.fromkeys(row.mode for row in of_case)
+        # Marks tell modes apart where a single size makes no line.
+        for mode, (style, mark) in zip(modes, (("-", "o"), ("--", "s"), (":", "^")), strict=False):
             of_mode = sorted((row for row in of_case if row.mode == mode), key=lambda row: row.positions)
             for side, label, color in (("theirs", "mmseg", "tab:red"), ("ours", "danseg", "tab:blue")):
-                look = {"color": color, "linestyle": style, "marker": "o", "label": f"{label}, {mode}"}
+                look = {"color": color, "linestyle": style, "marker": mark, "label": f"{label}, {mode}"}
                 _line(time_axes, of_mode, f"{side}_seconds", 1, **look)
                 _line(memory_axes, of_mode, f"{side}_extra_bytes", MIB, **look)
             look = {"color": "gray", "linestyle": style, "label": f"floor, {mode}"}
@@ -238,6 +240,9 @@ def _plot(rows: list[Row], title: str, path: Path) -> None:
             axes.grid(True, which="both", alpha=0.25)
             if axes.lines:
                 axes.legend(fontsize="small")
+            else:
+                axes.set_axis_off()
+                axes.set_title("")
     figure.suptitle(title)
     figure.savefig(path, dpi=90)
 

@@ -1,6 +1,6 @@
 """Compare danseg's attention modules with mmseg's and mmcv's, in time and memory, with equal weights.
 
-    python -m benchmarks.attention                                  # everything, about ten minutes
+    python -m benchmarks.attention                                  # everything, about twelve minutes
     python -m benchmarks.attention --cases "position attention"     # one module
     python -m benchmarks.attention --quick                          # small sizes, two minutes
     python -m benchmarks.attention --markdown benchmarks/results/NAME.json

@@ -337,13 +337,10 @@ def _modules(case: Case, device: torch.device, sides: Sequence[str]) -> list[nn.
                 parameter.fill_(0.7)
             elif not parameter.any():
                 parameter.normal_(0.5, 0.3)
-    if case.theirs is None:
-        modules = {"ours": first}
-    else:
-        modules = {"theirs": first}
-        if "ours" in sides:
-            modules["ours"] = case.ours()
-            modules["ours"].load_state_dict(first.state_dict())
+    modules = {"theirs" if case.theirs else "ours": first}
+    if "ours" in sides and "ours" not in modules:
+        modules["ours"] = case.ours()
+        modules["ours"].load_state_dict(first.state_dict())
     return [modules[side].to(device) for side in sides]
 
 

@@ -163,6 +163,7 @@ def test_a_size_that_cannot_fit_is_skipped_with_its_reason(attention, monkeypatc
 
 
 def test_what_the_peer_cannot_do_is_left_out_with_the_reason(attention):
+    assert "cannot be trained" in attention.CASES["non-local, concatenation"].cannot[attention.TRAINING]
     for case in filter(lambda case: case.cannot, attention.CASES.values()):
         for mode, reason in case.cannot.items():
             [row] = attention.compare(case, mode, (9, 11), CPU, repeats=1)

@@ -66,7 +66,8 @@ def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype, alive: int
     budget = block_bytes(2 * height * width * (channels + value.shape[3]) * dtype.itemsize, alive)
     most = max(1, budget // (width * (height + width) * dtype.itemsize))
     # Blocks of one size: a small last one would cost as many calls and leave the others larger.
-    return math.ceil(height / math.ceil(height / most))
+    blocks = max(1, math.ceil(height / most))
+    return max(1, math.ceil(height / blocks))
 
 
 def _columns(rows: Tensor) -> Tensor:

@@ -1,3 +1,5 @@
+"""The memory budget of blocks, and that the operators keep to it."""
+
 import sys
 
 import pytest

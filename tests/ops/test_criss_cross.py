@@ -46,6 +46,14 @@ def test_equals_the_equation_with_gradients_in_float64(shape, block_bytes, monke
     torch.testing.assert_close(criss_cross_attention(*(t.detach() for t in inputs)), expected[0].detach())
 
 
+def test_a_map_without_rows_stays_without():
+    x, value = torch.randn(1, 3, 0, 4, requires_grad=True), torch.randn(1, 5, 0, 4)
+    out = criss_cross_attention(x, x, value)
+    assert out.shape == value.shape
+    out.sum().backward()
+    assert x.grad.shape == x.shape
+
+
 def test_gradcheck():
     assert torch.autograd.gradcheck(criss_cross_attention, _inputs(2, 2, 3, 3, 4, torch.float64))
 

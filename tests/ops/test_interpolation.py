@@ -1,3 +1,5 @@
+"""danseg.ops.interpolation against F.interpolate, and what its pieces read."""
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -20,6 +22,5 @@ def test_pieces_resize_as_torch_does(old, new, step, align_corners):
 def test_a_piece_reads_no_more_than_it_needs_and_nothing_is_multiplied_by_one():
     found = pieces(*bilinear(torch.arange(80), 10, 80, False), 16, torch.empty(()))
     assert [cells for _, cells, _ in found] == [slice(max(0, k), min(10, k + 4)) for k in (-1, 1, 3, 5, 7)]
-    assert [piece for *_, piece in pieces(*bilinear(torch.arange(9), 9, 9, True), 4, torch.empty(()))] == [
-        None
-    ] * 3
+    same = pieces(*bilinear(torch.arange(9), 9, 9, True), 4, torch.empty(()))
+    assert [piece for *_, piece in same] == [None] * 3

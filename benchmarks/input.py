@@ -129,7 +129,7 @@ def dansegs_side(cache: bool) -> Side:
 
 def rendered_frames(root: Path, count: int) -> None:
     """Draw street scenes of Cityscapes' size that are as hard to decompress as photographs."""
-    from danseg.datasets.rendered import render
+    from danseg.rendered.street_set import render
 
     render(root, train=count, val=0, height=FRAME[0], width=FRAME[1])
     for number, path in enumerate(sorted((root / "leftImg8bit").rglob("*.png"))):

@@ -13,7 +13,7 @@ recompute = ["backbone.layer1", "backbone.layer2"]  # its stem is one convolutio
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     pretrained=None,
-    backbone=dict(type="DilatedResNet", conv2="pyramid_split"),
+    backbone=dict(type="VariantResNet", conv2="pyramid_split"),
     decode_head=dict(
         type="EPSANetHead",
         in_channels=2048,

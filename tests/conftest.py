@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def rendered_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A rendered Cityscapes tree: 6 training and 5 validation frames of 64 x 128. Do not write to it."""
-    from danseg.datasets.rendered import render
+    from danseg.rendered.street_set import render
 
     root = tmp_path_factory.mktemp("rendered") / "cityscapes"
     render(root, train=6, val=5, height=64, width=128)

@@ -295,7 +295,7 @@ def test_name_matches_content(name: str) -> None:
     assert cfg.model.decode_head.type == HEADS[match["network"]]
     backbone = cfg.model.backbone
     if match["network"] == "epsanet" and name not in FROM_SCRATCH:
-        assert (backbone.type, backbone.conv2) == ("DilatedResNet", "pyramid_split")
+        assert (backbone.type, backbone.conv2) == ("VariantResNet", "pyramid_split")
     else:
         assert backbone.type == "ResNetV1c"
     assert backbone.depth == int(match["depth"])

@@ -18,12 +18,12 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 from danseg import apis
-from danseg.datasets.rendered import MANIFEST, render
 from danseg.engine.config import load_config, parse_options
 from danseg.engine.test import configure_test, test
 from danseg.engine.train import train
 from danseg.engine.work_dir import choose_work_dir
 from danseg.errors import UserError, command_line
+from danseg.rendered.street_set import MANIFEST, render
 from danseg.visualization import (
     overview_figure,
     picture_dir,

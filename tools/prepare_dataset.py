@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 
 from danseg.datasets import prepare
-from danseg.datasets.rendered import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH
 from danseg.errors import command_line
+from danseg.rendered.street_set import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

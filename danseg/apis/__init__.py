@@ -10,11 +10,11 @@ Example::
     predict_large(model, "aerial.tif", "labels.tif")                 # of any size, by tiles
 """
 
-from danseg.apis.attention import attention_maps
-from danseg.apis.inference import PRECISIONS, prepare_for_inference
+from danseg.apis.attention_maps import attention_maps
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
 from danseg.apis.predict import predict
+from danseg.apis.preparation import PRECISIONS, prepare_for_inference
 
 __all__ = [
     "PRECISIONS",

@@ -14,8 +14,8 @@ from mmseg.models import BaseSegmentor, EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from danseg.datasets.parallel import progress_bar
 from danseg.errors import UserError
+from danseg.io.parallel import progress_bar
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
 
 # Side of the destination's own tiles, in pixels. Whole rows of them are written at once.

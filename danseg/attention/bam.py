@@ -5,7 +5,7 @@ Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv 1807.06514.
 
 from torch import Tensor, nn
 
-from danseg.attention.pooling import wide_mean
+from danseg.attention.parts.pooling import wide_mean
 
 
 class BAM(nn.Module):

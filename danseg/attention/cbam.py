@@ -5,8 +5,8 @@ Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv 1807.
 
 from torch import Tensor, nn
 
-from danseg.attention.pooling import wide_mean
-from danseg.attention.spatial_gate import SpatialGate
+from danseg.attention.parts.pooling import wide_mean
+from danseg.attention.parts.spatial_gate import SpatialGate
 
 
 class CBAM(nn.Module):

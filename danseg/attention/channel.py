@@ -6,7 +6,7 @@ Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 180
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.scale import ResidualScale
+from danseg.attention.parts.scale import ResidualScale
 
 
 class ChannelAttention(nn.Module):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.positions import flat_index
-from danseg.attention.scale import ResidualScale
+from danseg.attention.parts.query_positions import flat_index
+from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import criss_cross_attention
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.non_local import NonLocal2d, NormLayer
-from danseg.attention.positions import positions_first
+from danseg.attention.parts.query_positions import positions_first
 
 
 class DisentangledNonLocal2d(NonLocal2d):

@@ -8,7 +8,7 @@ import math
 
 from torch import Tensor, nn
 
-from danseg.attention.pooling import wide_mean
+from danseg.attention.parts.pooling import wide_mean
 
 
 class EfficientChannelAttention(nn.Module):

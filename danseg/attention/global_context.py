@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.pooling import wide_mean
+from danseg.attention.parts.pooling import wide_mean
 
 _POOLINGS = ("att", "avg")
 _FUSIONS = ("channel_add", "channel_mul")

@@ -9,9 +9,9 @@ from math import ceil
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danseg.attention.conv_norm import ConvNorm
-from danseg.attention.positions import positions_first
-from danseg.attention.scale import ResidualScale
+from danseg.attention.parts.conv_norm import ConvNorm
+from danseg.attention.parts.query_positions import positions_first
+from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import attention
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from danseg.attention.positions import flat_index
+from danseg.attention.parts.query_positions import flat_index
 from danseg.ops import attention
 from danseg.ops.products import energies
 

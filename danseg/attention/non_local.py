@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danseg.attention.conv_norm import ConvNorm
-from danseg.attention.positions import flat_index, positions_first
-from danseg.ops import attention, concatenation
+from danseg.attention.parts.conv_norm import ConvNorm
+from danseg.attention.parts.query_positions import flat_index, positions_first
+from danseg.ops import attention, concatenation_attention
 from danseg.ops.products import dot_product, energies
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -37,7 +37,7 @@ class NonLocal2d(nn.Module):
 
     The softmax forms never hold the N x N map (:func:`danseg.ops.attention`). The dot product is
     linear in N by associativity, θ (φᵀ g): C'² numbers instead of N². Concatenation sorts
-    (:func:`danseg.ops.concatenation`), and as ``w · [θ_i, φ_j]`` is a sum of two numbers a
+    (:func:`danseg.ops.concatenation_attention`), and as ``w · [θ_i, φ_j]`` is a sum of two numbers a
     position, θ and φ are not computed at all where nothing stands between them and ``w``.
 
     Paper: Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, equations 1 to 6.
@@ -134,7 +134,7 @@ class NonLocal2d(nn.Module):
     def _pairwise(self, x: Tensor, value: Tensor) -> Tensor:
         """``Σ_j f_ij value_j / C_i`` as (B, C', H, W), for values (B, M, C')."""
         if self.mode == "concatenation":
-            out = concatenation(*self._halves(x), value)
+            out = concatenation_attention(*self._halves(x), value)
         elif self.mode == "dot_product":
             out = dot_product(self._query(x), self._key(x), value, scale=1 / value.shape[1])
         else:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danseg.attention.conv_norm import ConvNorm
-from danseg.attention.positions import flat_index, positions_first
-from danseg.attention.scale import ResidualScale
+from danseg.attention.parts.conv_norm import ConvNorm
+from danseg.attention.parts.query_positions import flat_index, positions_first
+from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import attention as softmax_attention
-from danseg.ops.pointwise_spatial import KINDS, pointwise_spatial_attention, row_energies
+from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, row_energies
 from danseg.ops.products import dot_product, energies
 
 TYPES = (*KINDS, "bi-direction")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from danseg.attention.positions import flat_index, positions_first
-from danseg.attention.scale import ResidualScale
+from danseg.attention.parts.query_positions import flat_index, positions_first
+from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import attention
 from danseg.ops.products import energies
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.arguments import check_at_least_one
-from danseg.attention.pooling import wide_mean
+from danseg.attention.parts.arguments import check_at_least_one
+from danseg.attention.parts.pooling import wide_mean
 
 
 class PyramidSplit(nn.Module, ABC):

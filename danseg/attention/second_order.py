@@ -6,7 +6,7 @@ Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arX
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.conv_norm import ConvNorm
+from danseg.attention.parts.conv_norm import ConvNorm
 
 
 class GlobalSecondOrderPooling(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danseg.attention.arguments import check_at_least_one
+from danseg.attention.parts.arguments import check_at_least_one
 
 
 class SplitAttention(nn.Module):

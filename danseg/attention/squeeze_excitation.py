@@ -5,7 +5,7 @@ Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv 1709.01507.
 
 from torch import Tensor, nn
 
-from danseg.attention.pooling import wide_mean
+from danseg.attention.parts.pooling import wide_mean
 
 
 class SqueezeExcitation(nn.Module):

@@ -5,7 +5,7 @@ Misra et al., "Rotate to Attend: Convolutional Triplet Attention Module", WACV 2
 
 from torch import Tensor, nn
 
-from danseg.attention.spatial_gate import SpatialGate
+from danseg.attention.parts.spatial_gate import SpatialGate
 
 
 class TripletAttention(nn.Module):

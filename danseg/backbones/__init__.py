@@ -4,6 +4,8 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.backbones")
 
-from danseg.backbones.dilated_resnet import DilatedResNet  # noqa: E402
+from danseg.backbones.variant_resnet import VariantResNet  # noqa: E402
 
-__all__ = ["DilatedResNet"]
+DilatedResNet = VariantResNet  # its first name
+
+__all__ = ["DilatedResNet", "VariantResNet"]

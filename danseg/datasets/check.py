@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from danseg.datasets.cityscapes_labels import LABELS
 from danseg.datasets.decode import id_table
-from danseg.datasets.parallel import parallel_map
 from danseg.errors import UserError
+from danseg.io.parallel import parallel_map
+from danseg.label_maps.cityscapes_labels import LABELS
 
 SHOWN = 5  # offenders that are named before "and 12 more"
 _CACHE_VERSION = 1  # raise it when the check learns to find something new

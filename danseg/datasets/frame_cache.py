@@ -29,9 +29,9 @@ import numpy as np
 from PIL import Image
 
 from danseg.datasets.decode import decode_image_rows, decode_label
-from danseg.datasets.files import whole_file
-from danseg.datasets.parallel import parallel_map
 from danseg.errors import UserError
+from danseg.io.files import whole_file
+from danseg.io.parallel import parallel_map
 
 FOLDER, INDEX = "danseg_cache", "index.json"
 FORMAT = 1

@@ -26,12 +26,12 @@ from PIL import Image
 
 from danseg.datasets.camvid import IMAGE_SUFFIXES, CamVidDataset
 from danseg.datasets.check import SHOWN, DatasetReport, check_dataset, labelled_files
-from danseg.datasets.cityscapes_labels import TRAIN_IDS
-from danseg.datasets.files import whole_file
 from danseg.datasets.frame_cache import CacheReport, write_cache
-from danseg.datasets.parallel import available_cpus, parallel_map
-from danseg.datasets.rendered import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH, render
 from danseg.errors import UserError
+from danseg.io.files import whole_file
+from danseg.io.parallel import available_cpus, parallel_map
+from danseg.label_maps.cityscapes_labels import TRAIN_IDS
+from danseg.rendered.street_set import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH, render
 
 CITYSCAPES_ROOT = "data/cityscapes"
 ADE20K_ROOT = "data/ade/ADEChallengeData2016"

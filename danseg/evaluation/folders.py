@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from danseg.datasets.parallel import available_cpus, parallel_map
 from danseg.errors import UserError
 from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, name_ids, sparse
-from danseg.evaluation.formats import IdFormat, id_format, read_label_map
+from danseg.io.parallel import available_cpus, parallel_map
+from danseg.label_maps.id_formats import IdFormat, id_format, read_label_map
 
 DATASETS = ("cityscapes", "ade20k", "camvid")
 PREDICTION_IDS = ("labelIds", "trainIds")

@@ -12,7 +12,7 @@ from mmseg.registry import METRICS
 
 from danseg.errors import UserError
 from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, mean, name_ids, sparse
-from danseg.evaluation.formats import IdFormat, id_format, prediction_name, write_label_map
+from danseg.label_maps.id_formats import IdFormat, id_format, prediction_name, write_label_map
 
 IOU_METRICS = ("mIoU", "mDice", "mFscore")
 
@@ -46,7 +46,7 @@ class ExactIoUMetric(BaseMetric):
         beta: weight of recall in mFscore.
         output_dir: folder that predictions are written to; None writes none.
         output_format: 'plain' (train ids), 'cityscapes' (labelIds) or 'ade20k' (ids from 1); see
-            :func:`danseg.evaluation.formats.id_format`.
+            :func:`danseg.label_maps.id_formats.id_format`.
         format_only: write predictions and compute nothing, for test sets without labels.
         collect_device: how results reach rank 0. 'gpu' sends them through the process group (on
             gloo too), 'cpu' through files in ``collect_dir``, which all ranks must share.

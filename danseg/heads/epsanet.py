@@ -16,7 +16,7 @@ class EPSANetHead(ContextHead):
     """Decode head with pyramid split attention between its convolutions.
 
     The paper has the module in the backbone alone
-    (``dict(type="DilatedResNet", conv2="pyramid_split")``); a head of it goes with any backbone.
+    (``dict(type="VariantResNet", conv2="pyramid_split")``); a head of it goes with any backbone.
 
     Args:
         reduction: of the squeeze-and-excitation that weighs the branches.

@@ -1,15 +1,18 @@
 """Functions on tensors; they import torch alone."""
 
-from danseg.ops.attention import attention
-from danseg.ops.concatenation import concatenation
-from danseg.ops.criss_cross import criss_cross_attention
-from danseg.ops.pointwise_spatial import pointwise_spatial_attention
+from danseg.ops.concatenation_attention import concatenation_attention
+from danseg.ops.criss_cross_attention import criss_cross_attention
+from danseg.ops.pointwise_spatial_attention import pointwise_spatial_attention
+from danseg.ops.softmax_attention import attention
 from danseg.ops.upsampled_argmax import upsampled_argmax
 from danseg.ops.upsampled_cross_entropy import upsampled_cross_entropy
+
+concatenation = concatenation_attention  # its first name
 
 __all__ = [
     "attention",
     "concatenation",
+    "concatenation_attention",
     "criss_cross_attention",
     "pointwise_spatial_attention",
     "upsampled_argmax",

@@ -3,7 +3,7 @@
 Importing this package registers the hook :class:`SaveComparison` with mmseg.
 """
 
-from danseg.visualization.attention import (
+from danseg.visualization.attention_recording import (
     AttentionMaps,
     Placement,
     RecordedAttention,

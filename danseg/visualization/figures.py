@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from danseg.evaluation.confusion import Scores, count_pairs
-from danseg.visualization.attention import AttentionMaps
+from danseg.visualization.attention_recording import AttentionMaps
 from danseg.visualization.colour import VOID_COLOUR, classes_present, colourise
 
 DPI = 100

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danseg.datasets.cityscapes_labels import CLASS_IDS
 from danseg.errors import UserError
 from danseg.evaluation.folders import DATASETS, class_names, evaluate_folders
-from danseg.evaluation.formats import id_format, prediction_name, write_label_map
+from danseg.label_maps.cityscapes_labels import CLASS_IDS
+from danseg.label_maps.id_formats import id_format, prediction_name, write_label_map
 
 IMAGES = ("ulm_000000_000019", "ulm_000001_000019", "bonn_000000_000019")
 

@@ -19,7 +19,7 @@ from PIL import Image
 import danseg
 from danseg.errors import UserError
 from danseg.evaluation import ExactIoUMetric
-from danseg.evaluation.formats import read_prediction
+from danseg.label_maps.id_formats import read_prediction
 
 CLASSES = ("road", "car", "sky", "tree")
 RANK_SCRIPT = Path(__file__).with_name("metric_rank.py")

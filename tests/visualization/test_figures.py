@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from danseg.visualization import figures
-from danseg.visualization.attention import AttentionMaps, Placement
+from danseg.visualization.attention_recording import AttentionMaps, Placement
 from danseg.visualization.files import read_image, save_figure
 
 CLASSES = ("road", "sky", "car", "rider")

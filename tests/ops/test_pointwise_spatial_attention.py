@@ -1,11 +1,11 @@
-"""danseg.ops.pointwise_spatial against PSANet's masks, moved cell by cell, in float64."""
+"""danseg.ops.pointwise_spatial_attention against PSANet's masks, moved cell by cell, in float64."""
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from danseg.ops import reference
-from danseg.ops.pointwise_spatial import KINDS, pointwise_spatial_attention, row_energies
+from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, row_energies
 
 # Full, odd and even, smaller than the map, larger than needed, one cell.
 MASKS = [(7, 13), (8, 14), (3, 5), (4, 2), (11, 15), (1, 1)]
@@ -91,7 +91,7 @@ def test_operations_are_counted(kind):
 
 _PEAK = """
 import sys, torch
-from danseg.ops.pointwise_spatial import pointwise_spatial_attention
+from danseg.ops.pointwise_spatial_attention import pointwise_spatial_attention
 def plain(x, hidden, weight, mask_size, kind):
     cells = weight[: x.shape[2] * 64]  # as many as positions
     weights = torch.einsum("bkn,mk->bnm", hidden.flatten(2), cells).softmax(-1)

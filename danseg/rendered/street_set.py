@@ -29,10 +29,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import LABELS, TRAIN_IDS
-from danseg.datasets.parallel import available_cpus, parallel_map
-from danseg.datasets.street.frame import draw_street
 from danseg.errors import UserError
+from danseg.io.parallel import available_cpus, parallel_map
+from danseg.label_maps.cityscapes_labels import LABELS, TRAIN_IDS
+from danseg.rendered.frame import draw_street
 
 TRAIN_FRAMES, VAL_FRAMES = 200, 40
 HEIGHT, WIDTH = 256, 512

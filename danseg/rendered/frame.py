@@ -3,15 +3,15 @@
 import cv2
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import ID
-from danseg.datasets.street.canvas import SUPERSAMPLING
-from danseg.datasets.street.furniture import plan_furniture
-from danseg.datasets.street.ground import paint_backdrop, paint_ground, paint_shadows, paint_sky
-from danseg.datasets.street.lots import plan_lots
-from danseg.datasets.street.materials import GRAIN_BY_ID, Light, pick, scaled, smooth_noise
-from danseg.datasets.street.people import plan_people
-from danseg.datasets.street.scene import Street
-from danseg.datasets.street.traffic import plan_traffic
+from danseg.label_maps.cityscapes_labels import ID
+from danseg.rendered.canvas import SUPERSAMPLING
+from danseg.rendered.furniture import plan_furniture
+from danseg.rendered.ground import paint_backdrop, paint_ground, paint_shadows, paint_sky
+from danseg.rendered.lots import plan_lots
+from danseg.rendered.materials import GRAIN_BY_ID, Light, pick, scaled, smooth_noise
+from danseg.rendered.people import plan_people
+from danseg.rendered.scene import Street
+from danseg.rendered.traffic import plan_traffic
 
 
 def draw_street(

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from danseg.attention import ChannelAttention, DualAttention, PositionAttention
-from danseg.visualization.attention import (
+from danseg.visualization.attention_recording import (
     AttentionMaps,
     Placement,
     attention_modules,

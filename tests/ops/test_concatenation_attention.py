@@ -1,9 +1,9 @@
-"""danseg.ops.concatenation against the equation in float64, its memory, and how compilers see it."""
+"""danseg.ops.concatenation_attention against the equation in float64, its memory, and under compilers."""
 
 import pytest
 import torch
 
-from danseg.ops import concatenation, reference
+from danseg.ops import concatenation_attention, reference
 
 
 def _inputs(batch, n, m, d, dtype=torch.float64):
@@ -18,7 +18,7 @@ def _inputs(batch, n, m, d, dtype=torch.float64):
 @pytest.mark.parametrize("shape", [(2, 35, 35, 6), (3, 11, 23, 4), (1, 1, 7, 3), (2, 5, 1, 2)], ids=str)
 def test_equals_the_equation_with_gradients_in_float64(shape):
     inputs = _inputs(*shape)
-    out, expected = concatenation(*inputs), reference.concatenation(*inputs)
+    out, expected = concatenation_attention(*inputs), reference.concatenation(*inputs)
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
     slope = torch.randn_like(out)
     grads = torch.autograd.grad(out, inputs, slope)
@@ -31,7 +31,7 @@ def test_equals_the_equation_with_gradients_in_float64(shape):
 def test_no_weight_and_every_weight_above_zero(shift):
     a, b, value = (t.detach() for t in _inputs(2, 5, 7, 3))
     torch.testing.assert_close(
-        concatenation(a + shift, b, value), reference.concatenation(a + shift, b, value)
+        concatenation_attention(a + shift, b, value), reference.concatenation(a + shift, b, value)
     )
 
 
@@ -39,7 +39,7 @@ def test_equal_keys_and_sums_of_exactly_zero():
     a = torch.tensor([[-1.0, 0.0, 2.0]], dtype=torch.float64)
     b = torch.tensor([[1.0, 1.0, -2.0, 0.0]], dtype=torch.float64)
     value = torch.randn(1, 4, 3, dtype=torch.float64)
-    torch.testing.assert_close(concatenation(a, b, value), reference.concatenation(a, b, value))
+    torch.testing.assert_close(concatenation_attention(a, b, value), reference.concatenation(a, b, value))
 
 
 @pytest.mark.parametrize(
@@ -47,22 +47,22 @@ def test_equal_keys_and_sums_of_exactly_zero():
 )
 def test_lower_precision_stays_near_float64(dtype, tolerance):
     inputs = tuple(t.detach() for t in _inputs(2, 700, 700, 8, dtype))
-    out, expected = concatenation(*inputs), reference.concatenation(*(t.double() for t in inputs))
+    out, expected = concatenation_attention(*inputs), reference.concatenation(*(t.double() for t in inputs))
     assert out.dtype == dtype
     assert (out.double() - expected).abs().max() / expected.abs().max() < tolerance
 
 
 def test_gradcheck():
-    assert torch.autograd.gradcheck(concatenation, _inputs(2, 5, 6, 3))
+    assert torch.autograd.gradcheck(concatenation_attention, _inputs(2, 5, 6, 3))
 
 
 def test_compiles_and_exports():
     class Module(torch.nn.Module):
         def forward(self, a, b, value):
-            return concatenation(a, b, value)
+            return concatenation_attention(a, b, value)
 
     inputs = tuple(t.detach() for t in _inputs(2, 9, 7, 3, torch.float32))
-    expected = concatenation(*inputs)
+    expected = concatenation_attention(*inputs)
     compiled = torch.compile(Module(), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*inputs), expected)
     torch.testing.assert_close(torch.export.export(Module(), inputs).module()(*inputs), expected)
@@ -70,10 +70,10 @@ def test_compiles_and_exports():
 
 _PEAK = """
 import torch
-from danseg.ops import concatenation
+from danseg.ops import concatenation_attention
 a, b, value = (torch.randn(1, 8192, *d, requires_grad=True) for d in ((), (), (16,)))
-concatenation(a[:, :64], b[:, :64], value[:, :64]).sum().backward()
-print(peak_growth(lambda: concatenation(a, b, value).sum().backward()))
+concatenation_attention(a[:, :64], b[:, :64], value[:, :64]).sum().backward()
+print(peak_growth(lambda: concatenation_attention(a, b, value).sum().backward()))
 """
 
 
@@ -92,4 +92,4 @@ def test_training_memory_is_far_below_one_map(extra_peak):
 )
 def test_shapes_that_do_not_fit_are_named(shapes, message):
     with pytest.raises(ValueError, match=message):
-        concatenation(*(torch.randn(shape) for shape in shapes))
+        concatenation_attention(*(torch.randn(shape) for shape in shapes))

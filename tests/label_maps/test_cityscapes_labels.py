@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from danseg.datasets.cityscapes_labels import CLASS_IDS, ID, LABELS, TRAIN_IDS
+from danseg.label_maps.cityscapes_labels import CLASS_IDS, ID, LABELS, TRAIN_IDS
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from danseg.datasets.street.canvas import Colour
-from danseg.datasets.street.materials import (
+from danseg.rendered.canvas import Colour
+from danseg.rendered.materials import (
     BUS_PAINT,
     CAR_PAINT,
     STEEL,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import LABELS
-from danseg.datasets.street.canvas import Colour
+from danseg.label_maps.cityscapes_labels import LABELS
+from danseg.rendered.canvas import Colour
 
 
 class Light(NamedTuple):

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import ID
-from danseg.datasets.street.canvas import Colour, upright_quad
-from danseg.datasets.street.materials import pick, scaled
-from danseg.datasets.street.plants import plan_tree
-from danseg.datasets.street.scene import Street
+from danseg.label_maps.cityscapes_labels import ID
+from danseg.rendered.canvas import Colour, upright_quad
+from danseg.rendered.materials import pick, scaled
+from danseg.rendered.plants import plan_tree
+from danseg.rendered.scene import Street
 
 
 def plan_furniture(street: Street) -> None:
@@ -16,7 +16,7 @@ def plan_furniture(street: Street) -> None:
     for side in (-1, 1):
         x = side * (street.kerb[side] + 0.5)
         for z in np.arange(rng.uniform(6, 13), 60, rng.uniform(13, 18)):
-            if street.free(x, float(z), 0.5):
+            if street.take(x, float(z), 0.5):
                 plan_lamp(street, x, float(z), side)
     if street.crossing:
         for side in (-1, 1):
@@ -24,27 +24,27 @@ def plan_furniture(street: Street) -> None:
             plan_traffic_light(street, side * (street.kerb[side] + 0.45), z, side)
     for side in (-1, 1):
         x, z = side * (street.kerb[side] + 0.4), rng.uniform(7.5, 14)
-        if rng.random() < 0.6 and street.free(x, z, 0.7):
+        if rng.random() < 0.6 and street.take(x, z, 0.7):
             plan_traffic_light(street, x, z, side)
     for _ in range(int(rng.integers(4, 8))):
         side = int(rng.choice((-1, 1)))
         x, z = side * (street.kerb[side] + rng.uniform(0.4, 0.9)), rng.uniform(6.5, 17)
-        if street.free(x, z, 0.8):
+        if street.take(x, z, 0.8):
             plan_sign(street, x, z)
     for side in (-1, 1):
         strip = street.lot[side] - street.walk[side]
         for z in np.arange(rng.uniform(9, 16), 70, rng.uniform(8, 13)):
             if rng.random() < 0.6:
                 x = side * ((street.walk[side] + strip / 2) if strip else (street.kerb[side] + 0.9))
-                if street.free(x, float(z), 0.8):
+                if street.take(x, float(z), 0.8):
                     plan_tree(street, x, float(z))
         if rng.random() < 0.4:
             for z in np.arange(rng.uniform(5, 9), 16, 1.8):
-                if street.free(side * (street.kerb[side] + 0.35), float(z), 0.3):
+                if street.take(side * (street.kerb[side] + 0.35), float(z), 0.3):
                     plan_bollard(street, side * (street.kerb[side] + 0.35), float(z))
         if rng.random() < 0.6:
             x, z = side * (street.walk[side] - 0.5), rng.uniform(6, 14)
-            if street.free(x, z, 0.9):
+            if street.take(x, z, 0.9):
                 plan_box(street, x, z)
 
 

@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import ID
-from danseg.datasets.street.canvas import SUBPIXEL_BITS, fixed_point, ground_quad, upright_quad
-from danseg.datasets.street.materials import BRICK, GRASS, PLASTER, pick, scaled, smooth_noise
-from danseg.datasets.street.plants import paint_crown
-from danseg.datasets.street.scene import Street
+from danseg.label_maps.cityscapes_labels import ID
+from danseg.rendered.canvas import SUBPIXEL_BITS, fixed_point, ground_quad, upright_quad
+from danseg.rendered.materials import BRICK, GRASS, PLASTER, pick, scaled, smooth_noise
+from danseg.rendered.plants import paint_crown
+from danseg.rendered.scene import Street
 
 
 def paint_sky(street: Street) -> None:

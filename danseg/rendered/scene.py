@@ -6,9 +6,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import ID
-from danseg.datasets.street.canvas import Camera, Canvas
-from danseg.datasets.street.materials import LIGHT_CHANCES, LIGHTS
+from danseg.label_maps.cityscapes_labels import ID
+from danseg.rendered.canvas import Camera, Canvas
+from danseg.rendered.materials import LIGHT_CHANCES, LIGHTS
 
 
 class Street:
@@ -63,7 +63,7 @@ class Street:
         self.instances[ID[name]] = number + 1
         return 1000 * ID[name] + number
 
-    def free(self, x: float, z: float, radius: float) -> bool:
+    def take(self, x: float, z: float, radius: float) -> bool:
         """Take the place for something ``radius`` metres around ``(x, z)``, if nothing else has it."""
         if any(math.hypot(x - ox, z - oz) < radius + other for ox, oz, other in self.taken):
             return False

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import ID
-from danseg.datasets.street.canvas import CIRCLE, Colour
-from danseg.datasets.street.materials import (
+from danseg.label_maps.cityscapes_labels import ID
+from danseg.rendered.canvas import CIRCLE, Colour
+from danseg.rendered.materials import (
     BIKE_PAINT,
     CLOTHES,
     RIDER_CLOTHES,
@@ -17,7 +17,7 @@ from danseg.datasets.street.materials import (
     pick,
     scaled,
 )
-from danseg.datasets.street.scene import Street
+from danseg.rendered.scene import Street
 
 
 def plan_people(street: Street) -> None:
@@ -30,7 +30,7 @@ def plan_people(street: Street) -> None:
                 x = street.kerb[1] - street.parking[1] - 0.4 if at_kerb else -1.6
                 z = rng.uniform(5.5, 10.5 if at_kerb else 8.0)
                 yaw = rng.uniform(0.5, 1.1) * rng.choice((-1, 1)) + math.pi * rng.integers(2)
-                if street.free(x, z, 1.1):
+                if street.take(x, z, 1.1):
                     plan_two_wheeler(street, kind, x, z, yaw, ridden=True)
                     break
         if rng.random() < 0.75:  # parked, alone or in a row
@@ -38,7 +38,7 @@ def plan_people(street: Street) -> None:
             x, z = side * (street.kerb[side] + rng.uniform(0.7, 1.1)), rng.uniform(5.5, 11)
             yaw = rng.uniform(-0.3, 0.3) + math.pi * rng.integers(2)
             for i in range(int(rng.integers(1, 4))):
-                if street.free(x, z + 1.3 * i, 0.75):
+                if street.take(x, z + 1.3 * i, 0.75):
                     plan_two_wheeler(street, kind, x, z + 1.3 * i, yaw, ridden=False)
     wanted, placed = int(rng.integers(4, 9)), 0
     for _ in range(4 * wanted):
@@ -49,7 +49,7 @@ def plan_people(street: Street) -> None:
         else:
             side = int(rng.choice((-1, 1)))
             x, z = side * rng.uniform(street.kerb[side] + 0.6, street.walk[side] - 0.3), rng.uniform(5.5, 17)
-        if street.free(x, z, 0.45):
+        if street.take(x, z, 0.45):
             plan_person(street, x, z)
             placed += 1
     if rng.random() < 0.3:  # a crowd that nobody would outline one by one

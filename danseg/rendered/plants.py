@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import ID
-from danseg.datasets.street.canvas import NEAR
-from danseg.datasets.street.materials import LEAVES, pick, scaled
-from danseg.datasets.street.scene import Street
+from danseg.label_maps.cityscapes_labels import ID
+from danseg.rendered.canvas import NEAR
+from danseg.rendered.materials import LEAVES, pick, scaled
+from danseg.rendered.scene import Street
 
 
 def plan_tree(street: Street, x: float, z: float, order: float | None = None) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from danseg.datasets.cityscapes_labels import ID
-from danseg.datasets.street.canvas import Colour, Point, upright_quad
-from danseg.datasets.street.materials import BRICK, CAR_PAINT, FENCES, MASONRY, PLASTER, ROOF, pick, scaled
-from danseg.datasets.street.plants import paint_crown, plan_tree
-from danseg.datasets.street.scene import Street
+from danseg.label_maps.cityscapes_labels import ID
+from danseg.rendered.canvas import Colour, Point, upright_quad
+from danseg.rendered.materials import BRICK, CAR_PAINT, FENCES, MASONRY, PLASTER, ROOF, pick, scaled
+from danseg.rendered.plants import paint_crown, plan_tree
+from danseg.rendered.scene import Street
 
 
 @dataclass(frozen=True)

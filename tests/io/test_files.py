@@ -2,8 +2,8 @@
 
 import pytest
 
-from danseg.datasets.files import whole_file
 from danseg.errors import UserError
+from danseg.io.files import whole_file
 
 
 def test_no_half_file_when_writing_fails(tmp_path):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from danseg.datasets.street.canvas import CIRCLE, Colour, sloping_quad, upright_quad
-from danseg.datasets.street.materials import GLASS, RUBBER, STEEL, scaled
-from danseg.datasets.street.scene import Street
-from danseg.datasets.street.vehicles import VEHICLES, Body
+from danseg.rendered.canvas import CIRCLE, Colour, sloping_quad, upright_quad
+from danseg.rendered.materials import GLASS, RUBBER, STEEL, scaled
+from danseg.rendered.scene import Street
+from danseg.rendered.vehicles import VEHICLES, Body
 
 
 def plan_traffic(street: Street) -> None:
@@ -50,7 +50,7 @@ def plan_traffic(street: Street) -> None:
         z = rng.uniform(4.5, 9)
         while z < 55:
             x = side * (street.kerb[side] - 1.15)
-            if rng.random() < 0.65 and street.free(x, z + 2.2, 2.4):
+            if rng.random() < 0.65 and street.take(x, z + 2.2, 2.4):
                 plan_vehicle(street, "car", x, z, side == -1)
             z += rng.uniform(5.2, 6.5)
     if street.crossing and rng.random() < 0.6:

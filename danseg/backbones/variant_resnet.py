@@ -103,8 +103,8 @@ class _Bottleneck(Bottleneck):
         return super().make_block_plugins(self.width if in_channels == self.planes else in_channels, plugins)
 
 
-@MODELS.register_module()
-class DilatedResNet(ResNet):
+@MODELS.register_module(name=["VariantResNet", "DilatedResNet"])  # its first name, in users' configs
+class VariantResNet(ResNet):
     """mmseg's ResNet with another convolution in the place of the bottlenecks' 3x3.
 
     ============================ ======================= ================== ======================
@@ -165,14 +165,14 @@ class DilatedResNet(ResNet):
         if depth not in self.arch_settings:
             allowed = ", ".join(map(str, self.arch_settings))
             raise ValueError(
-                f"DilatedResNet's depth must be one of {allowed}, got {depth}; shallower networks have no "
+                f"VariantResNet's depth must be one of {allowed}, got {depth}; shallower networks have no "
                 "bottleneck whose convolution could be replaced"
             )
         arguments = dict(type=conv2) if isinstance(conv2, str) else dict(conv2)
         kind = arguments.pop("type", None)
         if kind not in CONV2:
             raise ValueError(
-                f"DilatedResNet got conv2={conv2!r}; its type has to be one of {', '.join(CONV2)}"
+                f"VariantResNet got conv2={conv2!r}; its type has to be one of {', '.join(CONV2)}"
             )
         if kwargs.get("dcn") is not None:
             raise ValueError("dcn and conv2 both replace the 3x3 convolution: leave out one, got both")

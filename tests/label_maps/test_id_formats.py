@@ -6,7 +6,7 @@ from cityscapesscripts.helpers.labels import labels
 from PIL import Image
 
 from danseg.errors import UserError
-from danseg.evaluation.formats import (
+from danseg.label_maps.id_formats import (
     OUTPUT_FORMATS,
     id_format,
     prediction_name,

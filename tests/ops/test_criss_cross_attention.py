@@ -1,10 +1,12 @@
 """danseg.ops.criss_cross_attention against the equation in float64, its memory, and how compilers see it."""
 
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from danseg.ops import criss_cross, criss_cross_attention, reference
+from danseg.ops import criss_cross_attention, reference
 
 SHAPES = [
     # batch, C, D, H, W: wide, tall, one row, one column, one position
@@ -34,9 +36,10 @@ def _with_gradients(function, inputs, slope):
 @pytest.mark.parametrize("block_bytes", [2**20, 1200, 1])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_the_equation_with_gradients_in_float64(shape, block_bytes, monkeypatch):
-    # All lines at once, some, one.
-    monkeypatch.setattr(criss_cross, "block_bytes", lambda *_: block_bytes)
-    monkeypatch.setattr(criss_cross, "_GROUP_BYTES", block_bytes // 4)
+    # All lines at once, some, one. The package's attribute of the module's name is the function.
+    module = sys.modules[criss_cross_attention.__module__]
+    monkeypatch.setattr(module, "block_bytes", lambda *_: block_bytes)
+    monkeypatch.setattr(module, "_GROUP_BYTES", block_bytes // 4)
     inputs = _inputs(*shape, torch.float64)
     slope = torch.randn_like(inputs[2])
     got = _with_gradients(criss_cross_attention, inputs, slope)

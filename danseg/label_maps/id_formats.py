@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from danseg.datasets.cityscapes_labels import CLASS_IDS, LABELS
 from danseg.errors import UserError
 from danseg.evaluation.confusion import name_ids
+from danseg.label_maps.cityscapes_labels import CLASS_IDS, LABELS
 
 VOID = 255  # the train id that stands for "no class"
 

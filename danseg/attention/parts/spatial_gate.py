@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.conv_norm import ConvNorm
-from danseg.attention.pooling import wide_mean
+from danseg.attention.parts.conv_norm import ConvNorm
+from danseg.attention.parts.pooling import wide_mean
 
 
 class SpatialGate(nn.Module):

@@ -1,4 +1,4 @@
-"""DilatedResNet: published sizes, equality with mmseg's networks, and every ``conv2`` in one net of tests."""
+"""VariantResNet: published sizes, equality with mmseg's networks, and every ``conv2`` in one net of tests."""
 
 import copy
 
@@ -8,9 +8,9 @@ from mmseg.models.backbones import ResNeSt, ResNet
 from mmseg.registry import MODELS
 from torch import nn
 
-import danseg  # noqa: F401  (registers DilatedResNet and the attention modules)
-from danseg.backbones import DilatedResNet
-from danseg.backbones.dilated_resnet import CONV2
+import danseg  # noqa: F401  (registers VariantResNet and the attention modules)
+from danseg.backbones import VariantResNet
+from danseg.backbones.variant_resnet import CONV2
 
 # Widths that 8 channels in place of 64 leave divisible.
 WIDTHS = dict(res2net=128, hs_resnet=80)
@@ -20,11 +20,11 @@ ZERO_GRADIENT = ("conv2.fc1.bias", "conv2.dual.pam.key_project.bias")
 every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
 
 
-def build(kind: str, **changes) -> DilatedResNet:
+def build(kind: str, **changes) -> VariantResNet:
     """Eight channels in the place of 64, and nothing left at a value that hides it; in evaluation mode."""
     torch.manual_seed(0)
     arguments = dict(depth=50, conv2=kind, base_channels=8, stem_channels=8, base_width=WIDTHS.get(kind))
-    return draw(MODELS.build(dict(type="DilatedResNet", **{**arguments, **changes})))
+    return draw(MODELS.build(dict(type="VariantResNet", **{**arguments, **changes})))
 
 
 def draw(net: nn.Module) -> nn.Module:
@@ -68,7 +68,7 @@ def test_there_are_replacements():
     ids=["EPSANet-50", "EPSANet-101", "ResNeSt-50"],
 )
 def test_parameter_counts_are_those_published(arguments, published):
-    assert count(DilatedResNet, **arguments) == published
+    assert count(VariantResNet, **arguments) == published
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_parameter_counts_are_those_published(arguments, published):
 )
 def test_parameter_counts_round_to_those_published(arguments, millions):
     digits = len(millions.partition(".")[2])
-    assert f"{count(DilatedResNet, **arguments) / 1e6:.{digits}f}" == millions
+    assert f"{count(VariantResNet, **arguments) / 1e6:.{digits}f}" == millions
 
 
 def test_hs_resnet_is_as_large_as_resnet():
-    ours, theirs = count(DilatedResNet, depth=50, conv2="hs_resnet"), count(ResNet, depth=50)
+    ours, theirs = count(VariantResNet, depth=50, conv2="hs_resnet"), count(ResNet, depth=50)
     assert theirs == 25_557_032
     assert abs(ours / theirs - 1) < 0.02
 
@@ -107,7 +107,7 @@ def test_resnest_equals_mmsegs(changes):
     arguments = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)) | changes
     torch.manual_seed(0)
     theirs = draw(ResNeSt(depth=50, base_channels=8, stem_channels=8, **arguments)).double()
-    ours = DilatedResNet(
+    ours = VariantResNet(
         50, "split_attention", base_channels=8, stem_channels=8, deep_stem=True, avg_down=True, **arguments
     ).double()
     ours.eval()
@@ -133,7 +133,7 @@ def test_a_plain_kernel_makes_mmsegs_resnet(style):
     )
     torch.manual_seed(0)
     theirs = draw(ResNet(**arguments)).double()
-    ours = DilatedResNet(conv2=dict(type="pyconv", kernel_sizes=(3,), groups=(1,)), **arguments)
+    ours = VariantResNet(conv2=dict(type="pyconv", kernel_sizes=(3,), groups=(1,)), **arguments)
     renamed = {
         name if name == "conv1.weight" else name.replace("conv2.weight", "conv2.levels.0.weight"): tensor
         for name, tensor in theirs.state_dict().items()
@@ -248,7 +248,7 @@ def test_every_norm_is_that_of_the_config(kind):
         (dict(type="GN", num_groups=1), nn.GroupNorm),
     ):
         with torch.device("meta"):
-            net = DilatedResNet(50, kind, norm_cfg=config)
+            net = VariantResNet(50, kind, norm_cfg=config)
         assert all(isinstance(layer, norm) for layer in net.modules() if isinstance(layer, norms))
 
 
@@ -263,7 +263,7 @@ def test_norms_can_be_frozen(kind):
 
 @every_conv2
 def test_initialisation_leaves_blocks_as_identities_and_scales_at_zero(kind):
-    net = DilatedResNet(50, kind, base_channels=8, stem_channels=8, base_width=WIDTHS.get(kind))
+    net = VariantResNet(50, kind, base_channels=8, stem_channels=8, base_width=WIDTHS.get(kind))
     net.init_weights()
     for stage in (net.layer1, net.layer4):
         assert not any(block.norm3.weight.any() for block in stage)
@@ -300,7 +300,7 @@ def test_plugins_get_the_channels_of_their_place():
 
 def test_plugins_start_as_designed():
     plugin = dict(cfg=dict(type="mmseg.GlobalContext"), position="after_conv3")
-    net = DilatedResNet(50, "pyramid_split", base_channels=8, stem_channels=8, plugins=[plugin])
+    net = VariantResNet(50, "pyramid_split", base_channels=8, stem_channels=8, plugins=[plugin])
     net.init_weights()
     block = net.layer3[2]
     context = getattr(block, block.after_conv3_plugin_names[0])
@@ -323,14 +323,14 @@ def test_se_resnet_is_resnet_with_a_plugin():
 def test_unknown_arguments_name_what_there_is():
     for conv2 in ("pyramid", dict(kernel_sizes=(3, 5)), dict(type="psa")):
         with pytest.raises(ValueError, match="one of pyramid_split, .*hs_resnet"):
-            DilatedResNet(50, conv2)
+            VariantResNet(50, conv2)
     for depth in (18, 34):
         with pytest.raises(ValueError, match=f"one of 50, 101, 152, 200, got {depth}"):
-            DilatedResNet(depth, "pyramid_split")
+            VariantResNet(depth, "pyramid_split")
     with pytest.raises(ValueError, match="dcn"):
-        DilatedResNet(50, "pyramid_split", dcn=dict(type="DCN"), stage_with_dcn=(False,) * 4)
+        VariantResNet(50, "pyramid_split", dcn=dict(type="DCN"), stage_with_dcn=(False,) * 4)
     with pytest.raises(TypeError, match="kernels"):
-        DilatedResNet(50, dict(type="pyramid_split", kernels=(3, 5)))
+        VariantResNet(50, dict(type="pyramid_split", kernels=(3, 5)))
 
 
 def test_a_network_of_both_trains():
@@ -341,7 +341,7 @@ def test_a_network_of_both_trains():
         dict(
             type="EncoderDecoder",
             backbone=dict(
-                type="DilatedResNet", depth=50, conv2="pyramid_split", base_channels=8, stem_channels=8
+                type="VariantResNet", depth=50, conv2="pyramid_split", base_channels=8, stem_channels=8
             ),
             decode_head=dict(
                 type="EPSANetHead",

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from danseg.datasets import rendered
-from danseg.datasets.cityscapes_labels import LABELS, TRAIN_IDS
-from danseg.datasets.rendered import CITIES, draw_frame, render
 from danseg.errors import UserError
+from danseg.label_maps.cityscapes_labels import LABELS, TRAIN_IDS
+from danseg.rendered import street_set
+from danseg.rendered.street_set import CITIES, draw_frame, render
 
 SMALL = dict(train=3, val=2, height=64, width=128)
 
@@ -114,7 +114,7 @@ def test_a_finished_set_is_left_alone_and_a_damaged_one_is_completed(tmp_path, m
         drawn.append((split, k))
         return draw_frame(split, k, **arguments)
 
-    monkeypatch.setattr(rendered, "draw_frame", counted)
+    monkeypatch.setattr(street_set, "draw_frame", counted)
     assert render(tmp_path, train=2, val=1, height=32, width=64, workers=1) == first
     assert drawn == []
 
@@ -135,7 +135,7 @@ def test_an_interrupted_run_leaves_an_unfinished_manifest(tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rendered, "draw_frame", fail)
+        patch.setattr(street_set, "draw_frame", fail)
         with pytest.raises(KeyboardInterrupt):
             render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
     assert json.loads((tmp_path / "rendered.json").read_text())["complete"] is False

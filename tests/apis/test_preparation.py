@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import danseg.heads
 from danseg import apis
-from danseg.backbones.dilated_resnet import CONV2
+from danseg.backbones.variant_resnet import CONV2
 from danseg.errors import UserError
 
 HEAD_TESTS = Path(__file__).parents[1] / "heads"
@@ -105,7 +105,7 @@ every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
 
 
 def with_conv2(kind: str) -> nn.Module:
-    backbone = dict(RESNET, type="DilatedResNet", depth=50, conv2=kind, base_width=WIDTHS.get(kind))
+    backbone = dict(RESNET, type="VariantResNet", depth=50, conv2=kind, base_width=WIDTHS.get(kind))
     return balanced(build(backbone=backbone, channels=256))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def concatenation(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
+def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     """Mean of the values under the weights ``relu(a_i + b_j)``, in linear memory.
 
     Equivalent plain code, which needs the whole N x M map::
@@ -32,12 +32,12 @@ def concatenation(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     """
     if a.dim() != 2 or b.dim() != 2 or value.shape[:2] != b.shape or a.shape[0] != b.shape[0]:
         raise ValueError(
-            f"concatenation takes a (B, N), b (B, M) and value (B, M, D), got a {tuple(a.shape)}, "
+            f"concatenation_attention takes a (B, N), b (B, M) and value (B, M, D), got a {tuple(a.shape)}, "
             f"b {tuple(b.shape)}, value {tuple(value.shape)}"
         )
     keys = b.shape[1]
     if keys == 0:
-        raise ValueError(f"concatenation needs at least one key, got b {tuple(b.shape)}")
+        raise ValueError(f"concatenation_attention needs at least one key, got b {tuple(b.shape)}")
     dtype = value.dtype
     wide = torch.promote_types(dtype, torch.float32)
     a, b, value = a.to(wide), b.to(wide), value.to(wide)

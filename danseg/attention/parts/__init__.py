@@ -1,0 +1,1 @@
+"""What the attention modules are made of: arguments' checks, scales, pools, gates. Not for users."""

@@ -1,7 +1,0 @@
-"""A street scene seen by a pinhole camera, drawn in image and labels together.
-
-``canvas`` (camera, shapes) and ``materials`` (light, colours) carry ``scene``, the street that everything
-stands on. ``ground``, ``lots``, ``plants``, ``vehicles``, ``traffic``, ``furniture`` and ``people`` plan and
-paint its parts, and ``frame`` puts them together; imports point that way alone. Every part draws from the
-street's one random generator, so the order of the calls is part of what a seed means.
-"""

@@ -251,8 +251,8 @@ def _unpack(path: str, is_image: bool, target: Path) -> dict:
     except ValueError as error:
         raise UserError(f"{path} cannot be unpacked: {error}") from error
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as part:
-        np.save(part, array)
+    with whole_file(target) as part, part.open("wb") as file:
+        np.save(file, array)
     return {
         "bytes": status.st_size,
         "mtime_ns": status.st_mtime_ns,

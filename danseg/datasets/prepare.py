@@ -144,12 +144,15 @@ def _convert_ids(stem: str) -> None:
 
 
 def _draw_polygons(stem: str) -> None:
-    from cityscapesscripts.preparation.json2labelImg import json2labelImg
+    from cityscapesscripts.helpers.annotation import Annotation
+    from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
     source = stem + "polygons.json"
     with whole_file(Path(stem + "labelTrainIds.png")) as part:
         try:
-            json2labelImg(source, str(part), "trainIds")
+            annotation = Annotation()
+            annotation.fromJsonFile(source)
+            createLabelImage(annotation, "trainIds").save(part, format="PNG")
         except OSError:
             raise
         except (Exception, SystemExit) as error:  # the scripts end the program at an unknown label

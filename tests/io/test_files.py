@@ -1,9 +1,12 @@
 """A file appears whole or not at all."""
 
+import os
+import sys
+
 import pytest
 
 from danseg.errors import UserError
-from danseg.io.files import whole_file
+from danseg.io.files import make_folder, whole_file
 
 
 def test_no_half_file_when_writing_fails(tmp_path):
@@ -21,3 +24,47 @@ def test_the_file_replaces_an_older_one_when_it_is_whole(tmp_path):
         assert (tmp_path / "x.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
     assert (tmp_path / "x.json").read_text() == "new"
+
+
+def test_a_folder_of_that_name_stays(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(UserError, match="x is not a file"):
+        with whole_file(tmp_path / "x") as part:
+            part.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_writers_of_one_name_do_not_meet(tmp_path):
+    with whole_file(tmp_path / "x") as first, whole_file(tmp_path / "x") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "x").read_text() == "first"  # the outer block ends last
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads names of open files from /proc")
+def test_a_durable_file_is_written_to_the_disk_with_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    )
+    with whole_file(tmp_path / "x", durable=True) as part:
+        part.write_text("new")
+    assert synced == [str(part), str(tmp_path)]
+
+
+def test_make_folder(tmp_path):
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    assert make_folder(str(tmp_path / "a")) == tmp_path / "a"  # it may be there
+
+
+def test_make_folder_says_what_is_in_the_way(tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(UserError, match="cannot make the work dir .*x.*; choose --work-dir"):
+        make_folder(tmp_path / "x" / "y", "the work dir", "choose --work-dir")
+
+
+def test_make_folder_refuses_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root, as in containers, may write anywhere
+    with pytest.raises(UserError, match="cannot write to the folder"):
+        make_folder(tmp_path)

@@ -1,0 +1,23 @@
+"""Lists in messages: long ones are cut, runs of numbers are drawn together."""
+
+from collections.abc import Iterable
+
+SHOWN = 5  # names that a message lists before "and 12 more"
+
+
+def listed(names: Iterable[object], shown: int = SHOWN) -> str:
+    """'a, b, c' in the order given; what goes beyond ``shown`` is counted: 'a, b, c and 12 more'."""
+    names = [str(name) for name in names]
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """'0 to 10, 12, 13, 255': numbers in order, three and more in a row as a range."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a} to {b}" for a, b in runs)

@@ -1,0 +1,26 @@
+"""Lists as messages show them."""
+
+import pytest
+
+from danseg.io.words import listed, ranges
+
+
+def test_a_long_list_is_cut_and_counted():
+    assert listed("abc") == "a, b, c"
+    assert listed("abcdefg") == "a, b, c, d, e and 2 more"
+    assert listed([1, 2, 3], shown=1) == "1 and 2 more"
+    assert listed([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ([], ""),
+        ([3], "3"),
+        ([4, 3], "3, 4"),
+        ([0, 1, 2, 9], "0 to 2, 9"),
+        ({7, 8, 11, 12, 13}, "7, 8, 11 to 13"),
+    ],
+)
+def test_runs_of_numbers_are_drawn_together(numbers, words):
+    assert ranges(numbers) == words

@@ -27,9 +27,7 @@ def whole_file(target: str | os.PathLike, *, durable: bool = False) -> Iterator[
     part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         if target.exists() and not target.is_file():
-            raise UserError(
-                f"{target} is not a file, so none is written there; move it or name another place"
-            )
+            raise UserError(f"{target} is not a file, so none is written there; move it away")
         yield part
         if durable:
             _sync(part)

@@ -70,11 +70,12 @@ class GlobalContext(nn.Module):
         """Set the last convolution of each transform to zero, and draw that of the map."""
         if self.pooling_type == "att":
             nn.init.kaiming_normal_(self.conv_mask.weight, mode="fan_in", nonlinearity="relu")
-            nn.init.zeros_(self.conv_mask.bias)
+            if self.conv_mask.bias is not None:
+                nn.init.zeros_(self.conv_mask.bias)
         for transform in (self.channel_add_conv, self.channel_mul_conv):
             if transform is not None:
-                nn.init.zeros_(transform[-1].weight)
-                nn.init.zeros_(transform[-1].bias)
+                for parameter in transform[-1].parameters():
+                    nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""

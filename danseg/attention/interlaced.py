@@ -117,7 +117,7 @@ class InterlacedSparseAttention(nn.Module):
                 f"in_channels, isa_channels and down_factor must be at least 1, got {in_channels}, "
                 f"{isa_channels} and {tuple(down_factor)}"
             )
-        self.down_factor = tuple(down_factor)
+        self.down_factor = (down_factor[0], down_factor[1])
         self.global_relation = RelationBlock(in_channels, isa_channels, norm_layer)
         self.local_relation = RelationBlock(in_channels, isa_channels, norm_layer)
         self.gamma = ResidualScale()

@@ -4,7 +4,7 @@ Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,11 @@ from danseg.ops.products import dot_product, energies
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 NormLayer = Callable[[int], nn.Module] | Literal["batch_norm"] | None
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CONV: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -118,7 +122,7 @@ class NonLocal2d(nn.Module):
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
 
-    def _projection(self, name: str) -> nn.Module:
+    def _projection(self, name: str) -> Any:
         """The convolution behind ``g``, ``theta`` or ``phi``, pooled or not."""
         module = getattr(self, name)
         return (module[0] if isinstance(module, nn.Sequential) else module).conv
@@ -250,7 +254,7 @@ def _half_size(x: Tensor) -> Tensor:
     return _POOL[len(sides)](x, kernel)
 
 
-def _folded(x: Tensor, projection: nn.Module, row: Tensor) -> Tensor:
+def _folded(x: Tensor, projection: Any, row: Tensor) -> Tensor:
     """``row · projection(x)`` (B, N) for a row (1, C'), the product of the weights taken first."""
     weight = row @ projection.weight.flatten(1)  # (1, C)
     return (weight @ x.flatten(2)).squeeze(1) + row @ projection.bias

@@ -48,7 +48,7 @@ class PointwiseSpatialContext:
                 f"in_channels, channels, shrink_factor and mask_size must be at least 1, got {in_channels}, "
                 f"{channels}, {shrink_factor} and {tuple(mask_size)}"
             )
-        self.mask_size = tuple(mask_size)
+        self.mask_size = (mask_size[0], mask_size[1])
         self.psa_type = psa_type
         self.compact = compact
         self.shrink_factor = shrink_factor
@@ -63,8 +63,8 @@ class PointwiseSpatialContext:
                 ConvNorm(channels, channels, norm_layer=norm_layer, relu=True),
                 nn.Conv2d(channels, mask_size[0] * mask_size[1], 1, bias=False),
             )
-            self.add_module(f"reduce{suffix}", reduce)
-            self.add_module(f"attention{suffix}", attention)
+            setattr(self, f"reduce{suffix}", reduce)
+            setattr(self, f"attention{suffix}", attention)
         self.proj = ConvNorm(
             channels * (2 if both else 1), in_channels, padding=proj_padding, norm_layer=norm_layer, relu=True
         )

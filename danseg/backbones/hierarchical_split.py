@@ -65,11 +65,13 @@ class HierarchicalSplit(nn.Module):
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         first, *others = x.chunk(self.splits, dim=1)
         out = [first]
-        handed = None
+        handed: Tensor | None = None  # what a split hands on to the next
         for split, conv, bn in zip(others, self.convs, self.bns, strict=True):
             y = bn(conv(split if handed is None else torch.cat([split, handed], dim=1))).relu()
             handed_channels = y.shape[1] // 2
             kept, handed = y.split([y.shape[1] - handed_channels, handed_channels], dim=1)
             out.append(kept)
-        out = torch.cat([*out, handed], dim=1)  # the last one has no successor: both its halves stay
-        return F.avg_pool2d(out, 3, self.stride, padding=1) if self.stride > 1 else out
+        if handed is not None:  # the last one has no successor: both its halves stay
+            out.append(handed)
+        y = torch.cat(out, dim=1)
+        return F.avg_pool2d(y, 3, self.stride, padding=1) if self.stride > 1 else y

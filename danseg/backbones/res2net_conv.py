@@ -68,7 +68,7 @@ class Res2NetConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         *splits, last = x.chunk(self.scale, dim=1)
-        out = []
+        out: list[Tensor] = []
         for split, conv, bn in zip(splits, self.convs, self.bns, strict=True):
             if self.chained and out:
                 split = split + out[-1]

@@ -82,7 +82,8 @@ class DANetHead(UpsampledLoss, BaseDecodeHead):
 
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         """The features (B, channels, H, W) that ``conv_seg`` classifies: the branches' sum."""
-        return sum(self._branches(inputs))
+        first, *others = self._branches(inputs)
+        return first + others[0] if others else first
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Fused logits (B, classes, H, W) from the backbone's feature maps."""

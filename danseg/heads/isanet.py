@@ -40,7 +40,7 @@ class ISANetHead(UpsampledLoss, BaseDecodeHead):
                 f"isa_channels and down_factor must be at least 1, got {isa_channels} and "
                 f"{tuple(down_factor)}"
             )
-        self.down_factor = tuple(down_factor)
+        self.down_factor = (down_factor[0], down_factor[1])
         self.in_conv = self._conv(self.in_channels, 3)
         norm_layer = norm_layer_of(self.norm_cfg)
         self.global_relation = RelationBlock(self.channels, isa_channels, norm_layer)

@@ -1,5 +1,8 @@
 """The heads' cross entropy in bounded memory."""
 
+from typing import Any
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
 from torch import Tensor, nn
 
@@ -9,8 +12,8 @@ from danseg.ops import upsampled_cross_entropy
 _EPSILON = 1.1920929e-07
 
 
-class UpsampledLoss:
-    """Mix-in for mmseg's ``BaseDecodeHead``: its losses without full-resolution logits.
+class UpsampledLoss(BaseDecodeHead):
+    """mmseg's ``BaseDecodeHead``, to be mixed into its heads: its losses without full-resolution logits.
 
     Where all losses are mmseg's ``CrossEntropyLoss`` over a softmax, averaged over pixels that weigh the
     same, they and the accuracy come from :func:`danseg.ops.upsampled_cross_entropy`, with the same values
@@ -19,7 +22,9 @@ class UpsampledLoss:
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Losses by name, and ``acc_seg`` in percent (1,), from logits (B, classes, h, w)."""
-        losses = list(self.loss_decode) if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]
+        losses: list[Any] = (
+            list(self.loss_decode) if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]
+        )
         if self.sampler is not None or not all(_is_plain(loss) for loss in losses):
             return super().loss_by_feat(seg_logits, batch_data_samples)
         labels = self._stack_batch_gt(batch_data_samples).squeeze(1)  # (B, H, W)
@@ -31,7 +36,8 @@ class UpsampledLoss:
         for loss in losses:
             pixels = counted if loss.avg_non_ignore else labels.numel()
             value = loss.loss_weight * (total / (pixels + _EPSILON))
-            result[loss.loss_name] = result.get(loss.loss_name, 0) + value
+            name = loss.loss_name
+            result[name] = result[name] + value if name in result else value
         result["acc_seg"] = (correct + _EPSILON).mul(100 / (counted + _EPSILON))[None]
         return result
 

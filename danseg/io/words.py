@@ -7,9 +7,9 @@ SHOWN = 5  # names that a message lists before "and 12 more"
 
 def listed(names: Iterable[object], shown: int = SHOWN) -> str:
     """'a, b, c' in the order given; what goes beyond ``shown`` is counted: 'a, b, c and 12 more'."""
-    names = [str(name) for name in names]
-    rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    texts = [str(name) for name in names]
+    rest = len(texts) - shown
+    return ", ".join(texts[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def ranges(numbers: Iterable[int]) -> str:

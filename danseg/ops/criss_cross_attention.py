@@ -144,7 +144,7 @@ def _criss_cross_backward(
     """
     batch, height, width, _ = query.shape
     dtype, wide = query.dtype, energy_dtype(query.dtype)
-    grads = tuple(torch.zeros_like(t) for t in (query, key, value))
+    grads = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
     rows = _rows_per_block(query, value, wide, alive=2)
     maps, slopes = (query.new_empty(rows, width, height + width, dtype=wide) for _ in range(2))
     with torch.autocast(query.device.type, enabled=False):

@@ -11,6 +11,8 @@ gather, so that a few times N x W numbers are alive instead of several times N x
 The two passes are custom operators, as in :mod:`danseg.ops.attention`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -75,7 +77,7 @@ def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str
         )
 
 
-def _mask(weight: Tensor, mask_size: tuple[int, int], kind: str) -> Tensor:
+def _mask(weight: Tensor, mask_size: Sequence[int], kind: str) -> Tensor:
     """The weight as (mask height, mask width, K), its rows in the order of the sources' rows."""
     mask = weight.unflatten(0, mask_size)
     # A query sees a source below it through that source's upper cells.

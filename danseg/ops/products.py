@@ -21,7 +21,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _onednn_is_there() -> bool:
     mkldnn = torch.backends.mkldnn
-    return mkldnn.enabled and mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return bool(mkldnn.enabled and mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def energies(query: Tensor, key: Tensor) -> Tensor:

@@ -76,15 +76,15 @@ def convolution(
     padded[:, :, reach : reach + height, reach : reach + width] = x
     out = []
     for part, w in zip(padded.chunk(groups, dim=1), weight.chunk(groups, dim=0), strict=True):
-        total = 0
+        total = x.new_zeros(())
         for row in range(size):
             for column in range(size):
                 top, left = dilation * row, dilation * column
                 seen = part[:, :, top : top + height : stride, left : left + width : stride]
                 total = total + torch.einsum("oc,bchw->bohw", w[:, :, row, column], seen)
         out.append(total)
-    out = torch.cat(out, dim=1)
-    return out if bias is None else out + bias[:, None, None]
+    joined = torch.cat(out, dim=1)
+    return joined if bias is None else joined + bias[:, None, None]
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
@@ -151,7 +151,8 @@ def split_attention(
             weights = [e.exp() / sum(other.exp() for other in energy) for e in energy]
         else:
             weights = [1 / (1 + (-energy[0]).exp())]
-        out.append(sum(torch.einsum("bc,bchw->bchw", a, v) for a, v in zip(weights, splits, strict=True)))
+        weighed = [torch.einsum("bc,bchw->bchw", a, v) for a, v in zip(weights, splits, strict=True)]
+        out.append(torch.stack(weighed).sum(dim=0))
     return torch.cat(out, dim=1)
 
 
@@ -181,7 +182,7 @@ def pyramid_split_dual_attention(
     x: Tensor,
     kernels: list[Tensor],
     groups: list[int],
-    position_weights: list[Tensor],
+    position_weights: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     alpha: Tensor,
     beta: Tensor,
 ) -> Tensor:
@@ -273,6 +274,7 @@ def global_context_transform(
     norm_bias: Tensor,
     w_2: Tensor,
     b_2: Tensor,
+    *,
     eps: float = 1e-5,
 ) -> Tensor:
     """GCNet's bottleneck ``W_v2 ReLU(LN(W_v1 z))`` of contexts ``z`` (B, C); the norm is over the planes."""
@@ -398,9 +400,8 @@ def efficient_channel_attention(x: Tensor, weight: Tensor) -> Tensor:
     channels, reach = x.shape[1], len(weight) // 2
     out = []
     for c in range(channels):
-        energy = sum(
-            weight[u + reach] * z[:, c + u] for u in range(-reach, reach + 1) if 0 <= c + u < channels
-        )
+        inside = [u for u in range(-reach, reach + 1) if 0 <= c + u < channels]
+        energy = torch.stack([weight[u + reach] * z[:, c + u] for u in inside]).sum(dim=0)
         out.append(_sigmoid(energy)[:, None] * x[:, c])
     return torch.stack(out, dim=1)
 

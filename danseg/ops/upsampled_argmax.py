@@ -83,7 +83,8 @@ def upsampled_argmax(
             "upsampled_argmax takes floating-point logits (B, C, h, w) with at least one class and cell, "
             f"got {tuple(logits.shape)} of {logits.dtype}"
         )
-    first, height = (0, logits.shape[2]) if band is None else band
+    band = (0, logits.shape[2]) if band is None else band
+    first, height = band
     if not 0 <= first <= first + logits.shape[2] <= height:
         raise ValueError(
             f"band must be the first row and the height of a map that holds all {logits.shape[2]} rows of "

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 
 Colour = tuple[float, float, float]  # RGB, 0 to 255
-Point = tuple[float, float, float]  # metres: x to the right, y up from the ground, z ahead of the camera
+Number = float | np.floating
+Point = tuple[Number, Number, Number]  # metres: x to the right, y up from the ground, z ahead of the camera
+Numbers = Sequence[Number] | np.ndarray
 
 NEAR = 0.8  # metres: what lies nearer is moved to this distance before projection
 SUPERSAMPLING = 2  # frames are drawn this much larger and averaged down, which smooths the image's edges
@@ -66,7 +68,8 @@ class Canvas:
     def hazy(self, colour: Colour, z: float) -> Colour:
         clear = math.exp(-self.haze_density * max(z, 0.0))
         veil = [h * (1 - clear) for h in self.haze]
-        return tuple(min(255.0, max(0.0, c * clear + h)) for c, h in zip(colour, veil, strict=True))
+        red, green, blue = (min(255.0, max(0.0, c * clear + h)) for c, h in zip(colour, veil, strict=True))
+        return red, green, blue
 
     def polygons(
         self, shapes: np.ndarray | Sequence, colour: Colour, z: float, label: int | None = None
@@ -87,7 +90,12 @@ class Canvas:
         self.polygons(self.camera.project(corners), colour, float(corners[..., 2].mean()), label)
 
     def line(
-        self, points: Sequence, thickness: float, colour: Colour, z: float, label: int | None = None
+        self,
+        points: np.ndarray | Sequence,
+        thickness: float,
+        colour: Colour,
+        z: float,
+        label: int | None = None,
     ) -> None:
         """A line through pixel coordinates, ``thickness`` pixels wide."""
         thickness = max(SUPERSAMPLING, round(thickness))
@@ -97,7 +105,7 @@ class Canvas:
             cv2.polylines(self.labels, fixed, False, label, thickness, shift=SUBPIXEL_BITS)
 
     def disc(
-        self, centre: Sequence[float], radius: float, colour: Colour, z: float, label: int | None = None
+        self, centre: Numbers, radius: float, colour: Colour, z: float, label: int | None = None
     ) -> None:
         spot = [round(min(max(float(c), -LIMIT), LIMIT) * (1 << SUBPIXEL_BITS)) for c in centre]
         radius = max(1, round(radius * (1 << SUBPIXEL_BITS)))
@@ -112,15 +120,15 @@ class Canvas:
 
 def fixed_point(points: np.ndarray | Sequence) -> np.ndarray:
     """OpenCV's integers with ``SUBPIXEL_BITS`` fractional bits."""
-    points = np.minimum(np.maximum(np.asarray(points, np.float64), -LIMIT), LIMIT)
-    return np.rint(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    inside = np.minimum(np.maximum(np.asarray(points, np.float64), -LIMIT), LIMIT)
+    return np.rint(inside * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def ground_quad(x0: float, x1: float, z0: float, z1: float) -> list[Point]:
+def ground_quad(x0: Number, x1: Number, z0: Number, z1: Number) -> list[Point]:
     return [(x0, 0, z0), (x1, 0, z0), (x1, 0, z1), (x0, 0, z1)]
 
 
-def upright_quad(start: Sequence[float], end: Sequence[float], low: float, high: float) -> list[Point]:
+def upright_quad(start: Numbers, end: Numbers, low: Number, high: Number) -> list[Point]:
     """A rectangle that stands on the line from ``start`` to ``end``, between two heights."""
     (x0, _, z0), (x1, _, z1) = start, end
     return [(x0, low, z0), (x1, low, z1), (x1, high, z1), (x0, high, z0)]

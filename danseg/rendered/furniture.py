@@ -15,9 +15,9 @@ def plan_furniture(street: Street) -> None:
     rng = street.rng
     for side in (-1, 1):
         x = side * (street.kerb[side] + 0.5)
-        for z in np.arange(rng.uniform(6, 13), 60, rng.uniform(13, 18)):
-            if street.take(x, float(z), 0.5):
-                plan_lamp(street, x, float(z), side)
+        for z in np.arange(rng.uniform(6, 13), 60, rng.uniform(13, 18)).tolist():
+            if street.take(x, z, 0.5):
+                plan_lamp(street, x, z, side)
     if street.crossing:
         for side in (-1, 1):
             z = street.crossing[0] - 1.3
@@ -33,15 +33,15 @@ def plan_furniture(street: Street) -> None:
             plan_sign(street, x, z)
     for side in (-1, 1):
         strip = street.lot[side] - street.walk[side]
-        for z in np.arange(rng.uniform(9, 16), 70, rng.uniform(8, 13)):
+        for z in np.arange(rng.uniform(9, 16), 70, rng.uniform(8, 13)).tolist():
             if rng.random() < 0.6:
                 x = side * ((street.walk[side] + strip / 2) if strip else (street.kerb[side] + 0.9))
-                if street.take(x, float(z), 0.8):
-                    plan_tree(street, x, float(z))
+                if street.take(x, z, 0.8):
+                    plan_tree(street, x, z)
         if rng.random() < 0.4:
-            for z in np.arange(rng.uniform(5, 9), 16, 1.8):
-                if street.take(side * (street.kerb[side] + 0.35), float(z), 0.3):
-                    plan_bollard(street, side * (street.kerb[side] + 0.35), float(z))
+            for z in np.arange(rng.uniform(5, 9), 16, 1.8).tolist():
+                if street.take(side * (street.kerb[side] + 0.35), z, 0.3):
+                    plan_bollard(street, side * (street.kerb[side] + 0.35), z)
         if rng.random() < 0.6:
             x, z = side * (street.walk[side] - 0.5), rng.uniform(6, 14)
             if street.take(x, z, 0.9):
@@ -109,9 +109,9 @@ def plan_traffic_light(street: Street, x: float, z: float, side: int) -> None:
         light = ID["traffic light"]
         box = upright_quad((cx - 0.34, 0, z), (cx + 0.34, 0, z), low, low + 1.5)
         street.canvas.quads([box], (30, 34, 30), light)
-        for i, colour in enumerate(((60, 230, 110), (250, 190, 40), (250, 50, 40))):
+        for i, lamp in enumerate(((60, 230, 110), (250, 190, 40), (250, 50, 40))):
             centre = street.camera.project((cx, low + 0.28 + 0.47 * i, z))
-            colour = colour if i == lit else scaled(colour, 0.3)
+            colour = lamp if i == lit else scaled(lamp, 0.3)
             street.canvas.disc(centre, street.camera.pixels(0.19, z), colour, z)
 
     def task() -> None:

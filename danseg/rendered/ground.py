@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from danseg.label_maps.cityscapes_labels import ID
-from danseg.rendered.canvas import SUBPIXEL_BITS, fixed_point, ground_quad, upright_quad
+from danseg.rendered.canvas import SUBPIXEL_BITS, Number, fixed_point, ground_quad, upright_quad
 from danseg.rendered.materials import BRICK, GRASS, PLASTER, pick, scaled, smooth_noise
 from danseg.rendered.plants import paint_crown
 from danseg.rendered.scene import Street
@@ -13,11 +13,11 @@ from danseg.rendered.scene import Street
 def paint_sky(street: Street) -> None:
     rng, light = street.rng, street.light
     rows = int(street.camera.horizon) + 2
-    ramp = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None] ** 1.3
+    ramp: np.ndarray = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None] ** 1.3
     sky = np.asarray(light.zenith, np.float32) * (1 - ramp) + np.asarray(light.horizon, np.float32) * ramp
     small = (street.width // 4, rows // 4 + 1)
     clouds = sum(smooth_noise(rng, small[1], small[0], small[1] / cells) / cells for cells in (3, 6, 12))
-    cover = np.clip(clouds * 2.0 + rng.uniform(-0.6, 0.4), 0, 1) * light.clouds
+    cover: np.ndarray = np.clip(clouds * 2.0 + rng.uniform(-0.6, 0.4), 0, 1) * light.clouds
     cover = cv2.resize(cover, (street.width, rows))[..., None]
     white = np.clip(np.asarray(light.horizon, np.float32) * 1.12, 0, 250)
     street.canvas.image[:rows] = sky * (1 - cover) + white * cover
@@ -78,6 +78,7 @@ def paint_markings(street: Street) -> None:
     spans = [(2.0, near - 4.0), (far + 2.0, end)] if street.crossing else [(2.0, end)]
     road = ID["road"]
     dashes, solid = [], []
+    x: Number
     for z0, z1 in spans:
         starts = np.arange(z0, z1, 6.0)
         for x in np.arange(-1.6 - 3.2 * 2, street.kerb[1] - 0.5, 3.2):
@@ -87,7 +88,10 @@ def paint_markings(street: Street) -> None:
         for side in (-1, 1):
             if street.parking[side] > 1:
                 x = side * (street.kerb[side] - street.parking[side])
-                solid += [ground_quad(x - 0.06, x + 0.06, z, min(z + 8, z1)) for z in np.arange(z0, z1, 8.0)]
+                solid += [
+                    ground_quad(x - 0.06, x + 0.06, z, min(z + 8, z1))
+                    for z in np.arange(z0, z1, 8.0).tolist()
+                ]
     for quad in dashes + solid:
         street.canvas.quads(quad, paint, road)
     if street.crossing:
@@ -100,7 +104,7 @@ def paint_markings(street: Street) -> None:
 
 
 def paint_shadows(street: Street) -> None:
-    mask = np.zeros((street.height // 2, street.width // 2), np.uint8)
+    mask: np.ndarray = np.zeros((street.height // 2, street.width // 2), np.uint8)
     for shape in street.shadows:
         cv2.fillPoly(mask, [fixed_point(street.camera.project(shape) / 2)], 255, shift=SUBPIXEL_BITS)
     first = int(street.camera.horizon) + 1

@@ -1,12 +1,13 @@
 """The lots along both sides of the street: houses, walls, fences and parks."""
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from danseg.label_maps.cityscapes_labels import ID
-from danseg.rendered.canvas import Colour, Point, upright_quad
+from danseg.rendered.canvas import Colour, upright_quad
 from danseg.rendered.materials import BRICK, CAR_PAINT, FENCES, MASONRY, PLASTER, ROOF, pick, scaled
 from danseg.rendered.plants import paint_crown, plan_tree
 from danseg.rendered.scene import Street
@@ -53,7 +54,7 @@ def plan_lots(street: Street) -> None:
                 if kinds
                 else str(rng.choice(("building", "wall", "fence", "park"), p=(0.66, 0.1, 0.1, 0.14)))
             )
-            after_crossing = bool(street.crossing) and z == street.crossing[1] + 2.6
+            after_crossing = street.crossing is not None and z == street.crossing[1] + 2.6
             depth = 45.0 if after_crossing else rng.uniform(9, 13)
             if after_crossing:
                 kind = "building"
@@ -99,7 +100,9 @@ def paint_building(street: Street, house: House, side: int) -> None:
     paint_facade(street, house, (x, 0, z0), (x, 0, z1), street.side_light(side))
 
 
-def paint_facade(street: Street, house: House, start: Point, end: Point, light: float) -> None:
+def paint_facade(
+    street: Street, house: House, start: tuple[float, ...], end: tuple[float, ...], light: float
+) -> None:
     """The face of ``house`` that stands on the line from ``start`` to ``end``."""
     canvas, colour, height = street.canvas, house.colour, house.height
     length = math.dist(start, end)
@@ -197,19 +200,18 @@ def plan_behind(street: Street, side: int, z0: float, z1: float, depth: float) -
     if rng.random() < 0.5:
         plan_building(street, side, z0, z1, depth, setback=rng.uniform(3.5, 6))
     else:
-        for z in np.arange(z0 + 1.5, z1, rng.uniform(3, 5)):
-            plan_tree(street, side * (street.lot[side] + rng.uniform(2.5, 5)), float(z), order=z1 + 1)
+        for z in np.arange(z0 + 1.5, z1, rng.uniform(3, 5)).tolist():
+            plan_tree(street, side * (street.lot[side] + rng.uniform(2.5, 5)), z, order=z1 + 1)
 
 
 def plan_park(street: Street, side: int, z0: float, z1: float, depth: float) -> None:
     rng = street.rng
-    for z in np.arange(z0, z1, 2.5):
-        plan_tree(street, side * (street.lot[side] + rng.uniform(1, depth)), float(z) + rng.uniform(0, 2))
+    for z in np.arange(z0, z1, 2.5).tolist():
+        plan_tree(street, side * (street.lot[side] + rng.uniform(1, depth)), z + rng.uniform(0, 2))
     hedge, radius = side * (street.lot[side] + 0.6), rng.uniform(0.6, 0.9)
-    for z in np.arange(z0, z1, 1.0):
-        street.add(
-            float(z), lambda z=float(z): paint_crown(street, hedge, z, radius, radius * 1.2, radius, discs=8)
-        )
+    for z in np.arange(z0, z1, 1.0).tolist():
+        bush = functools.partial(paint_crown, street, hedge, z, radius, radius * 1.2, radius, discs=8)
+        street.add(z, bush)
 
 
 PLANS = {"building": plan_building, "wall": plan_wall, "fence": plan_fence, "park": plan_park}

@@ -88,12 +88,13 @@ STEEL = (108, 112, 114)
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
-    return tuple(c * factor for c in colour)
+    red, green, blue = colour
+    return red * factor, green * factor, blue * factor
 
 
 def pick(rng: np.random.Generator, options: Sequence, vary: float = 0.0):
     """One of ``options``; a colour's brightness and hue move by up to ``vary``."""
-    option = options[rng.integers(len(options))]
+    option = options[int(rng.integers(len(options)))]
     if vary:
         return tuple(
             c * rng.uniform(1 - vary / 3, 1 + vary / 3)

@@ -106,7 +106,7 @@ def plan_two_wheeler(street: Street, kind: str, x: float, z: float, yaw: float, 
     def at(along: float, up: float) -> np.ndarray:
         return street.camera.project((x + along * math.cos(yaw), up, z + along * math.sin(yaw)))
 
-    def bar(points: Sequence, metres: float, colour: Colour, label: int) -> None:
+    def bar(points: Sequence, metres: float, colour: Colour, label: int | None) -> None:
         street.canvas.line([at(*p) for p in points], street.camera.pixels(metres, z), colour, z, label)
 
     def ring(along: float, radius: float) -> np.ndarray:

@@ -7,14 +7,14 @@ import cv2
 import numpy as np
 
 from danseg.label_maps.cityscapes_labels import ID
-from danseg.rendered.canvas import Camera, Canvas
+from danseg.rendered.canvas import Camera, Canvas, Number
 from danseg.rendered.materials import LIGHT_CHANCES, LIGHTS
 
 
 class Street:
     """One street, of which the other modules plan and paint the parts.
 
-    Planning takes a place (:meth:`free`), casts a shadow (:meth:`cast`) and adds a task that paints the thing
+    Planning takes a place (:meth:`take`), casts a shadow (:meth:`cast`) and adds a task that paints the thing
     (:meth:`add`); :meth:`paint_tasks` does them from far to near, so that the near hides the far.
     """
 
@@ -36,7 +36,7 @@ class Street:
         self.tasks: list[tuple[float, Callable[[], None]]] = []
         self.shadows: list[np.ndarray] = []  # on the ground, (N, 3) each
         self.instances: dict[int, int] = {}
-        self.taken: list[tuple[float, float, float]] = []  # x, z, radius of what stands on the street
+        self.taken: list[tuple[float, Number, float]] = []  # x, z, radius of what stands on the street
 
         # The cross-section, in metres from the camera's lane: kerb, edge of the sidewalk, line of the lots.
         self.parking = {side: 2.3 if rng.random() < 0.7 else 0.5 for side in (-1, 1)}

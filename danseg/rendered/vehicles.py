@@ -58,7 +58,7 @@ def bus_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], 
     sill, top = (1.1 if nose_first else 1.7), roof - 0.5
     near = [(0.0, 0.3), (0.0, 1.1), (0.0, sill), (0.06, top), (0.1, roof)]
     profile = near + [(length, roof), (length, 0.3)]
-    starts = np.arange(0.5, length - 1.2, 1.3)
+    starts = np.arange(0.5, length - 1.2, 1.3).tolist()
     windows = [[(a, 1.25), (a, top), (a + 1.12, top), (a + 1.12, 1.25)] for a in starts]
     wheels = [(1.9, 0.48), (length - 2.4, 0.48)]
     band = (0.62, 0.95, pick(rng, CAR_PAINT, 0.1))
@@ -69,7 +69,7 @@ def train_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body]
     """As :func:`car_bodies`: a tram, two-coloured, without wheels to be seen, alike at both ends."""
     length, roof, colour = rng.uniform(16, 24), rng.uniform(3.3, 3.6), pick(rng, TRAIN_PAINT, 0.08)
     profile = [(0.0, 0.15), (0.0, 1.2), (0.7, roof - 0.55), (0.9, roof), (length, roof), (length, 0.15)]
-    starts = np.arange(1.3, length - 1.9, 1.9)
+    starts = np.arange(1.3, length - 1.9, 1.9).tolist()
     windows = [[(a, 1.3), (a, roof - 0.6), (a + 1.75, roof - 0.6), (a + 1.75, 1.3)] for a in starts]
     band = (1.0, roof - 0.45, (236, 232, 222))
     return [Body(profile, colour, windows, [], pane=1, band=band)], 2.6

@@ -34,7 +34,7 @@ class ConvNorm(nn.Module):
         padding: int | None = None,
         norm_layer: Callable[[int], nn.Module] | None = None,
         relu: bool = False,
-        conv: type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d,
+        conv: Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d] = nn.Conv2d,
         bias: bool | None = None,
     ) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class ConvNorm(nn.Module):
         padding = kernel_size // 2 if padding is None else padding
         self.conv = conv(in_channels, out_channels, kernel_size, padding=padding, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        if bias:
+        if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
-        self.norm_name = None
+        self.norm_name: str | None = None
         if norm_layer is not None:
             norm = norm_layer(out_channels)
             self.norm_name = _norm_name(norm)

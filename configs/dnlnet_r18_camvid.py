@@ -1,22 +1,9 @@
 # danet_r18_camvid.py with DNLNetHead in place of DANet's head and nothing else changed, trained from
 # scratch in total batches of 8. No figure is published for this recipe.
-_base_ = "./danet_r18_camvid.py"
+_base_ = "./_base_/recipes/camvid.py"
 
 model = dict(
     decode_head=dict(
-        _delete_=True,
-        type="DNLNetHead",
-        in_channels=512,
-        in_index=3,
-        channels=128,
-        reduction=2,
-        use_scale=True,
-        mode="embedded_gaussian",
-        temperature=0.05,
-        dropout_ratio=0.1,
-        num_classes=_base_.num_classes,
-        norm_cfg=_base_.norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-    ),
+        type="DNLNetHead", reduction=2, use_scale=True, mode="embedded_gaussian", temperature=0.05
+    )
 )

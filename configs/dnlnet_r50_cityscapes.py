@@ -3,30 +3,10 @@
 # Published: mIoU 79.36 at one scale, 80.70 at six scales with flips (mmsegmentation model zoo).
 # mmseg's config exempts theta and phi from weight decay by a key, wd_mult, that mmcv and mmengine ignore;
 # they were decayed like all others when the figure was made, and are here.
-_base_ = [
-    "./_base_/models/dilated_resnet.py",
-    "./_base_/datasets/cityscapes.py",
-    "./_base_/schedules/schedule_80k.py",
-    "./_base_/runtime.py",
-]
+_base_ = "./_base_/recipes/cityscapes.py"
 
 model = dict(
-    data_preprocessor=dict(size=_base_.crop_size),
     decode_head=dict(
-        type="DNLNetHead",
-        in_channels=2048,
-        in_index=3,
-        channels=512,
-        reduction=2,
-        use_scale=True,
-        mode="embedded_gaussian",
-        temperature=0.05,
-        dropout_ratio=0.1,
-        num_classes=_base_.num_classes,
-        norm_cfg=_base_.norm_cfg,
-        align_corners=True,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-    ),
-    auxiliary_head=dict(num_classes=_base_.num_classes, align_corners=True),
-    test_cfg=dict(mode="slide", crop_size=_base_.crop_size, stride=(513, 513)),
+        type="DNLNetHead", reduction=2, use_scale=True, mode="embedded_gaussian", temperature=0.05
+    )
 )

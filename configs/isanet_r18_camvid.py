@@ -1,20 +1,5 @@
 # danet_r18_camvid.py with ISANetHead in place of DANet's head and nothing else changed, trained from
 # scratch in total batches of 8. No figure is published for this recipe.
-_base_ = "./danet_r18_camvid.py"
+_base_ = "./_base_/recipes/camvid.py"
 
-model = dict(
-    decode_head=dict(
-        _delete_=True,
-        type="ISANetHead",
-        in_channels=512,
-        in_index=3,
-        channels=128,
-        isa_channels=64,
-        down_factor=(8, 8),
-        dropout_ratio=0.1,
-        num_classes=_base_.num_classes,
-        norm_cfg=_base_.norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-    ),
-)
+model = dict(decode_head=dict(type="ISANetHead", isa_channels=64, down_factor=(8, 8)))

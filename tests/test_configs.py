@@ -1,13 +1,18 @@
 """Every shipped config: its name is true, its numbers are the published recipe's, and it runs.
 
 The expected values below are written down independently of the config files, which compute theirs from bases.
+
+Beside them, merged_configs.json has every value of every merged config, each once, by dotted key: under "all"
+what all leaves share, under a data set's name what its leaves share beyond that, under a leaf's name the
+rest. After a change that is meant, run ``python tests/test_configs.py`` and read the diff.
 """
 
-import ast
 import copy
 import functools
 import itertools
+import json
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +29,21 @@ from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
 import danseg  # noqa: F401  (registers what the configs name)
+from danseg.engine.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
 LEAVES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
 BASES = {
     kind: sorted((ROOT / "_base_" / kind).glob("*.py")) for kind in ("datasets", "models", "schedules")
 } | {"runtime": [ROOT / "_base_" / "runtime.py"]}
-
+RECIPE_BASES = {path.stem: path for path in (ROOT / "_base_" / "recipes").glob("*.py")}
+FROZEN = Path(__file__).with_name("merged_configs.json")
+# Types that were renamed after the file was written: both of its names are one to the comparison.
+RENAMED = {
+    "CheckpointHook": "SafeCheckpointHook",
+    "DilatedResNet": "VariantResNet",
+    "EncoderDecoder": "LeanEncoderDecoder",
+}
 
 WIDTH_KEYS = ("in_channels", "channels", "pam_channels", "isa_channels", "query_channels")
 
@@ -138,31 +151,6 @@ HEADS = {
     "psdanet": "PSDAHead",
 }
 FROM_SCRATCH = {f"{network}_r18_camvid" for network in HEADS} | {"danet_r18_demo"}
-# What a head takes beside the arguments that all heads take, as published.
-SETTINGS = {
-    "attention": dict(attention=dict(type="CBAM")),
-    "danet": dict(pam_channels=64, with_pam=True, with_cam=True),
-    "fcn": dict(num_convs=2, concat_input=True),
-    "nonlocal": dict(reduction=2, use_scale=True, mode="embedded_gaussian"),
-    "ccnet": dict(recurrence=2),
-    "psanet": dict(
-        mask_size=(97, 97),
-        psa_type="bi-direction",
-        compact=False,
-        shrink_factor=2,
-        normalization_factor=1.0,
-        psa_softmax=True,
-    ),  # fmt: skip
-    "isanet": dict(isa_channels=256, down_factor=(8, 8)),
-    "epsanet": dict(reduction=16),
-    "gcnet": dict(ratio=1 / 4, pooling_type="att", fusion_types=("channel_add",)),
-    "dnlnet": dict(reduction=2, use_scale=True, mode="embedded_gaussian", temperature=0.05),
-    "psdanet": dict(query_channels=16),
-}
-COMMON = {
-    "type", "in_channels", "in_index", "channels", "dropout_ratio", "num_classes", "norm_cfg",
-    "align_corners", "loss_decode",
-}  # fmt: skip
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 NAME = re.compile(
     r"(?P<network>[a-z]+)_r(?P<depth>\d+)_(?P<data>[a-z0-9]+(?:_(?P<crop>\d+x\d+))?)"
@@ -173,6 +161,12 @@ every_leaf = pytest.mark.parametrize("name", LEAVES)
 every_published_leaf = pytest.mark.parametrize("name", PUBLISHED)
 every_leaf_of_a_recipe = pytest.mark.parametrize("name", [*PUBLISHED, *sorted(UNPUBLISHED)])
 every_leaf_from_scratch = pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+# The other R101s are their R50s with a deeper backbone, which a test proves.
+every_leaf_to_run = pytest.mark.parametrize(
+    "name",
+    [name for name in LEAVES if "_r101_" not in name] + ["danet_r101_cityscapes", "epsanet_r101_cityscapes"],
+)
+every_danet = pytest.mark.parametrize("name", [name for name in LEAVES if name.startswith("danet_")])
 every_deep_leaf = pytest.mark.parametrize("name", [name for name in LEAVES if "_r101_" in name])
 every_camvid_leaf = pytest.mark.parametrize("name", [name for name in LEAVES if name.endswith("_camvid")])
 every_dataset = pytest.mark.parametrize("path", BASES["datasets"], ids=lambda path: path.stem)
@@ -208,19 +202,47 @@ def parse(name: str) -> re.Match:
     return match
 
 
-def settings(name: str) -> dict[str, Any]:
-    """The published settings of the head in a config of that name."""
-    match = parse(name)
-    changes = dict(mode=match["mode"]) if match["mode"] else {}
-    if match["network"] == "psanet" and match["data"] == "ade20k":
-        changes["mask_size"] = (66, 66)
-    return SETTINGS[match["network"]] | changes
-
-
 def header(path: Path) -> str:
     """The comment that a config opens with, as one line."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     return " ".join(line.lstrip("# ") for line in lines)
+
+
+def flat(node: dict | list, at: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and their values as JSON, which tells True from 1, but no tuple from a list."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        inner = value[0] if value and isinstance(value, list) else value
+        if value and isinstance(inner, (dict, list)):
+            yield from flat(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", json.dumps(RENAMED.get(value, value) if isinstance(value, str) else value)
+
+
+@functools.cache
+def frozen() -> dict[str, dict[str, str]]:
+    """The merged configs that merged_configs.json holds."""
+    sections = {name: dict(flat(section)) for name, section in json.loads(FROZEN.read_text()).items()}
+    return {
+        name: sections["all"] | sections[match["data"]] | section
+        for name, section in sections.items()
+        if (match := NAME.fullmatch(name))
+    }
+
+
+def freeze() -> str:
+    """The text of merged_configs.json for the configs as they are."""
+    configs = {name: set(flat(read(path).to_dict())) for name, path in LEAVES.items()}
+    sections = {"all": set.intersection(*configs.values())}
+    for data in sorted(DATA):
+        leaves = [config for name, config in configs.items() if parse(name)["data"] == data]
+        sections[data] = set.intersection(*leaves) - sections["all"]
+    for name, config in configs.items():
+        sections[name] = config - sections["all"] - sections[parse(name)["data"]]
+    text = {
+        name: ",\n".join(f'"{key}": {value}' for key, value in sorted(section))
+        for name, section in sections.items()
+    }
+    return "{\n" + ",\n".join(f'"{name}": {{\n{section}\n}}' for name, section in text.items()) + "\n}\n"
 
 
 def build_narrow(cfg: Config) -> torch.nn.Module:
@@ -271,6 +293,13 @@ def make_tree(root: Path, data: Data, size: tuple[int, int]) -> None:
             assert cv2.imwrite(str(file), content)
 
 
+def build_dataset(loader: dict[str, Any], root: Path, **changes: Any) -> Any:
+    """The data set of a loader, with its files under ``root``."""
+    # Serialising the list of its one file would collect garbage, which takes a fifth of a second.
+    options = dict(data_root=str(root), serialize_data=False)
+    return DATASETS.build({**loader["dataset"], **options, **changes})
+
+
 def steps(pipeline: list[dict]) -> list[str]:
     return [step["type"] for step in pipeline]
 
@@ -279,10 +308,10 @@ def steps(pipeline: list[dict]) -> list[str]:
 
 
 def test_there_are_configs_and_every_one_is_known() -> None:
-    assert set(LEAVES) == set(PUBLISHED) | UNPUBLISHED | FROM_SCRATCH
-    assert HEADS.keys() == SETTINGS.keys() == {parse(name)["network"] for name in LEAVES}
+    assert set(LEAVES) == set(PUBLISHED) | UNPUBLISHED | FROM_SCRATCH == frozen().keys()
+    assert HEADS.keys() == {parse(name)["network"] for name in LEAVES}
     assert all(BASES.values()), BASES
-    assert {path.stem for path in BASES["datasets"]} == set(DATA)
+    assert {path.stem for path in BASES["datasets"]} == RECIPE_BASES.keys() == DATA.keys()
 
 
 # Names, headers, structure.
@@ -293,6 +322,8 @@ def test_name_matches_content(name: str) -> None:
     match, cfg = parse(name), load(LEAVES[name])
     data = DATA[match["data"]]
     assert cfg.model.decode_head.type == HEADS[match["network"]]
+    if match["mode"]:
+        assert cfg.model.decode_head.mode == match["mode"]
     backbone = cfg.model.backbone
     if match["network"] == "epsanet" and name not in FROM_SCRATCH:
         assert (backbone.type, backbone.conv2) == ("VariantResNet", "pyramid_split")
@@ -308,22 +339,31 @@ def test_name_matches_content(name: str) -> None:
 
 
 @every_leaf
-def test_head_has_the_settings_of_its_network_and_all_of_them(name: str) -> None:
-    match, head = parse(name), load(LEAVES[name]).model.decode_head
-    own = {key: value for key, value in head.items() if key not in COMMON}
-    assert COMMON <= head.keys()
-    assert own.keys() == SETTINGS[match["network"]].keys()
-    if name in FROM_SCRATCH:
-        return  # sizes of their own
-    assert own == settings(name)
+def test_leaf_defines_its_network_and_nothing_else(name: str) -> None:
+    match = parse(name)
+    leaf = runpy.run_path(str(LEAVES[name]))
+    leaf = {key: value for key, value in leaf.items() if not key.startswith("__")}
+    base, model = leaf.pop("_base_"), leaf.pop("model")
+    backbone, head = model.get("backbone", {}), model.get("decode_head", {})
+    if match["depth"] == "101":
+        assert base == f"./{name.replace('_r101_', '_r50_')}.py"
+        assert backbone == dict(depth=101) and model.keys() <= {"backbone", "pretrained"}
+    elif match["mode"]:
+        assert base == f"./{name.removesuffix('_' + match['mode'])}.py"
+        assert model == dict(decode_head=dict(mode=match["mode"]))
+    else:
+        assert base == f"./_base_/recipes/{match['data']}.py"
+        assert model.keys() == {"decode_head"} or model.keys() == {"decode_head", "backbone", "pretrained"}
+        assert backbone.keys() <= {"type", "conv2"}
+    recipe = load(RECIPE_BASES[match["data"]]).model.decode_head
+    assert not set(head) & set(recipe)
+    # The modules to recompute are named after the backbone's.
+    assert leaf.keys() == ({"recompute"} if "type" in backbone else set())
 
 
-@every_leaf
-def test_leaf_defines_the_network_and_nothing_else(name: str) -> None:
-    text = LEAVES[name].read_text()
-    names = {target.id for node in ast.parse(text).body for target in node.targets}
-    assert names - {"norm_cfg", "recompute"} == {"_base_", "model"}
-    assert "::" not in text  # bases of another package would tie the config to its installation
+def test_bases_are_of_this_project() -> None:
+    # One of another package, PACKAGE::PATH, would tie the config to its installation.
+    assert not [path.name for path in ROOT.rglob("*.py") if "::" in path.read_text()]
 
 
 @pytest.mark.parametrize("kinds", list(itertools.combinations(BASES, 2)), ids="-".join)
@@ -371,6 +411,17 @@ def test_header_names_the_total_batch_from_scratch(name: str) -> None:
 
 
 # Numbers.
+
+
+@every_leaf
+def test_merged_config_is_unchanged(name: str) -> None:
+    before, now = frozen()[name], dict(flat(read(LEAVES[name]).to_dict()))
+    changes = [
+        f"{key}: {before.get(key, 'nothing')} -> {now.get(key, 'nothing')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    assert not changes, "\n".join([f"{name} is not what {FROZEN.name} says:", *changes])
 
 
 @every_leaf_of_a_recipe
@@ -431,10 +482,6 @@ def test_what_every_network_shares(name: str) -> None:
         1,
         False,
     )
-    backbone = MODELS.build({**model.backbone, "base_channels": 8, "stem_channels": 8})
-    assert set(cfg.recompute) == {
-        f"backbone.{part}" for part in ("stem", "layer1", "layer2") if hasattr(backbone, part)
-    }
     assert head.dropout_ratio == auxiliary.dropout_ratio == 0.1
     assert head.align_corners is auxiliary.align_corners
     if head.type == "DANetHead":
@@ -481,8 +528,9 @@ def test_from_scratch_recipe(name: str) -> None:
 def test_camvid_networks_differ_in_the_head_alone(name: str) -> None:
     danet, other = load(LEAVES["danet_r18_camvid"]), load(LEAVES[name])
     heads = [cfg.model.pop("decode_head") for cfg in (danet, other)]
+    recipe = load(RECIPE_BASES["camvid"]).model.decode_head
     assert danet.to_dict() == other.to_dict()
-    assert all(heads[0][key] == heads[1][key] for key in COMMON - {"type"})
+    assert all(head[key] == value for key, value in recipe.items() for head in heads)
 
 
 def test_camvid_baseline_weighs_what_danet_weighs() -> None:
@@ -500,15 +548,29 @@ def test_r101_is_r50_with_a_deeper_backbone(name: str) -> None:
     assert deep.to_dict() == shallow.to_dict()
 
 
+@every_danet
+def test_options_reach_what_recipes_computed(name: str) -> None:
+    options = dict(crop_size=(65, 129), data_root="/elsewhere", num_classes=7)
+    cfg = load_config(LEAVES[name], options)
+    model, loaders = cfg.model, (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    assert model.data_preprocessor.size == cfg.train_dataloader.dataset.pipeline[0].crop_size == (65, 129)
+    window = model.test_cfg.get("crop_size"), model.test_cfg.get("stride")
+    assert window == (((65, 129), (43, 86)) if model.test_cfg.mode == "slide" else (None, None))
+    assert model.decode_head.num_classes == model.auxiliary_head.num_classes == 7
+    assert {loader.dataset.data_root for loader in loaders} == {"/elsewhere"}
+
+
 # Running.
 
 
-@every_leaf
+@every_leaf_to_run
 def test_crop_runs_through_loss_and_predict(name: str) -> None:
     cfg = load(LEAVES[name])
     network = build_narrow(cfg)
     blocks = tuple(len(getattr(network.backbone, layer)) for layer in network.backbone.res_layers)
     assert blocks == BLOCKS[cfg.model.backbone.depth]
+    early = ("stem", "layer1", "layer2")
+    assert set(cfg.recompute) == {f"backbone.{part}" for part in early if hasattr(network.backbone, part)}
 
     network.train()
     data = network.data_preprocessor(batch((49, 65), 2, cfg.num_classes), training=True)
@@ -546,11 +608,7 @@ def test_pipelines_of_a_dataset(path: Path, tmp_path: Path) -> None:
     cfg, data = load(path), DATA[path.stem]
     make_tree(tmp_path, data, data.frame)
 
-    def build(loader: dict[str, Any], pipeline: list | None = None) -> Any:
-        options = dict(data_root=str(tmp_path)) | (dict(pipeline=pipeline) if pipeline else {})
-        return DATASETS.build(loader["dataset"] | options)
-
-    training = build(cfg.train_dataloader)
+    training = build_dataset(cfg.train_dataloader, tmp_path)
     assert len(training) == 1
     sample = training[0]
     shape, label = sample["inputs"].shape, sample["data_samples"].gt_sem_seg.data
@@ -559,7 +617,7 @@ def test_pipelines_of_a_dataset(path: Path, tmp_path: Path) -> None:
     assert set(label.unique().tolist()) <= {*range(cfg.num_classes), 255}
 
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
-        sample = build(loader)[0]
+        sample = build_dataset(loader, tmp_path)[0]
         assert tuple(sample["inputs"].shape[1:]) == data.resized
         # Scored at the label's own size.
         assert tuple(sample["data_samples"].gt_sem_seg.data.shape[1:]) == data.frame
@@ -585,8 +643,7 @@ def test_test_time_augmentation_of_a_dataset(path: Path, tmp_path: Path) -> None
     make_tree(tmp_path, data, tuple(side // 4 for side in data.frame))
     for step in scales:
         step.scale = tuple(side // 8 for side in step.scale)
-    dataset = cfg.val_dataloader.dataset | dict(data_root=str(tmp_path), pipeline=cfg.tta_pipeline)
-    sample = DATASETS.build(dataset)[0]
+    sample = build_dataset(cfg.val_dataloader, tmp_path, pipeline=cfg.tta_pipeline)[0]
     assert len(sample["inputs"]) == len(sample["data_samples"]) == 12
     assert [item.flip for item in sample["data_samples"]] == [False, True] * 6
     for plain, flipped in zip(sample["inputs"][::2], sample["inputs"][1::2], strict=True):
@@ -598,3 +655,7 @@ def test_transforms_are_registered(path: Path) -> None:
     cfg = load(path)
     for name in steps(cfg.train_pipeline + cfg.test_pipeline + cfg.tta_pipeline):
         assert TRANSFORMS.get(name), name
+
+
+if __name__ == "__main__":
+    FROZEN.write_text(freeze())

@@ -1,5 +1,5 @@
-# ResNet-50-v1c at stride 8 and an auxiliary FCN head on its stage 3. A leaf adds model.decode_head, and to
-# both heads num_classes, to data_preprocessor the crop's size.
+# ResNet-50-v1c at stride 8, a decode head on its stage 4 and an auxiliary FCN head on its stage 3. A recipe
+# adds num_classes to both heads and the crop's size to data_preprocessor; a leaf, the decode head's type.
 #
 # In training these keep their input alone and are computed again for the backward pass: they hold a third
 # of the backbone's memory and a tenth of its forward pass. recompute=[] keeps all.
@@ -28,6 +28,15 @@ model = dict(
         style="pytorch",
         norm_cfg=norm_cfg,
         norm_eval=False,
+    ),
+    decode_head=dict(
+        in_channels=2048,
+        in_index=3,
+        channels=512,
+        dropout_ratio=0.1,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
     ),
     auxiliary_head=dict(
         type="FullyConvolutionalHead",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmseg.evaluation import IoUMetric
 
-from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, name_ids, sparse
+from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, sparse
 
 
 def _random_confusion(rng: np.random.Generator, classes: int) -> np.ndarray:
@@ -156,8 +156,3 @@ def test_scores_refuse_other_matrices():
         Scores(("a", "b"), np.zeros((2, 2), dtype=np.int64))
     with pytest.raises(ValueError, match="float32"):
         Scores(("a", "b"), np.zeros((2, 3), dtype=np.float32))
-
-
-def test_name_ids():
-    assert name_ids([30, 3, 3]) == "3, 30"
-    assert name_ids(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from danseg.apis.model import tested_dataset
+from danseg.apis import model
 from danseg.datasets.wrappers import inner_configs, inner_datasets
 from danseg.engine.data import agreed_num_classes, name_failing_samples
 from danseg.engine.test import configure_test
@@ -51,14 +51,14 @@ def test_configs_inside_wrappers():
 
 
 def test_the_tested_data_set_is_the_first_inside():
-    assert tested_dataset(config(wrapped())).data_root == "a"
+    assert model.tested_dataset(config(wrapped())).data_root == "a"
 
 
 def test_datasets_inside_wrappers():
     from mmengine.dataset import ConcatDataset, RepeatDataset
     from mmseg.registry import DATASETS
 
-    a, b, c = (DATASETS.build(dict(part(root), lazy_init=True)) for root in "abc")
+    a, b, c = (DATASETS.build(dict(part(root), pipeline=[], lazy_init=True)) for root in "abc")
     whole = ConcatDataset.__new__(ConcatDataset)
     inside = RepeatDataset.__new__(RepeatDataset)
     inside.dataset, whole.datasets = b, [a, inside, c]

@@ -216,7 +216,7 @@ def _count_all(
         pool: Executor = ThreadPoolExecutor(1)
     else:
         # Forked workers start at once, where spawned ones would import torch and mmseg again. It is
-        # safe here: they run NumPy and Pillow alone, and start before the bar's thread does.
+        # safe here: they run NumPy and decoders of PNG alone, and start before the bar's thread does.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -111,6 +112,28 @@ def test_an_interrupted_run_leaves_an_unfinished_manifest(tmp_path, monkeypatch)
     assert json.loads((tmp_path / "rendered.json").read_text())["complete"] is False
     assert render(tmp_path, train=1, val=0, height=32, width=64, workers=1)["complete"] is True
     assert len(list(tmp_path.rglob("*.png"))) == 5
+
+
+def test_no_half_files_when_the_disk_is_full(tmp_path, monkeypatch):
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(bytes(content)[:9])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", half)
+        with pytest.raises(UserError, match="cannot write .*png: No space left"):
+            render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["rendered.json"]
+    render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    before = digests(tmp_path)
+    next(tmp_path.rglob("*_color.png")).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", lambda path, text: half(path, text.encode()))
+        with pytest.raises(UserError, match="cannot write .*rendered.json: No space left"):
+            render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    assert digests(tmp_path) == before
 
 
 @pytest.mark.parametrize("change", [dict(seed=1), dict(train=3), dict(height=64)])

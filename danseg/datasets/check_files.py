@@ -28,6 +28,7 @@ def build_dataset(config: dict, split_name: str) -> Any:
 
 
 def require_folders(dataset: Any, where: str, prepare_command: str | None, with_labels: bool) -> None:
+    """Raise an error that names every folder, and list of frames, that is not there."""
     prefixes = dataset.data_prefix
     wanted = {"images": prefixes.get("img_path")}
     if with_labels:
@@ -124,6 +125,7 @@ def _example_file(folder: str) -> str | None:
 
 
 def labels_without_image(dataset: Any, pairs: Sequence[tuple[str, str | None]]) -> list[str]:
+    """A warning about labels that belong to no image, if there are any."""
     if getattr(dataset, "ann_file", "") or getattr(dataset, "_indices", None) is not None:
         return []  # a part was chosen on purpose
     used = {os.path.normpath(label) for _, label in pairs}

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from danseg.datasets.after_preparing import Reports, check_splits, finished
 from danseg.datasets.copying import Copy, copies_of, install, require_source, require_subfolders
-from danseg.datasets.prepared import Reports, check_splits, finished
 from danseg.errors import UserError
 from danseg.known_datasets import known_dataset
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from danseg.datasets.after_preparing import Reports, check_splits, finished
 from danseg.datasets.copying import copies_of, install, require_source, require_subfolders
-from danseg.datasets.prepared import Reports, check_splits, finished
 from danseg.known_datasets import known_dataset
 
 _CAMVID = known_dataset("camvid")

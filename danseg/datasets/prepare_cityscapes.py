@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from danseg.datasets.prepared import Reports, finished
+from danseg.datasets.after_preparing import Reports, finished
 from danseg.errors import UserError
 from danseg.io.parallel import available_cpus, parallel_map
 from danseg.io.words import ranges

@@ -2,7 +2,7 @@
 
 import os
 
-from danseg.datasets.prepared import Reports, finished
+from danseg.datasets.after_preparing import Reports, finished
 from danseg.known_datasets import known_dataset
 from danseg.rendered.street_set import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH, render
 

@@ -8,13 +8,14 @@ beside PRED_DIR; files that exist are kept, the new ones get a number.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from danseg.errors import UserError, command_line
-from danseg.evaluation.folders import DATASETS, PREDICTION_IDS, evaluate_folders
+from danseg.errors import command_line
+from danseg.evaluation.folders import PREDICTION_IDS, evaluate_folders
+from danseg.io.files import make_folder
+from danseg.known_datasets import KNOWN_DATASETS
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -25,9 +26,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "gt_dir",
         type=Path,
-        help="label maps: gtFine/val (cityscapes), annotations/validation (ade20k), valannot (camvid)",
+        help="label maps: "
+        + ", ".join(f"{one.folders['val'][1]} ({one.name})" for one in KNOWN_DATASETS.values()),
     )
-    parser.add_argument("--dataset", required=True, choices=DATASETS)
+    parser.add_argument("--dataset", required=True, choices=KNOWN_DATASETS)
     parser.add_argument(
         "--pred-ids",
         choices=PREDICTION_IDS,
@@ -43,8 +45,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     out_dir = args.out or args.pred_dir.resolve().parent
-    if args.pred_dir.is_dir():  # otherwise the missing folder is the better message
-        _make_writable(out_dir)
+    if args.pred_dir.is_dir():  # before the long work; otherwise the missing folder is the better message
+        make_folder(out_dir, fix="name another folder with --out")
     result = evaluate_folders(
         args.pred_dir,
         args.gt_dir,
@@ -71,16 +73,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             images=len(result.pairs),
         )
         print(f"written: {path}")
-
-
-def _make_writable(folder: Path) -> None:
-    """Make ``folder``, and complain before the long work rather than after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write to {folder}; name another folder with --out")
 
 
 def _free_stem(folder: Path, stem: str) -> str:

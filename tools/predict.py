@@ -20,10 +20,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from danseg import apis
 from danseg.errors import UserError, command_line
+from danseg.label_maps.label_png import write_label_map
 from danseg.visualization import (
     attention_figure,
     attention_modules,
@@ -107,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         image = read_image(path)
         labels = apis.predict(model, path)
         written = [
-            save_image(labels.astype(np.uint8), out / f"{stem}_labels.png"),
+            write_label_map(out / f"{stem}_labels.png", labels),
             save_image(overlay(image, labels, palette), out / f"{stem}_overlay.png"),
         ]
         if args.attention is not None:

@@ -10,8 +10,8 @@ python tools/prepare_dataset.py demo [ROOT] [--train N] [--val N] [--height H] [
 import argparse
 from collections.abc import Sequence
 
-from danseg.datasets import prepare
 from danseg.errors import command_line
+from danseg.known_datasets import KNOWN_DATASETS
 from danseg.rendered.street_set import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH
 
 
@@ -26,21 +26,25 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     command.add_argument(
         "root",
         nargs="?",
-        default=prepare.CITYSCAPES_ROOT,
+        default=KNOWN_DATASETS["cityscapes"].root,
         help="folder with leftImg8bit and gtFine (default: %(default)s)",
     )
 
     command = commands.add_parser("ade20k", help="unpack or copy the ADE20K scene parsing benchmark")
     command.add_argument("source", help="ADEChallengeData2016.zip, or the folder it unpacks to")
-    command.add_argument("root", nargs="?", default=prepare.ADE20K_ROOT, help="default: %(default)s")
+    command.add_argument(
+        "root", nargs="?", default=KNOWN_DATASETS["ade20k"].root, help="default: %(default)s"
+    )
 
     command = commands.add_parser("camvid", help="copy CamVid")
     command.add_argument("source", help="folder with train, trainannot, val, valannot [, test, testannot]")
-    command.add_argument("root", nargs="?", default=prepare.CAMVID_ROOT, help="default: %(default)s")
+    command.add_argument(
+        "root", nargs="?", default=KNOWN_DATASETS["camvid"].root, help="default: %(default)s"
+    )
     command.add_argument("--link", action="store_true", help="make symbolic links, not copies")
 
     command = commands.add_parser("demo", help="render street scenes in the Cityscapes layout")
-    command.add_argument("root", nargs="?", default=prepare.DEMO_ROOT, help="default: %(default)s")
+    command.add_argument("root", nargs="?", default=KNOWN_DATASETS["demo"].root, help="default: %(default)s")
     for name, default, meaning in (
         ("train", TRAIN_FRAMES, "training frames"),
         ("val", VAL_FRAMES, "validation frames"),
@@ -63,6 +67,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 @command_line
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = vars(parse_args(argv))
+    from danseg.datasets import prepare  # imports mmseg, which a wrong argument need not wait for
+
     for report in getattr(prepare, arguments.pop("dataset"))(**arguments):
         print(report)
 

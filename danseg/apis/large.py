@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
 from danseg.errors import UserError
+from danseg.io.files import whole_file
 from danseg.io.parallel import progress_bar
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
 
@@ -223,9 +223,8 @@ def _created(
     elif image.gcps[0]:
         points, crs = image.gcps
         place = dict(gcps=points, crs=crs)
-    part = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     what = f"{destination} cannot be written"
-    try:
+    with whole_file(destination) as part:
         with _failing_as(what), _quiet():
             file = _rasterio().open(
                 part,
@@ -254,10 +253,6 @@ def _created(
             raise UserError(f"{what} to its end; the disk may be full")
         if not overwrite and destination.exists():
             raise UserError(f"{destination} has appeared in the meantime; name another destination")
-        with _failing_as(what):
-            os.replace(part, destination)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _is_whole(path: Path) -> bool:

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS, MODELS
 
+from danseg.datasets.wrappers import inner_configs
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
 from danseg.engine.runner import drop_pretrained
@@ -55,8 +56,5 @@ def dataset_meta(config: Config) -> dict[str, Sequence]:
 
 
 def tested_dataset(config: Config) -> dict:
-    """The config of the tested data set, inside wrappers such as ConcatDataset."""
-    dataset = config.test_dataloader.dataset
-    while "dataset" in dataset or "datasets" in dataset:
-        dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
-    return dataset
+    """The config of the tested data set, the first inside wrappers such as ConcatDataset."""
+    return next(inner_configs(config.test_dataloader.dataset))

@@ -12,8 +12,10 @@ from pathlib import Path
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-IMAGE_SUFFIXES = (".png", ".jpg")
-VOID_LABEL = 11
+from danseg.known_datasets import known_dataset
+
+_RECORD = known_dataset("camvid")
+_SUFFIXES = _RECORD.image_suffixes
 
 
 @DATASETS.register_module()
@@ -61,17 +63,18 @@ class CamVidDataset(BaseSegDataset):
 
     def __init__(self, data_prefix: dict | None = None, **kwargs) -> None:
         if data_prefix is None:
-            data_prefix = dict(img_path="train", seg_map_path="trainannot")
+            data_prefix = _RECORD.data_prefix("train")
         if "img_suffix" in kwargs:
             raise ValueError(
-                f"CamVidDataset takes images with either of {IMAGE_SUFFIXES}, decided file by file; "
+                f"CamVidDataset takes images with either of {_SUFFIXES}, decided file by file; "
                 f"remove img_suffix={kwargs['img_suffix']!r}"
             )
         # lazy_init is held back: the label map must be complete before the list is made.
         lazy_init = kwargs.pop("lazy_init", False)
         super().__init__(data_prefix=data_prefix, lazy_init=True, **kwargs)
         # mmseg's own map knows classes only and exists only where a subset of them was chosen.
-        self.label_map = {**(self.label_map or {}), VOID_LABEL: self.ignore_index}
+        void = len(self.METAINFO["classes"])
+        self.label_map = {**(self.label_map or {}), void: self.ignore_index}
         self._metainfo["label_map"] = self.label_map
         if not lazy_init:
             self.full_init()
@@ -92,7 +95,7 @@ class CamVidDataset(BaseSegDataset):
         images: dict[str, Path] = {}
         for entry in sorted(os.scandir(image_dir), key=lambda entry: entry.name):
             path = Path(entry.path)
-            if path.suffix not in IMAGE_SUFFIXES or path.name.startswith("."):
+            if path.suffix not in _SUFFIXES or path.name.startswith("."):
                 continue
             if path.stem in images:
                 raise ValueError(
@@ -108,7 +111,7 @@ class CamVidDataset(BaseSegDataset):
             if missing:
                 raise FileNotFoundError(
                     f"{self.ann_file} names {len(missing)} frames that {image_dir} lacks, the first is "
-                    f"{missing[0]!r} (looked for {' and '.join(IMAGE_SUFFIXES)})"
+                    f"{missing[0]!r} (looked for {' and '.join(_SUFFIXES)})"
                 )
 
         data_list = []

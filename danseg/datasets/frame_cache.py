@@ -28,10 +28,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from danseg.datasets.decode import decode_image_rows, decode_label
 from danseg.errors import UserError
-from danseg.io.files import whole_file
+from danseg.io.files import make_folder, whole_file
+from danseg.io.images import decode_image_rows
 from danseg.io.parallel import parallel_map
+from danseg.label_maps.label_png import decode_label_map
 
 FOLDER, INDEX = "danseg_cache", "index.json"
 FORMAT = 1
@@ -187,10 +188,7 @@ def write_cache(
                 _write_index(root, files)
                 saved = time.monotonic()
 
-    try:
-        (root / FOLDER).mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {root / FOLDER}: {error.strerror}") from error
+    make_folder(root / FOLDER)
     try:
         parallel_map(unpack, todo, description="Unpacking frames", progress=progress)
     finally:
@@ -247,10 +245,10 @@ def _unpack(path: str, is_image: bool, target: Path) -> dict:
     status = os.stat(path)  # before it is read: a change while it is read then shows
     data = Path(path).read_bytes()
     try:
-        array = decode_image_rows(data, 0, 2**31 - 1)[0] if is_image else decode_label(data)
+        array = decode_image_rows(data)[0] if is_image else decode_label_map(data, path)
     except ValueError as error:
         raise UserError(f"{path} cannot be unpacked: {error}") from error
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with whole_file(target) as part, part.open("wb") as file:
         np.save(file, array)
     return {

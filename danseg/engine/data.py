@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import Dataset
 
 from danseg.datasets.check import check_dataset
+from danseg.datasets.wrappers import inner_configs, inner_datasets
 from danseg.errors import UserError
 
 
@@ -74,27 +75,26 @@ def agreed_num_classes(config: Config, dataset: dict) -> int:
                 heads[place] = one.num_classes
     if not heads:
         raise UserError(f"config {config.filename}: model.decode_head has no num_classes")
-    cls = DATASETS.get(dataset["type"]) if isinstance(dataset["type"], str) else dataset["type"]
-    if cls is None:
-        raise UserError(f"config {config.filename}: there is no dataset type {dataset['type']!r}")
-    classes = (dataset.get("metainfo") or {}).get("classes") or getattr(cls, "METAINFO", {}).get("classes")
-    expected = len(classes) if classes else next(iter(heads.values()))
-    wrong = [f"{name}.num_classes is {number}" for name, number in heads.items() if number != expected]
-    if wrong:
-        raise UserError(
-            f"{dataset['type']} has {expected} classes, but {' and '.join(wrong)}; "
-            f"set --cfg-options num_classes={expected}, or metainfo.classes of the dataset"
-        )
+    for one in inner_configs(dataset):
+        cls = DATASETS.get(one["type"]) if isinstance(one["type"], str) else one["type"]
+        if cls is None:
+            raise UserError(f"config {config.filename}: there is no dataset type {one['type']!r}")
+        classes = (one.get("metainfo") or {}).get("classes") or getattr(cls, "METAINFO", {}).get("classes")
+        expected = len(classes) if classes else next(iter(heads.values()))
+        wrong = [f"{name}.num_classes is {number}" for name, number in heads.items() if number != expected]
+        if wrong:
+            raise UserError(
+                f"{one['type']} has {expected} classes, but {' and '.join(wrong)}; "
+                f"set --cfg-options num_classes={expected}, or metainfo.classes of the dataset"
+            )
     return expected
 
 
 def name_failing_samples(dataset: Dataset) -> None:
     """Make an error in a dataset's loading or transforms name the image and label it came from."""
-    for part in [getattr(dataset, "dataset", None), *getattr(dataset, "datasets", [])]:
-        if part is not None:
-            name_failing_samples(part)
-    if hasattr(dataset, "prepare_data"):
-        dataset.prepare_data = functools.partial(_prepare_named, dataset, dataset.prepare_data)
+    for part in inner_datasets(dataset):
+        if hasattr(part, "prepare_data"):
+            part.prepare_data = functools.partial(_prepare_named, part, part.prepare_data)
 
 
 def _prepare_named(dataset: Any, prepare: Callable[[int], Any], index: int) -> Any:

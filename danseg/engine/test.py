@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
+from danseg.datasets.wrappers import inner_configs
 from danseg.engine.checkpoint import load_state, load_weights, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_rank_zero
@@ -65,7 +66,8 @@ def configure_test(
         writers[0].update(output_dir=out, format_only=format_only)
         if format_only:
             config.test_evaluator = writers[0]
-            _without_labels(config.test_dataloader.dataset)
+            for dataset in inner_configs(config.test_dataloader.dataset):
+                _without_labels(dataset)
     if show_dir:
         importlib.import_module("danseg.visualization.hook")  # registers SaveComparison
         config.custom_hooks = [
@@ -78,7 +80,8 @@ def _use_tta(config: Config) -> None:
     missing = [key for key in ("tta_model", "tta_pipeline") if not config.get(key)]
     if missing:
         raise UserError(f"--tta: config {config.filename} has no {' and no '.join(missing)}")
-    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    for dataset in inner_configs(config.test_dataloader.dataset):
+        dataset.pipeline = config.tta_pipeline
     config.model = {**config.tta_model, "module": config.model}
 
 

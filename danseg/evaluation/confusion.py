@@ -11,13 +11,12 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from prettytable import PrettyTable
 
-from danseg.errors import UserError
+from danseg.io.files import whole_file
 
 
 def count_pairs(labels: np.ndarray, predictions: np.ndarray, size: int) -> np.ndarray:
@@ -56,13 +55,6 @@ def sparse(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def add_sparse(table: np.ndarray, positions: np.ndarray, counts: np.ndarray) -> None:
     """Add what :func:`sparse` returned to ``table``, in place."""
     table.reshape(-1)[positions] += counts
-
-
-def name_ids(ids: Iterable[int], limit: int = 10) -> str:
-    """'3, 7, 30' for an error message; long lists are cut after ``limit`` and counted."""
-    ids = sorted({int(i) for i in ids})
-    text = ", ".join(str(i) for i in ids[:limit])
-    return text if len(ids) <= limit else f"{text} and {len(ids) - limit} more"
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -241,7 +233,5 @@ class Scores:
             text = buffer.getvalue()
         else:
             raise ValueError(f"{path}: scores are written as .json or .csv")
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        with whole_file(path) as part:
+            part.write_text(text, encoding="utf-8")

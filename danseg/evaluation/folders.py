@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from danseg.errors import UserError
-from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, name_ids, sparse
+from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, sparse
 from danseg.io.parallel import available_cpus, parallel_map
-from danseg.label_maps.id_formats import IdFormat, id_format, read_label_map
-
-DATASETS = ("cityscapes", "ade20k", "camvid")
-PREDICTION_IDS = ("labelIds", "trainIds")
+from danseg.io.words import listed, ranges
+from danseg.known_datasets import KnownDataset, known_dataset
+from danseg.label_maps.id_formats import PREDICTION_IDS, IdFormat, id_format
+from danseg.label_maps.label_png import read_label_map
 
 _IDS = 256  # an 8-bit label map
 
@@ -65,12 +65,12 @@ def evaluate_folders(
     """Score a folder of predictions against a folder of label maps.
 
     Args:
-        prediction_dir: searched recursively. A Cityscapes prediction is called
+        prediction_dir: searched recursively, but for hidden files. A Cityscapes prediction is called
             ``<city>_<sequence>_<frame>*.png``, the others like their label map.
         label_dir: ``gtFine/val`` of Cityscapes (searched recursively for ``*_gtFine_labelIds.png``,
             or ``*_gtFine_labelTrainIds.png`` where there are none), ``annotations/validation`` of
             ADE20K, ``valannot`` of CamVid.
-        dataset: 'cityscapes', 'ade20k' or 'camvid'.
+        dataset: a name of :data:`danseg.known_datasets.KNOWN_DATASETS`.
         prediction_ids: the numbers in the predictions: 'labelIds', those that the data set publishes
             and its server expects (ADE20K: 1..150, 0 = other), or 'trainIds', 0..C-1 (255 = no
             class). None takes labelIds, and stops if the predictions look like trainIds.
@@ -82,8 +82,7 @@ def evaluate_folders(
             not in the format.
     """
     prediction_dir, label_dir = Path(prediction_dir), Path(label_dir)
-    if dataset not in DATASETS:
-        raise UserError(f"unknown data set '{dataset}'; choose one of {', '.join(DATASETS)}")
+    known = known_dataset(dataset)
     if prediction_ids not in (None, *PREDICTION_IDS):
         allowed = ", ".join(PREDICTION_IDS)
         raise UserError(f"unknown prediction ids '{prediction_ids}'; choose one of {allowed}")
@@ -93,12 +92,11 @@ def evaluate_folders(
         if not folder.is_dir():
             raise UserError(f"the folder of {what}, {folder}, does not exist")
 
-    classes = class_names(dataset)
-    labels, label_format = _find_labels(label_dir, dataset, len(classes))
-    pairs, unused = _find_pairs(prediction_dir, label_dir, labels, dataset)
+    labels, label_format = _find_labels(label_dir, known)
+    pairs, unused = _find_pairs(prediction_dir, label_dir, labels, known)
     formats = {
-        "labelIds": _published_format(dataset, len(classes)),
-        "trainIds": id_format("plain", len(classes)),
+        "labelIds": known.published_format(),
+        "trainIds": id_format("plain", len(known.classes)),
     }
     prediction_format = formats[prediction_ids or "labelIds"]
     count_pair = functools.partial(
@@ -110,47 +108,29 @@ def evaluate_folders(
         add_sparse(table, positions, counts)
 
     if prediction_ids is None:
-        _refuse_train_ids(table.sum(axis=0), prediction_dir, dataset)
-    scores = Scores(classes, _merge(table, label_format, prediction_format))
+        _refuse_train_ids(table.sum(axis=0), prediction_dir, known)
+    scores = Scores(known.classes, _merge(table, label_format, prediction_format))
     return FolderEvaluation(scores, tuple(pairs), tuple(unused))
 
 
-def class_names(dataset: str) -> tuple[str, ...]:
-    """Names of a data set's classes, from the one list that mmseg or danseg.datasets keeps."""
-    if dataset == "camvid":
-        from danseg.datasets.camvid import CamVidDataset as Dataset
-    elif dataset == "cityscapes":
-        from mmseg.datasets import CityscapesDataset as Dataset
-    else:
-        from mmseg.datasets import ADE20KDataset as Dataset
-    return tuple(name.strip() for name in Dataset.METAINFO["classes"])
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder and those below it; hidden ones are left out, such as writes that were cut short."""
+    found = sorted(folder.rglob(pattern))
+    return [
+        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
-def _published_format(dataset: str, num_classes: int) -> IdFormat:
-    """The ids of a set's own label maps."""
-    if dataset == "camvid":
-        from danseg.datasets.camvid import VOID_LABEL
-
-        return IdFormat("camvid", tuple(range(num_classes)), frozenset({VOID_LABEL}))
-    return id_format(dataset, num_classes)
-
-
-def _find_labels(label_dir: Path, dataset: str, num_classes: int) -> tuple[dict[str, Path], IdFormat]:
-    """The label maps by key (what a prediction's name starts with), and the ids that they hold."""
-    if dataset != "cityscapes":
-        labels = _by_key(label_dir, sorted(label_dir.rglob("*.png")), lambda path: path.stem)
-        if labels:
-            return labels, _published_format(dataset, num_classes)
-        usual = {"ade20k": "annotations/validation", "camvid": "valannot"}[dataset]
-        raise UserError(f"no *.png in {label_dir} or below; for {dataset} give the folder {usual}")
-    for suffix, name in (("_gtFine_labelIds", "cityscapes"), ("_gtFine_labelTrainIds", "plain")):
-        files = sorted(label_dir.rglob(f"*{suffix}.png"))
+def _find_labels(label_dir: Path, dataset: KnownDataset) -> tuple[dict[str, Path], IdFormat]:
+    """The label maps by frame, with which a prediction's name starts, and the ids that they hold."""
+    for suffix, ids in dataset.label_files:
+        files = _visible(label_dir, f"*{suffix}")
         if files:
-            labels = _by_key(label_dir, files, lambda path, suffix=suffix: path.stem.removesuffix(suffix))
-            return labels, id_format(name, num_classes)
+            labels = _by_key(label_dir, files, lambda path, suffix=suffix: path.name.removesuffix(suffix))
+            return labels, id_format(ids, len(dataset.classes))
+    wanted = " or ".join(f"*{suffix}" for suffix, _ in dataset.label_files)
     raise UserError(
-        f"no *_gtFine_labelIds.png or *_gtFine_labelTrainIds.png in {label_dir} or below; "
-        "for cityscapes give the folder gtFine/val"
+        f"no {wanted} in {label_dir} or below; for {dataset.name} give the folder {dataset.folders['val'][1]}"
     )
 
 
@@ -168,39 +148,29 @@ def _by_key(root: Path, files: list[Path], key: Callable[[Path], str]) -> dict[s
 
 
 def _find_pairs(
-    prediction_dir: Path, label_dir: Path, labels: dict[str, Path], dataset: str
+    prediction_dir: Path, label_dir: Path, labels: dict[str, Path], dataset: KnownDataset
 ) -> tuple[list[Pair], list[Path]]:
     """Every label map with its prediction, and the PNG files that are nobody's prediction."""
-
-    def key(path: Path) -> str | None:
-        """The key of the label map that a prediction belongs to, or None."""
-        if dataset != "cityscapes":
-            return path.stem if path.stem in labels else None
-        # <city>_<sequence>_<frame>, and anything after a further underscore.
-        parts = path.stem.split("_")
-        starts = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
-        return next((start for start in starts if start in labels), None)
-
-    files = sorted(prediction_dir.rglob("*.png"))
+    files = _visible(prediction_dir, "*.png")
     if not files:
-        others = sorted({path.suffix for path in prediction_dir.rglob("*.*") if path.is_file()})
+        others = sorted({path.suffix for path in _visible(prediction_dir, "*.*") if path.is_file()})
         raise UserError(
             f"no *.png in {prediction_dir} or below"
             + (f", only files with {', '.join(others)}" if others else "")
             + "; predictions are PNG files that hold class ids"
         )
-    used = [path for path in files if key(path) is not None]
-    predictions = _by_key(prediction_dir, used, key)
-    missing = [label for name, label in labels.items() if name not in predictions]
+    frames = {path: dataset.frame_of(path.stem, labels) for path in files}
+    used = [path for path, frame in frames.items() if frame is not None]
+    predictions = _by_key(prediction_dir, used, frames.__getitem__)
+    missing = [frame for frame in labels if frame not in predictions]
     if missing:
-        pattern = f"{next(name for name in labels if name not in predictions)}"
-        pattern += "*.png" if dataset == "cityscapes" else ".png"
+        pattern = missing[0] + ("*.png" if dataset.name_goes_on else ".png")
         raise UserError(
             f"no prediction for {len(missing)} of the {len(labels)} label maps in {label_dir}; "
-            f"the first is {missing[0]}, which needs {pattern} in {prediction_dir} or below"
+            f"the first is {labels[missing[0]]}, which needs {pattern} in {prediction_dir} or below"
         )
-    pairs = [Pair(label, predictions[name]) for name, label in labels.items()]
-    return pairs, [path for path in files if key(path) is None]
+    pairs = [Pair(label, predictions[frame]) for frame, label in labels.items()]
+    return pairs, [path for path, frame in frames.items() if frame is None]
 
 
 def _count_pair(
@@ -228,7 +198,7 @@ def _count_pair(
                 if path is pair.prediction and (other.index[pixels > 0] >= 0).all():
                     hint = f"; these may be {name}: then say so with --pred-ids {name}"
             raise UserError(
-                f"{path}: ids {name_ids(wrong)} are not in the format '{id_format_.name}', which allows "
+                f"{path}: ids {listed(wrong)} are not in the format '{id_format_.name}', which allows "
                 f"{id_format_.allowed()}{hint}"
             )
     return sparse(table)
@@ -246,7 +216,7 @@ def _count_all(
         pool: Executor = ThreadPoolExecutor(1)
     else:
         # Forked workers start at once, where spawned ones would import torch and mmseg again. It is
-        # safe here: they run NumPy and Pillow alone, and start before the bar's thread does.
+        # safe here: they run NumPy and decoders of PNG alone, and start before the bar's thread does.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
     try:
@@ -262,26 +232,19 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: str) -> None:
+def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: KnownDataset) -> None:
     """Stop when predictions of undeclared ids look like train ids.
 
     Args:
         pixels: (256,) predicted pixels of every id in the files.
     """
     ids = set(np.flatnonzero(pixels).tolist())
-    if dataset == "cityscapes":
-        # 0..6 name no class in labelIds, and sky, vegetation and every road user lie above 18.
-        suspicious = max(ids) <= 18 and min(ids) < 7
-        why = "no id is above 18, and ids below 7 name no class among the labelIds"
-    elif dataset == "ade20k":
-        suspicious = 0 in ids
-        why = "0 is predicted, which is no class among the published ids 1..150"
-    else:  # CamVid's published ids are its train ids
-        return
-    if suspicious:
+    last, telltale = len(dataset.classes) - 1, ids & dataset.telltale_ids
+    if telltale and max(ids) <= last:
         raise UserError(
-            f"the predictions in {prediction_dir} look like trainIds: {why}. Say which they are: "
-            "--pred-ids trainIds or --pred-ids labelIds"
+            f"the predictions in {prediction_dir} look like trainIds: no id is above {last}, and "
+            f"{ranges(telltale)}, which they hold, would name no class among the published ids. Say which "
+            "they are: --pred-ids trainIds or --pred-ids labelIds"
         )
 
 

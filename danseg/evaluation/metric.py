@@ -11,8 +11,12 @@ from mmengine.logging import print_log
 from mmseg.registry import METRICS
 
 from danseg.errors import UserError
-from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, mean, name_ids, sparse
-from danseg.label_maps.id_formats import IdFormat, id_format, prediction_name, write_label_map
+from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, mean, sparse
+from danseg.io.files import make_folder
+from danseg.io.words import listed
+from danseg.label_maps.cityscapes_labels import CLASS_IDS
+from danseg.label_maps.id_formats import IdFormat, id_format, prediction_name
+from danseg.label_maps.label_png import write_label_map
 
 IOU_METRICS = ("mIoU", "mDice", "mFscore")
 
@@ -45,7 +49,7 @@ class ExactIoUMetric(BaseMetric):
             of the mean.
         beta: weight of recall in mFscore.
         output_dir: folder that predictions are written to; None writes none.
-        output_format: 'plain' (train ids), 'cityscapes' (labelIds) or 'ade20k' (ids from 1); see
+        output_format: 'plain' or 'camvid' (train ids), 'cityscapes' (labelIds) or 'ade20k' (ids from 1); see
             :func:`danseg.label_maps.id_formats.id_format`.
         format_only: write predictions and compute nothing, for test sets without labels.
         collect_device: how results reach rank 0. 'gpu' sends them through the process group (on
@@ -77,7 +81,7 @@ class ExactIoUMetric(BaseMetric):
             raise UserError(f"iou_metrics={list(iou_metrics)}: choose from {', '.join(IOU_METRICS)}")
         if format_only and output_dir is None:
             raise UserError("format_only=True writes predictions and nothing else: it needs output_dir")
-        id_format(output_format, num_classes=19)  # an unknown name should not wait for the first image
+        id_format(output_format, len(CLASS_IDS))  # an unknown name should not wait for the first image
         self.ignore_index = ignore_index
         self.nan_to_num = nan_to_num
         self.beta = beta
@@ -88,12 +92,7 @@ class ExactIoUMetric(BaseMetric):
         self._sources: dict[str, str] = {}  # name of a written file -> the image that it belongs to
         if self.output_dir is not None:
             # On every rank: another one may write its first file before rank 0 comes here.
-            try:
-                self.output_dir.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(
-                    f"cannot make output_dir {self.output_dir}: {error.strerror or error}"
-                ) from error
+            make_folder(self.output_dir, "output_dir")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -123,7 +122,7 @@ class ExactIoUMetric(BaseMetric):
             wrong = _outside(prediction, num_classes)
             if wrong.size:
                 raise UserError(
-                    f"{image_path}: the model predicts the classes {name_ids(wrong)}, the data set has "
+                    f"{image_path}: the model predicts the classes {listed(wrong)}, the data set has "
                     f"{num_classes} (0..{num_classes - 1}); set num_classes={num_classes} in every head"
                 )
             result: dict = {"image": image_path}
@@ -154,7 +153,7 @@ class ExactIoUMetric(BaseMetric):
         wrong = _outside(np.where(ignored, 0, label), num_classes)
         if wrong.size:
             raise UserError(
-                f"{label_path}: label ids {name_ids(wrong)} are outside the {num_classes} classes "
+                f"{label_path}: label ids {listed(wrong)} are outside the {num_classes} classes "
                 f"(0..{num_classes - 1}; ignored: {self.ignore_index}); check label_map, reduce_zero_label "
                 "and that the files hold train ids"
             )

@@ -1,1 +1,1 @@
-"""Files that appear whole, pictures, the same work on many files; NumPy, OpenCV, rich, not torch or mmseg."""
+"""Files that appear whole, pictures, the same work on many files: no torch, no mmseg."""

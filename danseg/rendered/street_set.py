@@ -30,8 +30,11 @@ import cv2
 import numpy as np
 
 from danseg.errors import UserError
+from danseg.io.files import make_folder, whole_file
+from danseg.io.images import save_image
 from danseg.io.parallel import available_cpus, parallel_map
 from danseg.label_maps.cityscapes_labels import LABELS, TRAIN_IDS
+from danseg.label_maps.label_png import write_label_map
 from danseg.rendered.frame import draw_street
 
 TRAIN_FRAMES, VAL_FRAMES = 200, 40
@@ -44,8 +47,8 @@ MANIFEST = "rendered.json"
 CITIES = {"train": ("altwiek", "birkenau", "cronfurt", "dornach"), "val": ("eschfeld", "finkenberg")}
 FRAME_NUMBER = 19  # Cityscapes annotates the 20th frame of a 30-frame snippet.
 MIN_HEIGHT, MIN_WIDTH = 32, 64
-# OpenCV writes BGRA; Cityscapes' colour images have an opaque alpha channel.
-COLOURS_BGRA = np.array([(*label.colour[::-1], 255) for label in LABELS], np.uint8)
+# Cityscapes' colour images have an opaque alpha channel.
+COLOURS = np.array([(*label.colour, 255) for label in LABELS], np.uint8)
 
 
 def render(
@@ -99,7 +102,7 @@ def render(
     if frames or found is None:
         _write_manifest(root, {**wanted, "complete": False})
         for folder in {path.parent for frame in frames for path in _frame_paths(root, *frame)}:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         write = functools.partial(_write_frame, root=root, height=height, width=width, seed=seed)
         _for_each(frames, write, workers, f"Rendering to {root}", progress)
         _write_manifest(root, wanted)
@@ -149,10 +152,9 @@ def _read_manifest(root: Path) -> dict | None:
 
 
 def _write_manifest(root: Path, manifest: dict) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    partial = root / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(partial, root / MANIFEST)
+    make_folder(root)
+    with whole_file(root / MANIFEST) as part:
+        part.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def _describe(manifest: dict) -> str:
@@ -173,12 +175,12 @@ def _write_frame(frame: tuple[str, int], *, root: Path, height: int, width: int,
     split, k = frame
     image, instances = draw_frame(split, k, height=height, width=width, seed=seed)
     ids = np.where(instances < 1000, instances, instances // 1000).astype(np.uint8)
-    files = (image[..., ::-1], ids, TRAIN_IDS[ids], instances, COLOURS_BGRA[ids])
-    for path, pixels in zip(_frame_paths(root, split, k), files, strict=True):
-        if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-            raise UserError(
-                f"could not write {path}: check that the folder is writable and the disk not full."
-            )
+    image_path, ids_path, train_ids_path, instances_path, colours_path = _frame_paths(root, split, k)
+    write_label_map(ids_path, ids)
+    write_label_map(train_ids_path, TRAIN_IDS[ids])
+    save_image(image, image_path, compression=3)
+    save_image(instances, instances_path, compression=3)
+    save_image(COLOURS[ids], colours_path, compression=3)
 
 
 def _for_each(

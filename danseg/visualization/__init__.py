@@ -3,6 +3,9 @@
 Importing this package registers the hook :class:`SaveComparison` with mmseg.
 """
 
+from danseg.io.files import make_folder as picture_dir
+from danseg.io.images import read_image, save_image
+from danseg.label_maps.label_png import read_label_map as read_labels
 from danseg.visualization.attention_recording import (
     AttentionMaps,
     Placement,
@@ -12,8 +15,13 @@ from danseg.visualization.attention_recording import (
     segment_centres,
 )
 from danseg.visualization.colour import classes_present, colourise, overlay
-from danseg.visualization.figures import attention_figure, comparison_figure, frame_miou, overview_figure
-from danseg.visualization.files import picture_dir, read_image, read_labels, save_figure, save_image
+from danseg.visualization.figures import (
+    attention_figure,
+    comparison_figure,
+    frame_miou,
+    overview_figure,
+    save_figure,
+)
 from danseg.visualization.hook import SaveComparison
 
 __all__ = [

@@ -6,7 +6,9 @@ image keeps its aspect and a legend never covers anything.
 """
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -16,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from danseg.evaluation.confusion import Scores, count_pairs
+from danseg.io.images import save_image
 from danseg.visualization.attention_recording import AttentionMaps
 from danseg.visualization.colour import VOID_COLOUR, classes_present, colourise
 
@@ -284,3 +287,14 @@ def _legend_rows(entries: Sequence[tuple[str, Sequence[int]]], panels: int) -> i
 def _panel_height(image: np.ndarray) -> int:
     height, width = image.shape[:2]
     return max(1, round(PANEL_WIDTH * height / width))
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
+    """Write a matplotlib figure as PNG at the figure's own size and resolution.
+
+    Raises:
+        UserError: as :func:`danseg.io.images.save_image`.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return save_image(np.asarray(canvas.buffer_rgba())[..., :3].copy(), path)

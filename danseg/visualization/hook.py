@@ -8,8 +8,9 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from danseg.visualization.figures import comparison_figure
-from danseg.visualization.files import picture_dir, read_image, save_figure
+from danseg.io.files import make_folder
+from danseg.io.images import read_image
+from danseg.visualization.figures import comparison_figure, save_figure
 
 
 @HOOKS.register_module()
@@ -29,7 +30,7 @@ class SaveComparison(Hook):
     priority = "LOW"
 
     def __init__(self, out_dir: str) -> None:
-        self.out_dir = picture_dir(out_dir)
+        self.out_dir = make_folder(out_dir, "the folder for pictures")
 
     def after_test_iter(
         self,

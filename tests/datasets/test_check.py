@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danseg.datasets import check
+from danseg.datasets import check, check_contents
 from danseg.datasets.check import check_dataset
 from danseg.errors import UserError
 
@@ -377,8 +377,10 @@ def test_ade20k_zero_is_ignored_and_ids_move_down(tmp_path):
 def decoded(monkeypatch) -> list[str]:
     """Paths that were decoded, as they are."""
     paths = []
-    original = check._decode
-    monkeypatch.setattr(check, "_decode", lambda path, finding: paths.append(path) or original(path, finding))
+    original = check_contents._decode_pair
+    monkeypatch.setattr(
+        check_contents, "_decode_pair", lambda *args: paths.extend(args[:2]) or original(*args)
+    )
     return paths
 
 

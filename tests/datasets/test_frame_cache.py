@@ -77,7 +77,7 @@ def test_samples_from_the_cache_are_those_from_the_files(root, monkeypatch):
 
     module = "danseg.datasets.transforms.load_training_crop"
     monkeypatch.setattr(f"{module}.decode_image_rows", refuse)
-    monkeypatch.setattr(f"{module}.decode_label", refuse)
+    monkeypatch.setattr(f"{module}.decode_label_map", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_same(samples(root), expected)

@@ -2,13 +2,15 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmseg.evaluation import IoUMetric
 
-from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, name_ids, sparse
+from danseg.errors import UserError
+from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, sparse
 
 
 def _random_confusion(rng: np.random.Generator, classes: int) -> np.ndarray:
@@ -158,6 +160,18 @@ def test_scores_refuse_other_matrices():
         Scores(("a", "b"), np.zeros((2, 3), dtype=np.float32))
 
 
-def test_name_ids():
-    assert name_ids([30, 3, 3]) == "3, 30"
-    assert name_ids(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+@pytest.mark.parametrize("name", ["scores.json", "scores.csv"])
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch, name):
+    scores = Scores(("a", "b"), np.array([[1, 0, 0], [0, 1, 0]]))
+    scores.write(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+
+    def half(path, text, **options):
+        path.write_bytes(text[:9].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(UserError, match=f"cannot write .*{name}: No space left"):
+        scores.write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == before

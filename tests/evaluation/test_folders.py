@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from danseg.errors import UserError
-from danseg.evaluation.folders import DATASETS, class_names, evaluate_folders
+from danseg.evaluation.folders import evaluate_folders
 from danseg.label_maps.cityscapes_labels import CLASS_IDS
-from danseg.label_maps.id_formats import id_format, prediction_name, write_label_map
+from danseg.label_maps.id_formats import id_format, prediction_name
+from danseg.label_maps.label_png import write_label_map
 
 IMAGES = ("ulm_000000_000019", "ulm_000001_000019", "bonn_000000_000019")
 
@@ -121,15 +122,26 @@ def test_camvid_ignores_label_11(tmp_path, prediction_ids):
     assert np.isnan(scores.iou[3])
 
 
-def test_class_names_are_clean():
-    assert [len(class_names(dataset)) for dataset in DATASETS] == [19, 150, 11]
-    assert all(name == name.strip() for dataset in DATASETS for name in class_names(dataset))
-
-
 def test_unused_predictions_are_reported(cityscapes):
     predictions, labels = cityscapes
     extra = save(predictions / "berlin_000000_000019.png", [[7]])
     assert evaluate_folders(predictions, labels, "cityscapes", workers=1).unused == (extra,)
+
+
+def test_hidden_files_are_neither_predictions_nor_labels(cityscapes):
+    predictions, labels = cityscapes
+    expected = evaluate_folders(predictions, labels, "cityscapes", workers=1)
+    name = "bonn_000000_000019"
+    for hidden in (f".{name}.png", f"._{name}.png", f".ipynb_checkpoints/{name}.png"):
+        save(predictions / hidden, [[7]])
+    for hidden in ("bonn/.x_0_0_gtFine_labelIds.png", ".backup/x_0_0_gtFine_labelIds.png"):
+        save(labels / hidden, [[7]])
+    result = evaluate_folders(predictions, labels, "cityscapes", workers=1)
+    assert (result.pairs, result.unused) == (expected.pairs, ())
+    for path in predictions.glob("[!.]*.png"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"no \*\.png in"):
+        evaluate_folders(predictions, labels, "cityscapes", workers=1)
 
 
 def test_predictions_may_lie_in_subfolders(cityscapes):
@@ -192,8 +204,8 @@ def _to_jpg(predictions: Path) -> None:
             lambda folder: next(folder.glob("bonn*")).unlink(),
             r"1 of the 3 .*bonn_.*needs bonn_000000_000019\*",
         ),
-        (_colour, r"bonn_.*: is a 3-channel colour image.*coloured picture"),
-        (_truncate, r"bonn_.*: cannot be read as an image"),
+        (_colour, r"bonn_.* is no label map: RGB colours; store the ids"),
+        (_truncate, r"bonn_.* cannot be read as a label map"),
         (
             _ids(34),
             r"bonn_.*ids 34 are not in the format 'cityscapes', which allows 7, 8, 11.*class\)$",
@@ -231,7 +243,7 @@ def test_wrong_declaration_gets_a_hint(cityscapes):
 def test_ade20k_predictions_from_0_must_be_declared(tmp_path):
     save(tmp_path / "gt" / "a.png", [[1, 2]])
     save(tmp_path / "pred" / "a.png", [[0, 1]])
-    with pytest.raises(UserError, match="look like trainIds: 0 is predicted"):
+    with pytest.raises(UserError, match="look like trainIds: no id is above 149, and 0, which they hold"):
         evaluate_folders(tmp_path / "pred", tmp_path / "gt", "ade20k")
 
 

@@ -19,7 +19,8 @@ from PIL import Image
 import danseg
 from danseg.errors import UserError
 from danseg.evaluation import ExactIoUMetric
-from danseg.label_maps.id_formats import read_prediction
+from danseg.label_maps.id_formats import id_format
+from danseg.label_maps.label_png import read_label_map
 
 CLASSES = ("road", "car", "sky", "tree")
 RANK_SCRIPT = Path(__file__).with_name("metric_rank.py")
@@ -180,8 +181,8 @@ def test_written_predictions(tmp_path, output_format, classes, name, ids):
     assert metric.scores is None
     with Image.open(tmp_path / "out" / name) as image:
         np.testing.assert_array_equal(np.array(image), [ids])
-    restored = read_prediction(tmp_path / "out" / name, output_format, len(classes))
-    np.testing.assert_array_equal(restored, [[0, 3]])
+    stored = read_label_map(tmp_path / "out" / name)
+    np.testing.assert_array_equal(id_format(output_format, len(classes)).decode(stored, name), [[0, 3]])
 
 
 def test_same_name_in_two_folders_is_an_error(tmp_path):
@@ -205,7 +206,7 @@ def test_the_next_evaluation_may_write_the_same_names(tmp_path):
     moved["img_path"] = "elsewhere/a.png"
     metric.process(None, [moved])
     metric.evaluate(1)
-    np.testing.assert_array_equal(read_prediction(tmp_path / "a.png", "plain", 4), [[1]])
+    np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), [[1]])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -54,36 +55,6 @@ def test_tree_has_the_cityscapes_layout(small_set):
         np.testing.assert_array_equal(colours[..., 2::-1], np.array([row.colour for row in LABELS])[ids])
         assert (colours[..., 3] == 255).all()
     assert len(list(small_set.rglob("*.png"))) == 5 * len(images)
-
-
-def test_most_frames_have_at_least_12_classes_and_all_19_occur():
-    frames = [draw_frame("train", k, height=128, width=256, seed=0)[1] for k in range(16)]
-    shares = []
-    for instances in frames:
-        train_ids = TRAIN_IDS[np.where(instances < 1000, instances, instances // 1000)]
-        shares.append(np.bincount(train_ids.ravel(), minlength=256)[:19] / train_ids.size)
-    shares = np.array(shares)
-    # A class counts where it covers at least 15 of the 32768 pixels.
-    assert np.mean((shares > 15 / 32768).sum(1) >= 12) >= 0.9
-    assert (shares.max(0) > 0.002).all(), "a class is never larger than 0.2 % of a frame"
-    assert ((shares > 0.001).mean(0) >= 0.3).all(), "a class is missing from most frames"
-
-
-def test_image_and_label_show_the_same_thing():
-    """Sky is brighter than the road, and ends where its label ends: shifted labels would not fit."""
-    checked = 0
-    for k in range(4):
-        image, instances = draw_frame("val", k, height=96, width=192, seed=1)
-        ids = np.where(instances < 1000, instances, instances // 1000)
-        grey = image.mean(2)
-        assert grey[ids == 23].mean() > grey[ids == 7].mean()
-        # Across the edge of the sky the image changes more than elsewhere in the sky's neighbourhood.
-        edge = (ids[1:] != 23) & (ids[:-1] == 23)
-        step = np.abs(np.diff(grey, axis=0))
-        inside = (ids[1:] == 23) & (ids[:-1] == 23)
-        assert step[edge].mean() > 3 * step[inside].mean()
-        checked += edge.sum()
-    assert checked > 200
 
 
 def test_same_seed_same_bytes_whatever_the_number_of_workers_and_frames(small_set, tmp_path):
@@ -143,6 +114,28 @@ def test_an_interrupted_run_leaves_an_unfinished_manifest(tmp_path, monkeypatch)
     assert len(list(tmp_path.rglob("*.png"))) == 5
 
 
+def test_no_half_files_when_the_disk_is_full(tmp_path, monkeypatch):
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(bytes(content)[:9])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", half)
+        with pytest.raises(UserError, match="cannot write .*png: No space left"):
+            render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["rendered.json"]
+    render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    before = digests(tmp_path)
+    next(tmp_path.rglob("*_color.png")).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", lambda path, text: half(path, text.encode()))
+        with pytest.raises(UserError, match="cannot write .*rendered.json: No space left"):
+            render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    render(tmp_path, train=1, val=0, height=32, width=64, workers=1)
+    assert digests(tmp_path) == before
+
+
 @pytest.mark.parametrize("change", [dict(seed=1), dict(train=3), dict(height=64)])
 def test_another_rendered_set_is_not_overwritten(tmp_path, change):
     arguments = dict(train=1, val=1, height=32, width=64, seed=0, workers=1)
@@ -191,12 +184,6 @@ def test_bad_arguments_are_named(tmp_path, change, named):
     with pytest.raises(UserError, match=named):
         render(tmp_path / "set", **{**SMALL, **change})
     assert not (tmp_path / "set").exists()
-
-
-@pytest.mark.parametrize("size", [(32, 64), (97, 131), (200, 100)])
-def test_any_size_can_be_drawn(size):
-    image, instances = draw_frame("train", 1, height=size[0], width=size[1], seed=0)
-    assert image.shape == (*size, 3) and instances.shape == size and image.std() > 10
 
 
 def test_a_bar_is_drawn_on_a_terminal_alone_and_never_on_stdout(tmp_path, capsys, monkeypatch):

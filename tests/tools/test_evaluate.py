@@ -68,7 +68,7 @@ def test_one_message_and_status_1(main, camvid, capsys):
         main([str(predictions), str(labels), "--dataset", "camvid", "--workers", "2"])
     assert end.value.code == 1
     printed = capsys.readouterr()
-    assert f"error: {predictions / 'b.png'}: cannot be read as an image" in " ".join(printed.err.split())
+    assert f"error: {predictions / 'b.png'} cannot be read as a label map" in " ".join(printed.err.split())
     assert "Traceback" not in printed.err and not list(predictions.parent.glob("*scores*"))
 
 

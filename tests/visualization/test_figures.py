@@ -3,9 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from danseg.visualization import figures
+from danseg.visualization import figures, read_image, save_figure
 from danseg.visualization.attention_recording import AttentionMaps, Placement
-from danseg.visualization.files import read_image, save_figure
 
 CLASSES = ("road", "sky", "car", "rider")
 PALETTE = [(128, 64, 128), (70, 130, 180), (0, 0, 142), (255, 0, 0)]

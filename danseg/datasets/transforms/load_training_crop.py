@@ -9,8 +9,10 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmseg.registry import TRANSFORMS
 
-from danseg.datasets.decode import decode_image_rows, decode_label, id_table
 from danseg.datasets.frame_cache import find_cache
+from danseg.io.images import decode_image_rows
+from danseg.label_maps.id_formats import loaded_ids
+from danseg.label_maps.label_png import decode_label_map
 
 _ATTEMPTS = 10  # mmseg's: crops that are drawn anew before one dominant class is put up with
 
@@ -79,10 +81,11 @@ class LoadTrainingCrop(BaseTransform):
         """Load and crop one sample.
 
         Raises:
-            ValueError: a file cannot be decoded, or image and label differ in size.
+            ValueError: an image cannot be decoded, or differs in size from its label.
+            UserError: a label holds no ids of 8 bits (:mod:`danseg.label_maps.label_png`).
         """
         label = self._read_label(results["seg_map_path"])
-        ids = id_table(results.get("reduce_zero_label", False), results.get("label_map")).astype(np.uint8)
+        ids = loaded_ids(results.get("reduce_zero_label", False), results.get("label_map")).astype(np.uint8)
         size = label.shape
         scale = self._draw_scale()
         width, height = mmcv.rescale_size(size[::-1], scale)
@@ -123,7 +126,7 @@ class LoadTrainingCrop(BaseTransform):
 
     def _read_label(self, path: str) -> np.ndarray:
         label = self._cached(path)
-        return decode_label(self._bytes(path)) if label is None else label
+        return decode_label_map(self._bytes(path), path) if label is None else label
 
     def _read_rows(self, path: str, top: int, bottom: int) -> tuple[np.ndarray, tuple[int, int]]:
         """Rows of an image, RGB, and the size of the whole."""

@@ -14,6 +14,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from danseg.datasets import LoadTrainingCrop
+from danseg.errors import UserError
 
 # OpenCV 4's warpAffine knows 32 places between two pixels; on white noise, the worst case, that shows.
 LEVELS = 1 if int(cv2.__version__.split(".")[0]) >= 5 else 8
@@ -224,12 +225,18 @@ def test_an_image_and_a_label_of_different_sizes_are_an_error(tmp_path, suffix):
         sample(LoadTrainingCrop((128, 64), (32, 64)), info, 0)
 
 
-@pytest.mark.parametrize("which", ["img_path", "seg_map_path"])
-def test_damaged_and_missing_files_are_errors(tmp_path, which):
+@pytest.mark.parametrize(
+    ("which", "error", "words"),
+    [
+        ("img_path", ValueError, "copy or download it"),
+        ("seg_map_path", UserError, "copy, download or write it"),
+    ],
+)
+def test_damaged_and_missing_files_are_errors(tmp_path, which, error, words):
     info = write(tmp_path, *noise(64, 128))
     path = Path(info[which])
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(ValueError, match="copy or download it again"):
+    with pytest.raises(error, match=f"{words} again"):
         sample(LoadTrainingCrop((128, 64), (32, 64)), info, 0)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=path.name):

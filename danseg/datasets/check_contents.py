@@ -1,0 +1,160 @@
+"""The contents of the files of a data set that is checked: sizes, ids, and what is wrong with them."""
+
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from danseg.datasets.check_files import TRAIN_IDS_SUFFIX, cityscapes_command
+from danseg.datasets.check_report import DatasetReport
+from danseg.io.images import sample_bits
+from danseg.io.parallel import parallel_map
+from danseg.io.words import ranges
+from danseg.known_datasets import known_dataset
+from danseg.label_maps.cityscapes_labels import LABELS
+from danseg.label_maps.label_png import FIX, UnusableLabelMap, read_label_map
+
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclasses.dataclass
+class Contents:
+    """Everything learnt by decoding files, still in the label files' own ids."""
+
+    sizes: Counter = dataclasses.field(default_factory=Counter)  # (height, width) -> images
+    raw_pixels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, dtype=np.int64))
+    problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # kind -> offenders
+    wrong_ids: set[int] = dataclasses.field(default_factory=set)
+
+
+def decode_all(
+    pairs: Sequence[tuple[str, str | None]], allowed: np.ndarray, description: str, progress: bool
+) -> Contents:
+    """Decode every image and label; ``allowed`` (256,) says which ids a label may hold."""
+    contents = Contents()
+    findings = parallel_map(
+        lambda pair: _decode_pair(*pair, allowed), pairs, description=description, progress=progress
+    )
+    for finding in findings:
+        contents.sizes.update([finding.size] if finding.size else [])
+        if finding.raw_pixels is not None:
+            contents.raw_pixels += finding.raw_pixels
+        contents.wrong_ids.update(finding.wrong_ids)
+        for kind, text in finding.problems:
+            contents.problems.setdefault(kind, []).append(text)
+    return contents
+
+
+@dataclasses.dataclass
+class _Finding:
+    size: tuple[int, int] | None = None
+    raw_pixels: np.ndarray | None = None
+    wrong_ids: tuple[int, ...] = ()
+    problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+# Kinds of problem, as messages call them.
+_UNREADABLE = "files that cannot be decoded"
+_DEEP = "images with more than 8 bits a channel, which loading would cut to 8"
+_TURNED = "images with an EXIF orientation, by which loading turns them but not their labels"
+_NO_IDS = "labels that are no maps of class ids"
+_SIZES = "labels that differ from their image in size"
+_IDS = "labels with ids outside the classes"
+
+
+def _decode_pair(image_path: str, label_path: str | None, allowed: np.ndarray) -> _Finding:
+    finding = _Finding()
+    image = _decode_image(image_path, finding)
+    if image is not None:
+        finding.size = (image.height, image.width)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        if orientation in range(2, 9):
+            finding.problems.append((_TURNED, f"{image_path}: orientation {orientation}"))
+    if label_path is None:
+        return finding
+    try:
+        ids = read_label_map(label_path)
+    except UnusableLabelMap as error:
+        finding.problems.append((_UNREADABLE if error.damaged else _NO_IDS, f"{label_path}: {error.reason}"))
+        return finding
+    if finding.size not in (None, ids.shape):
+        sizes = "{}x{} instead of {}x{}".format(*ids.shape, *finding.size)
+        finding.problems.append((_SIZES, f"{label_path}: {sizes} as {image_path}"))
+    finding.raw_pixels = np.bincount(ids.ravel(), minlength=256)
+    wrong = np.flatnonzero((finding.raw_pixels > 0) & ~allowed)
+    if len(wrong):
+        finding.wrong_ids = tuple(wrong.tolist())
+        count = int(finding.raw_pixels[wrong].sum())
+        finding.problems.append((_IDS, f"{label_path}: {ranges(wrong.tolist())} ({count} pixels)"))
+    return finding
+
+
+def _decode_image(path: str, finding: _Finding) -> Image.Image | None:
+    """The decoded file if it is whole and has 8 bits; otherwise None and a problem."""
+    try:
+        data = Path(path).read_bytes()
+        if not data:
+            raise ValueError("the file has 0 bytes")
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        reason = str(error) or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "no known image format"
+        finding.problems.append((_UNREADABLE, f"{path}: {reason}"))
+        return None
+    bits = sample_bits(image, data)
+    if bits > 8:
+        finding.problems.append((_DEEP, f"{path}: {bits} bits"))
+        return None
+    return image
+
+
+def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: int) -> dict[str, str]:
+    """How to mend each kind of problem."""
+    suffix = getattr(dataset, "seg_map_suffix", "")
+    write_train_ids = cityscapes_command(dataset)
+    if suffix.endswith("_labelIds.png"):
+        ids = (
+            f"seg_map_suffix={suffix!r} selects the labelIds of Cityscapes, the classes are its trainIds: "
+            f"use {known_dataset('cityscapes').label_suffix!r}, written by {write_train_ids}"
+        )
+    elif suffix.endswith(TRAIN_IDS_SUFFIX) and max(contents.wrong_ids, default=0) < len(LABELS):
+        ids = f"these look like labelIds under the name of trainIds: delete them and run {write_train_ids}"
+    elif not dataset.reduce_zero_label and contents.wrong_ids == {num_classes}:
+        ids = (
+            f"ids up to {num_classes} suggest that the classes count from 1 and 0 means no class, as in "
+            "ADE20K: set reduce_zero_label=True in the data set"
+        )
+    else:
+        ids = f"allowed are {ranges(np.flatnonzero(allowed).tolist())}; give the pixels one of these ids"
+        if allowed[dataset.ignore_index]:
+            ids += f", {dataset.ignore_index} where they belong to no class"
+    return {
+        _UNREADABLE: "copy or download them again",
+        _DEEP: "save them with 8 bits a channel",
+        _TURNED: (
+            "turn the pixels and drop the tag (PIL.ImageOps.exif_transpose) or drop the tag alone, whichever "
+            "fits the labels"
+        ),
+        _NO_IDS: FIX,
+        _SIZES: "put the right label beside each image",
+        _IDS: ids,
+    }
+
+
+def suspicious_ids(raw_pixels: np.ndarray, report: DatasetReport, where: str) -> list[str]:
+    """Warnings about ids that are allowed and yet are hardly meant."""
+    if np.flatnonzero(raw_pixels).tolist() == [0, 255]:
+        return [
+            f"the labels of {where} hold 0 and 255 alone. A mask of 0 and 255 must be stored as 0 and 1: 255 "
+            "is ignored"
+        ]
+    if sum(report.pixels) == 0:
+        return [f"not one pixel of {where} belongs to a class"]
+    return []

@@ -1,0 +1,112 @@
+"""What a check of a data set says: a report if it passed, else the list of its problems."""
+
+import dataclasses
+import textwrap
+from collections import Counter
+
+from danseg.errors import UserError
+from danseg.io.words import SHOWN, listed
+
+_WIDTH = 110
+
+
+@dataclasses.dataclass
+class DatasetReport:
+    """What a checked split holds.
+
+    Attributes:
+        split_name: Name of the split, for people.
+        dataset: Class of the data set.
+        root: Absolute path of its root.
+        images: Number of images.
+        labels: Number of labels: equal to ``images``, or 0 for a split without labels.
+        sizes: Number of images of each (height, width) in pixels.
+        classes: Names of the classes, by train id.
+        pixels: Labelled pixels of each class.
+        ignored: Pixels that belong to no class.
+        warnings: What is suspicious but does not keep the split from being used.
+        cached: Whether the files were decoded by an earlier run and have not changed since.
+    """
+
+    split_name: str
+    dataset: str
+    root: str
+    images: int = 0
+    labels: int = 0
+    sizes: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    pixels: list[int] = dataclasses.field(default_factory=list)
+    ignored: int = 0
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    cached: bool = False
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes without a single pixel; of a split without labels nothing is known: none."""
+        if not self.labels:
+            return []
+        return [name for name, count in zip(self.classes, self.pixels, strict=True) if count == 0]
+
+    def __str__(self) -> str:
+        pairs = f"{self.images} images with labels" if self.labels else f"{self.images} images without labels"
+        known = ", files unchanged since their last check" if self.cached else ""
+        lines = [f"{self.split_name}: {self.dataset}, {pairs} in {self.root}{known}"]
+        common = sorted(self.sizes.items(), key=lambda item: -item[1])
+        sizes = listed(f"{h}x{w} ({count})" for (h, w), count in common)
+        if len(common) > SHOWN:
+            heights, widths = zip(*self.sizes, strict=True)
+            sizes += f", heights {min(heights)} to {max(heights)}, widths {min(widths)} to {max(widths)}"
+        lines.append(f"  height x width: {sizes}")
+        if self.labels:
+            labelled = sum(self.pixels)
+            total = labelled + self.ignored
+            lines.append(f"  pixels: {labelled / total:.1%} of {total:,} belong to a class; of these")
+            ranked = sorted(zip(self.pixels, self.classes, strict=True), reverse=True)
+            present = [f"{name} {count / labelled:.2%}" for count, name in ranked if count]
+            lines += _wrapped(", ".join(present), "    ")
+            if self.absent:
+                lines += _wrapped("absent: " + ", ".join(self.absent), "  ")
+        for warning in self.warnings:
+            lines += _wrapped("warning: " + warning, "  ")
+        return "\n".join(lines)
+
+
+def merged(reports: list[DatasetReport]) -> DatasetReport:
+    """One report of several data sets that make up a split."""
+    if not reports:
+        raise UserError("the config names no data set at all")
+    first, *others = reports
+    for other in others:
+        first.root += f" and {other.root}" if other.root not in first.root.split(" and ") else ""
+        first.dataset += f" + {other.dataset}" if other.dataset != first.dataset else ""
+        first.images += other.images
+        first.labels += other.labels
+        first.sizes = dict(Counter(first.sizes) + Counter(other.sizes))
+        first.pixels = [a + b for a, b in zip(first.pixels, other.pixels, strict=True)]
+        first.ignored += other.ignored
+        first.warnings += other.warnings
+        first.cached = first.cached and other.cached
+    return first
+
+
+def describe_problems(header: str, problems: dict[str, list[str]], fixes: dict[str, str]) -> str:
+    """Every kind of problem, its first offenders, and its fix where there is one."""
+    lines = [header + ":"]
+    for kind, offenders in problems.items():
+        first = f", the first {SHOWN}" if len(offenders) > SHOWN else ""
+        lines.append(f"- {kind}: {len(offenders)}{first}")
+        lines += [f"    {offender}" for offender in offenders[:SHOWN]]
+        if kind in fixes:
+            lines.append(f"  {fixes[kind]}")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

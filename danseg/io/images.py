@@ -1,0 +1,91 @@
+"""Pictures: files to arrays and back, with errors that name the file."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from danseg.errors import UserError
+from danseg.io.files import whole_file
+from danseg.io.png import RGB, decode_plain_png
+
+_TIFF_BITS_PER_SAMPLE = 258
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8, RGB, in any format that OpenCV reads.
+
+    Raises:
+        UserError: the file is missing, or not an image that can be decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"image {path} does not exist" + (" (it is a folder)" if path.is_dir() else ""))
+    try:
+        # From bytes, because OpenCV does not find paths that are not ASCII on every platform.
+        return decode_image_rows(path.read_bytes())[0]
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"image {path} cannot be read ({path.stat().st_size} bytes): it is not an image or it is "
+            "damaged; replace the file"
+        ) from error
+
+
+def decode_image_rows(
+    data: bytes, top: int = 0, bottom: int | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Rows ``top`` to ``bottom`` (exclusive) of an image file, and the whole image's size.
+
+    Args:
+        data: the file, in any format that OpenCV reads.
+        top: first row.
+        bottom: end of the rows, by default that of the image; what goes beyond it is left out.
+
+    Returns:
+        uint8 (rows, width, 3) in the order RGB, with the values of ``cv2.imdecode``, and (height, width).
+
+    Raises:
+        ValueError: the file cannot be decoded.
+    """
+    plain = decode_plain_png(data, RGB, bottom)
+    if plain is not None:
+        rows, size = plain
+        return rows[top:], size
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # such as more pixels than OpenCV decodes
+        image = None
+    if image is None:
+        raise ValueError(f"{len(data)} bytes that are no image or a damaged one: copy or download it again")
+    size, image = image.shape[:2], image[top:bottom]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), size
+
+
+def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int | None = None) -> Path:
+    """Write a picture as PNG; one of that name is replaced whole.
+
+    Args:
+        image: (H, W, 3) RGB, (H, W, 4) with alpha, or (H, W) grey; uint8 or uint16.
+        path: the file; its folder must be there.
+        compression: zlib's level, 0 to 9; OpenCV's fastest choice by default.
+
+    Raises:
+        UserError: the name belongs to something that is not a file, or it cannot be written.
+    """
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    options = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
+    with whole_file(path) as part:
+        part.write_bytes(cv2.imencode(".png", image, options)[1])
+    return Path(path)
+
+
+def sample_bits(image: Image.Image, data: bytes) -> int:
+    """Bits a sample in the file ``data``; Pillow's mode alone hides the 16 bits of a colour PNG or TIFF."""
+    if image.format == "PNG":
+        return data[24]  # IHDR: 8 signature, 4 length, 4 "IHDR", 4 width, 4 height, 1 bit depth
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
+    return {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)

@@ -1,0 +1,143 @@
+"""The data sets that danseg knows by name: one record each, readable without mmseg and torch.
+
+Preparing, checking and evaluating take folders, suffixes, ids and commands from here; a test holds the
+configs' bases to it. CONTRIBUTING.md says what else a new data set needs.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Collection
+
+from danseg.errors import UserError
+from danseg.label_maps.id_formats import IdFormat, id_format
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownDataset:
+    """Where a data set lies, what its files are called and which ids they hold.
+
+    Args:
+        name: what tools and messages call it.
+        type: its class in mmseg's registry of data sets, which keeps the names and colours of the classes.
+        root: the folder that the configs name.
+        folders: those of the images and of the labels below ``root``, by split.
+        image_suffixes: how images' names end; any may occur.
+        label_suffix: how the names of the labels end that training reads. The rest is the image's.
+        label_files: suffixes of label files and the format of the ids in them, as published first; what
+            ``tools/evaluate.py`` finds first is what it compares with.
+        output_format: name of the id format in which predictions are written.
+        prepare_arguments: of ``tools/prepare_dataset.py``, for the configs' folder.
+        name_goes_on: whether a prediction's name may go on after that of its frame, as in
+            ``ulm_000000_000019_pred.png``.
+        telltale_ids: published ids that no network predicts, because they name no class. Predictions that
+            hold one, and none above the last train id, are taken for train ids.
+    """
+
+    name: str
+    type: str
+    root: str
+    folders: dict[str, tuple[str, str]]
+    image_suffixes: tuple[str, ...]
+    label_suffix: str
+    label_files: tuple[tuple[str, str], ...]
+    output_format: str
+    prepare_arguments: str
+    name_goes_on: bool = False
+    telltale_ids: frozenset[int] = frozenset()
+
+    @functools.cached_property
+    def metainfo(self) -> dict:
+        """``classes`` and ``palette``, from the one list that mmseg, or danseg's own data set, keeps."""
+        import mmseg.datasets  # noqa: F401  (registration)
+        from mmseg.registry import DATASETS
+
+        return DATASETS.get(self.type).METAINFO
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their train ids."""
+        return tuple(name.strip() for name in self.metainfo["classes"])
+
+    def published_format(self) -> IdFormat:
+        """The ids in the labels as they are published."""
+        return id_format(self.label_files[0][1], len(self.classes))
+
+    def data_prefix(self, split: str) -> dict[str, str]:
+        """The folders of a split, as mmseg's data sets take them."""
+        images, labels = self.folders[split]
+        return dict(img_path=images, seg_map_path=labels)
+
+    def config(self, root: str | os.PathLike, split: str) -> dict:
+        """What mmseg builds the split in a folder from, without its pipeline."""
+        return dict(type=self.type, data_root=str(root), data_prefix=self.data_prefix(split))
+
+    def prepare_command(self, root: str | os.PathLike | None = None) -> str:
+        """The command that prepares the set in ``root``, or where the configs look for it."""
+        arguments = self.prepare_arguments
+        if root is not None and str(root) != self.root:
+            arguments = f"{arguments.removesuffix(self.root).rstrip()} {root}"
+        return f"python tools/prepare_dataset.py {arguments}"
+
+    def frame_of(self, prediction: str, frames: Collection[str]) -> str | None:
+        """The frame that a prediction belongs to by its name, without suffix; None if to none of them."""
+        if not self.name_goes_on:
+            return prediction if prediction in frames else None
+        parts = prediction.split("_")
+        starts = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+        return next((start for start in starts if start in frames), None)
+
+
+_CITYSCAPES = KnownDataset(
+    name="cityscapes",
+    type="CityscapesDataset",
+    root="data/cityscapes",
+    folders={split: (f"leftImg8bit/{split}", f"gtFine/{split}") for split in ("train", "val")},
+    image_suffixes=("_leftImg8bit.png",),
+    label_suffix="_gtFine_labelTrainIds.png",
+    label_files=(("_gtFine_labelIds.png", "cityscapes"), ("_gtFine_labelTrainIds.png", "plain")),
+    output_format="cityscapes",
+    prepare_arguments="cityscapes data/cityscapes",
+    name_goes_on=True,
+    telltale_ids=frozenset(range(7)),
+)
+_ADE20K = KnownDataset(
+    name="ade20k",
+    type="ADE20KDataset",
+    root="data/ade/ADEChallengeData2016",
+    folders={
+        split: (f"images/{folder}", f"annotations/{folder}")
+        for split, folder in (("train", "training"), ("val", "validation"))
+    },
+    image_suffixes=(".jpg",),
+    label_suffix=".png",
+    label_files=((".png", "ade20k"),),
+    output_format="ade20k",
+    prepare_arguments="ade20k SOURCE",
+    telltale_ids=frozenset({0}),
+)
+_CAMVID = KnownDataset(
+    name="camvid",
+    type="CamVidDataset",
+    root="data/camvid",
+    folders={split: (split, f"{split}annot") for split in ("train", "val", "test")},
+    image_suffixes=(".png", ".jpg"),
+    label_suffix=".png",
+    label_files=((".png", "camvid"),),
+    output_format="plain",
+    prepare_arguments="camvid SOURCE",
+)
+_DEMO = dataclasses.replace(_CITYSCAPES, name="demo", root="data/demo", prepare_arguments="demo")
+
+KNOWN_DATASETS = {one.name: one for one in (_CITYSCAPES, _ADE20K, _CAMVID, _DEMO)}
+
+
+def known_dataset(name: str) -> KnownDataset:
+    """The record of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in KNOWN_DATASETS:
+        raise UserError(f"unknown data set '{name}'; choose one of {', '.join(KNOWN_DATASETS)}")
+    return KNOWN_DATASETS[name]

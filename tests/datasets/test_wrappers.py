@@ -1,0 +1,99 @@
+"""What is inside wrappers is found, in configs and in what is built of them."""
+
+import pytest
+from mmengine.config import Config
+
+from danseg.apis import model
+from danseg.datasets.wrappers import inner_configs, inner_datasets
+from danseg.engine.data import agreed_num_classes, name_failing_samples
+from danseg.engine.test import configure_test
+from danseg.errors import UserError
+
+LOADING = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
+
+
+def part(root: str, **more) -> dict:
+    return dict(type="CamVidDataset", data_root=root, pipeline=LOADING, **more)
+
+
+def wrapped() -> dict:
+    """Three data sets, two wrappers deep."""
+    repeated = dict(
+        type="RepeatDataset", times=2, dataset=dict(type="ConcatDataset", datasets=[part("a"), part("b")])
+    )
+    return dict(type="ConcatDataset", datasets=[repeated, part("c")])
+
+
+def config(dataset: dict) -> Config:
+    head = dict(type="FCNHead", num_classes=11)
+    return Config(
+        dict(
+            model=dict(type="EncoderDecoder", decode_head=head),
+            test_dataloader=dict(dataset=dataset),
+            test_evaluator=dict(type="ExactIoUMetric"),
+            tta_model=dict(type="SegTTAModel"),
+            tta_pipeline=[
+                dict(type="LoadImageFromFile"),
+                dict(type="TestTimeAug", transforms=[[LOADING[1]]]),
+            ],
+        )
+    )
+
+
+def test_configs_inside_wrappers():
+    assert [one["data_root"] for one in inner_configs(wrapped())] == ["a", "b", "c"]
+    alone = part("a")
+    assert next(inner_configs(alone)) is alone
+    changed = wrapped()
+    for one in inner_configs(changed):
+        one["pipeline"] = []
+    assert changed["datasets"][0]["dataset"]["datasets"][1]["pipeline"] == []
+
+
+def test_the_tested_data_set_is_the_first_inside():
+    assert model.tested_dataset(config(wrapped())).data_root == "a"
+
+
+def test_datasets_inside_wrappers():
+    from mmengine.dataset import ConcatDataset, RepeatDataset
+    from mmseg.registry import DATASETS
+
+    a, b, c = (DATASETS.build(dict(part(root), pipeline=[], lazy_init=True)) for root in "abc")
+    whole = ConcatDataset.__new__(ConcatDataset)
+    inside = RepeatDataset.__new__(RepeatDataset)
+    inside.dataset, whole.datasets = b, [a, inside, c]
+    assert list(inner_datasets(whole)) == [a, b, c]
+    assert list(inner_datasets(a)) == [a]
+    name_failing_samples(whole)
+    assert all(type(one.prepare_data).__name__ == "partial" for one in (a, b, c))
+
+
+def test_format_only_takes_the_labels_out_of_every_data_set():
+    changed = config(wrapped())
+    configure_test(changed, out="out", format_only=True)
+    inside = list(inner_configs(changed.test_dataloader.dataset))
+    assert len(inside) == 3
+    for one in inside:
+        assert [step["type"] for step in one["pipeline"]] == ["LoadImageFromFile", "PackSegInputs"]
+        assert one["test_mode"]
+    assert "pipeline" not in changed.test_dataloader.dataset
+
+
+def test_test_time_augmentation_reaches_every_data_set():
+    changed = config(wrapped())
+    configure_test(changed, tta=True, out="out", format_only=True)
+    for one in inner_configs(changed.test_dataloader.dataset):
+        assert [step["type"] for step in one["pipeline"]] == ["LoadImageFromFile", "TestTimeAug"]
+        assert one["pipeline"][1]["transforms"] == []
+    assert "pipeline" not in changed.test_dataloader.dataset
+
+
+def test_every_data_set_has_to_have_the_models_classes():
+    good = config(wrapped())
+    assert agreed_num_classes(good, good.test_dataloader.dataset) == 11
+    wrong = config(wrapped())
+    wrong.test_dataloader.dataset.datasets[1].metainfo = dict(classes=("sky", "road"))
+    with pytest.raises(
+        UserError, match="CamVidDataset has 2 classes, but model.decode_head.num_classes is 11"
+    ):
+        agreed_num_classes(wrong, wrong.test_dataloader.dataset)

@@ -137,6 +137,6 @@ def upright_quad(start: Numbers, end: Numbers, low: Number, high: Number) -> lis
 def sloping_quad(
     x0: float, x1: float, z: float, near: tuple[float, float], far: tuple[float, float]
 ) -> list[Point]:
-    """A rectangle across a vehicle, between two points ``(along, up)`` of the outline that begins at ``z``."""
+    """A rectangle across a vehicle, between two points ``(along, up)`` of an outline that begins at ``z``."""
     (a0, y0), (a1, y1) = near, far
     return [(x0, y0, z + a0), (x1, y0, z + a0), (x1, y1, z + a1), (x0, y1, z + a1)]

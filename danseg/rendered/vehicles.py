@@ -53,7 +53,7 @@ def car_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], 
 
 
 def bus_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], float]:
-    """As :func:`car_bodies`, of a bus: a long box in a warm colour, with windscreen or a smaller rear pane."""
+    """As :func:`car_bodies`, of a bus: a long box in a warm colour; its rear window is the smaller one."""
     length, roof, colour = rng.uniform(9, 12), rng.uniform(2.9, 3.2), pick(rng, BUS_PAINT, 0.08)
     sill, top = (1.1 if nose_first else 1.7), roof - 0.5
     near = [(0.0, 0.3), (0.0, 1.1), (0.0, sill), (0.06, top), (0.1, roof)]

@@ -5,7 +5,7 @@
     python -m benchmarks.attention --quick                          # small sizes, two minutes
     python -m benchmarks.attention --markdown benchmarks/results/NAME.json
 
-What is measured, and why so: docs/performance.md.
+docs/performance.md explains what is measured, and why.
 """
 
 import importlib.util
@@ -46,12 +46,12 @@ from danseg.ops import attention
 
 FORWARD, TRAINING = "forward", "training"
 Sizes = dict[str, list[tuple[int, int]]]
-# 65 and 97 are what 513 and 769 crops become at output stride 8, 64x128 and 128x256 are 512x1024 and
-# 1024x2048 frames.
+# Sides at output stride 8: 65 and 97 come from crops of 513 and 769, 64x128 from 512x1024, 128x256 from whole
+# frames of 1024x2048.
 WHOLE_FRAMES = {FORWARD: [(65, 65), (97, 97), (128, 256)], TRAINING: [(65, 65), (97, 97)]}
 THREE_SIZES = {mode: [(49, 49), (65, 65), (97, 97)] for mode in (FORWARD, TRAINING)}
 QUICK = {mode: [(33, 33), (48, 64)] for mode in (FORWARD, TRAINING)}
-# Large enough that libraries set up what they keep (threads, code, packing buffers) before memory is read.
+# Large enough that libraries set up what they keep (threads, code, packing buffers) before memory is measured.
 WARM_UP_SIZE = (33, 32)
 
 
@@ -61,13 +61,13 @@ class Case:
 
     Attributes:
         name: what the tables call it.
-        theirs: builds the peer's module; None where there is none to be had, ``cannot`` says why.
+        theirs: builds the peer's module; None if there is no such module, ``cannot`` says why.
         ours: builds danseg's.
         channels: of the input feature map.
-        operations: ``(height, width)`` to the operations of the matrix products that no exact
-            implementation saves in the forward pass; three times as many in training.
-        their_bytes: ``(positions, mode)`` to roughly what the peer's module needs, so that a
-            size which cannot fit is skipped with a reason.
+        operations: a function from height and width to the operations of those matrix products that no exact
+            implementation can avoid in the forward pass; training takes three times as many.
+        their_bytes: a function from positions and mode to the memory that the peer's module needs, roughly.
+            A size that cannot fit is skipped, with a note that says so.
         sizes: what is measured by default.
         quick: what is measured with ``--quick``.
         cannot: modes that the peer's module does not have, with the reason.
@@ -110,14 +110,14 @@ def _danseg_non_local(mode: str) -> nn.Module:
 
 
 def _mmcv_criss_cross() -> nn.Module:
-    # The file by itself: it is plain PyTorch, but its package needs operators that have to be compiled.
+    # Load the file by itself: it is plain PyTorch, but its package needs compiled operators.
     import mmcv
     from mmengine.registry import MODELS
 
     path = Path(mmcv.__file__).with_name("ops") / "cc_attention.py"
     if not path.is_file():
         raise UserError(f"this mmcv has no {path.name}: leave criss-cross attention out with --cases")
-    registered = MODELS.module_dict.pop("CrissCrossAttention", None)  # it registers itself, each time
+    registered = MODELS.module_dict.pop("CrissCrossAttention", None)  # each load registers it
     spec = importlib.util.spec_from_file_location("mmcv_cc_attention", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -131,7 +131,7 @@ def _danseg_criss_cross() -> nn.Module:
 
 
 class _Operator(nn.Module):
-    """Attention alone, its operands cut out of the feature map."""
+    """The attention operator alone; query, key and value are slices of the feature map."""
 
     def __init__(self, attend: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class _Operator(nn.Module):
 
 
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """What mmseg's modules have between their convolutions."""
+    """The attention that mmseg's modules compute between their convolutions."""
     return (query * scale @ key.mT).softmax(dim=-1) @ value
 
 
@@ -156,7 +156,7 @@ def _mmseg_disentangled() -> nn.Module:
 
 
 def _projections(*widths: int) -> int:
-    """Operations a position of 1x1 convolutions between ``CHANNELS`` and each of ``widths``."""
+    """Operations per position of 1x1 convolutions between ``CHANNELS`` and each of ``widths``."""
     return 2 * CHANNELS * sum(widths)
 
 
@@ -182,7 +182,7 @@ def _dot_product_operations(height: int, width: int) -> float:
 
 
 def _concatenation_operations(height: int, width: int) -> float:
-    """The two convolutions around the values; the rest is sorting and adding."""
+    """Operations of the two convolutions around the values; the rest is sorting and adding."""
     return float(height * width * _projections(INTER_CHANNELS, INTER_CHANNELS))
 
 
@@ -192,20 +192,20 @@ def _criss_cross_operations(height: int, width: int) -> float:
 
 
 def _counted_operations(ours: Callable[[], nn.Module], height: int, width: int) -> float:
-    """What danseg's own module multiplies, by the operators' formulas."""
+    """Operations of danseg's own module, counted with the operators' formulas."""
     with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         ours().eval()(torch.empty(1, CHANNELS, height, width))
     return float(counter.get_total_flops())
 
 
 def _plain_map_bytes(positions: int, mode: str) -> float:
-    """The map before and after softmax, in training with their gradients, and a few feature maps."""
+    """Bytes of the map before and after softmax, in training also their gradients, and a few feature maps."""
     maps = 2 if mode == FORWARD else 4
     return 4.0 * (maps * positions**2 + 10 * positions * CHANNELS)
 
 
 def _concatenated_bytes(positions: int, mode: str) -> float:
-    """Queries and keys repeated for every pair, and their concatenation."""
+    """Bytes of queries and keys repeated for every pair, and of their concatenation."""
     return 4.0 * 4 * INTER_CHANNELS * positions**2
 
 
@@ -328,7 +328,10 @@ PROMISES = {
 
 
 def _modules(case: Case, device: torch.device, sides: Sequence[str]) -> list[nn.Module]:
-    """The named sides ("theirs", "ours"), equal weights, nothing at a zero that hides the attention."""
+    """The modules of the named sides ("theirs", "ours"), with equal weights.
+
+    Parameters that start at zero, which would hide the attention, are drawn at random.
+    """
     torch.manual_seed(0)
     first = case.theirs() if case.theirs else case.ours()
     with torch.no_grad():
@@ -367,7 +370,7 @@ def _step(module: nn.Module, x: Tensor, grad: Tensor | None) -> list[Tensor]:
 
 
 def measure_memory(name: str, side: str, mode: str, size: tuple[int, int], device_type: str) -> int:
-    """Extra peak bytes of one implementation. Runs in a process of its own."""
+    """Extra peak bytes of one implementation; to be called in a process of its own."""
     case, device = CASES[name], torch.device(device_type)
     [module] = _modules(case, device, [side])
     _step(module, *_inputs(case, case.warm_up, mode, device))
@@ -394,10 +397,10 @@ def measure_time(
 
 
 def _largest_difference(theirs: list[Tensor], ours: list[Tensor]) -> float:
-    """Over the output, the input's gradient, and the parameters' gradients taken together.
+    """Largest relative difference of the outputs, the input's gradients, and the parameters' gradients.
 
-    Together, because the key's bias shifts all energies of a row alike: its gradient is
-    0 but for rounding, and has no magnitude of its own to compare with.
+    The gradients of all parameters are compared as one vector. The key's bias shifts all energies of a
+    row alike, so its gradient is 0 up to rounding and has no magnitude of its own to compare with.
     """
     pairs = list(zip(theirs[:2], ours[:2], strict=True))
     if theirs[2:]:
@@ -411,7 +414,7 @@ def _relative_difference(reference: Tensor, other: Tensor) -> float:
 
 
 def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, repeats: int) -> list[Row]:
-    """One row: one case at one size; what cannot be measured is left empty, with a note."""
+    """One row, for one case at one size; what cannot be measured stays empty, with a note."""
     row = Row(case.name, mode, size_name(size), positions=math.prod(size))
     sides = ["theirs", "ours"]
     needed, available = case.their_bytes(row.positions, mode), available_memory(device)
@@ -447,12 +450,12 @@ def compare(case: Case, mode: str, size: tuple[int, int], device: torch.device, 
 
 
 def _operations(case: Case, mode: str, size: tuple[int, int]) -> float:
-    """In the backward pass every product has two of its own size."""
+    """Operations of one step: for each product, the backward pass has two of the same size."""
     return case.operations(*size) * (1 if mode == FORWARD else 3)
 
 
 def jobs(sizes: dict[str, Sizes], device: torch.device, repeats: int) -> list[Job]:
-    """The named cases in every mode at every size; a job's length goes with its operations."""
+    """A job for each case, mode and size, with its share of the time estimated from its operations."""
     return [
         (
             f"{name}, {mode}, {size_name(size)}",

@@ -12,11 +12,11 @@ from benchmarks.measure import environment
 from benchmarks.report import Promises, Row
 from danseg.errors import UserError
 
-Job = tuple[str, float, Callable[[], list[Row]]]  # what is measured, its share of the time, what measures it
+Job = tuple[str, float, Callable[[], list[Row]]]  # name, share of the time, function that measures
 
 
 def require_mmseg() -> None:
-    """Say at once how to install mmseg, not after a minute in a child.
+    """Refuse at once if mmseg is missing, not after a minute in a child process.
 
     Raises:
         UserError: mmseg cannot be imported.
@@ -31,7 +31,7 @@ def require_mmseg() -> None:
 
 
 def set_up(args: argparse.Namespace) -> tuple[torch.device, int]:
-    """The device and the number of rounds that a command line asks for; sets the threads.
+    """Set the number of threads; return the device and the number of rounds that a command line asks for.
 
     Raises:
         UserError: mmseg or the device is not there.

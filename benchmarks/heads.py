@@ -5,9 +5,9 @@
     python -m benchmarks.heads --quick                      # narrow heads on small maps
     python -m benchmarks.heads --markdown benchmarks/results/NAME.json
 
-Forward is one image from the backbone's features to logits in evaluation; training is the losses at the
-labels' resolution and the gradients of the input and of every parameter. What is measured, and why so:
-docs/performance.md.
+Forward is evaluation of one image, from the backbone's features to logits. Training is the losses at the
+labels' resolution and the gradients of the input and of every parameter. docs/performance.md explains what
+is measured, and why.
 """
 
 import math
@@ -43,7 +43,7 @@ class Pair:
 
     Attributes:
         theirs: mmseg's name for it.
-        arguments: its own arguments for 512 channels, as mmseg's configs have them.
+        arguments: the head's own arguments for 512 channels, as in mmseg's configs.
     """
 
     theirs: str
@@ -70,7 +70,7 @@ QUICK = ((64, 16), [(32, 32)])
 
 
 def build(name: str, side: str, channels: tuple[int, int], device: torch.device) -> nn.Module:
-    """One side's head ("theirs" or "ours"), nothing at a zero that hides the attention."""
+    """One side's head ("theirs" or "ours"), with random numbers for zeros that would hide the attention."""
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
@@ -105,7 +105,7 @@ def build(name: str, side: str, channels: tuple[int, int], device: torch.device)
 
 
 def _step(head: nn.Module, inputs: tuple[Tensor, list] | None) -> list[Tensor]:
-    """Logits, or in training the total loss and its gradients by the input and the parameters together."""
+    """Logits; in training the total loss, and its gradients of the input and of all parameters together."""
     x, samples = inputs
     if samples is None:
         with torch.no_grad():
@@ -136,7 +136,7 @@ def _inputs(
 def measure_memory(
     name: str, side: str, channels: tuple[int, int], mode: str, size: tuple[int, int], device_type: str
 ) -> int:
-    """Extra peak bytes of one side. Runs in a process of its own."""
+    """Extra peak bytes of one side; to be called in a process of its own."""
     device = torch.device(device_type)
     head = build(name, side, channels, device)
     _step(head, _inputs(channels[0], WARM_UP_SIZE, mode, device))
@@ -180,7 +180,7 @@ def compare(
     device: torch.device,
     repeats: int,
 ) -> list[Row]:
-    """One row; mmseg's side is empty, with the reason, where its head cannot be built."""
+    """One row; mmseg's side stays empty, with the reason, if its head cannot be built."""
     row = Row(name, mode, size_name(size), math.prod(size))
     sides = ["theirs", "ours"]
     try:

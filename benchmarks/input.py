@@ -5,8 +5,8 @@
     python -m benchmarks.input --data data/cityscapes           # frames of a real Cityscapes
     python -m benchmarks.input --markdown benchmarks/results/NAME.json
 
-Both sides get the same files, from memory, and the same seeds, hence the same crops. What is measured, and
-why so: docs/performance.md.
+Both sides get the same files, from memory, and the same seeds, hence the same crops. docs/performance.md
+explains what is measured, and why.
 """
 
 import contextlib
@@ -42,20 +42,21 @@ PROMISES = {
 }
 STAGES = ("image", "label", "resize, crop, flip", "colour", "pack")
 SIDES = ("mmseg", "danseg", "danseg, cached")
-# What optics and demosaicing leave of the drawn frames' noise, which is that of single pixels: without it
-# PNGs of them have 3.7 MB, those of Cityscapes 2.2 to 2.4 MB. With it they have 2.2 to 2.5 MB.
+# Drawn frames have independent noise in each pixel. A camera's optics and demosaicing smooth such noise, and
+# these values imitate that. Unsmoothed PNGs have 3.7 MB, smoothed ones 2.2 to 2.5 MB, those of Cityscapes 2.2
+# to 2.4 MB.
 BLUR, SENSOR_NOISE, NOISE_BLUR = 0.8, 1.0, 0.7
 
 
 class Side:
-    """One implementation: its transforms, each with the stage its time counts for."""
+    """One implementation: its transforms, each with the stage that its time is added to."""
 
     def __init__(self, transforms: Sequence[tuple[str, Any]]) -> None:
         self.transforms = transforms
         self.first = transforms[0][1]
 
     def __call__(self, samples: Sequence[dict], seed: int) -> dict[str, float]:
-        """Seconds an image of each stage, over all samples."""
+        """Seconds per image of each stage, averaged over all samples."""
         np.random.seed(seed)
         seconds = dict.fromkeys(STAGES, 0.0)
         for sample in samples:
@@ -101,7 +102,7 @@ def dansegs_side(cache: bool) -> Side:
     from danseg.datasets import FastPhotoMetricDistortion, LoadTrainingCrop
 
     class TimedLoad(LoadTrainingCrop):
-        """Notes what reading the two files took of its time."""
+        """Records how much of its time it spends on reading each of the two files."""
 
         def transform(self, results: dict) -> dict:
             self.reading = {}
@@ -142,7 +143,7 @@ def rendered_frames(root: Path, count: int) -> None:
 
 
 def copied_frames(source: Path, root: Path, count: int) -> None:
-    """Copy training frames from all over a Cityscapes tree."""
+    """Copy training frames, evenly spread over a Cityscapes tree."""
     images = sorted((source / "leftImg8bit" / "train").glob("*/*_leftImg8bit.png"))
     if not images:
         raise UserError(f"--data {source}: there is no leftImg8bit/train/CITY/*_leftImg8bit.png in it")
@@ -165,7 +166,7 @@ def _label_of(image: Path) -> str:
 
 
 def list_samples(root: Path) -> list[dict]:
-    """What a data set says of each frame."""
+    """One dict per frame, as a data set gives it to the transforms."""
     images = sorted((root / "leftImg8bit").rglob("*.png"))
     common = dict(reduce_zero_label=False, label_map=None)
     return [dict(img_path=str(image), seg_map_path=_label_of(image), **common) for image in images]
@@ -173,7 +174,7 @@ def list_samples(root: Path) -> list[dict]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """As in a worker of a data loader: no thread but one."""
+    """Let torch and OpenCV use one thread, as in a worker of a data loader."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -185,10 +186,10 @@ def one_thread() -> Iterator[None]:
 
 
 def largest_difference(theirs: Side, ours: Side, samples: Sequence[dict]) -> float:
-    """Of the crops' pixels before the colours change, as a share of 255.
+    """Largest difference of the two sides' crops before the colours change, as a share of 255.
 
     Raises:
-        RuntimeError: a label differs.
+        RuntimeError: if a label differs.
     """
     worst = 0
     for seed, sample in enumerate(samples):
@@ -241,13 +242,13 @@ def compare(root: Path, samples: Sequence[dict], repeats: int, console: Console)
         name: {stage: statistics.median(one[stage] for one in of_side) * 1e3 for stage in STAGES}
         for name, of_side in rounds.items()
     }
-    # Both files have to be decoded, whatever else is saved.
+    # Decoding both files is the least work.
     rows[0].floor_seconds = (stages[SIDES[1]]["image"] + stages[SIDES[1]]["label"]) / 1e3
     return rows, stages
 
 
 def stage_cells(rows: Sequence[Row], stages: dict[str, dict[str, float]]) -> list[list[str]]:
-    """Milliseconds by stage and side, with the totals, and images a second below them."""
+    """Milliseconds by stage and side, with the totals, images per second and ratios below them."""
     seconds = dict(zip(SIDES, (rows[0].theirs_seconds, *(row.ours_seconds for row in rows)), strict=True))
     cells = [[stage, *(f"{stages[name][stage]:.1f}" for name in SIDES)] for stage in STAGES]
     cells.append(["all", *(f"{seconds[name] * 1e3:.1f}" for name in SIDES)])
@@ -257,7 +258,7 @@ def stage_cells(rows: Sequence[Row], stages: dict[str, dict[str, float]]) -> lis
 
 
 def print_stages(rows: Sequence[Row], stages: dict[str, dict[str, float]], console: Console) -> None:
-    """The stages as a table on the terminal."""
+    """Print the stages as a table."""
     table = Table(title="ms an image", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for index, column in enumerate(("stage", *SIDES)):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
@@ -267,18 +268,18 @@ def print_stages(rows: Sequence[Row], stages: dict[str, dict[str, float]], conso
 
 
 def markdown(path: Path) -> str:
-    """A stored result: both tables."""
+    """Both tables of a stored result, as Markdown."""
     rows = report.load(path)
     stages = json.loads(path.read_text(encoding="utf-8"))["about"].get("stages_ms")
     if stages is None:
-        raise UserError(f"{path} is no result of this benchmark: it has no stages")
+        raise UserError(f"{path} is not a result of this benchmark: it has no stages")
     lines = ["| ms an image | " + " | ".join(SIDES) + " |", "|---|" + "---:|" * len(SIDES)]
     lines += ["| " + " | ".join(cells) + " |" for cells in stage_cells(rows, stages)]
     return report.markdown(rows, PROMISES) + "\n\n" + "\n".join(lines)
 
 
 def plot(stages: dict[str, dict[str, float]], title: str, path: Path) -> None:
-    """The stages of each side as one bar."""
+    """Plot one bar per side, made of its stages."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,14 +1,13 @@
 """How the benchmarks measure time, extra memory and the machine's matrix-product rate.
 
-Nothing here knows what is measured: a benchmark hands in plain functions and gets numbers.
+Nothing here knows what is measured: a benchmark passes plain functions and gets numbers.
 
-* :func:`in_subprocess` runs one measurement in a fresh process, so that the memory of
-  earlier work cannot hide in a later figure and a process killed for memory costs one
-  figure, not the run.
-* :func:`extra_peak` is the memory that a call needs on top of what was there before it.
+* :func:`in_subprocess` runs one measurement in a fresh process. The memory of earlier work
+  cannot distort a later figure, and a process killed for memory costs one figure, not the run.
+* :func:`extra_peak` is the memory that a call needs beyond what was in use before it.
 * :func:`alternate` times several calls in turn (a, b, a, b, ...), so that a machine that
   slows down slows all of them.
-* :func:`product_rate` is what the machine's matrix products reach, the yardstick for a floor.
+* :func:`product_rate` is the rate that the machine's matrix products reach; floors are computed from it.
 """
 
 import ctypes
@@ -33,7 +32,7 @@ MIB = 2**20
 
 
 class MeasurementError(Exception):
-    """A measurement that did not come to an end; the message says what stopped it."""
+    """A measurement did not finish; the message says what stopped it."""
 
 
 def in_subprocess(function: Callable[..., Any], *args: Any, fresh: bool = False) -> Any:
@@ -41,14 +40,14 @@ def in_subprocess(function: Callable[..., Any], *args: Any, fresh: bool = False)
 
     Args:
         function, args: what to call.
-        fresh: in a new interpreter, whose memory holds the libraries that it loads by itself.
+        fresh: whether to start a new interpreter, so that its memory includes the libraries it loads.
 
     Raises:
         MeasurementError: when the process raises, or dies (a kill for want of memory).
     """
     if not fresh and "forkserver" in multiprocessing.get_all_start_methods():
-        # Children of a server that has imported everything and computed nothing: as clean as a
-        # new interpreter, without its seconds of imports.
+        # The process is forked from a server that has imported everything and computed nothing: it
+        # is as clean as a new interpreter, and saves its seconds of imports.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["danseg", "mmseg.models"])
     else:
@@ -106,11 +105,11 @@ def extra_peak(work: Callable[[], Any], device: torch.device) -> int:
 
 
 def process_peak() -> int:
-    """The most bytes that this process has held at once, its libraries among them.
+    """Peak memory of this process so far, in bytes, including its libraries.
 
-    For one that was started afresh, see :func:`in_subprocess`.
+    It is meant for a process that :func:`in_subprocess` started with ``fresh``.
     """
-    # Linux hands the lifetime's peak on from the process that started this one.
+    # Not the lifetime's peak on Linux: it begins with that of the process that started this one.
     return _status_bytes("VmHWM") if Path("/proc/self/status").exists() else _lifetime_peak()
 
 
@@ -143,7 +142,7 @@ def _lifetime_peak() -> int:
 
 
 def alternate(calls: Sequence[Callable[[], Any]], repeats: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each call in each round, the calls taking turns. Warm them up before."""
+    """Time calls that take turns: the seconds of each call in each round. Warm the calls up before."""
     seconds = [[] for _ in calls]
     for _ in range(repeats):
         for call, row in zip(calls, seconds, strict=True):
@@ -152,7 +151,7 @@ def alternate(calls: Sequence[Callable[[], Any]], repeats: int, device: torch.de
             result = call()
             _synchronize(device)
             row.append(time.perf_counter() - start)
-            del result  # Freed outside the clock.
+            del result  # freed while the clock is stopped
     return seconds
 
 
@@ -164,10 +163,9 @@ def _synchronize(device: torch.device) -> None:
 def product_rate(device: torch.device, size: int = 1536, repeats: int = 3) -> float:
     """Operations per second of a ``size`` x ``size`` matrix product in float32.
 
-    On a CPU the best of ``torch.mm``, a 1x1 convolution and the product of danseg's operators:
-    they may go to different libraries, of which any can be the fastest, and a floor must not
-    depend on a slower one. (On CUDA a convolution may round to TF32, which is another kind of
-    product.)
+    On a CPU it is the best of ``torch.mm``, a 1x1 convolution and the product of danseg's operators.
+    They may use different libraries, any of which can be the fastest, and a floor must not depend on
+    a slower one. (On CUDA a convolution may round to TF32, which is another kind of product.)
     """
     a = torch.rand(size, size, device=device)
     b = torch.rand(size, size, device=device)
@@ -185,7 +183,7 @@ def product_rate(device: torch.device, size: int = 1536, repeats: int = 3) -> fl
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that a new process may fill, None where the system does not say."""
+    """Bytes that a new process may use; None if the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -193,7 +191,7 @@ def available_memory(device: torch.device) -> int | None:
     except OSError:
         return None
     amounts = [int(re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)[1]) * 1024]
-    # Inside a container the machine's memory is not the process's: its cgroup sets a limit.
+    # Inside a container a process cannot use all of the machine's memory: its cgroup sets a limit.
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
@@ -217,7 +215,7 @@ def device_name(device: torch.device) -> str:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a figure depends on besides the code under test."""
+    """The device and the software versions that a figure depends on, besides the code under test."""
     return {
         "device": device.type,
         "device_name": device_name(device),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 NUM_CLASSES = 19
-# mmseg's heads and danseg's in their place.
+# The decode head and the auxiliary head: mmseg's, and danseg's that replace them.
 MMSEG, DANSEG = ("DAHead", "FCNHead"), ("DANetHead", "FullyConvolutionalHead")
 
 
@@ -32,9 +32,9 @@ def segmentor(
     dropout_ratio: float = 0.1,
     crop_size: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """The network as a config describes it, at random, with :data:`MMSEG` or :data:`DANSEG` heads.
+    """The network as a config describes it, with random weights and :data:`MMSEG` or :data:`DANSEG` heads.
 
-    ``crop_size`` is what training images are padded to.
+    ``crop_size`` is the size that training images are padded to.
     """
     from mmengine.config import ConfigDict
     from mmengine.registry import init_default_scope

@@ -24,12 +24,12 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Row:
-    """One comparison; None where it was not measured, with the reason in ``note``."""
+    """One comparison. What was not measured is None, and ``note`` gives the reason."""
 
     case: str
     mode: str
     size: str
-    positions: int | None = None  # what a plot draws against; None where there is no plot
+    positions: int | None = None  # horizontal axis of the plot; None if there is no plot
     theirs_seconds: float | None = None
     ours_seconds: float | None = None
     time_ratio: float | None = None  # of the medians of the rounds
@@ -46,13 +46,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Promise:
-    """What docs/performance.md promises: the largest ratios and bytes, the least share; None is nothing.
+    """What docs/performance.md promises; None promises nothing.
 
     Attributes:
-        time: danseg's time over the peer's.
-        memory: danseg's extra memory over the peer's.
-        memory_bytes: danseg's memory itself.
-        product_share: of the machine's matrix-product rate, the floor over danseg's time.
+        time: at most this ratio of danseg's time to the peer's.
+        memory: at most this ratio of danseg's extra memory to the peer's.
+        memory_bytes: at most this memory of danseg's, in bytes.
+        product_share: at least this share of the machine's matrix-product rate: floor over danseg's time.
     """
 
     time: float | None = None
@@ -78,7 +78,7 @@ COLUMNS = [
 
 
 def table_cells(rows: list[Row]) -> list[list[str]]:
-    """Strings under :data:`COLUMNS`, one list a row."""
+    """Strings for :data:`COLUMNS`, one list per row."""
     return [
         [
             row.mode,
@@ -138,8 +138,8 @@ def markdown(rows: list[Row], promises: Promises) -> str:
 
 
 def print_results(rows: list[Row], promises: Promises) -> None:
-    """The tables on the terminal, with notes and promises below each."""
-    # Wider than some terminals: a wrapped line can be read, a number cut short cannot.
+    """Print the tables, with notes and promises below each."""
+    # Wider than some terminals: a wrapped line can be read, but a number that is cut short cannot.
     console = Console(width=max(Console().width, 130))
     for name, of_case in _by_case(rows):
         table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -158,7 +158,7 @@ def _by_case(rows: list[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _notes(rows: list[Row]) -> list[str]:
-    """Each note once, after the rows that it is about."""
+    """Each note once, preceded by the rows that it is about."""
     about: dict[str, list[str]] = {}
     for row in rows:
         if row.note:
@@ -183,7 +183,7 @@ def versions() -> dict[str, str]:
 
 
 def save(benchmark: str, rows: list[Row], about: dict[str, Any], folder: Path, suffix: str) -> list[Path]:
-    """Write NAME.json (everything), NAME.csv (the table's numbers) and, against N, NAME.png (the plot)."""
+    """Write NAME.json (everything), NAME.csv (the table's numbers) and NAME.png (a plot, if rows have N)."""
     stem = (
         f"{benchmark}_{about['device']}-{slug(about['device_name'])}"
         f"_torch{about['torch'].split('+')[0]}_mmseg{about.get('mmseg', '')}{suffix}"
@@ -209,22 +209,22 @@ def load(path: Path) -> list[Row]:
         return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"cannot read {path} as a result of a benchmark ({error}); name a .json file that one wrote"
+            f"cannot read {path} as a benchmark's result ({error}); give a .json file that a benchmark wrote"
         ) from error
 
 
 def _plot(rows: list[Row], title: str, path: Path) -> None:
-    """Time and memory against N, a line of panels a case."""
+    """Plot time and memory against N, with one row of panels per case."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     cases = _by_case(rows)
     figure = Figure(figsize=(10, 3.6 * len(cases) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)  # No window, and no state of pyplot touched.
+    FigureCanvasAgg(figure)  # opens no window and leaves pyplot's state alone
     panels = figure.subplots(len(cases), 2, squeeze=False)
     for (name, of_case), (time_axes, memory_axes) in zip(cases, panels, strict=True):
         modes = dict.fromkeys(row.mode for row in of_case)
-        # Marks tell modes apart where a single size makes no line.
+        # A single size makes no line: there the marks tell the modes apart.
         for mode, (style, mark) in zip(modes, (("-", "o"), ("--", "s"), (":", "^")), strict=False):
             of_mode = sorted((row for row in of_case if row.mode == mode), key=lambda row: row.positions)
             for side, label, color in (("theirs", "mmseg", "tab:red"), ("ours", "danseg", "tab:blue")):

@@ -1,13 +1,13 @@
 """Compare one training step of a whole network with mmseg's, in time and memory, with equal weights.
 
     python -m benchmarks.training                    # DANet-R50, 512x512, two images: about ten minutes
-    python -m benchmarks.training --quick            # a small network: does it run, not how fast
+    python -m benchmarks.training --quick            # a small network: shows that it runs, not how fast
     python -m benchmarks.training --markdown benchmarks/results/NAME.json
 
 A step is mmengine's ``train_step``: normalised images through backbone and heads, the losses of all
-classifiers, the backward pass and SGD. danseg's runs as its configs have it, with the early stages computed
-again for the backward pass (``recompute``), and without that. What is measured, and why so:
-docs/performance.md.
+classifiers, the backward pass and SGD. danseg runs as in its configs, where the backward pass recomputes the
+early stages (``recompute``), and also without recomputing. docs/performance.md explains what is measured, and
+why.
 """
 
 import math
@@ -30,7 +30,7 @@ BATCH = 2
 # As in configs/_base_/models/dilated_resnet.py.
 RECOMPUTED = ("backbone.stem", "backbone.layer1", "backbone.layer2")
 THEIRS = "mmseg"
-# danseg's ways: what is recomputed, and the precision.
+# danseg's variants: what is recomputed, and the precision.
 WAYS = {
     "float32": (RECOMPUTED, torch.float32),
     "float32, recompute=[]": ((), torch.float32),
@@ -41,7 +41,7 @@ PROMISES = {("DANet-R50 training step", "float32", "512x512"): Promise(time=0.95
 
 
 class Training:
-    """One side's model and optimiser, with a step to take."""
+    """One side's model, optimiser and batch."""
 
     def __init__(self, network: Network, side: str, size: tuple[int, int], device: torch.device) -> None:
         from mmengine.optim import build_optim_wrapper
@@ -69,7 +69,7 @@ class Training:
 
 
 def batch(size: tuple[int, int]) -> dict[str, list]:
-    """Random images and labels of large segments, as a data loader collates them."""
+    """Random images, and labels of large segments, as a data loader collates them."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
@@ -85,7 +85,7 @@ def batch(size: tuple[int, int]) -> dict[str, list]:
 
 
 def measure_memory(network: Network, side: str, size: tuple[int, int], device_type: str) -> int:
-    """Peak bytes of a process that takes two steps; from the second on the optimiser has its own."""
+    """Peak bytes of a process that takes two steps: the second one includes the optimiser's state."""
     device = torch.device(device_type)
     training = Training(network, side, size, device)
     for _ in range(2):
@@ -96,7 +96,7 @@ def measure_memory(network: Network, side: str, size: tuple[int, int], device_ty
 def measure_time(
     network: Network, size: tuple[int, int], device_type: str, repeats: int
 ) -> tuple[dict[str, list[float]], float, float, dict[str, float]]:
-    """Every side's rounds, a step's operations, the product rate, and differences of the first loss."""
+    """Seconds of each side's rounds, a step's operations, the product rate, differences of the first loss."""
     device = torch.device(device_type)
     sides = {side: Training(network, side, size, device) for side in (THEIRS, *WAYS)}
     weights = sides[THEIRS].model.state_dict()
@@ -123,7 +123,7 @@ def _operations(model: nn.Module, size: tuple[int, int], device: torch.device) -
 
 
 def compare(network: Network, size: tuple[int, int], device: torch.device, repeats: int) -> list[Row]:
-    """A row for each of danseg's ways, beside mmseg in float32."""
+    """One row for each of danseg's variants, beside mmseg in float32."""
     fresh = device.type == "cpu"
     peaks = {
         side: in_subprocess(measure_memory, network, side, size, device.type, fresh=fresh)

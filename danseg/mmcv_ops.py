@@ -1,12 +1,12 @@
-"""A stand-in for ``mmcv.ops``, which the original line of mmseg cannot be imported without.
+"""A stand-in for ``mmcv.ops``, without which the original line of mmseg cannot be imported.
 
-mmsegmentation 1.2.2 imports two functions of ``mmcv.ops`` wherever it is used, and mmcv has wheels with
-that package's compiled operators for old PyTorch alone; without them even ``import mmseg.utils`` fails.
-:func:`install` then puts this module in the place of ``mmcv.ops``. It holds the two functions, in plain
-PyTorch. Every other name fails as it does without the stand-in, with ``ModuleNotFoundError``, which mmseg
-expects of the operators it can do without.
+mmsegmentation 1.2.2 always imports two functions of ``mmcv.ops``. mmcv has wheels with the compiled operators
+of that package for old PyTorch alone; without them even ``import mmseg.utils`` fails. :func:`install` then
+puts this module in the place of ``mmcv.ops``. It holds the two functions, in plain PyTorch. Every other name
+raises ``ModuleNotFoundError``, as without the stand-in. mmseg expects this error from operators that it can
+do without.
 
-The maintained line guards these imports itself and never gets here.
+The maintained line guards these imports itself and does not need this module.
 """
 
 import sys
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def install() -> None:
-    """Take the place of ``mmcv.ops`` if mmseg cannot be imported for want of it; else do nothing."""
+    """Put this module in the place of ``mmcv.ops`` if mmseg needs it to be imported; else do nothing."""
     try:
         import mmseg.utils  # noqa: F401  (the part of mmseg that everything else in it imports)
     except ModuleNotFoundError as error:
@@ -51,7 +51,7 @@ def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **k
 def sigmoid_focal_loss(
     input: Tensor, target: Tensor, gamma: float, alpha: float, weight: None, reduction: str
 ) -> Tensor:
-    """Focal loss of each class on its own, as mmseg's ``FocalLoss`` calls it on a GPU: not reduced::
+    """Focal loss of each class by itself, not reduced, as mmseg's ``FocalLoss`` calls it on a GPU::
 
         p = sigmoid(input)
         out = -alpha (1 - p)^gamma log p             where the class is the target
@@ -62,7 +62,7 @@ def sigmoid_focal_loss(
     Args:
         input: logits (N, C).
         target: classes (N,); those outside 0..C-1 belong to none.
-        gamma: exponent that fades well classified examples out.
+        gamma: exponent that reduces the weight of well classified examples.
         alpha: weight of the target class.
         weight: None.
         reduction: "none".

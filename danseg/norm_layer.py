@@ -1,4 +1,4 @@
-"""mmcv's ``norm_cfg`` in the form that danseg's modules take a normalisation."""
+"""mmcv's ``norm_cfg`` as the ``norm_layer`` argument of danseg's modules."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def norm_layer_of(norm_cfg: dict | None) -> Callable[[int], nn.Module] | None:
-    """What makes the normalisation of ``norm_cfg`` for a number of channels; None where there is none."""
+    """A function from a number of channels to ``norm_cfg``'s layer; None if ``norm_cfg`` is None."""
     if norm_cfg is None:
         return None
     return lambda channels: build_norm_layer(norm_cfg, channels)[1]

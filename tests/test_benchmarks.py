@@ -219,7 +219,7 @@ def test_markdown_of_a_file_that_is_no_result_is_one_message(attention, tmp_path
     with pytest.raises(SystemExit) as ending:
         attention.main(["--markdown", str(path)])
     assert ending.value.code == 1
-    assert "name a .json file that one wrote" in capsys.readouterr().err
+    assert "give a .json file that a benchmark wrote" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -20,15 +20,15 @@ class BAM(nn.Module):
     f₀ and f₃ are 1x1 convolutions, f₁ and f₂ dilated 3x3 ones.
 
     Paper: Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv 1807.06514, equations 1
-    to 4. The authors' code multiplies the branches, σ(M_c · M_s), and has no normalisation at their
-    ends; this is the paper's sum, whose terms the normalisation makes comparable. What the paper leaves
-    open, batch normalisation and ReLU after f₀, f₁ and f₂, is as in that code.
+    to 4. As in the paper, the branches are added, and a normalisation at their ends makes the two terms
+    comparable. The authors' code multiplies them instead, σ(M_c · M_s), without that normalisation. The
+    paper leaves open what follows f₀, f₁ and f₂: here it is batch normalisation and ReLU, as in that code.
 
-    In training the channel branch is normalised over the batch alone, so that it needs at least two images.
+    In training the channel branch is normalised over the batch alone, so it needs at least two images.
 
     Args:
         in_channels: channels of the input and of the output.
-        reduction: how many times fewer channels lie inside both branches; at least one remains.
+        reduction: both branches work with ``in_channels // reduction`` channels, at least 1.
         dilation: of the two 3x3 convolutions.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
@@ -45,7 +45,7 @@ class BAM(nn.Module):
                 f"got {in_channels}, {reduction} and {dilation}"
             )
         hidden = max(1, in_channels // reduction)
-        # No bias where a normalisation follows, which would cancel it.
+        # No bias before a normalisation, which would cancel it.
         self.channel = nn.Sequential(
             nn.Conv2d(in_channels, hidden, 1),
             nn.ReLU(),
@@ -80,6 +80,6 @@ class BAM(nn.Module):
     def attention_map(self, x: Tensor) -> Tensor:
         """The spatial branch ``σ(M_s)`` as ``(B, 1, H, W)``, for the module's input ``x`` (B, C, H, W).
 
-        It is the gate of a channel whose ``M_c`` is 0; other channels' are shifted before the sigmoid.
+        This is the gate of a channel whose ``M_c`` is 0. Other channels add their ``M_c`` before the sigmoid.
         """
         return self.spatial(x).sigmoid()

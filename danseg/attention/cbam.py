@@ -14,17 +14,17 @@ class CBAM(nn.Module):
 
     For feature map ``x``::
 
-        y = σ(mlp(mean_hw x) + mlp(max_hw x)) · x                     # one gate a channel
-        out = σ(BN(f([max_c y; mean_c y]))) · y                       # one gate a position
+        y = σ(mlp(mean_hw x) + mlp(max_hw x)) · x                     # one gate per channel
+        out = σ(BN(f([max_c y; mean_c y]))) · y                       # one gate per position
 
     Paper: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv 1807.06521,
-    equations 1 to 3. As in the authors' code, a batch normalisation follows the convolution f, which
-    equation 3 does not have (without it the gate's level depends on the size of the activations), the
-    maximum comes before the mean in f's input, and the layers of the mlp have biases.
+    equations 1 to 3. Three details follow the authors' code. The convolution f has a batch normalisation
+    after it, which equation 3 does not have; without it the gate's level depends on the size of the
+    activations. In f's input, the maximum comes before the mean. The layers of the mlp have biases.
 
     Args:
         in_channels: channels of the input and of the output.
-        reduction: how many times fewer channels the mlp's hidden layer has; at least one remains.
+        reduction: the mlp's hidden layer has ``in_channels // reduction`` channels, at least 1.
         kernel_size: of the spatial gate's convolution, odd.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.

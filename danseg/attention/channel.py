@@ -26,7 +26,7 @@ class ChannelAttention(nn.Module):
     Memory is linear in the number of positions: the map is C x C.
 
     Args:
-        in_channels: channels of the input and of the output; there are no weights but the scale.
+        in_channels: channels of the input and of the output; the scale is the only weight.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
@@ -51,7 +51,7 @@ class ChannelAttention(nn.Module):
     def attention_map(self, x: Tensor) -> Tensor:
         """Weight of channel i in the new channel j, as ``(B, C, C)`` [j, i]; rows sum to 1.
 
-        At least float32: an energy sums over all positions and leaves float16's range.
+        The weights are at least float32: an energy sums over all positions and can exceed float16's range.
         """
         if x.shape[1] != self.in_channels:
             raise ValueError(

@@ -13,26 +13,27 @@ from torch.nn import functional as F
 class CompactGeneralizedNonLocal(nn.Module):
     """Every channel at every position gathers from all channels of its group at all positions.
 
-    For feature map ``x``, with entries a, b that run over the positions *and* the channels of one
-    group, n of them::
+    The channels form groups. a and b run over the n entries of one group: all its positions *and*
+    channels. For feature map ``x``::
 
         θ, φ, g = theta(x), phi(x), g(x)                                   # 1x1 convolutions
         k(θ_a, φ_b) = exp(-γ θ_a²) exp(-γ φ_b²) Σ_{p ≤ order} (2γ)^p / p! · (θ_a φ_b)^p
         out_a = x_a + norm(conv_out(Σ_b k(θ_a, φ_b) g_b / √n))
 
-    The kernel is the Taylor series of the Gaussian radial basis function exp(-γ (θ_a - φ_b)²). Its
-    terms are products of one factor in a and one in b, so that the sums over b are ``order + 1``
-    numbers a group, and the whole is linear in the number of positions.
+    The kernel is the Taylor series of the Gaussian radial basis function exp(-γ (θ_a - φ_b)²). Each
+    of its terms is the product of a factor in a and a factor in b. The sums over b are therefore
+    ``order + 1`` numbers per group, and the block is linear in the number of positions.
 
     Paper: Yue et al., "Compact Generalized Non-local Network", NeurIPS 2018, arXiv 1810.13125,
     section 3.3. The paper's other kernel, the dot product, is left out: it multiplies θ by one
-    number a group, and the group normalisation that follows takes that number away again.
+    number per group, which the group normalisation that follows cancels.
     Division by √n, as in the authors' code, keeps magnitudes in range.
 
     Args:
         in_channels: channels C of the input and of the output.
         reduction: θ, φ and g have C / reduction channels, at least 1.
-        groups: groups of channels; their greatest common divisor with both channel counts counts.
+        groups: number of groups of channels; the greatest common divisor of it and C and C / reduction
+            is used.
         order: highest power of the Taylor series.
         gamma: γ, the sharpness of the kernel.
 
@@ -72,14 +73,14 @@ class CompactGeneralizedNonLocal(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """An output of zero: the block starts as the identity."""
+        """Set the last normalisation to zero: the block starts as the identity."""
         nn.init.zeros_(self.norm.weight)
         nn.init.zeros_(self.norm.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
         theta, phi, g = self.theta(x), self.phi(x), self.g(x)
-        # Sums over all positions and channels of a group, and powers: beyond float16's range.
+        # The sums over a group's positions and channels, and the powers, can exceed float16's range.
         wide = torch.promote_types(theta.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             theta, phi, g = (self._grouped(t.to(wide)) for t in (theta, phi, g))  # (B, groups, n)
@@ -95,7 +96,7 @@ class CompactGeneralizedNonLocal(nn.Module):
         return x + out.to(x.dtype)
 
     def _grouped(self, x: Tensor) -> Tensor:
-        """(B, C', H, W) to (B, groups, n), n the positions times the channels of a group."""
+        """(B, C', H, W) to (B, groups, n), where n is H · W times the channels of a group."""
         return x.unflatten(1, (self.groups, -1)).flatten(2)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Criss-cross attention: every position gathers from its row and its column, and repeated, from everywhere.
+"""Criss-cross attention: every position gathers from its row and its column; applied twice, from everywhere.
 
 Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, arXiv 1811.11721.
 """
@@ -16,19 +16,20 @@ from danseg.ops import criss_cross_attention
 class CrissCrossAttention(nn.Module):
     """CCNet's recurrent criss-cross attention, with nothing to compile.
 
-    For feature map ``x``, a position u and the positions i of u's row and column, u itself counted
-    once; applied ``recurrence`` times with the same weights::
+    Position u attends to the positions i of its row and its column, and counts itself once. The
+    attention is applied ``recurrence`` times with the same weights. For feature map ``x``::
 
         q, k, v = query_conv(x), key_conv(x), value_conv(x)                # 1x1 convolutions
         out_u = gamma.scale · Σ_i softmax_i(q_u · k_i) v_i + x_u
 
     Paper: Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019,
-    arXiv 1811.11721, equations 1 and 2. Parameter names are mmcv's, whose module is one recurrence.
+    arXiv 1811.11721, equations 1 and 2. Parameter names are those of mmcv's module, which is one
+    recurrence.
 
     Args:
         in_channels: channels of the input and of the output.
-        recurrence: how often the attention is applied; from the second time on every position
-            has seen all others.
+        recurrence: how often the attention is applied; after two times every position has seen
+            all others.
         query_channels: channels of queries and keys; ``in_channels // 8``, at least 1, by default.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
@@ -54,8 +55,8 @@ class CrissCrossAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, in the memory format of ``x``."""
-        # The attention works with channels last, and on CPUs so do 1x1 convolutions, up to three times
-        # as fast: one change of layout serves all recurrences.
+        # The attention needs channels last, and on CPUs 1x1 convolutions are up to three times as fast
+        # with it. So the layout changes once, for all recurrences.
         out = x.contiguous(memory_format=torch.channels_last)
         for _ in range(self.recurrence):
             out = self._once(out)
@@ -67,18 +68,18 @@ class CrissCrossAttention(nn.Module):
     def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
         """What the given positions attend to, after all recurrences.
 
-        A position's weights in the last recurrence lie on its cross; each of those positions had
-        gathered along its own cross before. The map is the row of the product of the recurrences'
-        maps, each computed on the features that its recurrence was given. (The residuals, which
-        add the features themselves, are left out.)
+        In the last recurrence, a position gathers from its cross. Before that, each position of the
+        cross gathered from its own cross. So the recurrences' maps are multiplied, each computed from
+        the input of its recurrence, and the result is the given positions' rows of the product. (The
+        residuals, which add the features themselves, are left out.)
 
         Args:
             x: ``(B, C, H, W)``, the module's input.
             positions: P pairs (row, column) in the feature map.
 
         Returns:
-            ``(B, P, H, W)`` in at least float32; each H x W slice sums to 1. Of the last recurrence
-            only the P rows are computed, of each one before it N (H + W) weights, never N x N.
+            ``(B, P, H, W)`` in at least float32; each H x W slice sums to 1. The last recurrence
+            computes the P rows alone, each earlier one N (H + W) weights, never N x N.
 
         Raises:
             ValueError: when a position lies outside the map, or none is given.
@@ -96,7 +97,7 @@ class CrissCrossAttention(nn.Module):
         return rows
 
     def _rows(self, x: Tensor, index: Tensor) -> Tensor:
-        """One recurrence's weights (B, P, H, W) of the positions with row-major numbers ``index``."""
+        """One recurrence's weights (B, P, H, W) of the positions with row-major indices ``index``."""
         height, width = x.shape[2:]
         query, key = self._queries_and_keys(x)
         with torch.autocast(x.device.type, enabled=False):
@@ -113,7 +114,7 @@ class CrissCrossAttention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             column = torch.einsum("bchw,bcgw->bhwg", query, key)
             row = torch.einsum("bchw,bchv->bhwv", query, key)
-        # The position itself is in its row already.
+        # The row part contains the position itself already.
         itself = torch.eye(x.shape[2], dtype=torch.bool, device=x.device)[:, None]  # (H, 1, H)
         return torch.cat([column.masked_fill(itself, -torch.inf), row], dim=-1).softmax(dim=-1)
 

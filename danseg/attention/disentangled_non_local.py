@@ -1,4 +1,4 @@
-"""Disentangled Non-local (DNL): what every position attends to, and what this one adds to it.
+"""Disentangled Non-local (DNL): one map that all positions share, and one map of each position's own.
 
 Yin et al., "Disentangled Non-Local Neural Networks", ECCV 2020, arXiv 2006.06668.
 """
@@ -11,26 +11,27 @@ from danseg.attention.parts.query_positions import positions_first
 
 
 class DisentangledNonLocal2d(NonLocal2d):
-    """Non-local block whose pairwise and unary terms are learned apart, in linear memory.
+    """Non-local block that learns its pairwise and its unary term separately, in linear memory.
 
-    For feature map ``x`` with positions i, j, with queries and keys less their means over the map::
+    Queries and keys are centred: their means over the map are subtracted. For feature map ``x`` with
+    positions i, j::
 
         q, k, g, m = theta(x), phi(x), g(x), conv_mask(x)                  # 1x1 convolutions
         w_ij = softmax_j((q_i - mean q) · (k_j - mean k) / (√C' · temperature))
         out_i = x_i + conv_out(Σ_j w_ij g_j + Σ_j softmax_j(m_j) g_j)
 
     Paper: Yin et al., "Disentangled Non-Local Neural Networks", ECCV 2020, arXiv 2006.06668,
-    section 3. The temperature and √C' are those of the authors' code and of mmseg, whose parameter
-    names and numbers these are. The other pairwise functions of :class:`NonLocal2d` take the place
-    of the softmax, without a temperature, as in mmseg; unlike there the Gaussian form leaves its
-    input as it was.
+    section 3. The temperature and √C' come from the authors' code and from mmseg. Parameter names
+    and results are mmseg's. As in mmseg, the other pairwise functions of :class:`NonLocal2d` can
+    replace the softmax, then without a temperature. Unlike mmseg's, the Gaussian form does not
+    change its input.
 
     Args:
         in_channels: channels C of the input and of the output.
         reduction: C' = C / reduction, at least 1.
         use_scale: divide the energies of the embedded Gaussian by √C'.
         mode: the pairwise function, as in :class:`NonLocal2d`.
-        temperature: the energies of the embedded Gaussian are divided by it.
+        temperature: divides the energies of the embedded Gaussian.
         norm_layer: as in :class:`NonLocal2d`.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
@@ -63,9 +64,9 @@ class DisentangledNonLocal2d(NonLocal2d):
         return self._pairwise(x, positions_first(value)) + unary.transpose(1, 2)[..., None]
 
     def unary_map(self, x: Tensor) -> Tensor:
-        """The weights ``softmax_j(m_j)`` that every position shares: (B, 1, H, W), each map summing to 1.
+        """The weights ``softmax_j(m_j)`` that all positions share.
 
-        In at least float32.
+        They are (B, 1, H, W) in at least float32; each map sums to 1.
         """
         mask = self.conv_mask(x)
         wide = mask.to(torch.promote_types(mask.dtype, torch.float32))
@@ -90,5 +91,5 @@ class DisentangledNonLocal2d(NonLocal2d):
 
 
 def _centred(x: Tensor) -> Tensor:
-    """Less its mean over the positions, which are dimension 1."""
+    """Subtract the mean over the positions, which are dimension 1."""
     return x - x.mean(dim=1, keepdim=True)

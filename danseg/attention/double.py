@@ -18,7 +18,7 @@ class DoubleAttention(nn.Module):
 
     Paper: Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, arXiv 1810.11579,
     equations 3 to 6. The gathering softmax runs over the positions of one image, as in the paper; a
-    widespread copy runs it over the batch.
+    widespread reimplementation runs it over the batch.
 
     Args:
         in_channels: channels C of the input and of the output.
@@ -58,9 +58,9 @@ class DoubleAttention(nn.Module):
         return x + self.out_project(out.unflatten(2, x.shape[2:])).to(x.dtype)
 
     def attention_map(self, x: Tensor) -> Tensor:
-        """Where each descriptor is gathered from: (B, n, H, W), each H x W slice sums to 1.
+        """The positions that each descriptor gathers from: (B, n, H, W) in at least float32.
 
-        In at least float32. The maps belong to the descriptors, not to a position that asks.
+        Each H x W slice sums to 1. A map belongs to a descriptor, not to a query position.
         """
         scores = self.gather_project(x)
         wide = torch.promote_types(scores.dtype, torch.float32)

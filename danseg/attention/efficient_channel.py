@@ -1,4 +1,4 @@
-"""Efficient channel attention: channels scaled by their neighbours' means, with a handful of weights.
+"""Efficient channel attention: a handful of weights scale each channel by the means of its neighbours.
 
 Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR 2020,
 arXiv 1910.03151.
@@ -19,15 +19,15 @@ class EfficientChannelAttention(nn.Module):
         z = Σ_i x_i / N                                               # (C,)
         out_c = σ(Σ_u w_u z_{c+u}) · x_c                              # u from -(k-1)/2 to (k-1)/2
 
-    with z zero beyond the first and the last channel, and ``k = |log₂(C) / gamma + b / gamma|`` made odd.
+    z is zero beyond the first and the last channel, and ``k = |log₂(C) / gamma + b / gamma|`` is made odd.
 
     Paper: Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR
-    2020, arXiv 1910.03151, section 3.2. The paper takes the nearest odd number for k; as in the authors'
-    code, the number is rounded down, and up by one if that is even.
+    2020, arXiv 1910.03151, section 3.2. To make k odd, the paper takes the nearest odd number. This module
+    follows the authors' code: it rounds k down, and adds one if the result is even.
 
     Args:
         in_channels: channels of the input and of the output.
-        gamma: the larger, the fewer neighbours; positive.
+        gamma: positive; the larger it is, the fewer neighbours take part.
         b: offset in the kernel size's formula.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.

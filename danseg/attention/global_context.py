@@ -22,13 +22,12 @@ class GlobalContext(nn.Module):
 
         z = Σ_j softmax_j(conv_mask(x_j)) x_j                         # (C,), the same for every i
         t(z) = W₂ relu(LayerNorm(W₁ z))                               # one t for each kind of fusion
-        out_i = x_i · σ(t_mul(z)) + t_add(z)                          # each only where fusion_types has it
+        out_i = x_i · σ(t_mul(z)) + t_add(z)                          # each only if fusion_types names it
 
     Paper: Cao et al., "GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond", ICCV
-    Workshops 2019, arXiv 1904.11492, section 3.3. As in the authors' code and in mmcv's ``ContextBlock``,
-    whose parameter names these are, the last convolution of each transform starts at zero: with
-    additive fusion the block starts as the identity. A bottleneck never has fewer than one channel,
-    where mmcv's may have none.
+    Workshops 2019, arXiv 1904.11492, section 3.3. Parameter names are those of mmcv's ``ContextBlock``. As
+    there and in the authors' code, the last convolution of each transform starts at zero: with additive
+    fusion the block starts as the identity. The bottleneck has at least one channel; mmcv's may have none.
 
     Args:
         in_channels: channels of the input and of the output.
@@ -67,7 +66,7 @@ class GlobalContext(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Set the last convolution of each transform to zero, and draw that of the map."""
+        """Set the last convolution of each transform to zero, and draw the map's convolution at random."""
         if self.pooling_type == "att":
             nn.init.kaiming_normal_(self.conv_mask.weight, mode="fan_in", nonlinearity="relu")
             if self.conv_mask.bias is not None:
@@ -116,7 +115,7 @@ class GlobalContext(nn.Module):
 
 
 def _bottleneck(channels: int, planes: int) -> nn.Sequential:
-    # The positions in it, and with them the names, are those of mmcv's ContextBlock.
+    # The order of the layers, and so their parameter names, are those of mmcv's ContextBlock.
     return nn.Sequential(
         nn.Conv2d(channels, planes, 1),
         nn.LayerNorm((planes, 1, 1)),

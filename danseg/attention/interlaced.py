@@ -18,8 +18,8 @@ from danseg.ops import attention
 class RelationBlock(nn.Module):
     """Self-attention among the positions of each (B, C, H, W) map, with mmseg's parameter names.
 
-    Keys and queries pass two 1x1 convolutions with normalisation and ReLU each, values one plain
-    convolution; energies are divided by the root of ``channels``; the output is projected.
+    Queries and keys go through two 1x1 convolutions, each with normalisation and ReLU; values go through
+    one plain convolution. Energies are divided by the square root of ``channels``. The output is projected.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RelationBlock(nn.Module):
             positions_first(project(x))
             for project in (self.query_project, self.key_project, self.value_project)
         )
-        # Under autocast some norms give float32 where the plain convolution of the values gives 16 bits.
+        # Under autocast some norms give float32, while the values' plain convolution gives 16 bits.
         query, key = query.to(value.dtype), key.to(value.dtype)
         out = attention(query, key, value, scale=query.shape[2] ** -0.5)
         return self.output_project(out.transpose(1, 2).unflatten(2, x.shape[2:]))
@@ -52,10 +52,10 @@ def _two_layers(in_channels: int, channels: int, norm_layer) -> nn.Sequential:
 def interlace(
     x: Tensor, down_factor: tuple[int, int], global_relation: nn.Module, local_relation: nn.Module
 ) -> Tensor:
-    """Apply one relation to positions ``down_factor`` apart, then the other to blocks of that size.
+    """Apply a global relation to positions ``down_factor`` apart, then a local one to blocks of that size.
 
     Maps that the factors do not divide are padded with zeros on all sides, as in mmseg; the padded
-    positions take part.
+    positions take part in the attention.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
     """
@@ -77,25 +77,25 @@ def interlace(
 
 
 class InterlacedSparseAttention(nn.Module):
-    """Global and local self-attention one after the other, in place of attention among all pairs.
+    """Global self-attention, then local self-attention, in place of attention among all pairs.
 
     For feature map ``x``, cut into blocks of ``down_factor`` positions::
 
-        far = global_relation(x)                        # among the positions of one place in their blocks
+        far = global_relation(x)                        # among positions at the same place in each block
         out = x + gamma.scale · local_relation(far)     # among the positions of one block
 
     Paper: Huang et al., "Interlaced Sparse Self-Attention for Semantic Segmentation", arXiv preprint
-    2019, arXiv 1907.12273. Every position reaches every other over two steps. The paper
-    concatenates ``x`` and the result, as :class:`danseg.heads.ISANetHead` does; here, where the
-    shape is kept, they are added, with a factor that starts at 0. There is no ``attention_map``:
-    normalisation and ReLU stand between the two steps, so no one map says what a position has seen.
+    2019, arXiv 1907.12273. Every position reaches every other in two steps. The paper concatenates
+    ``x`` and the result, as :class:`danseg.heads.ISANetHead` does. This module keeps the shape: it
+    adds them, with a factor that starts at 0. There is no ``attention_map``: normalisation and ReLU
+    lie between the two steps, so no single map says what a position has seen.
 
     Args:
         in_channels: channels C of the input and of the output.
         isa_channels: channels of queries and keys; C / 2, at least 1, by default.
         down_factor: height and width of a block.
-        norm_layer: makes the normalisation of each convolution for a number of channels; None for
-            none.
+        norm_layer: builds each convolution's normalisation for a given number of channels; None
+            leaves it out.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 

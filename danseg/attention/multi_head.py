@@ -41,8 +41,8 @@ class MultiHeadSelfAttention(nn.Module):
             raise ValueError(f"in_channels and heads must be at least 1, got {in_channels} and {heads}")
         if in_channels % heads:
             raise ValueError(
-                f"in_channels must be divisible by heads, which are {heads}, got {in_channels}; choose "
-                "another number of heads"
+                f"in_channels must be divisible by heads = {heads}, got {in_channels}; choose another number "
+                "of heads"
             )
         self.heads = heads
         self.query_project = nn.Conv2d(in_channels, in_channels, 1)
@@ -64,7 +64,7 @@ class MultiHeadSelfAttention(nn.Module):
         return x.unflatten(1, (self.heads, -1)).flatten(0, 1).flatten(2).transpose(1, 2)
 
     def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
-        """What the given positions attend to, the mean over the heads.
+        """What the given positions attend to, averaged over the heads.
 
         Args:
             x: ``(B, C, H, W)``, the module's input.

@@ -30,7 +30,7 @@ _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 class NonLocal2d(nn.Module):
     """Non-local block on a feature map, in linear memory for all four pairwise functions.
 
-    For feature map ``x`` with positions i, j, and N positions::
+    For feature map ``x`` with N positions i, j::
 
         θ, φ, g = theta(x), phi(x), g(x)                                   # 1x1 convolutions
         out_i = x_i + conv_out(Σ_j f(x_i, x_j) g_j / C(x_i))
@@ -41,12 +41,12 @@ class NonLocal2d(nn.Module):
 
     The softmax forms never hold the N x N map (:func:`danseg.ops.attention`). The dot product is
     linear in N by associativity, θ (φᵀ g): C'² numbers instead of N². Concatenation sorts
-    (:func:`danseg.ops.concatenation_attention`), and as ``w · [θ_i, φ_j]`` is a sum of two numbers a
-    position, θ and φ are not computed at all where nothing stands between them and ``w``.
+    (:func:`danseg.ops.concatenation_attention`). There ``w · [θ_i, φ_j]`` is the sum of one number for
+    i and one for j, so θ and φ are not computed at all unless pooling lies between them and ``w``.
 
     Paper: Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, equations 1 to 6.
-    As in mmcv, whose parameter names and numbers these are, the embedded Gaussian is divided by
-    √C', which the paper does not do; ``use_scale=False`` gives the paper's.
+    Parameter names and results are mmcv's. As in mmcv, the embedded Gaussian divides its energies by
+    √C', which the paper does not do; ``use_scale=False`` gives the paper's form.
 
     Args:
         in_channels: channels C of the input and of the output.
@@ -54,10 +54,11 @@ class NonLocal2d(nn.Module):
         use_scale: divide the energies of the embedded Gaussian by √C'.
         mode: the pairwise function: ``gaussian``, ``embedded_gaussian``, ``dot_product`` or
             ``concatenation``.
-        sub_sample: keys and values are max-pooled by 2 in height and width: a quarter of the work.
-        norm_layer: makes the normalisation after ``conv_out`` for a number of channels;
-            ``"batch_norm"`` is that of the fitting dimension, None leaves it out. It starts at
-            zero (without it ``conv_out`` does), so that the block starts as the identity.
+        sub_sample: max-pool keys and values by 2 in height and width, for a quarter of the work.
+        norm_layer: builds the normalisation after ``conv_out`` for a given number of channels;
+            ``"batch_norm"`` is batch normalisation for the input's dimensions, None leaves it out.
+            The normalisation starts at zero (without it, ``conv_out`` does), so that the block
+            starts as the identity.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
@@ -94,23 +95,23 @@ class NonLocal2d(nn.Module):
         conv = _CONV[self.dims]
         if norm_layer == "batch_norm":
             norm_layer = _BATCH_NORM[self.dims]
-        # mmcv's order, so that optimizer states, which know parameters by number, fit as well.
+        # mmcv's order, so that optimizer states load as well: they refer to parameters by number.
         self.g = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))
         self.conv_out = ConvNorm(inter_channels, in_channels, norm_layer=norm_layer, conv=conv)
         if mode != "gaussian":
             self.theta = ConvNorm(in_channels, inter_channels, conv=conv)
             self.phi = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))
         if mode == "concatenation":
-            # Two-dimensional in every form, as in mmcv; applied as two vectors.
+            # A 2d convolution in the 1d and 3d forms too, as in mmcv; it is applied as two vectors.
             self.concat_project = ConvNorm(2 * inter_channels, 1, bias=False)
         self.init_weights()
 
     def _pooled(self, projection: ConvNorm) -> nn.Module:
-        # mmcv's names: the projection is number 0 where pooling follows it.
+        # mmcv's names: the projection is layer 0 if pooling follows it.
         return nn.Sequential(projection, _HalfSize(self.dims)) if self.sub_sample else projection
 
     def init_weights(self) -> None:
-        """Small projections, and an output of zero: the block starts as the identity."""
+        """Draw small projections and set the last layer to zero: the block starts as the identity."""
         for name in ("g", "theta", "phi"):
             if hasattr(self, name):
                 conv = self._projection(name)
@@ -132,7 +133,7 @@ class NonLocal2d(nn.Module):
         return x + self.conv_out(self._gather(x)).to(x.dtype)
 
     def _gather(self, x: Tensor) -> Tensor:
-        """What is projected and added to ``x``: the weighted values (B, C', H, W)."""
+        """The weighted values (B, C', H, W), which ``forward`` projects and adds to ``x``."""
         return self._pairwise(x, positions_first(self.g(x)))
 
     def _pairwise(self, x: Tensor, value: Tensor) -> Tensor:
@@ -147,11 +148,11 @@ class NonLocal2d(nn.Module):
         return out.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def _query(self, x: Tensor) -> Tensor:
-        """Queries (B, N, C'), of C channels in the Gaussian form, which has no embedding."""
+        """Queries (B, N, C'); the Gaussian form has no embedding, so there they have C channels."""
         return positions_first(x if self.mode == "gaussian" else self.theta(x))
 
     def _key(self, x: Tensor) -> Tensor:
-        """Keys (B, M, C'), M < N with ``sub_sample``."""
+        """Keys (B, M, C'), or C channels in the Gaussian form; M < N with ``sub_sample``."""
         if self.mode != "gaussian":
             return positions_first(self.phi(x))
         return positions_first(_half_size(x) if self.sub_sample else x)
@@ -160,16 +161,16 @@ class NonLocal2d(nn.Module):
         return query.shape[-1] ** -0.5 if self.mode == "embedded_gaussian" and self.use_scale else 1.0
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``w · [θ_i, φ_j]`` as the two numbers a (B, N) and b (B, M) whose sum it is."""
+        """The two terms a (B, N) and b (B, M) of ``w · [θ_i, φ_j] = a_i + b_j``."""
         to_query, to_key = self.concat_project.conv.weight.flatten(1).chunk(2, dim=1)  # (1, C') each
         a = _folded(x, self._projection("theta"), to_query)
-        if self.sub_sample:  # the maximum stands between φ and w
+        if self.sub_sample:  # max-pooling lies between φ and w
             return a, (to_key @ self.phi(x).flatten(2)).squeeze(1)
         return a, _folded(x, self._projection("phi"), to_key)
 
     @torch.no_grad()
     def _weights(self, x: Tensor, index: Tensor) -> Tensor:
-        """Rows (B, P, M) of the map ``f / C`` of the positions numbered ``index``."""
+        """Rows (B, P, M) of the map ``f / C``, of the positions with row-major indices ``index``."""
         if self.mode == "concatenation":
             a, b = self._halves(x)
             return (a[:, index, None] + b[:, None, :]).relu() / b.shape[1]
@@ -188,9 +189,8 @@ class NonLocal2d(nn.Module):
 
         Returns:
             ``(B, P, H, W)``, at half the height and width with ``sub_sample``, in at least
-            float32. In the two Gaussian forms each map sums to 1; the weights of the dot product
-            may be negative, and those of both other forms sum to anything. Only the P rows are
-            computed.
+            float32. In the two Gaussian forms each map sums to 1. In the other two it may have any
+            sum, and the weights of the dot product may be negative. Only the P rows are computed.
 
         Raises:
             ValueError: when a position lies outside the map, or none is given.
@@ -204,7 +204,7 @@ class NonLocal2d(nn.Module):
 
 
 class NonLocal1d(NonLocal2d):
-    """Non-local block on a sequence; all else as in :class:`NonLocal2d`.
+    """Non-local block on a sequence; everything else is as in :class:`NonLocal2d`.
 
     For sequence ``x`` with steps i, j::
 
@@ -219,7 +219,7 @@ class NonLocal1d(NonLocal2d):
 
 
 class NonLocal3d(NonLocal2d):
-    """Non-local block in space and time; all else as in :class:`NonLocal2d`.
+    """Non-local block in space and time; everything else is as in :class:`NonLocal2d`.
 
     For clip ``x`` with positions i, j over all frames::
 
@@ -246,7 +246,7 @@ class _HalfSize(nn.Module):
 
 
 def _half_size(x: Tensor) -> Tensor:
-    """Max-pool by 2 in length, or in height and width; a side of 1 stays, where nothing would be left."""
+    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1."""
     sides = x.shape[2:]
     kernel = [min(2, side) for side in sides]
     if len(sides) == 3:
@@ -255,6 +255,6 @@ def _half_size(x: Tensor) -> Tensor:
 
 
 def _folded(x: Tensor, projection: Any, row: Tensor) -> Tensor:
-    """``row · projection(x)`` (B, N) for a row (1, C'), the product of the weights taken first."""
+    """``row · projection(x)`` (B, N) for a row (1, C'), computed as ``(row · weight) · x``."""
     weight = row @ projection.weight.flatten(1)  # (1, C)
     return (weight @ x.flatten(2)).squeeze(1) + row @ projection.bias

@@ -20,12 +20,12 @@ TYPES = (*KINDS, "bi-direction")
 
 
 class PointwiseSpatialContext:
-    """The layers of PSANet up to the resized projection, for a module and for a head to inherit.
+    """The layers of PSANet up to the resized projection, which the module and the head inherit.
 
-    The names of the layers are those of mmseg's head, where they lie at the top.
+    The layers have the names that they have in mmseg's head.
     """
 
-    align_corners = True  # as the authors have it; a head has its own
+    align_corners = True  # as in the authors' code; a head has its own value
 
     def build_context(
         self,
@@ -70,7 +70,7 @@ class PointwiseSpatialContext:
         )
 
     def context(self, x: Tensor) -> Tensor:
-        """What all positions gather, projected and at the size of ``x`` (B, C, H, W)."""
+        """The features that all positions gather, projected and resized to the size of ``x`` (B, C, H, W)."""
         gathered = [self._gather(*branch) for branch in self._branches(x)]
         out = self.proj(torch.cat(gathered, dim=1) / self.normalization_factor)
         _, align_corners = self._shrunk(x.shape[2:])
@@ -89,7 +89,7 @@ class PointwiseSpatialContext:
         return out.mT.unflatten(2, features.shape[2:])
 
     def _branches(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, str]]:
-        """Of each branch the shrunk features and, for the mask, hidden features, weight and kind."""
+        """For each branch: its shrunk features, and the hidden features, weight and kind of its mask."""
         size, align_corners = self._shrunk(x.shape[2:])
         kinds = KINDS if self.psa_type == "bi-direction" else (self.psa_type,)
         branches = []
@@ -102,9 +102,9 @@ class PointwiseSpatialContext:
         return branches
 
     def _shrunk(self, size: Sequence[int]) -> tuple[tuple[int, int], bool]:
-        """The attention's grid for a map of ``size``, and whether corners are aligned on the way there.
+        """Size of the attention's grid for a map of ``size``, and whether resizing to it aligns corners.
 
-        mmseg's rule: where both sides leave a rest, as sides of 8n + 1 do, corners are aligned.
+        mmseg's rule: corners are aligned if the factor divides neither side, as with sides of 8n + 1.
         """
         factor, (height, width) = self.shrink_factor, size
         if factor == 1:
@@ -114,7 +114,7 @@ class PointwiseSpatialContext:
         return (max(1, height // factor), max(1, width // factor)), False
 
     def _compact_pair(self, hidden: Tensor, weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        """Queries and keys (B, N, K) of the energies where the mask's cells are the grid's positions."""
+        """Queries and keys (B, N, K) of ``compact``, where the mask's cells are the grid's positions."""
         if self.mask_size != hidden.shape[2:]:
             height, width = hidden.shape[2:]
             raise ValueError(
@@ -123,7 +123,7 @@ class PointwiseSpatialContext:
             )
         by_position = positions_first(hidden)  # (B, N, K)
         by_cell = weight.to(hidden.dtype).expand_as(by_position)
-        # mmseg transposes "collect" where it stands alone and "distribute" where both are there.
+        # mmseg transposes "collect" if it is the only branch, and "distribute" if there are both.
         transposed = kind == ("distribute" if self.psa_type == "bi-direction" else "collect")
         return (by_cell, by_position) if transposed else (by_position, by_cell)
 
@@ -136,12 +136,12 @@ class PointwiseSpatialContext:
 
         Returns:
             ``(B, P, h, w)`` on the attention's grid, which is ``shrink_factor`` times smaller than
-            the map, in at least float32. Each slice sums to 1 with ``psa_softmax``.
+            the map, in at least float32. With ``psa_softmax`` each slice sums to 1.
 
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
-        flat_index(positions, x.shape[2:], x.device)  # refuses what lies outside
+        flat_index(positions, x.shape[2:], x.device)  # raises if a position lies outside the map
         (height, width), _ = self._shrunk(x.shape[2:])
         cells = [(row * height // x.shape[2], column * width // x.shape[3]) for row, column in positions]
         maps = []
@@ -160,33 +160,33 @@ class PointwiseSpatialContext:
 class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
     """PSANet's attention, with nothing to compile: learned weights for every pair of positions.
 
-    For feature map ``x``, on a grid ``shrink_factor`` times smaller, with m_i the mask of weights
-    that position i predicts for the places around it::
+    The attention works on a grid ``shrink_factor`` times smaller than the map. m_i is the mask of
+    weights that position i predicts for the positions around it. For feature map ``x``::
 
-        z, m = reduce(x), attention(reduce(x))                             # and z', m' with _p
+        z, m = reduce(x), attention(reduce(x))                             # z', m': the layers with _p
         collect_i = Σ_j softmax_j(m_i[j - i]) z_j
         distribute_i = Σ_j softmax_j(m'_j[i - j]) z'_j
         out = x + gamma.scale · resize(proj([collect, distribute]))
 
     Paper: Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018,
     no arXiv id. The paper concatenates ``x`` and the projection, as :class:`danseg.heads.PSANetHead`
-    does; here, where the shape is kept, they are added, with a factor that starts at 0. Places
-    out of a mask's reach keep the energy 0 and take part in the softmax, as in the authors' code
-    and in mmseg, whose parameter names these are.
+    does. This module keeps the shape: it adds them, with a factor that starts at 0. Positions outside
+    a mask have the energy 0 and take part in the softmax, as in the authors' code and in mmseg.
+    Parameter names are mmseg's.
 
     Args:
         in_channels: channels C of the input and of the output.
         channels: channels of the attention; C / 4, at least 1, by default.
-        mask_size: height and width of the mask. 2n - 1 covers a grid of n from every position:
-            97 is for 769x769 crops at output stride 8, shrunk by 2.
+        mask_size: height and width of the mask. With a side of 2n - 1 a mask covers a grid of side n
+            from every position: 97 is for 769x769 crops at output stride 8, shrunk by 2.
         psa_type: ``collect``, ``distribute`` or ``bi-direction``.
-        compact: the mask's cells are the grid's positions themselves, not places around i; the
-            grid then has one size, ``mask_size``.
-        shrink_factor: how much smaller the attention's grid is.
-        normalization_factor: what the gathered features are divided by; None for the mask's cells.
-        psa_softmax: whether weights pass through a softmax.
-        norm_layer: makes the normalisation of each convolution for a number of channels; None for
-            none.
+        compact: the mask's cells are the grid's positions themselves, not positions relative to i.
+            The grid must then have the size ``mask_size``.
+        shrink_factor: how many times smaller the attention's grid is.
+        normalization_factor: divides the gathered features; None is the number of the mask's cells.
+        psa_softmax: whether to apply a softmax to the energies.
+        norm_layer: builds each convolution's normalisation for a given number of channels; None
+            leaves it out.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 

@@ -44,7 +44,7 @@ class PositionAttention(nn.Module):
             raise ValueError(
                 f"in_channels and query_channels must be at least 1, got {in_channels} and {query_channels}"
             )
-        # mmseg's order, so that optimizer states, which know parameters by number, fit as well.
+        # mmseg's order, so that optimizer states load as well: they refer to parameters by number.
         self.key_project = nn.Conv2d(in_channels, query_channels, 1)
         self.query_project = nn.Conv2d(in_channels, query_channels, 1)
         self.value_project = nn.Conv2d(in_channels, in_channels, 1)
@@ -71,8 +71,8 @@ class PositionAttention(nn.Module):
             positions: P pairs (row, column) in the feature map.
 
         Returns:
-            ``(B, P, H, W)``: row p of the map, in the dtype of the energies (at least
-            float32). Each H x W slice sums to 1. Only the P rows are computed.
+            ``(B, P, H, W)``: the P rows of the map, in the dtype of the energies (at least
+            float32). Each H x W slice sums to 1. Only these rows are computed.
 
         Raises:
             ValueError: when a position lies outside the map, or none is given.

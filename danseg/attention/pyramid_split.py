@@ -17,7 +17,7 @@ from danseg.attention.parts.pooling import wide_mean
 
 
 class PyramidSplit(nn.Module, ABC):
-    """Branches of different kernel sizes, weighed by a subclass's :meth:`score`, concatenated."""
+    """Branches of different kernel sizes, weighted by a subclass's :meth:`score` and concatenated."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class PyramidSplit(nn.Module, ABC):
             raise ValueError(f"groups must be at least 1, got {tuple(groups)}")
         if len(kernel_sizes) < 2 or len(kernel_sizes) != len(groups):
             raise ValueError(
-                "kernel_sizes and groups must have one entry a branch, and at least two, got "
+                "kernel_sizes and groups must have one entry per branch, and at least two, got "
                 f"{tuple(kernel_sizes)} and {tuple(groups)}"
             )
         if not all(size > 0 and size % 2 for size in kernel_sizes):
@@ -60,10 +60,10 @@ class PyramidSplit(nn.Module, ABC):
 
     @abstractmethod
     def score(self, features: list[Tensor]) -> Tensor:
-        """What the softmax over the S branches takes: (B, S, C / S) from S of (B, C / S, H, W)."""
+        """The energies (B, S, C / S) of the softmax over the S branches, from S features (B, C / S, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, or to ``ceil(H / stride)`` rows and so many columns."""
+        """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         features = [getattr(self, f"conv_{i}")(x) for i in range(1, self.branches + 1)]
         weight = self.score(features).softmax(dim=1).to(features[0].dtype)[..., None, None]
         weighed = [w * f for w, f in zip(weight.unbind(dim=1), features, strict=True)]
@@ -80,13 +80,13 @@ class PyramidSplitAttention(PyramidSplit):
         out = concat_i=4,3,2,1(softmax_i(s_i) · F_i)
 
     Paper: Zhang et al., "EPSANet: An Efficient Pyramid Squeeze Attention Block on Convolutional Neural
-    Network", ACCV 2022, arXiv 2105.14447, section 3. The paper concatenates branches 1 to 4; the authors'
-    code does from 4 to 1, and so does this module, so that weights trained with theirs give what they gave.
-    Parameter names are theirs as well.
+    Network", ACCV 2022, arXiv 2105.14447, section 3. The paper concatenates the branches from 1 to 4, the
+    authors' code from 4 to 1. This module follows the code, so that weights trained with it give the same
+    results. Parameter names are those of the code as well.
 
     Args:
         in_channels: channels of the input and of the output, divisible by the number of branches.
-        kernel_sizes: one odd size a branch.
+        kernel_sizes: one odd size per branch.
         groups: groups of each branch's convolution; the greatest common divisor with the branch's
             channels is used.
         reduction: of the squeeze-and-excitation, which is at least one channel wide.

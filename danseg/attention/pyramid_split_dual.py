@@ -1,4 +1,4 @@
-"""Pyramid split dual attention: kernel sizes weighed by what dual attention makes of each.
+"""Pyramid split dual attention: dual attention decides how much each kernel size weighs.
 
 Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983, in the pyramid of
 Zhang et al., "EPSANet", ACCV 2022, arXiv 2105.14447.
@@ -19,20 +19,20 @@ class PyramidSplitDualAttention(PyramidSplit):
     For feature map ``x`` and branches i = 1 ... 4 of kernel sizes 3, 5, 7, 9::
 
         F_i = conv_i(x)                                        # C / 4 channels, grouped, no bias
-        s_i = σ(mean_hw(PositionAttention(F_i) + ChannelAttention(F_i)))     # one pair for all i
+        s_i = σ(mean_hw(PositionAttention(F_i) + ChannelAttention(F_i)))     # one pair of modules for all i
         out = concat_i=4,3,2,1(softmax_i(s_i) · F_i)
 
     Paper: Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983, in
     the pyramid of Zhang et al., "EPSANet: An Efficient Pyramid Squeeze Attention Block on Convolutional
-    Neural Network", ACCV 2022, arXiv 2105.14447. It is a composition of the two and stands in neither:
-    EPSANet's pyramid, with DANet's two modules, shared over the branches, in the place of its
-    squeeze-and-excitation. A weight then depends on how a branch's positions and channels relate, not on
-    their mean alone. The sigmoid, as in EPSANet, keeps a weight within a factor e of another's. Memory is
-    linear in the number of positions.
+    Neural Network", ACCV 2022, arXiv 2105.14447. The module combines the two papers and is in neither: in
+    EPSANet's pyramid, DANet's two modules replace the squeeze-and-excitation. All branches share them. A
+    branch's weight then depends on how its positions and channels relate, not on their mean alone. As in
+    EPSANet, the sigmoid keeps any two weights within a factor e of each other. Memory is linear in the
+    number of positions.
 
     Args:
         in_channels: channels of the input and of the output, divisible by the number of branches.
-        kernel_sizes: one odd size a branch.
+        kernel_sizes: one odd size per branch.
         groups: groups of each branch's convolution; the greatest common divisor with the branch's
             channels is used.
         query_channels: as in :class:`PositionAttention`, which sees a branch's channels.

@@ -21,12 +21,12 @@ class GlobalSecondOrderPooling(nn.Module):
 
     Paper: Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv 1811.12006,
     section 3.2, the block along channels. As in the authors' code, the covariance's rows are normalised
-    and go through a grouped convolution with 4 outputs each. Not as there: W_r takes the map as it is, where
-    that code applies a ReLU first and skips every other position in the first stages.
+    and go through a grouped convolution with 4 outputs each. Unlike in that code, W_r takes the whole map as
+    it is; the code applies a ReLU first and, in the first stages, skips every other position.
 
     Args:
         in_channels: channels of the input and of the output.
-        reduced_channels: R. By default 128, as in the paper, and no more than ``in_channels``.
+        reduced_channels: R. By default 128, as in the paper, but at most ``in_channels``.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
@@ -51,13 +51,13 @@ class GlobalSecondOrderPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        rows = _covariance(self.reduce(x)).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), a row as a column
+        rows = _covariance(self.reduce(x)).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), each row as a column
         gate = self.expand(self.row_conv(self.row_norm(rows))).sigmoid()  # (B, C, 1, 1)
         return x * gate.to(x.dtype)
 
 
 def _covariance(x: Tensor) -> Tensor:
-    """(B, R, H, W) to (B, R, R) over positions, summed and returned in at least float32."""
+    """Covariance over positions, (B, R, H, W) to (B, R, R), computed and returned in at least float32."""
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, R, N)
         centred = x - x.mean(dim=2, keepdim=True)

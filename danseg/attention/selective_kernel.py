@@ -16,29 +16,28 @@ from danseg.attention.parts.pooling import wide_mean
 class SelectiveKernel(nn.Module):
     """SKNet's selective kernel convolution.
 
-    For feature map ``x`` and branches i = 1 ... M, of which branch i dilates by i::
+    For feature map ``x`` and branches i = 1 ... M, where branch i has dilation i::
 
         U_i = relu(bn_i(conv_i(x)))                            # 3x3, grouped
         z = relu(bn(fc_reduce(mean_hw(Σ_i U_i))))              # max(C / r, L) channels
         out = Σ_i softmax_i(fc_select_i(z)) · U_i
 
-    Paper: Li et al., "Selective Kernel Networks", CVPR 2019, arXiv 1903.06586, equations 1 to 6,
-    whose 5x5 kernel is a 3x3 one of dilation 2, as here. Nothing differs from the paper, except that
-    ``groups`` gives way where channels cannot be divided by it. Parameter names are those of timm's
-    module of the same structure.
+    Paper: Li et al., "Selective Kernel Networks", CVPR 2019, arXiv 1903.06586, equations 1 to 6. As in
+    the paper, the 5x5 kernel is a 3x3 kernel of dilation 2. The only difference is that ``groups`` need
+    not divide the channels. Parameter names are those of timm's module of the same structure.
 
-    The weights come from batch statistics of one value an image, so training takes batches of at least
-    two images (over all devices, with a synchronised norm).
+    In training, the norm before the weights sees one value per image and channel, so a batch needs at least
+    two images (counted over all devices with a synchronised norm).
 
     Args:
         in_channels: channels of the input and of the output.
         branches: number of kernels to choose from, at least 2.
         groups: groups of the 3x3 convolutions; the greatest common divisor with ``in_channels`` is used.
-        reduction: the squeezed features have ``in_channels // reduction`` channels, but
-        min_channels: at least these.
+        reduction: the squeezed features have ``in_channels // reduction`` channels.
+        min_channels: the least number of squeezed features' channels.
         stride: of the 3x3 convolutions; the output has ``ceil(H / stride)`` rows.
         dilation: multiplies the dilation of each branch.
-        norm_layer: makes the normalisations for a number of channels.
+        norm_layer: builds a normalisation for a given number of channels.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
@@ -94,7 +93,7 @@ class SelectiveKernel(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, or to ``ceil(H / stride)`` rows and so many columns."""
+        """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         features = [path(x) for path in self.paths]  # M of (B, C, H, W)
         fused = sum(features)
         energy = self.attn(wide_mean(fused, (2, 3))).unflatten(1, (len(features), -1))  # (B, M, C, 1, 1)

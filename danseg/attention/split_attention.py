@@ -23,21 +23,22 @@ class SplitAttention(nn.Module):
 
     Paper: Zhang et al., "ResNeSt: Split-Attention Networks", CVPR Workshops 2022, arXiv 2004.08955,
     equations 1 to 3; ``fc1`` and ``fc2`` are grouped by k. As in the authors' code, the channels of
-    ``conv`` are ordered by split first, and a stride is taken by a 3x3 average pooling behind the
-    attention. Parameter names are those of mmseg's ``SplitAttentionConv2d``, whose weights load.
+    ``conv`` are ordered by split first, and a 3x3 average pooling after the attention applies the
+    stride. Parameter names are those of mmseg's ``SplitAttentionConv2d``, whose weights load.
 
-    The weights come from batch statistics of one value an image, so training takes batches of at least
-    two images (over all devices, with a synchronised norm).
+    In training, the norm before the weights sees one value per image and channel, so a batch needs at least
+    two images (counted over all devices with a synchronised norm).
 
     Args:
         in_channels: channels of the input and of the output, divisible by ``radix * groups``.
         radix: number of splits.
         groups: number of cardinal groups.
-        reduction: the squeezed features have ``in_channels * radix // reduction`` channels, but
-        min_channels: at least these; rounded up to a multiple of ``groups``.
+        reduction: the squeezed features have ``in_channels * radix // reduction`` channels.
+        min_channels: the least number of squeezed features' channels. Their number is rounded up to a
+            multiple of ``groups``.
         stride: of the average pooling; the output has ``ceil(H / stride)`` rows.
         dilation: of the 3x3 convolution.
-        norm_layer: makes the normalisations for a number of channels.
+        norm_layer: builds a normalisation for a given number of channels.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
@@ -90,7 +91,7 @@ class SplitAttention(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, in_channels * radix, 1, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, or to ``ceil(H / stride)`` rows and so many columns."""
+        """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         features = self.bn0(self.conv(x)).relu()
         splits = features.unflatten(1, (self.radix, -1))  # (B, R, C, H, W)
         weight = self._weight(splits).to(splits.dtype)  # (B, R, C, 1, 1)
@@ -103,7 +104,7 @@ class SplitAttention(nn.Module):
         wide = torch.promote_types(splits.dtype, torch.float32)
         pooled = splits.mean(dim=(3, 4), dtype=wide).sum(dim=1)  # (B, C)
         z = self.bn1(self.fc1(pooled[:, :, None, None].to(splits.dtype))).relu()
-        # fc2 is grouped, so its channels come by cardinal group first, then by split.
+        # fc2 is grouped, so its channels are ordered by cardinal group first, then by split.
         energy = self.fc2(z).unflatten(1, (self.groups, self.radix, -1))  # (B, K, R, C / K, 1, 1)
         energy = energy.transpose(1, 2)
         weight = energy.softmax(dim=1) if self.radix > 1 else energy.sigmoid()

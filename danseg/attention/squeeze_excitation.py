@@ -1,4 +1,4 @@
-"""Squeeze and excitation: channels scaled by what the whole image shows.
+"""Squeeze and excitation: gates on the channels, computed from their means over the whole map.
 
 Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv 1709.01507.
 """
@@ -17,12 +17,12 @@ class SqueezeExcitation(nn.Module):
         out_i = σ(W₂ relu(W₁ z)) · x_i
 
     Paper: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv 1709.01507, equations 2 to 4.
-    The two fully connected layers have biases, as in the authors' code; they are 1x1 convolutions here,
-    whose weights have the layout of timm's and mmseg's.
+    The two fully connected layers have biases, as in the authors' code. Here they are 1x1 convolutions,
+    whose weights have the same layout as timm's and mmseg's.
 
     Args:
         in_channels: channels of the input and of the output.
-        reduction: how many times fewer channels lie between the two layers; at least one remains.
+        reduction: there are ``in_channels // reduction`` channels between the two layers, at least 1.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 

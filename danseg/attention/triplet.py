@@ -9,7 +9,7 @@ from danseg.attention.parts.spatial_gate import SpatialGate
 
 
 class TripletAttention(nn.Module):
-    """Triplet attention's mean of three gated copies.
+    """Triplet attention: the mean of three gated copies of the input.
 
     For feature map ``x``, with a gate ``g(x) = σ(BN(f([max; mean])))`` that pools over one dimension
     and convolves over the other two::

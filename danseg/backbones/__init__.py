@@ -1,4 +1,4 @@
-"""Backbones, registered in mmseg's ``MODELS``, and the convolutions that stand in their bottlenecks."""
+"""Backbones, registered in mmseg's ``MODELS``, and the convolutions of their bottlenecks."""
 
 from danseg.errors import require_mmseg
 
@@ -6,6 +6,6 @@ require_mmseg("danseg.backbones")
 
 from danseg.backbones.variant_resnet import VariantResNet  # noqa: E402
 
-DilatedResNet = VariantResNet  # its first name
+DilatedResNet = VariantResNet  # its former name
 
 __all__ = ["DilatedResNet", "VariantResNet"]

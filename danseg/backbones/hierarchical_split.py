@@ -1,4 +1,4 @@
-"""Hierarchical split: each convolution hands half of what it made to the next.
+"""Hierarchical split: each convolution passes half of its output on to the next.
 
 Yuan et al., "HS-ResNet: Hierarchical-Split Block on Convolutional Neural Network", arXiv 2010.07621.
 """
@@ -13,22 +13,22 @@ from torch.nn import functional as F
 class HierarchicalSplit(nn.Module):
     """HS-ResNet's hierarchical-split block.
 
-    For the splits x_1 ... x_s of feature map ``x``, each convolution's output in two halves::
+    Feature map ``x`` is split into x_1 ... x_s, and each convolution's output into two halves::
 
         y_2 = relu(bns_2(convs_2(x_2)))
         y_i = relu(bns_i(convs_i(concat(x_i, second half of y_{i-1}))))      # 2 < i <= s
         out = concat(x_1, first half of y_2, ..., first half of y_{s-1}, y_s)
 
     Paper: Yuan et al., "HS-ResNet: Hierarchical-Split Block on Convolutional Neural Network", 2020,
-    arXiv 2010.07621. Of an odd number of channels the first half has one more. A stride is taken by a 3x3
-    average pooling of the output, as in ResNeSt, for in the chain all splits must have one size.
+    arXiv 2010.07621. If the number of channels is odd, the first half has one more. All splits in the chain
+    must have one size, so a 3x3 average pooling of the output applies the stride, as in ResNeSt.
 
     Args:
         in_channels: channels of the input and of the output, divisible by ``splits``.
         splits: number of splits, at least 2.
         stride: of the average pooling.
         dilation: of the convolutions.
-        norm_layer: makes the normalisations for a number of channels.
+        norm_layer: builds a normalisation for a given number of channels.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``.
 
@@ -65,7 +65,7 @@ class HierarchicalSplit(nn.Module):
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
         first, *others = x.chunk(self.splits, dim=1)
         out = [first]
-        handed: Tensor | None = None  # what a split hands on to the next
+        handed: Tensor | None = None  # what a split passes on to the next
         for split, conv, bn in zip(others, self.convs, self.bns, strict=True):
             y = bn(conv(split if handed is None else torch.cat([split, handed], dim=1))).relu()
             handed_channels = y.shape[1] // 2

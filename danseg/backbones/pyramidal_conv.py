@@ -12,29 +12,30 @@ from torch import Tensor, nn
 
 
 class PyramidalConv(nn.Module):
-    """PyConv's convolution: larger kernels see fewer channels each.
+    """PyConv's convolution: the larger a kernel, the fewer channels it sees.
 
-    For feature map ``x`` and levels i of odd kernel size and number of groups::
+    Each level i has an odd kernel size and a number of groups. For feature map ``x``::
 
         out = concat_i(conv_i(x))                              # no bias
 
     Paper: Duta et al., "Pyramidal Convolution: Rethinking Convolutional Neural Networks for Visual
-    Recognition", 2020, arXiv 2006.11538, section 3. As in the authors' networks, a level has one part in
-    1, 2 or 4 of the channels, whichever is the least power of two with room for all levels, and the last
-    one has what is left: C/4, C/4, C/2 for three levels.
+    Recognition", 2020, arXiv 2006.11538, section 3. As in the authors' networks, the output channels are
+    cut into as many parts as there are levels, rounded up to a power of two. Each level has one part, and
+    the last level has the rest: C/4, C/4, C/2 for three levels.
 
     Args:
         in_channels: channels of the input and of the output.
-        kernel_sizes: one odd size a level.
-        groups: groups of each level's convolution; the greatest common divisor with the channels that
-            go in and come out is used.
+        kernel_sizes: one odd size per level.
+        groups: groups of each level's convolution; the greatest common divisor with its input and output
+            channels is used.
         stride: of the convolutions; the output has ``ceil(H / stride)`` rows.
         dilation: of the convolutions.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``.
 
     Raises:
-        ValueError: for an even kernel size, lists of unequal lengths, or fewer channels than levels need.
+        ValueError: for an even kernel size, lists of unequal lengths, or channels that cannot be cut into
+            these parts.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class PyramidalConv(nn.Module):
         super().__init__()
         if not kernel_sizes or len(kernel_sizes) != len(groups):
             raise ValueError(
-                "kernel_sizes and groups must have one entry a level, and at least one, got "
+                "kernel_sizes and groups must have one entry per level, and at least one, got "
                 f"{tuple(kernel_sizes)} and {tuple(groups)}"
             )
         if not all(size > 0 and size % 2 for size in kernel_sizes):

@@ -20,18 +20,18 @@ class Res2NetConv(nn.Module):
         out = concat(y_1, ..., y_{s-1}, x_s)
 
     Paper: Gao et al., "Res2Net: A New Multi-scale Backbone Architecture", TPAMI 2021,
-    arXiv 1904.01169, equation 1. As in the authors' code it is the last split, not the first, that passes
-    as it is, and in the first block of a stage (``chained=False``) no split sees its predecessor,
-    for their sizes may differ, and the last passes a 3x3 average pooling that takes the stride.
-    Parameter names are those of the authors' blocks.
+    arXiv 1904.01169, equation 1. Two details follow the authors' code. The last split passes through
+    unchanged, not the first. In the first block of a stage (``chained=False``), no split sees its
+    predecessor, because their sizes may differ; there a 3x3 average pooling applies the stride to the
+    last split. Parameter names are those of the authors' blocks.
 
     Args:
         in_channels: channels of the input and of the output, divisible by ``scale``.
         scale: number of splits, at least 2.
-        chained: whether a split sees its predecessor's output.
+        chained: whether each split adds its predecessor's output.
         stride: of convolutions and pooling; larger than 1 only with ``chained=False``.
         dilation: of the convolutions.
-        norm_layer: makes the normalisations for a number of channels.
+        norm_layer: builds a normalisation for a given number of channels.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``.
 
@@ -54,7 +54,7 @@ class Res2NetConv(nn.Module):
         if in_channels % scale:
             raise ValueError(f"in_channels must be divisible by scale = {scale}, got {in_channels}")
         if chained and stride > 1:
-            raise ValueError(f"stride must be 1 with chained=True, or chained=False, got {stride}")
+            raise ValueError(f"stride must be 1 unless chained=False, got {stride}")
         self.scale = scale
         self.chained = chained
         self.stride = stride

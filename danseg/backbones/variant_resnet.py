@@ -25,15 +25,15 @@ from danseg.norm_layer import norm_layer_of
 
 @dataclass(frozen=True)
 class Conv2:
-    """What can replace a bottleneck's 3x3 convolution.
+    """A replacement for a bottleneck's 3x3 convolution.
 
     Attributes:
-        module: takes the block's width, ``stride`` and ``dilation``, and what the config adds.
+        module: its class, called with the block's width, ``stride``, ``dilation`` and the config's arguments.
         base_width: the width of the published network's first stage, where ResNet's is 64.
-        norm_inside: the module normalises and activates its output itself, by a ``norm_layer`` that it
-            takes; the block's second norm then falls away.
-        defaults: further arguments that depend on the stage, from 0, and on whether the block is the
-            first in its stage.
+        norm_inside: whether the module takes a ``norm_layer`` and normalises and activates its output
+            itself; the block then leaves out its second norm.
+        defaults: a function to the module's default arguments, from the stage, counted from 0, and whether
+            the block is the first of its stage.
     """
 
     module: type[nn.Module]
@@ -50,7 +50,7 @@ CONV2 = {
     "split_attention": Conv2(SplitAttention, norm_inside=True),
     "pyconv": Conv2(
         PyramidalConv,
-        # One level fewer in each stage, as the maps get smaller.
+        # One level fewer with each stage, as the maps get smaller.
         defaults=lambda stage, first: dict(
             kernel_sizes=(3, 5, 7, 9)[: 4 - stage], groups=(1, 4, 8, 16)[: 4 - stage]
         ),
@@ -66,7 +66,7 @@ CONV2 = {
 
 
 class _Bottleneck(Bottleneck):
-    """mmseg's bottleneck of another width with another second convolution."""
+    """mmseg's bottleneck with another width and another second convolution."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class _Bottleneck(Bottleneck):
         arguments: dict[str, Any],
         **kwargs,
     ) -> None:
-        self.width = width  # before the parent's, which makes plugins by it
+        self.width = width  # before the parent's __init__, which makes the plugins of this width
         super().__init__(inplanes, planes, **kwargs)
         if width != planes:
             self.conv1 = build_conv_layer(
@@ -91,7 +91,7 @@ class _Bottleneck(Bottleneck):
             )
         arguments = {**conv2.defaults(stage, self.downsample is not None), **arguments}
         if conv2.norm_inside:
-            # The ReLU that follows is none either: what these modules give is not negative.
+            # The block's second ReLU stays, but changes nothing: these modules' outputs are never negative.
             norm2 = nn.Identity()
             arguments["norm_layer"] = norm_layer_of(self.norm_cfg)
         else:
@@ -103,9 +103,9 @@ class _Bottleneck(Bottleneck):
         return super().make_block_plugins(self.width if in_channels == self.planes else in_channels, plugins)
 
 
-@MODELS.register_module(name=["VariantResNet", "DilatedResNet"])  # its first name, in users' configs
+@MODELS.register_module(name=["VariantResNet", "DilatedResNet"])  # its former name, in users' configs
 class VariantResNet(ResNet):
-    """mmseg's ResNet with another convolution in the place of the bottlenecks' 3x3.
+    """mmseg's ResNet with another convolution in the place of the bottlenecks' 3x3 convolution.
 
     ============================ ======================= ================== ======================
     ``conv2``                    module                  network            width of stage 1
@@ -120,32 +120,31 @@ class VariantResNet(ResNet):
     ``"hs_resnet"``              HierarchicalSplit       HS-ResNet          85
     ============================ ======================= ================== ======================
 
-    Arguments of the module go into the dict form, the width between the 1x1 convolutions into
-    ``base_width``: ``conv2=dict(type="pyramid_split", groups=(32, 32, 32, 32)), base_width=128`` is EPSANet
-    (large), ``conv2=dict(type="res2net", scale=8), base_width=208`` is Res2Net 26w x 8s. What belongs to
-    the rest of the network are mmseg's arguments: ResNeSt has ``deep_stem=True, avg_down=True``, and
-    ``stem_channels=128`` from depth 101 on. mmseg's ResNeSt weights load key for key. PyConvResNet's
-    authors leave out the pooling of the stem and put another into the first shortcut of each stage, where
-    this one keeps ResNet's. HS-ResNet's width is danseg's choice, for as many parameters as ResNet has.
+    The dict form of ``conv2`` takes the module's arguments, and ``base_width`` is the width between the 1x1
+    convolutions: ``conv2=dict(type="pyramid_split", groups=(32, 32, 32, 32)), base_width=128`` is EPSANet
+    (large), ``conv2=dict(type="res2net", scale=8), base_width=208`` is Res2Net 26w x 8s. mmseg's arguments
+    set the rest of the network: ResNeSt has ``deep_stem=True, avg_down=True``, and ``stem_channels=128``
+    from depth 101 on. mmseg's ResNeSt weights load key for key. PyConvResNet's authors leave out the stem's
+    pooling and add one to the first shortcut of each stage; this network keeps ResNet's stem and shortcuts.
+    HS-ResNet's width is danseg's choice: it gives as many parameters as ResNet has.
 
-    The strides and dilations are, unlike in mmseg's ResNet, those of segmentation by default: the last two
+    Unlike in mmseg's ResNet, the default strides and dilations are those of segmentation: the last two
     stages keep an eighth of the input's size.
 
     Args:
         depth: 50, 101, 152 or 200.
-        conv2: a name of the table, or a dict of it as ``type`` and of the module's arguments.
+        conv2: a name from the table, or a dict with this name as ``type`` and the module's arguments.
         base_width: width of the first stage's 3x3 convolutions for 64 ``base_channels``, and in
-            proportion with others; the network's own by default.
+            proportion for other numbers; by default that of the published network.
         strides: of the stages' first blocks.
         dilations: of the stages.
-        **kwargs: all others of mmseg's ``ResNet``, except ``dcn``.
+        **kwargs: all other arguments of mmseg's ``ResNet``, except ``dcn``.
 
     Shapes: ``(B, 3, H, W)`` to a tuple of ``(B, 256, H / 4, W / 4)``, ``(B, 512, H / 8, W / 8)``,
     ``(B, 1024, H / 8, W / 8)`` and ``(B, 2048, H / 8, W / 8)``, sizes rounded up.
 
     Raises:
-        ValueError: for a depth or ``conv2`` that does not exist, or for ``dcn``, which is another
-            replacement of the same convolution.
+        ValueError: for an unknown depth or ``conv2``, or for ``dcn``, which replaces the same convolution.
     """
 
     arch_settings = {
@@ -182,7 +181,7 @@ class VariantResNet(ResNet):
         super().__init__(depth, strides=strides, dilations=dilations, **kwargs)
 
     def make_res_layer(self, block: type[nn.Module], planes: int, **kwargs) -> ResLayer:
-        """A stage of blocks with ``conv2`` inside; ``block`` is mmseg's, on which they stand."""
+        """Make a stage of blocks with ``conv2`` inside; they take the place of mmseg's ``block``."""
         return ResLayer(
             block=_Bottleneck,
             planes=planes,

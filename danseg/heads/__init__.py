@@ -1,4 +1,4 @@
-"""Decode heads, registered in mmseg's ``MODELS``; one file a network."""
+"""Decode heads, registered in mmseg's ``MODELS``; one file per network."""
 
 from danseg.errors import require_mmseg
 

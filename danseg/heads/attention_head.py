@@ -1,4 +1,4 @@
-"""A head of any attention module."""
+"""A decode head around any attention module."""
 
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -12,14 +12,13 @@ class AttentionHead(ContextHead):
     """Decode head around the attention module that a config names.
 
     ``attention=dict(type="CBAM", reduction=8)`` puts ``CBAM(channels, reduction=8)`` between the
-    head's convolutions. The type is a class of ``danseg.attention``, or any module that mmseg's
-    registry knows, takes ``in_channels`` and keeps its input's shape.
+    head's convolutions. The type is a class of ``danseg.attention``, or any module in mmseg's
+    registry that takes ``in_channels`` and keeps its input's shape.
 
-    Where ``norm_cfg`` synchronises batch statistics between devices, those inside the module are
-    synchronised as well.
+    If ``norm_cfg`` synchronises batch statistics between devices, the module's batch norms do so too.
 
     Args:
-        attention: ``type`` and further arguments of the module, without ``in_channels``.
+        attention: ``type`` and the other arguments of the module, without ``in_channels``.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`.
 
     Raises:

@@ -15,16 +15,16 @@ class ContextHead(FullyConvolutionalHead):
     For feature map ``x``::
 
         y = convs.1(attend(convs.0(x)))
-        logits = conv_seg(dropout(conv_cat([x, y])))        # or of y, with concat_input=False
+        logits = conv_seg(dropout(conv_cat([x, y])))        # conv_seg(dropout(y)) without concat_input
 
-    It is mmseg's ``FCNHead`` of two convolutions, whose parameter names it keeps, with
-    :meth:`attend` in the middle. A subclass makes its module in ``__init__`` and applies it there.
-    ``forward`` equals ``cls_seg(_forward_feature(inputs))``, so code that asks for the features sees
-    the attention.
+    It is mmseg's ``FCNHead`` with two convolutions, the same parameter names, and :meth:`attend`
+    between the convolutions. A subclass builds its module in ``__init__`` and applies it in
+    :meth:`attend`. ``forward`` equals ``cls_seg(_forward_feature(inputs))``, so code that asks for
+    the features sees the attention.
 
     Args:
-        **kwargs: ``in_channels``, ``channels``, ``num_classes``, ``concat_input`` and all others of
-            mmseg's ``FCNHead`` and ``BaseDecodeHead``, except ``num_convs``, which is 2.
+        **kwargs: ``in_channels``, ``channels``, ``num_classes``, ``concat_input`` and all other
+            arguments of mmseg's ``FCNHead`` and ``BaseDecodeHead``, except ``num_convs``, which is 2.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -32,7 +32,7 @@ class ContextHead(FullyConvolutionalHead):
 
     @abstractmethod
     def attend(self, x: Tensor) -> Tensor:
-        """Attention on ``(B, channels, H, W)``, to the same shape."""
+        """Apply the attention to ``(B, channels, H, W)``; the shape stays."""
 
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         """The features (B, channels, H, W) that ``conv_seg`` classifies."""

@@ -14,8 +14,8 @@ from danseg.heads.base import ContextHead
 class CCNetHead(ContextHead):
     """Decode head of CCNet, with nothing to compile.
 
-    Parameter names are those of mmseg's ``CCHead``: weights go both ways under ``strict=True``,
-    and outputs and losses are equal.
+    Parameter names are those of mmseg's ``CCHead``: weights load in both directions under
+    ``strict=True``, and outputs and losses are equal.
 
     Args:
         recurrence: how often the attention is applied.

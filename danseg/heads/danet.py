@@ -19,21 +19,21 @@ from danseg.heads.loss import UpsampledLoss
 class DANetHead(UpsampledLoss, BaseDecodeHead):
     """DANet's decode head with attention in linear memory.
 
-    Each branch is 3x3 conv → attention → 3x3 conv; their sum is classified. In training
-    each branch has a classifier of its own as well, and the three losses weigh the same;
-    at test time only the fused classifier is computed.
+    Each branch is 3x3 conv → attention → 3x3 conv, and the sum of the branches is classified.
+    In training each branch also has a classifier of its own, and the three losses have equal
+    weight; at test time only the fused classifier is computed.
 
-    Parameter names are those of mmseg's ``DAHead``: weights go both ways under
+    Parameter names are those of mmseg's ``DAHead``: weights load in both directions under
     ``strict=True``, and outputs and losses (``pam_cam.*``, ``pam.*``, ``cam.*``) are equal.
 
     Args:
         pam_channels: channels of PAM's queries and keys; 64 for 512 ``channels`` in the paper.
         with_pam: keep the position branch.
-        with_cam: keep the channel branch. With one branch alone, the paper's ablation,
-            its features go straight to the one classifier ``conv_seg`` and the losses
-            carry no prefix.
-        **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all others of mmseg's
-            ``BaseDecodeHead``.
+        with_cam: keep the channel branch. With a single branch, which is the paper's ablation,
+            its features go straight to the classifier ``conv_seg``, and the losses have no
+            prefix.
+        **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all other arguments of
+            mmseg's ``BaseDecodeHead``.
 
     Raises:
         ValueError: when both branches are switched off.
@@ -92,7 +92,7 @@ class DANetHead(UpsampledLoss, BaseDecodeHead):
     def loss(
         self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None
     ) -> dict[str, Tensor]:
-        """Losses of the fused classifier and, with two branches, of each branch's own."""
+        """Losses of the fused classifier and, with two branches, of each branch's own classifier."""
         if not (self.with_pam and self.with_cam):
             return super().loss(inputs, batch_data_samples, train_cfg)
         pam, cam = self._branches(inputs)

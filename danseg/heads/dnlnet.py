@@ -15,14 +15,14 @@ from danseg.norm_layer import norm_layer_of
 class DNLNetHead(ContextHead):
     """Decode head of DNLNet, in linear memory.
 
-    Parameter names are those of mmseg's ``DNLHead``: weights go both ways under ``strict=True``,
-    and outputs and losses are equal.
+    Parameter names are those of mmseg's ``DNLHead``: weights load in both directions under
+    ``strict=True``, and outputs and losses are equal.
 
     Args:
-        reduction: the block works in ``channels / reduction`` channels.
-        use_scale: divide the energies of the embedded Gaussian by the root of those.
+        reduction: the block works with ``channels / reduction`` channels.
+        use_scale: divide the energies of the embedded Gaussian by the square root of that number.
         mode: ``gaussian``, ``embedded_gaussian``, ``dot_product`` or ``concatenation``.
-        temperature: the energies of the embedded Gaussian are divided by it.
+        temperature: divides the energies of the embedded Gaussian.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`.
     """
 

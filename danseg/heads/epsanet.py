@@ -15,11 +15,11 @@ from danseg.heads.base import ContextHead
 class EPSANetHead(ContextHead):
     """Decode head with pyramid split attention between its convolutions.
 
-    The paper has the module in the backbone alone
-    (``dict(type="VariantResNet", conv2="pyramid_split")``); a head of it goes with any backbone.
+    The paper uses the module in the backbone alone
+    (``dict(type="VariantResNet", conv2="pyramid_split")``); this head works with any backbone.
 
     Args:
-        reduction: of the squeeze-and-excitation that weighs the branches.
+        reduction: of the squeeze-and-excitation that weights the branches.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`; ``channels`` divisible by 4.
     """
 

@@ -13,10 +13,10 @@ from danseg.heads.loss import UpsampledLoss
 class FullyConvolutionalHead(UpsampledLoss, FCNHead):
     """mmseg's ``FCNHead``, whose losses need no full-resolution logits.
 
-    The baseline that attention is compared with, and the auxiliary head beside it. Arguments, parameter
-    names, outputs and losses are those of ``FCNHead``.
+    It is the baseline to compare attention with, and the auxiliary head of the networks with attention.
+    Arguments, parameter names, outputs and losses are those of ``FCNHead``.
 
     Args:
-        **kwargs: ``num_convs``, ``kernel_size``, ``concat_input``, ``dilation``, and all others of
-            mmseg's ``FCNHead`` and ``BaseDecodeHead``.
+        **kwargs: ``num_convs``, ``kernel_size``, ``concat_input``, ``dilation``, and all other arguments
+            of mmseg's ``FCNHead`` and ``BaseDecodeHead``.
     """

@@ -17,8 +17,9 @@ from danseg.heads.base import ContextHead
 class GCNetHead(ContextHead):
     """GCNet's decode head.
 
-    Parameter names are those of mmseg's ``GCHead``: weights go both ways under ``strict=True``, and
-    outputs and losses are equal. Unlike there, ``_forward_feature`` contains the context block.
+    Parameter names are those of mmseg's ``GCHead``: weights load in both directions under
+    ``strict=True``, and outputs and losses are equal. Unlike in mmseg's head, ``_forward_feature``
+    contains the context block.
 
     Args:
         ratio: channels of the block's bottleneck as a share of ``channels``.

@@ -20,13 +20,13 @@ from danseg.norm_layer import norm_layer_of
 class ISANetHead(UpsampledLoss, BaseDecodeHead):
     """Decode head of ISANet.
 
-    Parameter names are those of mmseg's ``ISAHead``: weights go both ways under ``strict=True``,
-    and outputs and losses are equal.
+    Parameter names are those of mmseg's ``ISAHead``: weights load in both directions under
+    ``strict=True``, and outputs and losses are equal.
 
     Args:
         isa_channels: channels of queries and keys.
-        down_factor: height and width of the blocks that attend locally.
-        **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all others of mmseg's
+        down_factor: height and width of the blocks for local attention.
+        **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all other arguments of mmseg's
             ``BaseDecodeHead``.
 
     Raises:

@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from danseg.ops import upsampled_cross_entropy
 
-# Against a division by 0 where every label is ignored; mmseg's.
+# Avoids a division by 0 where every label is ignored; the value is mmseg's.
 _EPSILON = 1.1920929e-07
 
 
 class UpsampledLoss(BaseDecodeHead):
-    """mmseg's ``BaseDecodeHead``, to be mixed into its heads: its losses without full-resolution logits.
+    """A mixin for mmseg's heads: their losses, computed without full-resolution logits.
 
-    Where all losses are mmseg's ``CrossEntropyLoss`` over a softmax, averaged over pixels that weigh the
-    same, they and the accuracy come from :func:`danseg.ops.upsampled_cross_entropy`, with the same values
-    and gradients. With class weights, a pixel sampler (OHEM), or any other loss, mmseg's own code runs.
+    If every loss is mmseg's ``CrossEntropyLoss`` over a softmax, averaged over equally weighted pixels,
+    :func:`danseg.ops.upsampled_cross_entropy` computes the losses and the accuracy, with the same values and
+    gradients. With class weights, a pixel sampler (OHEM), or any other loss, mmseg's own code runs.
     """
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:

@@ -15,12 +15,12 @@ from danseg.norm_layer import norm_layer_of
 class NonLocalHead(ContextHead):
     """Decode head of Non-local networks, in linear memory and trainable in all four modes.
 
-    Parameter names are those of mmseg's ``NLHead``: weights go both ways under ``strict=True``,
-    and outputs and losses are equal.
+    Parameter names are those of mmseg's ``NLHead``: weights load in both directions under
+    ``strict=True``, and outputs and losses are equal.
 
     Args:
-        reduction: the block works in ``channels / reduction`` channels.
-        use_scale: divide the energies of the embedded Gaussian by the root of those.
+        reduction: the block works with ``channels / reduction`` channels.
+        use_scale: divide the energies of the embedded Gaussian by the square root of that number.
         mode: ``gaussian``, ``embedded_gaussian``, ``dot_product`` or ``concatenation``.
         sub_sample: max-pool keys and values by 2, which mmseg's head does not offer.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`.

@@ -1,4 +1,4 @@
-"""PSANet: point-wise spatial attention beside the features that it was computed from.
+"""PSANet: point-wise spatial attention, concatenated with the features that it is computed from.
 
 Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018.
 """
@@ -20,20 +20,20 @@ from danseg.norm_layer import norm_layer_of
 class PSANetHead(PointwiseSpatialContext, UpsampledLoss, BaseDecodeHead):
     """Decode head of PSANet, with nothing to compile.
 
-    Parameter names are those of mmseg's ``PSAHead``: weights go both ways under ``strict=True``,
-    and outputs and losses are equal.
+    Parameter names are those of mmseg's ``PSAHead``: weights load in both directions under
+    ``strict=True``, and outputs and losses are equal.
 
     Args:
-        mask_size: height and width of the mask; see
-            :class:`danseg.attention.PointwiseSpatialAttention` for this and the next five.
+        mask_size: height and width of the mask. :class:`danseg.attention.PointwiseSpatialAttention`
+            explains this argument and the next five.
         psa_type: ``collect``, ``distribute`` or ``bi-direction``.
         compact: the mask's cells are the grid's positions themselves.
-        shrink_factor: how much smaller the attention's grid is.
-        normalization_factor: what the gathered features are divided by; None for the mask's cells.
-        psa_softmax: whether weights pass through a softmax.
-        proj_padding: zeros around the projection, a 1x1 convolution. mmseg's head has 1, and its
-            weights want it; the authors' code has 0.
-        **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all others of mmseg's
+        shrink_factor: how many times smaller the attention's grid is.
+        normalization_factor: divides the gathered features; None is the number of the mask's cells.
+        psa_softmax: whether to apply a softmax to the energies.
+        proj_padding: zero padding of the projection, a 1x1 convolution. mmseg's head has 1, and its
+            weights need it; the authors' code has 0.
+        **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all other arguments of mmseg's
             ``BaseDecodeHead``.
     """
 

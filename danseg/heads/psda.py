@@ -13,7 +13,7 @@ class PSDAHead(ContextHead):
 
     Args:
         query_channels: channels of the position attention's queries and keys; by default an eighth of a
-            branch's, which are a quarter of ``channels``.
+            branch's channels, which are a quarter of ``channels``.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`; ``channels`` divisible by 4.
     """
 

@@ -7,7 +7,7 @@ from danseg.ops.softmax_attention import attention
 from danseg.ops.upsampled_argmax import upsampled_argmax
 from danseg.ops.upsampled_cross_entropy import upsampled_cross_entropy
 
-concatenation = concatenation_attention  # its first name
+concatenation = concatenation_attention  # its former name
 
 __all__ = [
     "attention",

@@ -1,9 +1,10 @@
 """Exact pairwise-ReLU attention in O(N log N): the concatenation form of Non-local networks.
 
-The weight of key j for query i is ``relu(a_i + b_j)``. The usual form builds all N x M sums, and
-before them concatenated features of N x M positions. But a query meets exactly the keys with
-``b_j > -a_i``, which stand together once the keys are sorted by ``b``, and over those the sum is
-``a_i Σ v_j + Σ b_j v_j``: two prefix sums, read at one place for each query. Nothing is approximated.
+The weight of key j for query i is ``relu(a_i + b_j)``. The usual form concatenates the features of all
+N x M pairs and then builds all N x M sums. But query i gives weight to the keys with ``b_j > -a_i`` alone.
+Once the keys are sorted by ``b``, largest first, these keys stand at the front, and the sum over them is
+``a_i Σ v_j + Σ b_j v_j``. That takes two prefix sums, each read at one place per query. Nothing is
+approximated.
 """
 
 import torch
@@ -17,18 +18,18 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
 
         (a[:, :, None] + b[:, None, :]).relu() @ value / b.shape[1]
 
-    The sums are held in at least float32.
+    Sums are accumulated in at least float32.
 
     Args:
-        a: ``(B, N)``, the queries' part of the weights, floating point.
-        b: ``(B, M)``, the keys' part.
+        a: ``(B, N)``, the queries' terms of the weights, floating point.
+        b: ``(B, M)``, the keys' terms.
         value: ``(B, M, D)``.
 
     Returns:
         ``(B, N, D)`` in the dtype of ``value``, differentiable with respect to all three.
 
     Raises:
-        ValueError: when the shapes do not fit, or there are no keys.
+        ValueError: when the shapes do not match, or there are no keys.
     """
     if a.dim() != 2 or b.dim() != 2 or value.shape[:2] != b.shape or a.shape[0] != b.shape[0]:
         raise ValueError(
@@ -43,7 +44,7 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     a, b, value = a.to(wide), b.to(wide), value.to(wide)
     b, order = b.sort(dim=1, descending=True)
     value = value.gather(1, order[:, :, None].expand_as(value))  # (B, M, D), largest b first
-    # How many keys have b_j > -a_i; searchsorted wants an ascending sequence.
+    # How many keys have b_j > -a_i; searchsorted needs an ascending sequence.
     count = torch.searchsorted(-b.detach().contiguous(), a.detach().contiguous())  # (B, N)
     out = a[:, :, None] * _sum_of_first(value, count) + _sum_of_first(b[:, :, None] * value, count)
     return (out / keys).to(dtype)
@@ -51,5 +52,5 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
 
 def _sum_of_first(x: Tensor, count: Tensor) -> Tensor:
     """Sum of the first ``count[b, i]`` rows of ``x[b]`` (M, D), as (B, N, D)."""
-    sums = torch.nn.functional.pad(x.cumsum(dim=1), (0, 0, 1, 0))  # (B, M + 1, D), from no row to all
+    sums = torch.nn.functional.pad(x.cumsum(dim=1), (0, 0, 1, 0))  # (B, M + 1, D): of 0 to M rows
     return sums.gather(1, count[:, :, None].expand(-1, -1, x.shape[2]))

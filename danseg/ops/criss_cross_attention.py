@@ -2,12 +2,12 @@
 
 Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, arXiv 1811.11721.
 
-The energies of a position are H + W - 1 numbers. They come from two batched matrix products, one
-over rows and one over columns, and so does the output. With channels last both read and write the
-feature maps where they lie, so no feature map is transposed; and only one block of energies is ever
-alive, forward and backward, which recomputes it.
+A position has H + W - 1 energies. Two batched matrix products compute them, one over rows and one over
+columns, and two more compute the output. With channels last, these products read and write the feature
+maps in the layout that they have, so no feature map is transposed. Only one block of the map is alive at
+a time, in the forward pass and in the backward pass, which recomputes it.
 
-The two passes are custom operators, as in :mod:`danseg.ops.attention`.
+The two passes are custom operators, as in :mod:`danseg.ops.softmax_attention`.
 """
 
 import math
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 from danseg.ops.blocks import block_bytes
 from danseg.ops.inputs import check_alike, energy_dtype
 
-# Columns are multiplied in groups whose results take this many bytes, and stay in the caches.
+# Columns are multiplied in groups. The result of a group takes this many bytes, to stay in the caches.
 _GROUP_BYTES = 2 * 2**20
 
 
@@ -39,7 +39,7 @@ def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         with respect to query, key and value.
 
     Raises:
-        ValueError: when shapes, dtypes or devices do not fit.
+        ValueError: when shapes, dtypes or devices do not match.
     """
     _check(query, key, value)
     by_position = (t.permute(0, 2, 3, 1).contiguous() for t in (query, key, value))  # (B, H, W, channels)
@@ -61,11 +61,14 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
 
 
 def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype, alive: int) -> int:
-    """Rows of the feature map whose crosses make a block. Its two parts take as much, in passing."""
+    """Number of rows of the feature map whose energies make up one block.
+
+    While a block is computed, its column part and its row part take as much memory again.
+    """
     _, height, width, channels = query.shape
     budget = block_bytes(2 * height * width * (channels + value.shape[3]) * dtype.itemsize, alive)
     most = max(1, budget // (width * (height + width) * dtype.itemsize))
-    # Blocks of one size: a small last one would cost as many calls and leave the others larger.
+    # Blocks of equal size: a small last block would save no call and leave the others larger.
     blocks = max(1, math.ceil(height / most))
     return max(1, math.ceil(height / blocks))
 
@@ -76,9 +79,10 @@ def _columns(rows: Tensor) -> Tensor:
 
 
 def _products(a: Tensor, b: Tensor, start: int, out: Tensor) -> None:
-    """Products ``a_u · b_i`` of each position u with those i in its column (first) and in its row.
+    """Write to ``out`` the products ``a_u · b_i`` of each position u with the positions i on its cross.
 
-    ``a`` (R, W, C) are R rows from row ``start`` on, ``b`` is (H, W, C), ``out`` is (R, W, H + W).
+    ``a`` (R, W, C) holds R rows from row ``start`` on, ``b`` is (H, W, C). ``out`` is (R, W, H + W): first
+    the positions of u's column, then those of its row.
     """
     column = torch.bmm(_columns(a), _columns(b).mT)  # (W, R, H)
     row = torch.bmm(a, b[start : start + len(a)].mT)  # (R, W, W)
@@ -86,9 +90,9 @@ def _products(a: Tensor, b: Tensor, start: int, out: Tensor) -> None:
 
 
 def _weights(q: Tensor, k: Tensor, start: int, out: Tensor) -> None:
-    """The weights of R rows' crosses, with the arguments of :func:`_products`."""
+    """Write to ``out`` the attention weights of R rows; arguments as in :func:`_products`."""
     _products(q, k, start, out)
-    # The position itself is in its row already.
+    # The row part contains the position itself already.
     out[..., : len(k)].diagonal(start, 0, 2).fill_(-torch.inf)
     torch.softmax(out, dim=-1, out=out)
 
@@ -96,7 +100,8 @@ def _weights(q: Tensor, k: Tensor, start: int, out: Tensor) -> None:
 def _add_columns(out: Tensor, a: Tensor, b: Tensor) -> None:
     """``out += a b`` column by column, for ``a`` (W, R, S), ``b`` (S, W, D) and ``out`` (R, W, D).
 
-    Some columns at a time: torch would take one by one those that it has to write in place.
+    It takes a group of columns at a time: torch would multiply column by column if it wrote the product in
+    place.
     """
     height, width, channels = out.shape
     step = max(1, _GROUP_BYTES // (height * channels * out.itemsize))
@@ -107,13 +112,13 @@ def _add_columns(out: Tensor, a: Tensor, b: Tensor) -> None:
 
 @torch.library.custom_op("danseg::criss_cross_forward", mutates_args=())
 def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Output (B, H, W, D) of (B, H, W, channels) tensors."""
+    """Output (B, H, W, D) of query, key and value, all given as (B, H, W, channels)."""
     batch, height, width, _ = query.shape
     dtype, wide = query.dtype, energy_dtype(query.dtype)
     out = torch.empty_like(value)
     rows = _rows_per_block(query, value, wide, alive=1)
     blocks = query.new_empty(rows, width, height + width, dtype=wide)
-    # Autocast would send the float32 energies back to 16 bits.
+    # Autocast would compute the float32 energies in 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         for b in range(batch):
             q, k, v = query[b].to(wide), key[b].to(wide), value[b]
@@ -138,7 +143,7 @@ def _criss_cross_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value, all (B, H, W, channels).
 
-    With P the weights, recomputed, and G the output's gradient, on each row and on each column::
+    With the recomputed weights P and the output's gradient G, for each row and for each column::
 
         dV = Pᵀ G        dE = P ∘ (G Vᵀ - Σ P ∘ G Vᵀ)        dq = dE k        dk = dEᵀ q
     """
@@ -149,10 +154,10 @@ def _criss_cross_backward(
     maps, slopes = (query.new_empty(rows, width, height + width, dtype=wide) for _ in range(2))
     with torch.autocast(query.device.type, enabled=False):
         for b in range(batch):
-            # All wide: dE is the difference of two near numbers, in 16 bits mostly rounding, and the
-            # gradients add up over blocks.
+            # All wide: dE is the difference of two similar numbers, which in 16 bits would be mostly
+            # rounding error, and the gradients accumulate over blocks.
             q, k, v = (t[b].to(wide) for t in (query, key, value))
-            dq, dk, dv = (t[b].to(wide) for t in grads)  # the very memory of the gradients, if they are wide
+            dq, dk, dv = (t[b].to(wide) for t in grads)  # views of the gradients if these are wide
             for start in range(0, height, rows):
                 r = slice(start, min(start + rows, height))
                 block, slope = maps[: r.stop - r.start], slopes[: r.stop - r.start]

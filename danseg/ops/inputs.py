@@ -1,16 +1,16 @@
-"""What the operators ask of the tensors that they are given."""
+"""Checks of the operators' inputs, and the dtype of their energies."""
 
 import torch
 from torch import Tensor
 
 
 def energy_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that energies of inputs in ``dtype`` are held in: at least float32."""
+    """The dtype of the energies for inputs in ``dtype``: at least float32."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def check_alike(operator: str, query: Tensor, key: Tensor, value: Tensor) -> None:
-    """Refuse inputs of different dtypes or devices, and those that are not floating point.
+    """Refuse inputs of different dtypes or devices, and inputs that are not floating point.
 
     Raises:
         ValueError: naming the operator, what it got, and the fix.

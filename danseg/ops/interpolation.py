@@ -1,8 +1,9 @@
-"""Bilinear resizing as a matrix on each axis, in pieces.
+"""Bilinear resizing as a matrix product on each axis, with the matrix cut into small dense pieces.
 
-Each output of an axis is made of two cells at most, so that small dense pieces of the matrix, and the
-cells that they read, resize a block of rows or columns; their transposes are the gradient. Positions are
-taken in float64. (``F.interpolate`` rounds them to float32 and is off by up to 1e-4 on large maps.)
+Along an axis, each output depends on at most two input cells. A block of outputs therefore reads a short
+range of cells, and a small dense piece of the matrix computes it. The transposed piece computes the
+gradient. Positions are computed in float64. (``F.interpolate`` rounds them to float32 and is off by up to
+1e-4 on large maps.)
 """
 
 import torch
@@ -12,13 +13,16 @@ from danseg.ops.products import product
 
 
 def bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """Cells and weights (..., 2) that outputs ``index`` (...) of one resize are made of.
+    """The two input cells, and their weights, that each output ``index`` of one resize depends on.
 
     Args:
-        index: whole numbers from 0 to before ``out_length``.
-        length: cells of the axis before resizing.
-        out_length: cells after it.
+        index: (...) output indices, whole numbers from 0 to ``out_length - 1``.
+        length: number of cells along the axis before resizing.
+        out_length: number of cells after it.
         align_corners: as in :func:`torch.nn.functional.interpolate`.
+
+    Returns:
+        The cells (..., 2) and their weights (..., 2).
     """
     if align_corners:
         position = index.double() * ((length - 1) / max(1, out_length - 1))
@@ -26,7 +30,7 @@ def bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -
         position = ((index + 0.5).double() * length / out_length - 0.5).clamp(min=0)
     cell = position.floor().long().clamp(max=length - 1)
     rest = position - cell
-    # A cell of weight 0 is not read.
+    # Where the second cell would have weight 0, the first is named again, so that no other cell is read.
     following = (cell + (rest > 0)).clamp(max=length - 1)
     return torch.stack([cell, following], -1), torch.stack([1 - rest, rest], -1)
 
@@ -34,15 +38,17 @@ def bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -
 def pieces(
     cells: Tensor, weights: Tensor, step: int, like: Tensor
 ) -> list[tuple[slice, slice, Tensor | None]]:
-    """One axis' matrix in pieces of ``step`` rows: the outputs, the cells that they read, the piece.
-
-    The piece is None where it would change nothing, as with logits that have their final size.
+    """Cut the matrix of one axis into dense pieces of ``step`` rows.
 
     Args:
-        cells: (n, t) the cells that each output is made of.
+        cells: (n, t) the cells that each output depends on.
         weights: (n, t) their weights.
         step: rows of a piece.
-        like: what dtype and device the pieces get.
+        like: a tensor of the dtype and on the device that the pieces get.
+
+    Returns:
+        For each piece: its outputs, the cells that they read, and the piece itself. The piece is None where
+        it would change nothing, as with logits that have their final size already.
     """
     found = []
     for start in range(0, len(cells), step):
@@ -55,5 +61,5 @@ def pieces(
 
 
 def along_rows(x: Tensor, piece: Tensor | None) -> Tensor:
-    """Each row of ``x`` (C, R, w) resized by a piece (W, w) of the matrix: (C, R, W)."""
+    """Resize each row of ``x`` (C, R, w) with a piece (W, w) of the matrix, to (C, R, W)."""
     return x if piece is None else product(x.reshape(1, -1, x.shape[2]), piece[None]).view(*x.shape[:2], -1)

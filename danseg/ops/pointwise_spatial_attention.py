@@ -1,14 +1,14 @@
-"""Point-wise spatial attention: weights that a position predicts for the places around it.
+"""Point-wise spatial attention: each position predicts weights for the positions around it.
 
 Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018.
 
 Every position predicts one number for each cell of a mask that is centred on it. Other
-implementations write those numbers for all positions and all cells, and then a compiled operator
-moves them into an N x N map. Here one row of the feature map is taken at a time, forward and
-backward, which computes it again: only the cells that fall on the map are computed, and moved by a
-gather, so that a few times N x W numbers are alive instead of several times N x N.
+implementations store these numbers for all positions and all cells; a compiled operator then moves
+them into an N x N map. This one works on one row of the feature map at a time, and the backward pass
+recomputes the row. It computes only the cells that fall on the map, and moves them with a gather. So
+a few times N x W numbers are alive instead of several times N x N.
 
-The two passes are custom operators, as in :mod:`danseg.ops.attention`.
+The two passes are custom operators, as in :mod:`danseg.ops.softmax_attention`.
 """
 
 from collections.abc import Sequence
@@ -26,24 +26,24 @@ KINDS = ("collect", "distribute")
 def pointwise_spatial_attention(
     x: Tensor, hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str, softmax: bool = True
 ) -> Tensor:
-    """Gather features by predicted, position-dependent weights.
+    """Gather features with weights that each position predicts for the positions around it.
 
-    With ``m_i = weight hidden_i`` on a mask of cells, whose cell (0, 0) lies
-    ``(mask_size - 1) // 2`` above and left of i, the energy of source j for query i is::
+    Position i predicts a mask of cells, ``m_i = weight hidden_i``, whose cell (0, 0) lies
+    ``(mask_size - 1) // 2`` above and left of i. The energy of source j for query i is::
 
-        collect:     m_i[j - i]         i says where it looks
-        distribute:  m_j[i - j]         j says where it is seen
+        collect:     m_i[j - i]         the query decides which sources it reads
+        distribute:  m_j[i - j]         the source decides which queries read it
 
-    and 0 where the mask does not reach. The output is ``Σ_j softmax_j(energy_ij) x_j``, or the sum
-    under the energies themselves. Energies are held in at least float32.
+    and 0 outside the mask. The output is ``Σ_j softmax_j(energy_ij) x_j``; without softmax the energies
+    themselves are the weights. Energies are held in at least float32.
 
     Args:
-        x: ``(B, C, H, W)``, what is gathered.
-        hidden: ``(B, K, H, W)``, what the mask is predicted from.
+        x: ``(B, C, H, W)``, the features to gather.
+        hidden: ``(B, K, H, W)``, the features that the masks are predicted from.
         weight: ``(mask height · mask width, K)``.
         mask_size: height and width of the mask.
         kind: ``collect`` or ``distribute``.
-        softmax: whether the energies of a query pass through a softmax over all sources.
+        softmax: whether to apply a softmax over all sources to the energies of a query.
 
     Returns:
         ``(B, C, H, W)`` with channels last in memory, in the dtype of ``x``, differentiable once.
@@ -58,7 +58,7 @@ def pointwise_spatial_attention(
 
 
 def row_energies(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str, row: int) -> Tensor:
-    """Energies (B, W, N) of one row's queries for all sources, of :func:`pointwise_spatial_attention`."""
+    """Energies (B, W, N) of :func:`pointwise_spatial_attention`, of one row's queries for all sources."""
     _check(hidden, weight, mask_size, kind)
     wide = energy_dtype(hidden.dtype)
     mask = _mask(weight.to(wide), mask_size, kind)
@@ -78,21 +78,21 @@ def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str
 
 
 def _mask(weight: Tensor, mask_size: Sequence[int], kind: str) -> Tensor:
-    """The weight as (mask height, mask width, K), its rows in the order of the sources' rows."""
+    """The weight as (mask height, mask width, K), with its rows in the order of the sources' rows."""
     mask = weight.unflatten(0, mask_size)
-    # A query sees a source below it through that source's upper cells.
+    # With distribute, a query reads a source below it through the upper cells of the source's mask.
     return mask if kind == "collect" else mask.flip(0)
 
 
 def _reach(mask_height: int, height: int, kind: str, row: int) -> tuple[slice, slice]:
-    """The rows of sources that take part for queries of ``row``, and the mask's rows for them."""
+    """The rows of sources within the mask's reach of queries in ``row``, and the mask's rows for them."""
     before = (mask_height - 1) // 2 if kind == "collect" else mask_height // 2
     first, last = max(0, row - before), min(height, row - before + mask_height)
     return slice(first, last), slice(first - row + before, last - row + before)
 
 
 def _cell_index(mask_width: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Column of the mask, and whether there is one, that column a (first) has for column b, (W, W)."""
+    """The mask's column that map column a has for map column b, and whether it exists; both (W, W) [a, b]."""
     places = torch.arange(width, device=device)
     cell = places - places[:, None] + (mask_width - 1) // 2
     return cell.clamp(0, mask_width - 1), (cell >= 0) & (cell < mask_width)
@@ -112,13 +112,16 @@ def _energies(hidden: Tensor, mask: Tensor, kind: str, row: int) -> Tensor:
         numbers = hidden[:, sources] @ mask[cells].mT  # (B, R, W, mask width)
         energy = numbers.gather(3, index.expand(*numbers.shape[:3], -1)).masked_fill(~inside, 0)
         energy = energy.permute(0, 3, 1, 2)
-    return F.pad(energy, (0, 0, sources.start, height - sources.stop))  # 0 out of the mask's reach
+    return F.pad(energy, (0, 0, sources.start, height - sources.stop))  # 0 outside the mask
 
 
 def _add_energy_gradients(
     slope: Tensor, hidden: Tensor, mask: Tensor, kind: str, row: int, grad_hidden: Tensor, grad_mask: Tensor
 ) -> None:
-    """What the gradient ``slope`` (B, W, H, W) of :func:`_energies` gives to those of hidden and mask."""
+    """Backward pass of :func:`_energies`: add to ``grad_hidden`` and ``grad_mask``.
+
+    ``slope`` (B, W, H, W) is the gradient of the energies.
+    """
     batch, height, width, _ = hidden.shape
     sources, cells = _reach(len(mask), height, kind, row)
     index, inside = _cell_index(mask.shape[1], width, hidden.device)
@@ -145,7 +148,7 @@ def _pointwise_spatial_forward(
     x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
 ) -> Tensor:
     """Output (B, H, W, C) for ``x`` (B, H, W, C) and ``hidden`` (B, H, W, K)."""
-    # Before the loop: what outlives a row must not lie between rows in memory.
+    # Allocated before the loop: in memory, a tensor that outlives a row must not lie between two rows.
     out = torch.empty_like(x)
     wide = energy_dtype(hidden.dtype)
     value = x.flatten(1, 2)  # (B, N, C)
@@ -168,13 +171,15 @@ def _(x, hidden, weight, mask_size, kind, softmax):
 def _pointwise_spatial_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, hidden and weight; with P the weights of a row's queries and G their gradient::
+    """Gradients of x, hidden and weight.
 
-    dX = Pᵀ G        dE = P ∘ (G Xᵀ - Σ P ∘ G Xᵀ)        or, without softmax, G Xᵀ
+    With P the weights of a row's queries and G the gradient of their outputs::
+
+        dX = Pᵀ G        dE = P ∘ (G Xᵀ - Σ P ∘ G Xᵀ)        or, without softmax, dE = G Xᵀ
     """
     wide = energy_dtype(hidden.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        # All wide: dE is the difference of two near numbers, and the gradients add up over rows.
+        # All wide: dE is the difference of two similar numbers, and the gradients accumulate over rows.
         value, given = x.flatten(1, 2).to(wide), hidden.to(wide)
         mask = _mask(weight.to(wide), mask_size, kind)
         grad_value, grad_hidden, grad_mask = (torch.zeros_like(t) for t in (value, given, mask))
@@ -216,7 +221,7 @@ _pointwise_spatial_forward.register_autograd(_backward, setup_context=_save_for_
 
 
 def _products(x_shape, hidden_shape, mask_size, kind) -> tuple[int, int]:
-    """Multiply-adds between masks and hidden features, and between weights and gathered features."""
+    """Multiply-adds of two products: hidden features to masks, and weights with gathered features."""
     batch, height, width, channels = x_shape
     reached = 0
     for row in range(height):
@@ -237,4 +242,4 @@ def _backward_flops(
     grad_shape, x_shape, hidden_shape, weight_shape, mask_size, kind, *_args, **_kwargs
 ) -> int:
     masks, gathered = _products(x_shape, hidden_shape, mask_size, kind)
-    return 2 * (3 * masks + 2 * gathered)  # masks once more, and each product's two gradients
+    return 2 * (3 * masks + 2 * gathered)  # the masks again, and two gradients for each product

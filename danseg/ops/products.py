@@ -1,4 +1,4 @@
-"""Matrix products in the library that is fastest at them, and in enough precision for energies."""
+"""Matrix products: by the fastest library, and precise enough for energies."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from danseg.ops.inputs import energy_dtype
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """``a bᵀ + bias`` for a (E, R, K), b (E, S, K) and a bias (E, S), as (E, R, S).
 
-    In float32 on CPUs, one pair of matrices goes to oneDNN, which is about twice as fast there as
-    the library behind ``torch.bmm`` on processors other than Intel's, and as fast on those.
+    On CPUs, a single pair of float32 matrices goes to oneDNN. On processors other than Intel's it is
+    about twice as fast as the library behind ``torch.bmm``; on Intel's it is as fast.
     """
     if len(a) == 1 and a.dtype == torch.float32 and a.device.type == "cpu" and _onednn_is_there():
         row = None if bias is None else bias[0]
@@ -25,9 +25,10 @@ def _onednn_is_there() -> bool:
 
 
 def energies(query: Tensor, key: Tensor) -> Tensor:
-    """``query keyᵀ`` (B, N, M) of queries (B, N, C) and keys (B, M, C), whole and in at least float32.
+    """``query keyᵀ`` (B, N, M) of queries (B, N, C) and keys (B, M, C), in at least float32.
 
-    For the few rows of a map that somebody asks for; autocast does not narrow it.
+    It is meant for the few rows of a map that a user asks for, because it holds all of them in memory.
+    Autocast does not change the precision.
     """
     wide = energy_dtype(query.dtype)
     with torch.autocast(query.device.type, enabled=False):
@@ -35,9 +36,9 @@ def energies(query: Tensor, key: Tensor) -> Tensor:
 
 
 def dot_product(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
-    """``scale · (query keyᵀ) value`` without a softmax, which makes it linear by associativity.
+    """``scale · (query keyᵀ) value``: attention without a softmax, in linear time by associativity.
 
-    ``keyᵀ value`` is taken first, (B, C, D) instead of (B, N, M), and summed in at least float32.
+    ``keyᵀ value`` is computed first, (B, C, D) instead of (B, N, M), and summed in at least float32.
 
     Args:
         query: ``(B, N, C)``.

@@ -1,7 +1,7 @@
-"""The papers' equations written plainly: slow, quadratic in memory, and the tests' truth.
+"""The papers' equations in plain code: slow, quadratic in memory, and the reference for the tests.
 
-Nothing here is used at run time. Each function is read off its paper with one einsum per
-sum sign, so that a reader can hold it beside the page.
+Nothing here is used at run time. Each function follows its paper with one einsum per sum
+sign, so that a reader can compare the two line by line.
 """
 
 import torch
@@ -20,8 +20,8 @@ def position_attention_map(
 ) -> Tensor:
     """DANet (arXiv 1809.02983) equation 1: ``s_ji = exp(B_i·C_j) / Σ_i exp(B_i·C_j)``, as (B, N, N) [j, i].
 
-    ``x`` is (B, C, N); the weights are the (C', C) matrices of the 1x1 convolutions. The
-    attending position j comes from the query convolution, as in the authors' code.
+    ``x`` is (B, C, N); the weights are the (C', C) matrices of the 1x1 convolutions. The query
+    convolution makes the attending position j, as in the authors' code.
     """
     query = torch.einsum("qc,bcn->bqn", w_query, x) + b_query[:, None]
     key = torch.einsum("qc,bcn->bqn", w_key, x) + b_key[:, None]
@@ -49,7 +49,7 @@ def channel_attention_map(x: Tensor) -> Tensor:
     """DANet equation 3 as the authors' code has it: weights ``softmax_i(max_i E_ji - E_ji)``, E = A Aᵀ.
 
     The maximum cancels in the softmax, so the weights are ``exp(-E_ji) / Σ_i exp(-E_ji)``.
-    Shifting each row by its minimum, which cancels likewise, keeps the exponentials finite.
+    Shifting each row by its minimum, which cancels too, keeps the exponentials finite.
     """
     energy = torch.einsum("bjn,bin->bji", x, x)
     weight = (energy.min(dim=2, keepdim=True).values - energy).exp()
@@ -66,8 +66,8 @@ def convolution(
 ) -> Tensor:
     """``y_o(p) = Σ_c Σ_u w_oc(u) x_c(stride · p + dilation · u) + b_o``, u counted from the kernel's centre.
 
-    ``x`` is (B, C, H, W), zero outside; ``weight`` is (O, C / groups, K, K) with odd K, and its output
-    channels are split over the groups in order.
+    ``x`` is (B, C, H, W), zero outside; ``weight`` is (O, C / groups, K, K) with odd K. The output channels
+    are divided among the groups in order.
     """
     batch, channels, height, width = x.shape
     size = weight.shape[-1]
@@ -104,8 +104,8 @@ def selective_kernel(
 ) -> Tensor:
     """SKNet (arXiv 1903.06586) equations 1 to 6 on ``x`` (B, C, H, W).
 
-    ``branches`` has each kernel (C, C / groups, 3, 3) with its batch norm; the i-th, from 1, dilates by i.
-    ``w_reduce`` is (d, C), ``w_select`` (M, C, d), the paper's A, B, ...
+    ``branches`` holds each kernel (C, C / groups, 3, 3) with its batch norm; branch i, counted from 1, has
+    dilation i. ``w_reduce`` is (d, C). ``w_select`` is (M, C, d), the paper's A, B, ...
     """
     u = []
     for i, (weight, norm) in enumerate(branches, start=1):
@@ -131,9 +131,9 @@ def split_attention(
 ) -> Tensor:
     """ResNeSt (arXiv 2004.08955) equations 1 to 3 on ``x`` (B, C, H, W), one cardinal group after another.
 
-    Split i of group k is the block of channels i · groups + k of the convolution's output; ``w_1``
-    (d, C / groups) and ``w_2`` (C · radix, d / groups) hold the groups' matrices below each other, those
-    of ``w_2`` the splits' within a group's.
+    Split i of group k is block i · groups + k of the convolution's output channels. ``w_1`` (d, C / groups)
+    and ``w_2`` (C · radix, d / groups) stack the matrices of the groups; within a group, ``w_2`` stacks those
+    of the splits.
     """
     u = batch_norm(convolution(x, w_conv, groups=radix * groups), *norm_conv).clamp(min=0)
     blocks = u.chunk(radix * groups, dim=1)
@@ -165,7 +165,7 @@ def _pyramid_split(features: list[Tensor], scores: list[Tensor]) -> Tensor:
 def pyramid_split_attention(
     x: Tensor, kernels: list[Tensor], groups: list[int], w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor
 ) -> Tensor:
-    """EPSANet (arXiv 2105.14447) section 3 on ``x`` (B, C, H, W), concatenated from last to first branch.
+    """EPSANet (arXiv 2105.14447) section 3 on ``x`` (B, C, H, W), branches concatenated from last to first.
 
     ``w_1`` (d, C / S) and ``w_2`` (C / S, d) are the matrices of the squeeze-and-excitation.
     """
@@ -188,7 +188,7 @@ def pyramid_split_dual_attention(
 ) -> Tensor:
     """EPSANet's pyramid (arXiv 2105.14447) with scores from DANet's two modules (arXiv 1809.02983).
 
-    ``position_weights`` and ``alpha`` are those of :func:`position_attention`, ``beta`` that of
+    ``position_weights`` and ``alpha`` are arguments of :func:`position_attention`, ``beta`` is one of
     :func:`channel_attention`.
     """
     features = [convolution(x, kernel, groups=group) for kernel, group in zip(kernels, groups, strict=True)]
@@ -209,8 +209,9 @@ def concatenation(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
 def non_local_map(theta: Tensor, phi: Tensor, mode: str, scale: float, w: Tensor | None = None) -> Tensor:
     """Non-local Neural Networks (arXiv 1711.07971): the weights f(x_i, x_j) / C(x_i), as (B, N, M) [i, j].
 
-    ``theta`` is (B, C', N) and ``phi`` (B, C', M), both x itself for ``gaussian``; equations 2 (Gaussian),
-    3 (embedded Gaussian, with a factor on its energies), 4 (dot product) and 5 (concatenation, ``w`` (2C',)).
+    ``theta`` is (B, C', N) and ``phi`` (B, C', M); for ``gaussian``, both are x itself. The modes are
+    equations 2 (Gaussian), 3 (embedded Gaussian), 4 (dot product) and 5 (concatenation, with ``w`` (2C',)).
+    ``scale`` is a factor on the energies of the embedded Gaussian.
     """
     if mode == "concatenation":
         pairs = torch.cat(
@@ -246,8 +247,8 @@ def disentangled_non_local(
 ) -> Tensor:
     """DNL (arXiv 2006.06668) section 3: whitened pairwise softmax plus unary softmax, on shared values.
 
-    ``x`` (B, C, N); ``query``, ``key`` and ``g`` (B, C', N); ``mask`` (B, N); ``scale`` holds 1/√C' and the
-    temperature. The block's output is projected and added to ``x``.
+    ``x`` is (B, C, N); ``query``, ``key`` and ``g`` are (B, C', N); ``mask`` is (B, N). ``scale`` combines
+    1/√C' and the temperature. The result is projected and added to ``x``.
     """
     mean_query, mean_key = query.mean(dim=2, keepdim=True), key.mean(dim=2, keepdim=True)
     pairwise = (scale * torch.einsum("bci,bcj->bij", query - mean_query, key - mean_key)).exp()
@@ -277,7 +278,7 @@ def global_context_transform(
     *,
     eps: float = 1e-5,
 ) -> Tensor:
-    """GCNet's bottleneck ``W_v2 ReLU(LN(W_v1 z))`` of contexts ``z`` (B, C); the norm is over the planes."""
+    """GCNet's bottleneck ``W_v2 ReLU(LN(W_v1 z))`` of contexts ``z`` (B, C); LN runs over the planes."""
     y = torch.einsum("pc,bc->bp", w_1, z) + b_1
     centred = y - y.mean(dim=1, keepdim=True)
     y = norm_weight * centred / (centred.square().mean(dim=1, keepdim=True) + eps).sqrt() + norm_bias
@@ -289,8 +290,8 @@ def global_context(
 ) -> Tensor:
     """GCNet's block ``z_i = x_i + W_v2 ReLU(LN(W_v1 Σ_j α_j x_j))`` on ``x`` (B, C, N).
 
-    ``add`` and ``mul`` are the weights of :func:`global_context_transform` for the fusion by addition,
-    which is the paper's block, and for the fusion by scaling with a sigmoid, its alternative.
+    Both ``add`` and ``mul`` are weights of :func:`global_context_transform`: ``add`` for fusion by addition,
+    the paper's block, and ``mul`` for its alternative, fusion by scaling with a sigmoid.
     """
     context = torch.einsum("bj,bcj->bc", global_context_map(x, w_key, b_key), x)
     out = x
@@ -349,8 +350,8 @@ def cbam(x: Tensor, mlp: list[Tensor], weight: Tensor, norm: list[Tensor]) -> Te
 def triplet_attention(x: Tensor, gates: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
     """Triplet attention (arXiv 2010.03045): the mean of three maps, each gated over two of C, H, W.
 
-    ``x`` is (B, C, H, W). ``gates`` has, for pooling over H, over W and over C, the kernel (1, 2, K, K)
-    and the normalisation's weight, bias, mean, variance. The three gates lie over (C, W), (H, C), (H, W).
+    ``x`` is (B, C, H, W). ``gates`` holds a kernel (1, 2, K, K) and a normalisation's weight, bias, mean and
+    variance, for pooling over H, then over W, then over C. The gates cover (C, W), (H, C) and (H, W).
     """
     over_h, over_w, over_c = gates
     c_w = _pooled_gate(torch.einsum("bchw->bhcw", x), *over_h)
@@ -366,8 +367,8 @@ def triplet_attention(x: Tensor, gates: list[tuple[Tensor, list[Tensor]]]) -> Te
 def bam_map(x: Tensor, layers: list[tuple[Tensor, list[Tensor]]], dilation: int) -> Tensor:
     """BAM (arXiv 1807.06514) equation 4: ``M_s = BN(f_3(f_2(f_1(f_0(F)))))`` of (B, C, H, W): (B, 1, H, W).
 
-    ``layers`` has each convolution's kernel and its normalisation's weight, bias, mean, variance;
-    a ReLU stands between two layers, and the two in the middle are dilated.
+    ``layers`` holds each convolution's kernel and its normalisation's weight, bias, mean, variance.
+    There is a ReLU between two layers, and the two layers in the middle are dilated.
     """
     for number, (weight, norm) in enumerate(layers):
         if number > 0:
@@ -385,7 +386,7 @@ def bam(
 ) -> Tensor:
     """BAM equations 1 to 3: ``F + F σ(M_c(F) + M_s(F))``, ``M_c = BN(W_1 relu(W_0 AvgPool(F) + b_0))``.
 
-    ``channel`` is W_0, b_0, W_1; the bias b_1 is the normalisation's.
+    ``channel`` is W_0, b_0, W_1; the normalisation's bias takes the place of b_1.
     """
     w_0, b_0, w_1 = channel
     mean = torch.einsum("bchw->bc", x) / (x.shape[2] * x.shape[3])
@@ -434,7 +435,7 @@ def criss_cross_map(query: Tensor, key: Tensor) -> Tensor:
     """CCNet (arXiv 1811.11721) equation 1: softmax of ``d_i,u = Q_u·Ω_i,u`` over u's row and column.
 
     Query and key are (B, C, H, W); the map is (B, H·W, H·W) [u, i], zero off the cross. Position u
-    is in its row and its column and counts once.
+    lies both in its row and in its column, but counts once.
     """
     batch, _, height, width = query.shape
     rows = []
@@ -487,8 +488,8 @@ def compact_generalized_non_local_sums(
 ) -> Tensor:
     """CGNL (arXiv 1810.13125): ``y_a = Σ_b k(θ_a, φ_b) g_b / √n``.
 
-    a and b run over the positions and the channels of a group; ``k`` is the Gaussian radial basis
-    function's Taylor series to ``order``; all are (B, C', N).
+    a and b run over the positions and the channels of a group; ``k`` is the Taylor series, up to ``order``,
+    of the Gaussian radial basis function. ``theta``, ``phi`` and ``g`` are (B, C', N).
     """
     out = torch.zeros_like(g)
     depth = g.shape[1] // groups
@@ -509,8 +510,8 @@ def compact_generalized_non_local_sums(
 def pointwise_spatial_energies(mask: Tensor, kind: str) -> Tensor:
     """PSANet (ECCV 2018): energies (B, N, N) [query, source] from all positions' masks (B, mh, mw, H, W).
 
-    ``collect``: query i reads its own mask at j - i; ``distribute``: it reads source j's at i - j. The
-    mask is centred on its position, (size - 1) // 2 cells lie before it; what it does not reach has 0.
+    ``collect``: query i reads its own mask at j - i; ``distribute``: it reads source j's mask at i - j. A
+    mask is centred on its position, with (size - 1) // 2 cells before it. Outside the mask, energies are 0.
     """
     batch, mask_height, mask_width, height, width = mask.shape
     energies = mask.new_zeros(batch, height, width, height, width)
@@ -543,7 +544,7 @@ def double_attention(
 
 
 def interlaced_groups(height: int, width: int, down_factor: tuple[int, int]) -> tuple[list, list]:
-    """ISA (arXiv 1907.12273): which positions (y, x) attend to each other, first far apart, then near.
+    """ISA (arXiv 1907.12273): groups of positions (y, x) that attend to each other: first distant, then near.
 
     ``height`` and ``width`` are multiples of ``down_factor``.
     """

@@ -2,20 +2,20 @@
 
 The usual form writes the N x M map of ``softmax(q kᵀ)`` to memory, in training several
 times over. Here only one block of it is ever alive, in the forward pass and in the
-backward pass, which recomputes it. The result is the same to rounding: nothing is
+backward pass, which recomputes it. The result is the same up to rounding: nothing is
 approximated, sampled or windowed.
 
-* CPU, and every case CUDA's kernels do not take: blocks of matrix products, below.
+* CPU, and every case that CUDA's kernels do not support: blocks of matrix products, below.
 * CUDA in float16, bfloat16 and float32: the kernels behind
   :func:`torch.nn.functional.scaled_dot_product_attention`, the memory-efficient one or, for 16 bits
-  and values as wide as queries, the flash one. Their gradients repeat to the bit under
-  ``torch.use_deterministic_algorithms(True)``, not with its ``warn_only``.
+  and values as wide as queries, the flash one. Their gradients are reproducible to the bit under
+  ``torch.use_deterministic_algorithms(True)``, but not with ``warn_only=True``.
 
 The two passes are registered as custom operators, so ``torch.compile`` and
 ``torch.export`` see one opaque call each instead of unrolling the loop over blocks.
 
-The idea of recomputing softmax blocks from a stored log-sum-exp is that of Rabe and
-Staats, "Self-attention Does Not Need O(n²) Memory" (arXiv 2112.05682) and of Dao et al.,
+The idea of recomputing softmax blocks from a stored log-sum-exp comes from Rabe and
+Staats, "Self-attention Does Not Need O(n²) Memory" (arXiv 2112.05682) and from Dao et al.,
 "FlashAttention" (NeurIPS 2022, arXiv 2205.14135).
 """
 
@@ -31,7 +31,7 @@ from danseg.ops.blocks import block_bytes, keep_freed_blocks
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.products import product
 
-_LEAST_ROWS = 32  # fewer make the products wait for the other operand
+_LEAST_ROWS = 32  # with fewer rows, the products wait for the other operand to be read
 # Maps that are smaller than this share a block, which then stays in the caches.
 _SHARED_BYTES = 2 * 2**20
 
@@ -58,10 +58,10 @@ def attention(
         value: ``(B, M, D)``, same dtype and device; ``D`` may differ from ``C``.
         scale: factor on the energies. The default 1 is what DANet and CCNet use;
             Transformers use ``C ** -0.5``.
-        block_size: rows alive at a time, of one entry's map or of several whole ones. By default
-            chosen so that a block takes a sixth of the memory of query, key, value and output of an
-            entry, from 4 to 24 MiB (12 MiB in the backward pass, where there are two), or 2 MiB where
-            it holds several maps. The result does not depend on it beyond rounding.
+        block_size: rows of the map that are alive at a time, of one entry or of several whole entries.
+            By default a block takes a sixth of the memory of an entry's query, key, value and output,
+            but at least 4 MiB and at most 24 MiB (12 MiB in the backward pass, which holds two blocks).
+            Several small maps share a block of 2 MiB. The result depends on it by rounding alone.
 
     Returns:
         ``(B, N, D)`` in the inputs' dtype, differentiable once with respect to query,
@@ -69,7 +69,7 @@ def attention(
         of a ``(B, D, H·W)`` feature map comes back without a copy.
 
     Raises:
-        ValueError: when shapes, dtypes, devices or ``block_size`` do not fit.
+        ValueError: when shapes, dtypes or devices do not match, or ``block_size`` is below 1.
     """
     _check(query, key, value, block_size)
     if block_size is None and _sdpa_takes(query, value):
@@ -114,11 +114,11 @@ def _sdpa_takes(query: Tensor, value: Tensor) -> bool:
 def _block_shape(
     rows: int, columns: int, query: Tensor, value: Tensor, element_size: int, block_size: int, alive: int
 ) -> tuple[int, int]:
-    """How many entries of the batch, and how many rows of each one's map, a block holds.
+    """How many entries of the batch, and how many rows of each entry's map, a block holds.
 
-    ``block_size`` rows where it is given (not 0), else as many as the budget allows ``alive`` blocks,
-    but no fewer than products are fast with. Small maps share a block: hundreds of them, as in
-    windows or groups, then cost a few calls instead of several each.
+    A given ``block_size`` (not 0) is the number of rows. Otherwise a block has as many rows as the budget
+    for ``alive`` blocks allows, but enough for fast products. Small maps share a block: hundreds of them,
+    as in windows or groups, then cost a few calls instead of several calls each.
     """
     batch = len(query)
     row_bytes = columns * element_size
@@ -130,7 +130,7 @@ def _block_shape(
 
 
 def _slices(total: int, size: int) -> list[slice]:
-    """``range(total)`` in pieces of ``size``, the last one perhaps shorter."""
+    """``range(total)`` cut into slices of ``size``; the last one may be shorter."""
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
@@ -143,10 +143,10 @@ def _empty_in_layout_of(reference: Tensor, positions: int) -> Tensor:
 
 
 def _weighted(block: Tensor, value_t: Tensor, out: Tensor) -> None:
-    """``out = block value`` for (E, R, M) and values given as (E, D, M); ``out`` is (E, R, D).
+    """Write ``block value`` to ``out`` (E, R, D), for a block (E, R, M) and transposed values (E, D, M).
 
-    Where ``out`` is D-major the transposed product is taken, which writes row by row: a 16-bit
-    product straight into such an ``out`` is about a hundred times slower on CPUs.
+    Where ``out`` is D-major, this computes the transposed product, which it can write row by row. On CPUs,
+    a 16-bit product written straight into such an ``out`` is about a hundred times slower.
     """
     if out.stride(1) == 1 and out.stride(2) != 1:
         out.mT.copy_(product(value_t, block))
@@ -158,7 +158,7 @@ def _weighted(block: Tensor, value_t: Tensor, out: Tensor) -> None:
 def _attention_forward(
     query: Tensor, key: Tensor, value: Tensor, scale: float, block_size: int, with_grad: bool
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, N, D) and the log-sum-exp of each row of energies (B, N), empty without grad."""
+    """Output (B, N, D) and the log-sum-exp of each row of energies (B, N), empty without ``with_grad``."""
     batch, n, _ = query.shape
     m = key.shape[1]
     dtype, wide = query.dtype, energy_dtype(query.dtype)
@@ -166,7 +166,7 @@ def _attention_forward(
     lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=wide)
     entries, rows = _block_shape(n, m, query, value, wide.itemsize, block_size, alive=1)
     keep_freed_blocks()
-    # Autocast would send the float32 energies back to 16 bits.
+    # Autocast would compute the float32 energies in 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
             q = query[b].to(wide) * scale  # (E, N, C)
@@ -226,7 +226,7 @@ def _attention_backward(
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
             q = query[b].to(wide) * scale  # (E, N, C)
-            # To base 2: where the map underflows, exp is tens of times slower than exp2 on CPUs.
+            # In base 2: where the map underflows, exp is tens of times slower than exp2 on CPUs.
             q2, lse2 = (q * math.log2(math.e)).contiguous(), lse[b] * -math.log2(math.e)
             q_t = q.mT.contiguous()  # (E, C, N)
             g_t = grad[b].mT.contiguous()  # (E, D, N)
@@ -234,14 +234,14 @@ def _attention_backward(
             shift = -_row_dot(grad[b], out[b], rows, wide)  # (E, N)
             for r in _slices(m, rows):
                 k = key[b, r].to(wide)  # (E, R, C)
-                # Transposed blocks (keys x queries): every product below reads them row by row.
+                # Blocks are transposed (keys x queries): every product below reads them row by row.
                 block = product(k, q2, lse2).exp2_()  # Pᵀ
                 _weighted(block.to(dtype), g_t, grad_value[b, r])
-                # The difference of two near numbers: in 16 bits it would be mostly rounding.
+                # The difference of two similar numbers: in 16 bits it would be mostly rounding error.
                 v = value[b, r].to(wide)  # (E, R, D)
                 slope = product(v, g, shift).mul_(block)  # dEᵀ
                 del block  # before the next one is made
-                grad_key[b, r] = product(slope, q_t)  # q carries the scale
+                grad_key[b, r] = product(slope, q_t)  # q is scaled already
                 grad_query[b].baddbmm_(slope.mT, k)
                 del slope  # before the next block is made
     return grad_query.mul_(scale).to(dtype), grad_key, grad_value
@@ -282,5 +282,5 @@ def _forward_flops(query_shape, key_shape, value_shape, *args, **kwargs) -> int:
 
 @register_flop_formula(torch.ops.danseg.attention_backward)
 def _backward_flops(grad_shape, query_shape, key_shape, value_shape, *args, **kwargs) -> int:
-    """Three products as wide as the queries, the energies again among them, and two as wide as the values."""
+    """Three products of the queries' width, one of them the energies again, and two of the values' width."""
     return 6 * query_shape.numel() * key_shape[1] + 4 * query_shape[1] * value_shape.numel()

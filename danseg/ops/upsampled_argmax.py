@@ -1,10 +1,10 @@
 """The best class of every pixel from logits on a coarser grid, without logits at full resolution.
 
-The usual form resizes the logits and takes the argmax, for 19 classes on a 1024 x 2048 frame
-160 MB of numbers that are read once. Bilinear resizing is a matrix on each axis, ``Y L Xᵀ``, with
-at most two numbers in a row, and so is one resize after another with a cut in between. Here small
-dense pieces of the two matrices make one tile of the resized logits at a time, which stays in the
-caches until its best classes are known.
+The usual form resizes the logits and takes the argmax. For 19 classes on a 1024 x 2048 frame it writes
+160 MB of numbers, which are read once. Bilinear resizing multiplies each axis by a matrix, ``Y L Xᵀ``,
+with at most two numbers in a row. Two resizes with a crop between them are such a product as well. Here
+small dense pieces of the two matrices compute one tile of the resized logits at a time, and the tile
+stays in the caches until its best classes are known.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from torch import Tensor
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.interpolation import along_rows, bilinear, pieces
 
-# A tile's logits take about this many bytes: on CPUs they stay in the caches between the product
-# and the search in it; on GPUs few launches matter more.
+# A tile's logits take about this many bytes. On CPUs they stay in the caches between the product and the
+# search for its maximum; on GPUs it matters more to launch few kernels.
 _TILE_BYTES = 2 * 2**20
 _TILE_BYTES_GPU = 64 * 2**20
 # Wider tiles multiply with more zeros, narrower ones take more calls.
@@ -34,7 +34,7 @@ def upsampled_argmax(
     rows: Sequence[int] | None = None,
     band: Sequence[int] | None = None,
 ) -> Tensor:
-    """Best class of every pixel after bilinear resizing, at a tile's memory.
+    """Best class of every pixel after bilinear resizing, in the memory of one tile.
 
     Equivalent plain code, which holds every class at full resolution (here without ``rows`` and
     ``band``)::
@@ -47,36 +47,36 @@ def upsampled_argmax(
         logits = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
         labels = logits.argmax(1)  # or logits.sigmoid()[:, 0] > threshold
 
-    The labels are those of this code wherever the best class leads by more than rounding, about
+    The labels equal those of this code wherever the best class leads by more than rounding error, about
     1e-6 of the largest logit in float32. (``F.interpolate`` itself rounds coordinates to float32
-    and is off by up to 1e-4 on large maps.) Of equal logits the first class wins. 16-bit logits are
-    resized in float32, also under autocast. An infinite logit counts as a very large one, and so
-    does NaN, which thereby wins wherever it takes part, as in ``argmax``; neither spreads to pixels
-    that it has no weight in. The products follow ``torch.set_float32_matmul_precision``.
+    and is off by up to 1e-4 on large maps.) Of equal logits, the first class wins. 16-bit logits are
+    resized in float32, also under autocast. An infinite logit counts as a very large number. So does
+    NaN, which therefore wins wherever it has a weight, as in ``argmax``. Neither changes pixels in which
+    it has no weight. The products obey ``torch.set_float32_matmul_precision``.
 
-    With the size that mmseg's network input has as ``through`` and an image's ``padding_size`` and
-    ``ori_shape`` as ``padding`` and ``size``, this is the whole of what mmseg does from a head's
-    logits to labels (``predict_by_feat``, ``postprocess_result``).
+    This covers all that mmseg does between a head's logits and labels (``predict_by_feat``,
+    ``postprocess_result``): pass the size of the network's input as ``through``, and an image's
+    ``padding_size`` and ``ori_shape`` as ``padding`` and ``size``.
 
     Args:
         logits: ``(B, C, h, w)``, floating point; any strides.
         size: height and width of the labels, H and W; larger or smaller than the logits.
         align_corners: as in :func:`torch.nn.functional.interpolate`, for both resizes.
-        through: height and width of a map that the logits are resized to first.
-        padding: columns on the left and the right and rows at the top and the bottom, in the order
-            of :func:`torch.nn.functional.pad`, that are cut off that map, or off the logits where
-            there is none.
+        through: height and width that the logits are resized to first.
+        padding: how many columns to cut off on the left and on the right, and how many rows at the top and
+            at the bottom, in the order of :func:`torch.nn.functional.pad`. They are cut off the map of size
+            ``through``, or off the logits without it.
         threshold: for a single class: the probability that its sigmoid has to exceed for label 1.
-        rows: compute only the labels' rows from the first to before the second.
-        band: ``(first, height)`` when ``logits`` hold only some rows of a map of ``height`` rows,
-            from ``first`` on. They must hold all that ``rows`` need, see :func:`rows_needed`.
+        rows: first and end of the labels' rows to compute; all by default.
+        band: ``(first, height)`` when ``logits`` hold only some rows, from ``first`` on, of a map of
+            ``height`` rows. They must hold all rows that ``rows`` need, see :func:`rows_needed`.
 
     Returns:
-        ``(B, H, W)``, or as many rows as asked for; uint8 for up to 256 classes, int16 for up to
-        32768, else int32.
+        ``(B, H, W)``, or only the rows that ``rows`` asks for; uint8 for up to 256 classes, int16 for up
+        to 32768, else int32.
 
     Raises:
-        ValueError: a shape, size or range does not fit; the message names it.
+        ValueError: when a shape, size or range is wrong; the message names it.
     """
     if logits.dim() != 4 or not logits.is_floating_point() or 0 in logits.shape[1:]:
         raise ValueError(
@@ -120,13 +120,13 @@ def rows_needed(
     through: int | None = None,
     padding: tuple[int, int] = (0, 0),
 ) -> tuple[int, int]:
-    """First and end of the logits' rows that some rows of labels are made of.
+    """First and end of the logits' rows that some rows of labels depend on.
 
     Args:
         rows: first and end of the labels' rows.
         height: rows of the logits, h.
         out_height: rows of the labels, H.
-        align_corners, through, padding: as for :func:`upsampled_argmax`, of the vertical axis alone.
+        align_corners, through, padding: as for :func:`upsampled_argmax`, but of the vertical axis alone.
     """
     cells, _ = _taps(rows, height, through or height, padding, out_height, align_corners)
     return int(cells.min()), int(cells.max()) + 1
@@ -176,18 +176,18 @@ def _upsampled_argmax(
         )
     vertical = pieces(y_cells - first, y_weights, tile_rows, like)
     horizontal = pieces(x_cells, x_weights, tile_columns, like)
-    # The larger, the earlier a class comes, so that the first of equals wins.
+    # Earlier classes have higher ranks, so that the first of equal logits wins.
     ranks = torch.arange(classes - 1, -1, -1, dtype=wide, device=logits.device).view(-1, 1, 1)
     huge = torch.finfo(wide).max / 4
     with torch.autocast(logits.device.type, enabled=False):
         for image, image_labels in zip(logits, labels, strict=True):
             for out_rows, in_rows, along_y in vertical:
                 for out_columns, in_columns, along_x in horizontal:
-                    # Infinite or not a number, one cell would spread over the tile: 0 · inf is NaN.
+                    # An infinite cell, or NaN, would spread over the tile, because 0 · inf is NaN.
                     cells = image[:, in_rows, in_columns].to(wide).nan_to_num(huge, huge, -huge)
                     tile = cells if along_y is None else along_y @ cells  # (C, R, k)
                     tile = along_rows(tile, along_x)  # (C, R, S)
-                    # argmax over a dim that is not the last takes several times as long as all this.
+                    # argmax over a dim that is not the last takes several times as long as these lines.
                     best = tile.eq_(tile.amax(0)).mul_(ranks).amax(0)
                     image_labels[out_rows, out_columns] = classes - 1 - best
     return labels
@@ -212,7 +212,7 @@ def _taps(
     out_length: int,
     align_corners: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The four cells and weights (n, 4) of outputs from the first to the end of ``span``, of two resizes."""
+    """The four cells and weights (n, 4) of the outputs in ``span`` (first, end), through both resizes."""
     outer, outer_weights = bilinear(torch.arange(*span), through - sum(padding), out_length, align_corners)
     inner, inner_weights = bilinear(outer + padding[0], length, through, align_corners)
     return inner.flatten(1), (inner_weights * outer_weights[..., None]).flatten(1)

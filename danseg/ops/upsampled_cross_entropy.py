@@ -1,12 +1,12 @@
-"""Cross entropy of upsampled logits that never holds them at full resolution.
+"""Cross entropy of upsampled logits, without ever holding them at full resolution.
 
 A segmentation network classifies at an eighth of the labels' resolution. The usual form resizes the
-logits, takes their log-softmax and keeps both for the backward pass, once for each of the network's
-classifiers: 64 times the logits, twice. Here a block of rows is upsampled, compared with its labels and
-brought back down at once. What is kept is the gradient at the logits' own resolution, which the backward
-pass only has to scale.
+logits, takes their log-softmax and keeps both for the backward pass. Each of the two is 64 times as large
+as the logits, for each of the network's classifiers. Here one block of rows at a time is upsampled and
+compared with its labels, and its gradient is brought back to the logits' resolution at once. Only this
+gradient is kept. The backward pass merely scales it.
 
-The forward pass is a custom operator, as in :mod:`danseg.ops.attention`.
+The forward pass is a custom operator, as in :mod:`danseg.ops.softmax_attention`.
 """
 
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.interpolation import along_rows, bilinear, pieces
 
-# A block of upsampled logits takes about this many bytes: on CPUs to stay in the caches, on others to keep
-# their many cores busy.
+# A block of upsampled logits takes about this many bytes: few on CPUs, to stay in the caches; many on other
+# devices, to keep all their cores busy.
 _BLOCK_BYTES = {"cpu": 2**20}
 _DEVICE_BLOCK_BYTES = 64 * 2**20
 
@@ -38,15 +38,16 @@ def upsampled_cross_entropy(
         logits: ``(B, C, h, w)``, floating point.
         labels: ``(B, H, W)`` class ids from 0 to C - 1, or ``ignore_index``.
         ignore_index: label of the pixels that do not count.
-        align_corners: whether the corners of the two grids coincide, or those of their cells.
+        align_corners: as in :func:`torch.nn.functional.interpolate`.
 
     Returns:
-        The sum over all pixels that count, 0-d in at least float32 and differentiable once with respect to
-        the logits, and the number of pixels (0-d, int64) whose label has the largest logit. A label that
-        shares the first place counts.
+        The loss, summed over all pixels that count: 0-d, in at least float32, differentiable once with
+        respect to the logits. And the number of pixels whose label has the largest logit, alone or together
+        with other classes: 0-d, int64.
 
     Raises:
-        ValueError: when shapes or dtypes do not fit, or (on CPUs) a label is no class.
+        ValueError: when shapes or dtypes do not match, or (on CPUs) when a label is neither a class nor
+            ``ignore_index``.
     """
     if logits.dim() != 4 or labels.dim() != 3 or logits.shape[0] != labels.shape[0]:
         raise ValueError(
@@ -107,13 +108,13 @@ def _forward(
 
 
 def _check_labels(labels: Tensor, classes: int) -> None:
-    if labels.device.type == "cpu" and labels.numel():  # elsewhere it would wait for the device
+    if labels.device.type == "cpu" and labels.numel():  # elsewhere the check would wait for the device
         lowest, highest = labels.aminmax()
         if lowest < 0 or highest >= classes:
             wrong = int(lowest if lowest < 0 else highest)
             raise ValueError(
                 f"labels must be class ids from 0 to {classes - 1} or ignore_index, got {wrong}; "
-                "num_classes has to be that of the data set"
+                "num_classes must match the data set"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a street is drawn with: camera, canvas, and the shapes that stand in the scene.
+"""The tools to draw a street with: camera, canvas, and shapes that stand in the scene.
 
 Points of the scene are ``(x, y, z)`` in metres. The camera projects them to pixels; the canvas fills pixels
 of the image and of its labels together.
@@ -16,10 +16,10 @@ Number = float | np.floating
 Point = tuple[Number, Number, Number]  # metres: x to the right, y up from the ground, z ahead of the camera
 Numbers = Sequence[Number] | np.ndarray
 
-NEAR = 0.8  # metres: what lies nearer is moved to this distance before projection
+NEAR = 0.8  # metres: points nearer than this are moved to this distance before projection
 SUPERSAMPLING = 2  # frames are drawn this much larger and averaged down, which smooths the image's edges
 SUBPIXEL_BITS = 4
-LIMIT = 20000.0  # pixels: OpenCV's 32-bit coordinates overflow far beyond it
+LIMIT = 20000.0  # pixels: coordinates are clipped to it, as OpenCV's 32-bit ones overflow far beyond
 
 CIRCLE = [(math.cos(angle), math.sin(angle)) for angle in np.arange(24) * math.pi / 12]
 
@@ -52,7 +52,7 @@ class Camera:
 
 
 class Canvas:
-    """An image and its labels, painted together; haze fades what is far.
+    """An image and its labels, painted together; haze fades distant things.
 
     The labels hold what an instanceIds file of Cityscapes holds: the label id, or ``1000 * id + k`` for the
     k-th instance of a class that has them. A call without ``label`` paints the image alone.
@@ -97,7 +97,7 @@ class Canvas:
         z: float,
         label: int | None = None,
     ) -> None:
-        """A line through pixel coordinates, ``thickness`` pixels wide."""
+        """Draw a line through pixel coordinates, ``thickness`` pixels wide."""
         thickness = max(SUPERSAMPLING, round(thickness))
         fixed = [fixed_point(points)]
         cv2.polylines(self.image, fixed, False, self.hazy(colour, z), thickness, shift=SUBPIXEL_BITS)
@@ -114,12 +114,12 @@ class Canvas:
             cv2.circle(self.labels, spot, radius, label, -1, shift=SUBPIXEL_BITS)
 
     def fill_label(self, shape: np.ndarray | Sequence, label: int) -> None:
-        """Fill ``shape``, pixel coordinates ``(N, 2)``, in the labels alone: the image has gaps there."""
+        """Fill ``shape``, pixel coordinates ``(N, 2)``, in the labels alone, where the image has gaps."""
         cv2.fillPoly(self.labels, [fixed_point(shape)], label, shift=SUBPIXEL_BITS)
 
 
 def fixed_point(points: np.ndarray | Sequence) -> np.ndarray:
-    """OpenCV's integers with ``SUBPIXEL_BITS`` fractional bits."""
+    """Coordinates as OpenCV's integers with ``SUBPIXEL_BITS`` fractional bits."""
     inside = np.minimum(np.maximum(np.asarray(points, np.float64), -LIMIT), LIMIT)
     return np.rint(inside * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
@@ -137,6 +137,6 @@ def upright_quad(start: Numbers, end: Numbers, low: Number, high: Number) -> lis
 def sloping_quad(
     x0: float, x1: float, z: float, near: tuple[float, float], far: tuple[float, float]
 ) -> list[Point]:
-    """A rectangle across a vehicle that begins at ``z``, between points ``(along, up)`` of its outline."""
+    """A rectangle across a vehicle, between two points ``(along, up)`` of an outline that begins at ``z``."""
     (a0, y0), (a1, y1) = near, far
     return [(x0, y0, z + a0), (x1, y0, z + a0), (x1, y1, z + a1), (x0, y1, z + a1)]

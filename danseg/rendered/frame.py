@@ -42,7 +42,7 @@ def draw_street(
 
 
 def _paint_hood(street: Street) -> None:
-    """The bonnet of the car that carries the camera."""
+    """Paint the bonnet of the car that carries the camera."""
     rng, height, width = street.rng, street.height, street.width
     top = height * rng.uniform(0.93, 0.965)
     columns = np.linspace(-0.02, 1.02, 30) * width
@@ -57,7 +57,7 @@ def _paint_hood(street: Street) -> None:
 
 
 def _expose(image: np.ndarray, ids: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
-    """Grain of the surfaces, colour of the light, exposure and noise of the camera."""
+    """Apply the surfaces' grain, the light's colour, and the camera's exposure and noise."""
     height, width = ids.shape
     fine = rng.standard_normal((height, width), np.float32)
     middle = smooth_noise(rng, height, width, height / 100)
@@ -82,7 +82,10 @@ def _expose(image: np.ndarray, ids: np.ndarray, light: Light, rng: np.random.Gen
 
 
 def _mark_border(image: np.ndarray, labels: np.ndarray) -> None:
-    """The frame's rim, as stereo rectification leaves it in Cityscapes: black slivers, a useless margin."""
+    """Mark the frame's rim as in Cityscapes: black slivers at the sides, margins at top and bottom.
+
+    Stereo rectification leaves the slivers; the margins lie outside the region of interest.
+    """
     height, width = labels.shape
     margin, sliver = max(1, height // 200), max(1, width // 200)
     for rows, columns in ((slice(margin), slice(None)), (slice(-margin, None), slice(None))):

@@ -51,7 +51,7 @@ def plan_furniture(street: Street) -> None:
 def paint_post(
     street: Street, x: float, z: float, y0: float, y1: float, metres: float, colour: Colour, label: int
 ) -> None:
-    """An upright bar from ``y0`` to ``y1``, with a lit edge."""
+    """Paint an upright bar from ``y0`` to ``y1``, with a lit edge."""
     low, high = street.camera.project([(x, y0, z), (x, y1, z)])
     thickness = street.camera.pixels(metres, z)
     street.canvas.line([low, high], thickness, colour, z, label)
@@ -80,7 +80,7 @@ def plan_bollard(street: Street, x: float, z: float) -> None:
 
 
 def plan_box(street: Street, x: float, z: float) -> None:
-    """A cabinet or a bin: Cityscapes' ``static`` and ``dynamic``, neither of which is evaluated."""
+    """Plan a cabinet or a bin, labelled ``static`` or ``dynamic``, which Cityscapes does not evaluate."""
     rng = street.rng
     name = str(rng.choice(("static", "dynamic")))
     width, height = rng.uniform(0.6, 1.0), rng.uniform(0.9, 1.3)

@@ -25,7 +25,7 @@ def paint_sky(street: Street) -> None:
 
 
 def paint_ground(street: Street) -> None:
-    """Road, kerbs, sidewalks and grass by the position that each pixel below the horizon shows."""
+    """Paint road, kerbs, sidewalks and grass, by the place on the ground that each pixel shows."""
     rng, camera = street.rng, street.camera
     first = int(camera.horizon) + 1
     drop = np.arange(first, street.height, dtype=np.float32) + 0.5 - camera.horizon
@@ -116,7 +116,7 @@ def paint_shadows(street: Street) -> None:
 
 
 def paint_backdrop(street: Street) -> None:
-    """What closes the view: far houses and trees all along the horizon."""
+    """Paint what closes the view: far houses and trees all along the horizon."""
     rng, z = street.rng, 95.0
     x = -150.0
     while x < 150:

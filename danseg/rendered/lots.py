@@ -15,25 +15,25 @@ from danseg.rendered.scene import Street
 
 @dataclass(frozen=True)
 class House:
-    """A block between ``z0`` and ``z1`` along the street, from its front at ``x`` back to ``outer``."""
+    """A house between ``z0`` and ``z1`` along the street, from its front at ``x`` back to ``outer``."""
 
     x: float
     outer: float
     z0: float
     z1: float
-    storey: float  # height of one
+    storey: float  # height of one storey
     height: float
     colour: Colour
-    roof: Colour | None  # None for a flat one
-    bay: float  # distance of the windows' middles
+    roof: Colour | None  # None for a flat roof
+    bay: float  # distance between the middles of two windows
     window: tuple[float, float]  # width and height of a window, as shares of a bay and a storey
-    shop: Colour | None  # its sign, if the ground floor is a shop
-    lit: float  # share of the windows
+    shop: Colour | None  # colour of the shop's sign; None without a shop on the ground floor
+    lit: float  # share of the windows that are lit
 
 
 def plan_lots(street: Street) -> None:
     rng = street.rng
-    # Every street has a wall and a fence that are near enough to be seen well.
+    # Every street has a wall and a fence near enough to be seen well.
     wall_side = int(rng.choice((-1, 1)))
     near_kinds = {wall_side: "wall", -wall_side: "fence"}
     for side in (-1, 1):
@@ -103,14 +103,14 @@ def paint_building(street: Street, house: House, side: int) -> None:
 def paint_facade(
     street: Street, house: House, start: tuple[float, ...], end: tuple[float, ...], light: float
 ) -> None:
-    """The face of ``house`` that stands on the line from ``start`` to ``end``."""
+    """Paint the face of ``house`` that stands on the line from ``start`` to ``end``."""
     canvas, colour, height = street.canvas, house.colour, house.height
     length = math.dist(start, end)
 
     def along(share: float) -> np.ndarray:
         return np.add(start, np.subtract(end, start) * share)
 
-    # A face that runs into the distance is cut, because the haze of a piece is that of its middle.
+    # A face that runs into the distance is cut into pieces: each has one haze, that of its middle.
     cuts = np.linspace(0, 1, 1 + (max(1, round(length / 5)) if start[2] != end[2] else 1))
     for a, b in zip(map(along, cuts[:-1]), map(along, cuts[1:]), strict=True):
         canvas.quads([upright_quad(a, b, 0, height)], scaled(colour, light), ID["building"])
@@ -178,7 +178,7 @@ def plan_fence(street: Street, side: int, z0: float, z1: float, depth: float) ->
 def paint_fence(
     street: Street, side: int, x: float, z0: float, z1: float, height: float, colour: Colour
 ) -> None:
-    """Pickets with gaps in the image; as in Cityscapes, the label is filled."""
+    """Paint pickets. The image has gaps between them; the label is filled, as in Cityscapes."""
     canvas = street.canvas
     colour = scaled(colour, street.side_light(side))
     outline = street.camera.project([(x, y, z) for y, z in ((0, z0), (0, z1), (height, z1), (height, z0))])
@@ -195,7 +195,7 @@ def paint_fence(
 
 
 def plan_behind(street: Street, side: int, z0: float, z1: float, depth: float) -> None:
-    """What looks over a wall or through a fence: a house set back, or trees."""
+    """Plan what shows over a wall or through a fence: a house set back, or trees."""
     rng = street.rng
     if rng.random() < 0.5:
         plan_building(street, side, z0, z1, depth, setback=rng.uniform(3.5, 6))

@@ -12,7 +12,7 @@ from danseg.rendered.canvas import Colour
 
 
 class Light(NamedTuple):
-    """How a frame is lit; ``sunlit`` and ``shaded`` are what the street's two sides receive."""
+    """How a frame is lit; ``sunlit`` and ``shaded`` are the light on the street's two sides."""
 
     zenith: Colour
     horizon: Colour
@@ -20,7 +20,7 @@ class Light(NamedTuple):
     haze_density: float  # 1/metres
     sunlit: float
     shaded: float
-    shadow: float  # share of the light that a cast shadow takes
+    shadow: float  # share of the light that a cast shadow takes away
     clouds: float
     lamps: bool
 
@@ -93,7 +93,7 @@ def scaled(colour: Colour, factor: float) -> Colour:
 
 
 def pick(rng: np.random.Generator, options: Sequence, vary: float = 0.0):
-    """One of ``options``; a colour's brightness and hue move by up to ``vary``."""
+    """One of ``options`` at random; a colour's brightness and hue change by up to ``vary``."""
     option = options[int(rng.integers(len(options)))]
     if vary:
         return tuple(
@@ -104,7 +104,7 @@ def pick(rng: np.random.Generator, options: Sequence, vary: float = 0.0):
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, scale: float) -> np.ndarray:
-    """Noise of zero mean and about unit deviation whose grains are ``scale`` pixels, ``(height, width)``."""
+    """Noise ``(height, width)`` of zero mean and about unit deviation, with grains of ``scale`` pixels."""
     scale = max(1.0, scale)
     shape = (math.ceil(height / scale) + 1, math.ceil(width / scale) + 1)
     grains = rng.standard_normal(shape, np.float32)

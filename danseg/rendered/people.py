@@ -25,7 +25,7 @@ def plan_people(street: Street) -> None:
     for kind in ("bicycle", "motorcycle"):
         if rng.random() < 0.75:  # ridden
             for _ in range(6):
-                # Beside the parked cars, or on the line between the lanes, nearer than what drives there.
+                # Beside the parked cars, or on the line between the lanes, nearer than the cars there.
                 at_kerb = rng.random() < 0.6
                 x = street.kerb[1] - street.parking[1] - 0.4 if at_kerb else -1.6
                 z = rng.uniform(5.5, 10.5 if at_kerb else 8.0)
@@ -52,7 +52,7 @@ def plan_people(street: Street) -> None:
         if street.take(x, z, 0.45):
             plan_person(street, x, z)
             placed += 1
-    if rng.random() < 0.3:  # a crowd that nobody would outline one by one
+    if rng.random() < 0.3:  # a crowd: nobody would outline its people one by one
         side = int(rng.choice((-1, 1)))
         for _ in range(6):
             x = side * rng.uniform(street.kerb[side] + 0.5, street.walk[side])
@@ -95,7 +95,7 @@ def plan_person(street: Street, x: float, z: float, label: int | None = None) ->
 
 
 def plan_two_wheeler(street: Street, kind: str, x: float, z: float, yaw: float, ridden: bool) -> None:
-    """A bicycle or motorcycle in the upright plane through ``(x, z)`` that is turned by ``yaw``."""
+    """Plan a bicycle or motorcycle in the upright plane through ``(x, z)``, turned by ``yaw`` radians."""
     rng = street.rng
     bike, rider = street.instance(kind), street.instance("rider") if ridden else None
     paint, jacket = pick(rng, BIKE_PAINT, 0.12), pick(rng, RIDER_CLOTHES, 0.12)

@@ -29,7 +29,7 @@ def plan_tree(street: Street, x: float, z: float, order: float | None = None) ->
 def paint_crown(
     street: Street, x: float, z: float, y: float, half_width: float, half_height: float, discs: int
 ) -> None:
-    """Foliage around ``(x, y, z)``: discs, dark and wide below, lighter and smaller towards the sun."""
+    """Paint foliage around ``(x, y, z)``: discs, dark and wide below, lighter and smaller towards the sun."""
     rng = street.rng
     colour = pick(rng, LEAVES, 0.15)
     size = max(half_width, half_height)

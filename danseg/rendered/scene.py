@@ -1,4 +1,4 @@
-"""The street itself: its light, cross-section and camera, and the register of what stands on it."""
+"""The street itself: its light, cross-section and camera, and a record of the things that stand on it."""
 
 import math
 from collections.abc import Callable
@@ -12,18 +12,19 @@ from danseg.rendered.materials import LIGHT_CHANCES, LIGHTS
 
 
 class Street:
-    """One street, of which the other modules plan and paint the parts.
+    """One street, whose parts the other modules plan and paint.
 
-    Planning takes a place (:meth:`take`), casts a shadow (:meth:`cast`) and adds a task that paints the thing
-    (:meth:`add`); :meth:`paint_tasks` does them from far to near, so that the near hides the far.
+    To plan a thing is to take its place (:meth:`take`), to cast its shadow (:meth:`cast`) and to add a task
+    that paints it (:meth:`add`). :meth:`paint_tasks` runs the tasks from far to near, so that near things
+    hide far ones.
     """
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
         self.rng = rng
         self.height, self.width = height, width
         self.light = LIGHTS[rng.choice(list(LIGHTS), p=list(LIGHT_CHANCES.values()))]
-        self.sun_side = int(rng.choice((-1, 1)))  # the side the sun stands on: that side's houses are shaded
-        self.slant = rng.uniform(0.4, 1.2)  # length of a shadow over the height of what casts it
+        self.sun_side = int(rng.choice((-1, 1)))  # the sun is on this side, so its houses are in the shade
+        self.slant = rng.uniform(0.4, 1.2)  # length of a shadow over the height of the thing that casts it
         self.camera = Camera(
             focal=height * rng.uniform(1.0, 1.2),
             centre=width * rng.uniform(0.44, 0.56),
@@ -34,9 +35,9 @@ class Street:
         density = self.light.haze_density * rng.uniform(0.7, 1.3)
         self.canvas = Canvas(height, width, self.camera, self.light.horizon, density)
         self.tasks: list[tuple[float, Callable[[], None]]] = []
-        self.shadows: list[np.ndarray] = []  # on the ground, (N, 3) each
+        self.shadows: list[np.ndarray] = []  # outlines on the ground, (N, 3) each
         self.instances: dict[int, int] = {}
-        self.taken: list[tuple[float, Number, float]] = []  # x, z, radius of what stands on the street
+        self.taken: list[tuple[float, Number, float]] = []  # x, z, radius of each thing on the street
 
         # The cross-section, in metres from the camera's lane: kerb, edge of the sidewalk, line of the lots.
         self.parking = {side: 2.3 if rng.random() < 0.7 else 0.5 for side in (-1, 1)}
@@ -64,7 +65,7 @@ class Street:
         return 1000 * ID[name] + number
 
     def take(self, x: float, z: float, radius: float) -> bool:
-        """Take the place for something ``radius`` metres around ``(x, z)``, if nothing else has it."""
+        """Take the place ``radius`` metres around ``(x, z)``; False, and nothing taken, if it is not free."""
         if any(math.hypot(x - ox, z - oz) < radius + other for ox, oz, other in self.taken):
             return False
         if self.crossing and self.crossing[0] - 1 < z < self.crossing[1] + 1 and abs(x) > 1.6:
@@ -77,7 +78,7 @@ class Street:
         return self.light.shaded if side == self.sun_side else self.light.sunlit
 
     def cast(self, x0: float, x1: float, z0: float, z1: float, height: float) -> None:
-        """Add the shadow on the ground of a box ``height`` metres high."""
+        """Add the shadow that a box ``height`` metres high casts on the ground."""
         reach = -self.sun_side * height * self.slant
         corners = [(x, 0, z) for x in (x0, x1) for z in (z0, z1)]
         corners += [(x + reach, 0, z - 0.1 * height) for x in (x0, x1) for z in (z0, z1)]

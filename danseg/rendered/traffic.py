@@ -61,7 +61,7 @@ def plan_traffic(street: Street) -> None:
 def plan_vehicle(
     street: Street, kind: str, x: float, z: float, oncoming: bool, across: bool = False
 ) -> float:
-    """Plan a vehicle whose near end is ``z`` away, or which drives ``across`` the view at that distance.
+    """Plan a vehicle whose near end is ``z`` metres away; with ``across``, it crosses the view there.
 
     Returns:
         Its length in metres.
@@ -82,7 +82,7 @@ def plan_vehicle(
 def paint_along(
     street: Street, bodies: list[Body], x: float, z: float, width: float, label: int, oncoming: bool
 ) -> None:
-    """A vehicle that drives along the street; ``bodies`` from the far one to the near one."""
+    """Paint a vehicle that drives along the street; ``bodies`` run from the far one to the near one."""
     left, right = x - width / 2, x + width / 2
     seen = left if left + street.camera.bend * z * z > 0 else right  # the side that faces the camera
     side_light = street.side_light(1 if seen == left else -1)
@@ -129,7 +129,7 @@ def paint_across(
     label: int,
     direction: int,
 ) -> None:
-    """A vehicle that crosses the view, seen from its side; ``direction`` 1 has its nose on the left."""
+    """Paint a vehicle that crosses the view; with ``direction`` 1 its nose is on the left."""
 
     def place(points: Sequence, depth: float = 0.0) -> np.ndarray:
         return street.camera.project(
@@ -144,7 +144,7 @@ def paint_across(
 def paint_body(
     street: Street, body: Body, place: Callable, far_side: np.ndarray, light: float, z: float, label: int
 ) -> None:
-    """Outline, visible side, stripe, windows and wheels; ``place`` projects a point of that side."""
+    """Paint outline, visible side, stripe, windows and wheels; ``place`` projects points of that side."""
     canvas = street.canvas
     outline = np.concatenate([place(body.profile), far_side]).astype(np.float32)
     start, end = body.profile[0][0], body.profile[-1][0]
@@ -171,7 +171,7 @@ def paint_wheels(street: Street, body: Body, place: Callable, z: float, label: i
 def paint_end(
     street: Street, body: Body, left: float, right: float, z: float, oncoming: bool, light: float
 ) -> None:
-    """Doors, bumper, lights and number plate on the end that faces the camera."""
+    """Paint doors, bumper, lights and number plate on the end that faces the camera."""
     width, middle = right - left, (left + right) / 2
     low, high = body.profile[0][1], body.profile[1][1]
 

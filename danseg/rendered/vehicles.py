@@ -30,7 +30,7 @@ class Body:
     windows: list[list[tuple[float, float]]]  # quadrilaterals on the side
     wheels: list[tuple[float, float]]  # (along, radius)
     pane: int | None = None  # segment of the outline that is a windscreen
-    band: tuple[float, float, Colour] | None = None  # a stripe along the side, from one height to another
+    band: tuple[float, float, Colour] | None = None  # a stripe: its lower and upper height, its colour
     doors: bool = False  # on the near end
 
 
@@ -53,7 +53,7 @@ def car_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], 
 
 
 def bus_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], float]:
-    """As :func:`car_bodies`: one long box in a warm colour, with a windscreen or a smaller rear window."""
+    """As :func:`car_bodies`, of a bus: a long box in a warm colour; its rear window is the smaller one."""
     length, roof, colour = rng.uniform(9, 12), rng.uniform(2.9, 3.2), pick(rng, BUS_PAINT, 0.08)
     sill, top = (1.1 if nose_first else 1.7), roof - 0.5
     near = [(0.0, 0.3), (0.0, 1.1), (0.0, sill), (0.06, top), (0.1, roof)]
@@ -66,7 +66,7 @@ def bus_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], 
 
 
 def train_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], float]:
-    """As :func:`car_bodies`: a tram, two-coloured, without wheels to be seen, alike at both ends."""
+    """As :func:`car_bodies`, of a tram: in two colours, without visible wheels, the same at both ends."""
     length, roof, colour = rng.uniform(16, 24), rng.uniform(3.3, 3.6), pick(rng, TRAIN_PAINT, 0.08)
     profile = [(0.0, 0.15), (0.0, 1.2), (0.7, roof - 0.55), (0.9, roof), (length, roof), (length, 0.15)]
     starts = np.arange(1.3, length - 1.9, 1.9).tolist()
@@ -76,7 +76,7 @@ def train_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body]
 
 
 def truck_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body], float]:
-    """As :func:`car_bodies`: a coloured cab and a high, pale, windowless box."""
+    """As :func:`car_bodies`, of a truck: a coloured cab and a high, pale, windowless box."""
     paint, pale = pick(rng, TRUCK_CAB, 0.1), pick(rng, TRUCK_BOX, 0.08)
     load, roof = rng.uniform(5.0, 7.0), rng.uniform(3.2, 3.8)
     box_at, cab_at = (2.2, 0.0) if nose_first else (0.0, load + 0.3)
@@ -94,7 +94,7 @@ def truck_bodies(rng: np.random.Generator, nose_first: bool) -> tuple[list[Body]
 
 
 def mirrored(profile: Sequence, windows: Sequence, length: float) -> tuple[list, list]:
-    """The same outline and windows seen from the vehicle's other end."""
+    """The same outline and windows, seen from the vehicle's other end."""
     flipped = [(length - along, up) for along, up in reversed(profile)]
     return flipped, [[(length - along, up) for along, up in window] for window in windows]
 

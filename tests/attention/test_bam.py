@@ -28,8 +28,8 @@ PARAMETER_NAMES = {
         "spatial.10.bias",
     ]
 }
-# Of 16 channels one hidden unit is left, active in both images of the contract's batch: the bias moves both
-# alike, and the normalisation over the batch cancels it. With more units or images it counts.
+# With 16 channels there is one hidden unit, active in both images of the contract's batch. The bias moves
+# both images alike, so the normalisation over the batch cancels it. With more units or images it counts.
 ZERO_GRADIENT = {"BAM": ["channel.0.bias"]}
 
 

@@ -33,7 +33,7 @@ def _input() -> torch.Tensor:
 
 
 def _finish(module: CompactGeneralizedNonLocal, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The layers behind the sums: grouped convolution and group normalisation, written with torch's own."""
+    """The layers after the sums, from torch's own functions: grouped convolution and group normalisation."""
     return x + module.norm(module.conv_out(y.view(2, -1, 5, 7)))
 
 

@@ -33,9 +33,9 @@ def own_test(name: str) -> ModuleType:
 
 
 def make(name: str, dtype: torch.dtype = torch.float32, in_channels: int = IN_CHANNELS) -> nn.Module:
-    """The module in evaluation mode, with nothing left at the values that hide what it does.
+    """The module in evaluation mode, with no parameter at a value that hides what the module does.
 
-    Scales, last layers and biases start at zero, batch statistics at 0 and 1; here they are drawn.
+    Scales, last layers and biases start at zero, batch statistics at 0 and 1; here they are drawn at random.
     """
     torch.manual_seed(0)
     module = MODULES[name](in_channels)
@@ -54,7 +54,7 @@ def make(name: str, dtype: torch.dtype = torch.float32, in_channels: int = IN_CH
 def feature_map(
     name: str, dtype: torch.dtype = torch.float32, batch: int = 2, in_channels: int = IN_CHANNELS
 ) -> torch.Tensor:
-    """(batch, in_channels, 5, 7), or of as many spatial dimensions as the module takes."""
+    """An input (batch, in_channels, 5, 7), or with the number of spatial dimensions that the module takes."""
     size = {1: (9,), 2: (5, 7), 3: (2, 5, 7)}[getattr(MODULES[name], "dims", 2)]
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, in_channels, *size, generator=generator, dtype=torch.float64).to(dtype)

@@ -23,8 +23,8 @@ PARAMETER_NAMES = {
         "conv_mask.bias",
     ]
 }
-# Taking the means away takes θ's and φ's biases away, the batch norm in training g's; the mask's bias is
-# cancelled by its softmax.
+# Centring cancels the biases of θ and φ, the batch norm in training that of g, and the softmax that of the
+# mask.
 ZERO_GRADIENT = {
     "DisentangledNonLocal2d": ["g.conv.bias", "theta.conv.bias", "phi.conv.bias", "conv_mask.bias"]
 }

@@ -24,8 +24,8 @@ PARAMETER_NAMES = {
     ]
     + ["gamma.scale"]
 }
-# Weights that sum to 1 let a value's bias through to all alike, where batch norm, in training, takes it away.
-# And the contract's small map is a single block, whose positions have no others far away to choose from.
+# Weights sum to 1, so a value's bias reaches all positions alike, and batch norm, in training, cancels it.
+# The contract's small map is a single block, so a position's only far position is itself.
 ZERO_GRADIENT = {
     "InterlacedSparseAttention": [
         name
@@ -48,7 +48,7 @@ def _layer(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 
 def _relation(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """One group's positions (B, C, n) through the block."""
+    """Apply the block to one group's positions (B, C, n)."""
     query, key = (
         _layer(project[1].conv, _layer(project[0].conv, x).clamp(min=0)).clamp(min=0)
         for project in (block.query_project, block.key_project)

@@ -56,7 +56,7 @@ def test_equals_torchs_multi_head_attention_and_its_map():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="divisible by heads, which are 5, got 12"):
+    with pytest.raises(ValueError, match="divisible by heads = 5, got 12"):
         MultiHeadSelfAttention(12, 5)
     with pytest.raises(ValueError, match="heads.*0"):
         MultiHeadSelfAttention(12, 0)

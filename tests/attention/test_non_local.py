@@ -20,8 +20,8 @@ _NAMES = [
     "phi.conv.bias",
 ]
 PARAMETER_NAMES = {name: _NAMES for name in ("NonLocal1d", "NonLocal2d", "NonLocal3d")}
-# φ's bias adds one number to a whole row of energies, which the softmax cancels. Weights that sum to 1 let
-# g's through to every position alike, where the batch's mean, in training, takes it away.
+# φ's bias adds one number to a whole row of energies, which the softmax cancels. Weights sum to 1, so g's
+# bias reaches every position alike, and the batch norm, in training, cancels it.
 ZERO_GRADIENT = {name: ["g.conv.bias", "phi.conv.bias"] for name in PARAMETER_NAMES}
 
 FORMS = {NonLocal1d: (9,), NonLocal2d: (5, 7), NonLocal3d: (3, 5, 4)}
@@ -47,7 +47,7 @@ def _input(form, dtype=torch.float64) -> torch.Tensor:
 
 
 def _pool(x: torch.Tensor) -> torch.Tensor:
-    """The maximum over pairs in each spatial dimension, frames left alone, an odd rest dropped."""
+    """The maximum over pairs in each spatial dimension, not over frames; an odd last entry is dropped."""
     first = 3 if x.dim() == 5 else 2
     for dim in range(first, x.dim()):
         half = x.shape[dim] // 2

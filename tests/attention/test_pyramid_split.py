@@ -69,7 +69,7 @@ def test_bad_arguments_are_named():
         PyramidSplitAttention(10)
     with pytest.raises(ValueError, match=r"odd, got \(3, 4\)"):
         PyramidSplitAttention(8, kernel_sizes=(3, 4), groups=(1, 1))
-    with pytest.raises(ValueError, match="one entry a branch"):
+    with pytest.raises(ValueError, match="one entry per branch"):
         PyramidSplitAttention(8, kernel_sizes=(3, 5, 7))
     with pytest.raises(ValueError, match="reduction must be at least 1, got 0"):
         PyramidSplitAttention(8, reduction=0)

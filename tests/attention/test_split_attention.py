@@ -20,7 +20,7 @@ PARAMETER_NAMES = {
         "fc2.bias",
     ]
 }
-ZERO_GRADIENT = {"SplitAttention": ["fc1.bias"]}  # the batch norm behind it takes it out again
+ZERO_GRADIENT = {"SplitAttention": ["fc1.bias"]}  # the batch norm after it cancels it
 
 
 def _draw(module: nn.Module) -> nn.Module:

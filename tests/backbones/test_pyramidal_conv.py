@@ -48,5 +48,5 @@ def test_bad_arguments_are_named():
         PyramidalConv(6, (3, 5, 7), (1, 1, 1))
     with pytest.raises(ValueError, match=r"odd, got \(3, 4\)"):
         PyramidalConv(8, (3, 4), (1, 1))
-    with pytest.raises(ValueError, match="one entry a level"):
+    with pytest.raises(ValueError, match="one entry per level"):
         PyramidalConv(8, (3, 5))

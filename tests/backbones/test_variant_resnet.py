@@ -1,4 +1,4 @@
-"""VariantResNet: published sizes, equality with mmseg's networks, and every ``conv2`` in one net of tests."""
+"""VariantResNet: published sizes, equality with mmseg's networks, and the same tests for every ``conv2``."""
 
 import copy
 
@@ -12,16 +12,16 @@ import danseg  # noqa: F401  (registers VariantResNet and the attention modules)
 from danseg.backbones import VariantResNet
 from danseg.backbones.variant_resnet import CONV2
 
-# Widths that 8 channels in place of 64 leave divisible.
+# Widths that stay divisible with 8 base channels in place of 64.
 WIDTHS = dict(res2net=128, hs_resnet=80)
-# Cancelled by a batch norm, or by a softmax, behind it.
+# A batch norm or a softmax after them cancels these.
 ZERO_GRADIENT = ("conv2.fc1.bias", "conv2.dual.pam.key_project.bias")
 
 every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
 
 
 def build(kind: str, **changes) -> VariantResNet:
-    """Eight channels in the place of 64, and nothing left at a value that hides it; in evaluation mode."""
+    """A network of 8 channels in place of 64, in evaluation mode, with no weight at a trivial value."""
     torch.manual_seed(0)
     arguments = dict(depth=50, conv2=kind, base_channels=8, stem_channels=8, base_width=WIDTHS.get(kind))
     return draw(MODELS.build(dict(type="VariantResNet", **{**arguments, **changes})))
@@ -35,9 +35,9 @@ def draw(net: nn.Module) -> nn.Module:
             layer.running_mean.normal_(0, 0.2)
             layer.running_var.uniform_(0.5, 1.5)
     for name, parameter in net.named_parameters():
-        if name.endswith(("gamma.scale", "se.fc1.bias")):  # a ReLU follows the bias, of one channel here
+        if name.endswith(("gamma.scale", "se.fc1.bias")):  # a ReLU follows this bias of one channel
             nn.init.constant_(parameter, 0.7)
-    net.eval()  # mmseg's gives nothing back
+    net.eval()  # mmseg's eval() returns None
     return net
 
 

@@ -37,7 +37,7 @@ def own_test(name: str) -> ModuleType:
 
 
 def draw(head: nn.Module) -> None:
-    """Set away from their trivial values what starts at zero, and the batch statistics."""
+    """Draw at random the parameters that start at zero, and the batch statistics."""
     generator = torch.Generator().manual_seed(5)
     for parameter in head.parameters():
         if not parameter.any():

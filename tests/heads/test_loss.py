@@ -1,4 +1,4 @@
-"""danseg.heads.loss: which losses take the short way, and that all equal mmseg's."""
+"""danseg.heads.loss: which losses avoid full-resolution logits, and that all losses equal mmseg's."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def _samples(ignored: int | None = 3) -> list[SegDataSample]:
 def _losses(cls: type, samples: list, **changes) -> tuple[dict, torch.Tensor]:
     torch.manual_seed(0)
     head = cls(**{**COMMON, **changes})
-    torch.manual_seed(0)  # class weights and samplers draw nothing, convolutions did
+    torch.manual_seed(0)  # the head's layers drew random numbers
     x = torch.randn(2, 6, 9, 11, requires_grad=True)
     losses = head.loss([x], samples, None)
     [grad] = torch.autograd.grad(sum(v for k, v in losses.items() if "loss" in k), x)

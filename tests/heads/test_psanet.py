@@ -16,10 +16,10 @@ ARGS = dict(mask_size=(9, 13))
 
 
 class PlainMask(nn.Module):
-    """What the compiled operator does: move the numbers of a mask to the places that they are for.
+    """What the compiled operator does: move the numbers of a mask to the positions that they belong to.
 
-    The result (B, H·W, H, W) has, for ``collect``, the number for place j from position i at [j, i];
-    for ``distribute`` at [i, j].
+    The result is (B, H·W, H, W). Position i's number for position j is at [j, i] for ``collect``, and at
+    [i, j] for ``distribute``.
     """
 
     def __init__(self, psa_type: str, mask_size: tuple[int, int]) -> None:

@@ -36,7 +36,7 @@ def _with_gradients(function, inputs, slope):
 @pytest.mark.parametrize("block_bytes", [2**20, 1200, 1])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_the_equation_with_gradients_in_float64(shape, block_bytes, monkeypatch):
-    # All lines at once, some, one. The package's attribute of the module's name is the function.
+    # Blocks of all rows, of some, of one. In the package, the module's name is that of the function.
     module = sys.modules[criss_cross_attention.__module__]
     monkeypatch.setattr(module, "block_bytes", lambda *_: block_bytes)
     monkeypatch.setattr(module, "_GROUP_BYTES", block_bytes // 4)
@@ -189,7 +189,7 @@ print(peak_growth(run))
 def test_training_memory_is_below_the_map(extra_peak):
     the_map = 256 * 256 * (256 + 256) * 4  # 128 MiB
     plain, ours = extra_peak(_PEAK, "plain"), extra_peak(_PEAK, "danseg")
-    assert plain > 2 * the_map  # the measure sees what it should
+    assert plain > 2 * the_map  # the measurement sees the map
     assert ours < the_map / 3
 
 

@@ -23,7 +23,7 @@ def _inputs(batch, n, m, c, d, dtype, seed=0):
     )
 
 
-@pytest.mark.parametrize("block_size", [None, 1, 4, 80, 1000])  # 80: two maps of the three a block
+@pytest.mark.parametrize("block_size", [None, 1, 4, 80, 1000])  # 80: a block holds two of three maps
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_the_equation_with_gradients_in_float64(shape, block_size):
     query, key, value = _inputs(*shape, torch.float64)
@@ -45,7 +45,7 @@ def test_float32_with_and_without_onednn_in_both_layouts(onednn, by_channel):
         value = value.mT.contiguous().mT
     inputs = [t.requires_grad_() for t in (query, key, value)]
     with torch.backends.mkldnn.flags(enabled=onednn):
-        out = attention(*inputs, block_size=32)  # too many rows to share blocks: one pair of matrices each
+        out = attention(*inputs, block_size=32)  # less than one map: products of one pair of matrices
         slope = torch.randn_like(out)
         grads = torch.autograd.grad(out, inputs, slope)
     wide = [t.detach().double().requires_grad_() for t in inputs]
@@ -126,7 +126,7 @@ def test_autocast_does_not_narrow_the_energies():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("block_size", [None, 5, 30])  # rows of one map, two maps of the three a block
+@pytest.mark.parametrize("block_size", [None, 5, 30])  # 5: rows of one map, 30: two of three maps
 def test_values_given_as_a_feature_map_come_back_as_one(block_size, dtype):
     query, key, value = _inputs(3, 12, 13, 3, 5, dtype)
     by_channel = value.detach().mT.contiguous().mT.requires_grad_()
@@ -188,7 +188,7 @@ print(peak_growth(run))
 def test_training_memory_is_far_below_the_plain_form(extra_peak):
     n_by_n = 4096 * 4096 * 4
     plain, ours = extra_peak(_PEAK, "plain"), extra_peak(_PEAK, "danseg")
-    assert plain > 3 * n_by_n  # the measure sees what it should
+    assert plain > 3 * n_by_n  # the measurement sees the map
     assert ours < n_by_n / 2
     assert ours < plain / 4
 

@@ -60,7 +60,7 @@ def test_narrower_logits_differ_only_where_classes_are_equal_to_rounding(
     exact = _resized(logits.double(), size, **options)
     lead = exact.amax(1) - exact.gather(1, labels[:, None])[:, 0]  # of the best class over the chosen one
     assert lead.max() < 2e-6 * logits.abs().max()
-    # float32 coordinates make torch's own result the less exact one, but hardly ever another class.
+    # torch's float32 coordinates make its result less exact, but hardly ever change the class.
     theirs = _resized(logits.float(), size, **options).argmax(1)
     assert (labels != theirs).double().mean() < 1e-3
 
@@ -226,7 +226,7 @@ print(peak_growth(lambda: function(logits, (512, 683), (512, 688))))
 def test_memory_is_far_below_the_plain_form(extra_peak):
     full = 40 * 512 * 683 * 4
     plain, ours = extra_peak(_PEAK, "plain"), extra_peak(_PEAK, "danseg")
-    assert plain > 1.5 * full  # the measure sees what it should
+    assert plain > 1.5 * full  # the measurement sees the full logits
     assert ours < full / 6
     assert ours < plain / 5
 

@@ -61,10 +61,10 @@ def test_the_gradient_is_that_of_finite_differences():
 def test_lower_precision_stays_near_float64(dtype, tolerance):
     logits, labels = _inputs(dtype=dtype)
     want, _ = _plain(exact := logits.detach().double().requires_grad_(), labels)
-    with torch.autocast("cpu"):  # has no say: sums are taken in float32
+    with torch.autocast("cpu"):  # changes nothing: sums are taken in float32
         got, _ = upsampled_cross_entropy(logits, labels)
     assert got.dtype == torch.float32
-    assert abs(got.item() / want.item() - 1) < 1e-5  # the sums: the logits are what they are
+    assert abs(got.item() / want.item() - 1) < 1e-5  # both sides start from the same rounded logits
     [grad], [want_grad] = torch.autograd.grad(got, logits), torch.autograd.grad(want, exact)
     assert grad.dtype == dtype
     assert (grad.double() - want_grad).abs().max() / want_grad.abs().max() < tolerance
@@ -108,7 +108,7 @@ print(peak_growth(lambda: loss(logits, labels).backward()))
 
 def test_training_memory_is_below_one_copy_of_the_upsampled_logits(extra_peak):
     upsampled = 19 * 512 * 512 * 4
-    assert extra_peak(_PEAK, "plain") > 2.5 * upsampled  # the measure sees what it should
+    assert extra_peak(_PEAK, "plain") > 2.5 * upsampled  # the measurement sees the full logits
     assert extra_peak(_PEAK, "danseg") < 0.5 * upsampled
 
 

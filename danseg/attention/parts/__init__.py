@@ -1,1 +1,1 @@
-"""What the attention modules are made of: arguments' checks, scales, pools, gates. Not for users."""
+"""Parts that attention modules share: checks of arguments, scales, pooling, gates. Not for users."""

@@ -1,4 +1,4 @@
-"""A check that several modules make of their arguments."""
+"""A check of arguments that several modules share."""
 
 
 def check_at_least_one(**counts: int) -> None:

@@ -1,4 +1,4 @@
-"""A convolution with the normalisation and the ReLU that follow it, named as published weights name them."""
+"""A convolution with a normalisation and a ReLU after it, under the parameter names of published weights."""
 
 from collections.abc import Callable
 
@@ -6,20 +6,20 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Module):
-    """Convolution, then normalisation, then ReLU, each where asked for.
+    """A convolution and, if asked for, a normalisation and a ReLU after it.
 
     Parameter names are those of mmcv's ``ConvModule``, so that its weights load: ``conv.weight``,
-    ``conv.bias`` (only without normalisation), and ``bn.*``, ``gn.*`` or ``in.*`` for the
-    normalisation, after its kind.
+    ``conv.bias`` (only without normalisation), and ``bn.*``, ``gn.*`` or ``in.*``, according to the
+    kind of normalisation.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: odd.
         padding: zeros on each side; by default as many as keep the input's size.
-        norm_layer: makes the normalisation for a number of channels; None for none.
+        norm_layer: builds the normalisation for a given number of channels; None leaves it out.
         relu: whether a ReLU comes last.
-        conv: the convolution's class, of as many dimensions as the input.
+        conv: the convolution's class, for the number of dimensions that the input has.
         bias: whether the convolution has a bias; by default only without normalisation.
 
     Shapes: ``(B, in_channels, ...)`` to ``(B, out_channels, ...)``.

@@ -1,4 +1,4 @@
-"""Feature maps as lists of positions, and positions of a feature map as a user names them."""
+"""Conversions between feature maps and positions: maps as sequences, (row, column) pairs as indices."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def positions_first(x: Tensor) -> Tensor:
 
 
 def flat_index(positions: Sequence[tuple[int, ...]], size: tuple[int, ...], device: torch.device) -> Tensor:
-    """Row-major numbers (P,) of ``positions`` in a map of ``size``, such as (row, column) in (height, width).
+    """Row-major indices (P,) of ``positions`` in a map of ``size``, such as (row, column) in (height, width).
 
     Raises:
         ValueError: when a position lies outside the map or has another number of dimensions,
@@ -26,7 +26,7 @@ def flat_index(positions: Sequence[tuple[int, ...]], size: tuple[int, ...], devi
     index = []
     for position in positions:
         if len(position) != len(size):
-            raise ValueError(f"a position here is ({', '.join(axes)}), got {tuple(position)}")
+            raise ValueError(f"a position must be ({', '.join(axes)}), got {tuple(position)}")
         if not all(0 <= place < side for place, side in zip(position, size, strict=True)):
             named = ", ".join(f"{axis} {place}" for axis, place in zip(axes, position, strict=True))
             allowed = ", ".join(

@@ -1,4 +1,4 @@
-"""The learned factor, zero at the start, with which an attention branch joins its input."""
+"""The learned factor, zero at the start, on an attention branch that is added to its input."""
 
 import torch
 from torch import Tensor, nn
@@ -16,5 +16,5 @@ class ResidualScale(nn.Module):
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
-        """Join ``branch`` to ``x``, both of one shape; the result has the dtype of ``x``."""
+        """Add the scaled ``branch`` to ``x``, both of one shape; the result has the dtype of ``x``."""
         return torch.addcmul(x, branch.to(x.dtype), self.scale.to(x.dtype))

@@ -1,4 +1,4 @@
-"""The gate over two dimensions that CBAM and triplet attention build from pooling over the third."""
+"""The gate of CBAM and triplet attention: it pools over one dimension and covers the other two."""
 
 import torch
 from torch import Tensor, nn

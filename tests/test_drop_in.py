@@ -160,7 +160,8 @@ def test_mmsegs_runner_validates_without_logits_and_mmsegs_users_find_them(
 ):
     config = Config.fromfile(_stock("fcn"))
     config.merge_from_dict(_smaller(rendered_root))
-    config.work_dir, config.model.backbone.norm_cfg.type = str(tmp_path), "BN"
+    config.model.backbone.norm_cfg.type = "BN"
+    config.work_dir, config.randomness = str(tmp_path), dict(seed=0)
     resized, original = [], BaseSegmentor.postprocess_result
     monkeypatch.setattr(
         BaseSegmentor,
@@ -172,7 +173,6 @@ def test_mmsegs_runner_validates_without_logits_and_mmsegs_users_find_them(
         monkeypatch.setitem(MODELS.module_dict, "EncoderDecoder", segmentor)
         runner = Runner.from_cfg(config)
         assert type(runner.model) is segmentor
-        torch.manual_seed(0)
         for parameter in runner.model.parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.2)

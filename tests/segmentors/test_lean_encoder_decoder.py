@@ -1,12 +1,19 @@
 """danseg's segmentor against mmseg's: labels, logits, and who makes which."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmseg.registry import MODELS
 from torch import nn
+
+from danseg.segmentors import LeanEncoderDecoder
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+assert CONFIGS
 
 
 @torch.no_grad()
@@ -88,3 +95,8 @@ def test_test_time_augmentation_averages_the_logits_of_mmseg(build, batch, mode)
 
     found, want = (merged(lean).pred_sem_seg.data for lean in (True, False))
     assert torch.equal(found, want) and len(want.unique()) > 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_names_it(path):
+    assert Config.fromfile(path).model.type == LeanEncoderDecoder.__name__

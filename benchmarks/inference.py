@@ -1,12 +1,12 @@
-"""Compare danseg's whole-model inference with mmseg's: from image to labels, from logits to labels, in all.
+"""Compare danseg's whole-model inference with mmseg's: image to labels, logits to labels, validation, memory.
 
-    python -m benchmarks.inference                                  # four minutes; 11 GiB for mmseg's part
-    python -m benchmarks.inference --cases "logits to labels"       # one part
+    python -m benchmarks.inference                                  # ten minutes; 11 GiB for mmseg's part
+    python -m benchmarks.inference --cases validation               # one part
     python -m benchmarks.inference --quick                          # a small network, a minute
     python -m benchmarks.inference --markdown benchmarks/results/NAME.json
 
-mmseg's side is its own DAHead with the same weights in float32, and its own ``test_step``. What is measured,
-and why so: docs/performance.md.
+mmseg's side is its own DAHead with the same weights in float32, and its own ``test_step``; for "validation",
+danseg's heads in mmseg's EncoderDecoder. What is measured, and why so: docs/performance.md.
 """
 
 import math
@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ from benchmarks.measure import (
     process_peak,
     product_rate,
 )
-from benchmarks.networks import DANSEG, MMSEG, Network, segmentor
+from benchmarks.networks import DANSEG, MMSEG, NUM_CLASSES, Network, segmentor
 from benchmarks.report import Promise, Row, size_name
 from danseg.errors import command_line
 from danseg.ops import upsampled_argmax
@@ -41,6 +42,11 @@ Size = tuple[int, int]
 THEIRS, PRECISIONS = "mmseg", ("float32", "bfloat16")
 WARM_UP_SIZE = (64, 128)
 STRIDE = 8  # of the logits in the image
+# Test modes of the configs for Cityscapes: crops of 512x1024, and of 769x769.
+TEST_MODES = {
+    "whole frames": dict(mode="whole"),
+    "windows": dict(mode="slide", crop_size=(769, 769), stride=(513, 513)),
+}
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,16 @@ class Plan:
     Attributes:
         network: from image to labels in each of ``images`` sizes.
         labels: pairs of a number of classes and the sizes of labels to make.
+        validated: the network that validates a frame of ``frame_size`` in every test mode.
+        frame_size: of one image.
         process: the network that a process of its own runs on an image of ``process_size``.
     """
 
     network: Network
     images: Sequence[Size]
     labels: Sequence[tuple[int, Sequence[Size]]]
+    validated: Network
+    frame_size: Size
     process: Network
     process_size: Size
 
@@ -65,6 +75,8 @@ FULL = Plan(
     images=[(256, 512), (512, 1024)],
     # A frame of Cityscapes, and one of ADE20K with its short side at 512.
     labels=[(19, [(512, 1024), (1024, 2048)]), (150, [(512, 683)])],
+    validated=Network(50),
+    frame_size=(1024, 2048),
     process=Network(101),
     process_size=(1024, 2048),
 )
@@ -72,11 +84,14 @@ QUICK = Plan(
     network=Network(50, width=16),
     images=[(128, 256)],
     labels=[(19, [(256, 512)]), (150, [(128, 171)])],
+    validated=Network(50, width=16),
+    frame_size=(256, 512),
     process=Network(50, width=16),
     process_size=(128, 256),
 )
 IMAGE, LABELS, PROCESS = "image to labels", "logits to labels", "whole process"
-CASES = (IMAGE, LABELS, PROCESS)
+VALIDATION = "validation"
+CASES = (IMAGE, LABELS, VALIDATION, PROCESS)
 # What docs/performance.md promises.
 PROMISES = {
     ("DANet-R50, image to labels", "float32", "512x1024"): Promise(time=0.85),
@@ -138,13 +153,9 @@ def smooth(channels: int, size: Size, cell: int) -> Tensor:
 
 
 @torch.no_grad()
-def labels_of(model: nn.Module, side: str, data: dict) -> Tensor:
+def labels_of(model: nn.Module, data: dict) -> Tensor:
     """(H, W) class ids."""
-    from danseg.engine.labels import predict_labels
-
-    if side == THEIRS:
-        return model.test_step(data)[0].pred_sem_seg.data[0]
-    return predict_labels(model, **model.data_preprocessor(data, training=False))[0]
+    return model.test_step(data)[0].pred_sem_seg.data[0]
 
 
 @torch.no_grad()
@@ -157,9 +168,9 @@ def measure_network_memory(network: Network, side: str, size: Size, device_type:
     """Extra peak bytes of one side, from image to labels. Runs in a process of its own."""
     device = torch.device(device_type)
     model = build(network, side, device)
-    labels_of(model, side, image_data(WARM_UP_SIZE))
+    labels_of(model, image_data(WARM_UP_SIZE))
     data = image_data(size)
-    return extra_peak(lambda: labels_of(model, side, data), device)
+    return extra_peak(lambda: labels_of(model, data), device)
 
 
 def measure_network_time(network: Network, size: Size, device_type: str, repeats: int) -> dict[str, Any]:
@@ -176,7 +187,7 @@ def measure_network_time(network: Network, size: Size, device_type: str, repeats
     }
     with FlopCounterMode(display=False) as operations:
         _logits(models["float32"], data)
-    calls = [partial(labels_of, model, side, data) for side, model in models.items()]
+    calls = [partial(labels_of, model, data) for model in models.values()]
     rounds = dict(zip(sides, alternate(calls, repeats, device), strict=True))
     return dict(
         rounds=rounds,
@@ -268,9 +279,82 @@ def compare_labels(classes: int, size: Size, device: torch.device, repeats: int)
     return [row]
 
 
+class Validation:
+    """A frame that goes through mmengine's validation loop: mmseg's segmentor or danseg's, danseg's heads."""
+
+    def __init__(self, network: Network, side: str, mode: str, device: torch.device) -> None:
+        from mmengine.config import ConfigDict
+        from mmengine.evaluator import Evaluator
+        from mmengine.runner import ValLoop
+
+        torch.manual_seed(0)
+        types = (MMSEG[0] if side == THEIRS else DANSEG[0], *DANSEG[1:])
+        self.model = _settle(segmentor(network, types)).to(device)
+        self.model.test_cfg = ConfigDict(TEST_MODES[mode])
+        meta = dict(classes=tuple(map(str, range(NUM_CLASSES))))
+        # What the loop reads of a runner and of a data loader.
+        runner = SimpleNamespace(model=self.model, visualizer=SimpleNamespace(), call_hook=_no_hook)
+        loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=meta))
+        self.loop = ValLoop(runner, loader, Evaluator(dict(type="ExactIoUMetric")))
+
+    def run(self, data: dict) -> None:
+        """Predict a frame and count its pixels, as the loop does with each."""
+        self.loop.run_iter(0, data)
+
+
+def _no_hook(*args: Any, **kwargs: Any) -> None:
+    pass
+
+
+def frame_data(size: Size) -> dict:
+    """An image with a label, as the validation's data loader collates them."""
+    from mmengine.structures import PixelData
+
+    data = image_data(size)
+    label = smooth(NUM_CLASSES, size, cell=64).argmax(0, keepdim=True)
+    data["data_samples"][0].gt_sem_seg = PixelData(data=label)
+    return data
+
+
+def measure_validation_memory(network: Network, side: str, mode: str, size: Size, device_type: str) -> int:
+    """Extra peak bytes of one side, for a frame. Runs in a process of its own."""
+    device = torch.device(device_type)
+    validation = Validation(network, side, mode, device)
+    validation.run(frame_data(WARM_UP_SIZE))
+    data = frame_data(size)
+    return extra_peak(lambda: validation.run(data), device)
+
+
+def measure_validation_time(
+    network: Network, mode: str, size: Size, device_type: str, repeats: int
+) -> tuple[list[list[float]], float]:
+    """The rounds of mmseg and danseg, and the share of pixels whose labels differ."""
+    device = torch.device(device_type)
+    sides = [Validation(network, side, mode, device) for side in (THEIRS, "danseg")]
+    data = frame_data(size)
+    theirs, ours = (labels_of(side.model, data) for side in sides)  # the warm-up, too
+    different = (theirs != ours).float().mean().item()
+    return alternate([partial(side.run, data) for side in sides], repeats, device), different
+
+
+def compare_validation(
+    network: Network, mode: str, size: Size, device: torch.device, repeats: int
+) -> list[Row]:
+    """A frame through the validation loop: one row."""
+    memory = [
+        in_subprocess(measure_validation_memory, network, side, mode, size, device.type)
+        for side in (THEIRS, "danseg")
+    ]
+    rounds, different = in_subprocess(measure_validation_time, network, mode, size, device.type, repeats)
+    row = Row(f"{network.name}, {VALIDATION}", mode, size_name(size), math.prod(size))
+    _fill(row, *rounds, *memory)
+    row.max_relative_error = different
+    return [row]
+
+
 def measure_process(network: Network, side: str, size: Size) -> int:
     """Peak bytes of a process that builds a model and takes one image to labels."""
-    labels_of(build(network, side, torch.device("cpu")), side, image_data(size))
+    labels_of(build(network, side, torch.device("cpu")), image_data(size))
     return process_peak()
 
 
@@ -311,6 +395,11 @@ def jobs(plan: Plan, cases: Sequence[str], device: torch.device, repeats: int) -
             for size in sizes:
                 what = f"{classes} classes, {size_name(size)}"
                 found.append((what, 1.0, partial(compare_labels, classes, size, device, 3 * repeats)))
+    if VALIDATION in cases:
+        for mode in TEST_MODES:
+            what = f"{plan.validated.name}, {VALIDATION}, {mode}"
+            compare = partial(compare_validation, plan.validated, mode, plan.frame_size, device, repeats)
+            found.append((what, 10.0, compare))
     if PROCESS in cases and device.type == "cpu":
         what = f"{plan.process.name}, {size_name(plan.process_size)}"
         found.append((what, 4.0, partial(compare_process, plan.process, plan.process_size)))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from torch import nn
 
 NUM_CLASSES = 19
-# The decode head and the auxiliary head: mmseg's, and danseg's that replace them.
-MMSEG, DANSEG = ("DAHead", "FCNHead"), ("DANetHead", "FullyConvolutionalHead")
+# Segmentor, decode head and auxiliary head: mmseg's, and danseg's in their place.
+MMSEG = ("EncoderDecoder", "DAHead", "FCNHead")
+DANSEG = ("LeanEncoderDecoder", "DANetHead", "FullyConvolutionalHead")
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Network:
 
 def segmentor(
     network: Network,
-    heads: tuple[str, str],
+    types: tuple[str, str, str],
     dropout_ratio: float = 0.1,
     crop_size: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """The network as a config describes it, with random weights and :data:`MMSEG` or :data:`DANSEG` heads.
+    """The network as a config describes it, with random weights, of :data:`MMSEG` or :data:`DANSEG` types.
 
     ``crop_size`` is the size that training images are padded to.
     """
@@ -40,13 +41,14 @@ def segmentor(
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
-    import danseg.heads  # noqa: F401
+    import danseg.heads
+    import danseg.segmentors  # noqa: F401
 
     init_default_scope("mmseg")
     norm, width = dict(type="BN"), network.width
     common = dict(num_classes=NUM_CLASSES, norm_cfg=norm, dropout_ratio=dropout_ratio)
     config = dict(
-        type="EncoderDecoder",
+        type=types[0],
         data_preprocessor=dict(
             type="SegDataPreProcessor",
             mean=[123.675, 116.28, 103.53],
@@ -64,7 +66,7 @@ def segmentor(
             norm_cfg=norm,
         ),
         decode_head=dict(
-            type=heads[0],
+            type=types[1],
             in_channels=32 * width,
             in_index=3,
             channels=8 * width,
@@ -73,7 +75,7 @@ def segmentor(
             **common,
         ),
         auxiliary_head=dict(
-            type=heads[1],
+            type=types[2],
             in_channels=16 * width,
             in_index=2,
             channels=4 * width,

@@ -50,8 +50,8 @@ class Training:
 
         torch.manual_seed(0)
         # Without dropout, whose random numbers each side draws in its own order.
-        heads = MMSEG if side == THEIRS else DANSEG
-        self.model = segmentor(network, heads, dropout_ratio=0.0, crop_size=size)
+        types = MMSEG if side == THEIRS else DANSEG
+        self.model = segmentor(network, types, dropout_ratio=0.0, crop_size=size)
         for name, parameter in self.model.named_parameters():
             if name.endswith("gamma.scale"):
                 parameter.data.fill_(0.7)  # at 0 it would hide the attention

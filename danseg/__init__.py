@@ -29,5 +29,6 @@ if importlib.util.find_spec("mmseg") is not None:
             evaluation,
             heads,
             registry,
+            segmentors,
             visualization,
         )

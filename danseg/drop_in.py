@@ -1,8 +1,10 @@
-"""mmseg's own head names on danseg's classes, for configs that are not to be edited.
+"""mmseg's own names on danseg's classes, for configs that are not to be edited.
 
 ``custom_imports = dict(imports=["danseg.drop_in"])`` in an mmseg config makes its ``DAHead``,
 ``NLHead``, ``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead``, ``DNLHead`` or ``FCNHead`` danseg's: the
 arguments, weights, outputs and losses are the same, the memory is linear, and nothing has to be compiled.
+Its ``EncoderDecoder`` becomes danseg's ``LeanEncoderDecoder``: validation and testing make no logits at
+the image's resolution, except for those who read ``seg_logits``.
 
 Only this import takes mmseg's names over. ``import danseg`` leaves them alone.
 
@@ -24,6 +26,7 @@ from danseg.heads import (
     NonLocalHead,
     PSANetHead,
 )
+from danseg.segmentors import LeanEncoderDecoder
 
 HEADS = {
     "CCHead": CCNetHead,
@@ -36,7 +39,9 @@ HEADS = {
     "PSAHead": PSANetHead,
 }
 
-for _name, _head in HEADS.items():
-    MODELS.register_module(name=_name, module=_head, force=True)
+SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder}
+
+for _name, _class in {**HEADS, **SEGMENTORS}.items():
+    MODELS.register_module(name=_name, module=_class, force=True)
 
 torch.serialization.add_safe_globals(safe_globals())

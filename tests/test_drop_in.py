@@ -1,4 +1,4 @@
-"""danseg.drop_in: stock mmseg configs, and mmseg's stock training script, on danseg's heads."""
+"""danseg.drop_in: stock mmseg configs, and mmseg's stock training script, on danseg's classes."""
 
 import re
 import subprocess
@@ -10,26 +10,29 @@ import mmseg.models  # noqa: F401  (fills the registry)
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.apis import inference_model
+from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 
 MIM = Path(mmseg.__file__).parent / ".mim"
 BY_MMSEG = dict(MODELS.module_dict)
 
 
-def _drop_in() -> tuple[dict, dict]:
-    """danseg's heads under mmseg's names, and what the registry holds after the import.
+def _drop_in() -> tuple[dict, dict, dict]:
+    """danseg's heads and segmentors under mmseg's names, and what the registry holds after the import.
 
     mmseg's own are put back: other tests compare with them.
     """
-    from danseg.drop_in import HEADS
+    from danseg.drop_in import HEADS, SEGMENTORS
 
-    registered = {name: MODELS.get(name) for name in HEADS}
-    for name in HEADS:
+    registered = {name: MODELS.get(name) for name in {**HEADS, **SEGMENTORS}}
+    for name in registered:
         MODELS.register_module(name=name, module=BY_MMSEG[name], force=True)
-    return HEADS, registered
+    return HEADS, SEGMENTORS, registered
 
 
-HEADS, REGISTERED = _drop_in()
+HEADS, SEGMENTORS, REGISTERED = _drop_in()
 every_pair = pytest.mark.parametrize("name", sorted(HEADS))
 
 
@@ -55,8 +58,9 @@ def _draw(head: torch.nn.Module) -> None:
             torch.nn.init.uniform_(buffer, 0.5, 1.5)
 
 
-def test_the_import_takes_the_names_of_every_head_that_danseg_has_too():
-    assert HEADS == REGISTERED
+def test_the_import_takes_the_names_of_all_that_danseg_has_too():
+    assert {**HEADS, **SEGMENTORS} == REGISTERED
+    assert sorted(SEGMENTORS) == ["EncoderDecoder"]
     assert sorted(HEADS) == [
         "CCHead",
         "DAHead",
@@ -67,7 +71,7 @@ def test_the_import_takes_the_names_of_every_head_that_danseg_has_too():
         "NLHead",
         "PSAHead",
     ]
-    assert all(BY_MMSEG[name].__module__.startswith("mmseg.") for name in HEADS)
+    assert all(BY_MMSEG[name].__module__.startswith("mmseg.") for name in REGISTERED)
 
 
 @pytest.mark.parametrize("name", sorted(HEADS.keys() - {"FCNHead"}))  # which has no attention
@@ -98,39 +102,47 @@ def test_it_takes_mmsegs_weights_and_gives_its_logits(name):
         torch.testing.assert_close(ours([x]), want, rtol=1e-5, atol=1e-5 * want.abs().max().item())
 
 
+def _stock(network: str) -> Path:
+    """A config of mmseg's for Cityscapes."""
+    return MIM / "configs" / network / f"{network}_r50-d8_4xb2-40k_cityscapes-512x1024.py"
+
+
+def _smaller(data_root: str) -> dict:
+    """What makes such a config a matter of seconds."""
+    smaller = {
+        "model.pretrained": None,
+        "model.backbone.depth": 18,
+        "model.backbone.base_channels": 8,
+        "model.backbone.stem_channels": 8,
+        "model.decode_head.in_channels": 64,
+        "model.decode_head.channels": 16,
+        "model.auxiliary_head.in_channels": 32,
+        "model.auxiliary_head.channels": 8,
+        "model.data_preprocessor.size": (32, 64),
+        "train_dataloader.dataset.pipeline.2.scale": (128, 64),
+        "train_dataloader.dataset.pipeline.3.crop_size": (32, 64),
+        "train_cfg.max_iters": 2,
+        "train_cfg.val_interval": 2,
+        "param_scheduler.0.end": 2,
+        "default_hooks.checkpoint.interval": 2,
+    }
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        smaller[f"{loader}.num_workers"] = 0
+        smaller[f"{loader}.persistent_workers"] = False
+        smaller[f"{loader}.dataset.data_root"] = data_root
+        if loader != "train_dataloader":
+            smaller[f"{loader}.dataset.pipeline.1.scale"] = (128, 64)
+    return smaller
+
+
 def test_mmsegs_scripts_train_and_test_a_stock_config(tmp_path, rendered_root):
     # mmseg's own head of this config cannot be built without compiled operators: what trains is danseg's.
-    stock = MIM / "configs" / "ccnet" / "ccnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"
     config = tmp_path / "stock.py"
     line = "custom_imports = dict(imports=['danseg.drop_in'], allow_failed_imports=False)"
-    config.write_text(f"_base_ = [{str(stock)!r}]\n{line}\n")
-    smaller = [
-        "model.pretrained=None",
-        "model.backbone.depth=18",
-        "model.backbone.base_channels=8",
-        "model.backbone.stem_channels=8",
-        "model.decode_head.in_channels=64",
-        "model.decode_head.channels=16",
-        "model.auxiliary_head.in_channels=32",
-        "model.auxiliary_head.channels=8",
-        "model.data_preprocessor.size=(32,64)",
-        "train_dataloader.dataset.pipeline.2.scale=(128,64)",
-        "train_dataloader.dataset.pipeline.3.crop_size=(32,64)",
-        "train_cfg.max_iters=2",
-        "train_cfg.val_interval=2",
-        "param_scheduler.0.end=2",
-        "default_hooks.checkpoint.interval=2",
-    ]
-    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        smaller += [
-            f"{loader}.num_workers=0",
-            f"{loader}.persistent_workers=False",
-            f"{loader}.dataset.data_root={rendered_root}",
-        ]
-        if loader != "train_dataloader":
-            smaller.append(f"{loader}.dataset.pipeline.1.scale=(128,64)")
+    config.write_text(f"_base_ = [{str(_stock('ccnet'))!r}]\n{line}\n")
+    smaller = [f"{key}={value}".replace(" ", "") for key, value in _smaller(rendered_root).items()]
 
-    def miou(script: str, *arguments: Path) -> str:
+    def miou(script: str, *arguments: str | Path) -> str:
         command = [sys.executable, str(MIM / "tools" / script), str(config), *map(str, arguments)]
         command += ["--work-dir", str(tmp_path / script), "--cfg-options", *smaller]
         run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
@@ -138,4 +150,42 @@ def test_mmsegs_scripts_train_and_test_a_stock_config(tmp_path, rendered_root):
         assert run.returncode == 0, said[-3000:]
         return re.findall(r"mIoU: ([\d.]+)", said)[-1]
 
-    assert miou("train.py") == miou("test.py", tmp_path / "train.py" / "iter_2.pth")
+    weights = tmp_path / "train.py" / "iter_2.pth"
+    assert miou("train.py") == miou("test.py", weights)
+    assert miou("test.py", weights, "--tta")  # which averages logits
+
+
+def test_mmsegs_runner_validates_without_logits_and_mmsegs_users_find_them(
+    tmp_path, rendered_root, monkeypatch
+):
+    config = Config.fromfile(_stock("fcn"))
+    config.merge_from_dict(_smaller(rendered_root))
+    config.model.backbone.norm_cfg.type = "BN"
+    config.work_dir, config.randomness = str(tmp_path), dict(seed=0)
+    resized, original = [], BaseSegmentor.postprocess_result
+    monkeypatch.setattr(
+        BaseSegmentor,
+        "postprocess_result",
+        lambda self, logits, *rest: resized.append(logits.shape) or original(self, logits, *rest),
+    )
+
+    def scores_and_prediction(segmentor: type) -> tuple:
+        monkeypatch.setitem(MODELS.module_dict, "EncoderDecoder", segmentor)
+        runner = Runner.from_cfg(config)
+        assert type(runner.model) is segmentor
+        for parameter in runner.model.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.2)
+        scores = runner.val()
+        made = len(resized)
+        runner.model.cfg = config
+        image = next(Path(rendered_root).glob("leftImg8bit/val/*/*.png"))
+        return scores, made, inference_model(runner.model, str(image))
+
+    want, made_by_mmseg, of_mmseg = scores_and_prediction(BY_MMSEG["EncoderDecoder"])
+    resized.clear()
+    scores, made, prediction = scores_and_prediction(SEGMENTORS["EncoderDecoder"])
+    assert (made_by_mmseg, made) == (5, 0)
+    assert scores == want and scores["mIoU"] > 0
+    assert torch.equal(prediction.seg_logits.data, of_mmseg.seg_logits.data)
+    assert len(prediction.pred_sem_seg.data.unique()) > 1

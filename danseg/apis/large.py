@@ -17,6 +17,7 @@ from danseg.errors import UserError
 from danseg.io.files import whole_file
 from danseg.io.parallel import progress_bar
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
+from danseg.segmentors import head_logits
 
 # Side of the destination's own tiles, in pixels. Whole rows of them are written at once.
 _BLOCK = 512
@@ -273,10 +274,8 @@ def _logits(model: BaseSegmentor, pixels: np.ndarray) -> Tensor:
     preprocessor = copy.copy(model.data_preprocessor)
     preprocessor.test_cfg = None  # which pads; pixels beyond the image would show at its edges
     data = preprocessor(dict(inputs=[torch.from_numpy(np.ascontiguousarray(pixels))]), training=False)
-    logits = model(data["inputs"], mode="tensor")
-    if isinstance(logits, (list, tuple)):  # of several classifiers; mmseg's heads predict with the first
-        logits = logits[0]
-    return logits[0].to(torch.promote_types(logits.dtype, torch.float32))
+    [logits] = head_logits(model, data["inputs"])
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _spans(length: int, cells: int, tile: int, overlap: int) -> list[_Span]:

@@ -8,15 +8,16 @@ from mmengine.dataset import Compose
 from mmseg.models import BaseSegmentor
 
 from danseg.apis.model import tested_dataset
-from danseg.engine.labels import predict_labels
+from danseg.segmentors import predict_labels
 from danseg.visualization import read_image
 
 
 def predict(model: BaseSegmentor, image: str | Path | np.ndarray) -> np.ndarray:
     """Segment an image through the config's test pipeline and test mode (whole or sliding).
 
-    The labels are those of mmseg's ``test_step``, which also gives the logits at the image's
-    resolution; here they are never made at once.
+    The labels are those of ``test_step``. Logits at the image's resolution are never made at once,
+    whether the config's segmentor is danseg's ``LeanEncoderDecoder`` or mmseg's ``EncoderDecoder``; whoever
+    wants them calls ``test_step`` and reads ``seg_logits``.
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`.

@@ -49,8 +49,8 @@ def prepare_for_inference(
     significant bits, they are off by about 1 % of it, and labels differ where classes nearly tie.
 
     Args:
-        model: mmseg's ``EncoderDecoder`` or a class made from it, as from
-            :func:`danseg.apis.load_model`, in float32. It is not changed.
+        model: danseg's ``LeanEncoderDecoder``, mmseg's ``EncoderDecoder`` or another class made from it, as
+            from :func:`danseg.apis.load_model`, in float32. It is not changed.
         precision: "float32", "bfloat16", or on a GPU "float16". bfloat16 is faster on CPUs that have
             instructions for it (AVX512-BF16, AMX), and slower on others.
         compile: let ``torch.compile`` compile backbone, neck and heads. The first images of

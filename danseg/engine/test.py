@@ -16,7 +16,6 @@ from danseg.datasets.wrappers import inner_configs
 from danseg.engine.checkpoint import load_state, load_weights, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_rank_zero
-from danseg.engine.labels import predict_labels_alone
 from danseg.engine.runner import DansegRunner, drop_pretrained
 from danseg.engine.work_dir import make_work_dir
 from danseg.errors import UserError
@@ -133,8 +132,6 @@ def test(config: Config, checkpoint: str, *, log=print) -> dict[str, float]:
     on_rank_zero(lambda: load_state(network, read, checkpoint))
     if not is_main_process():
         load_weights(network, checkpoint)
-    if _needs_labels_alone(config):
-        predict_labels_alone(network)
     runner.logger.info(f"Evaluating {checkpoint}")
     metrics = runner.test()
     if is_main_process() and metrics:
@@ -142,15 +139,6 @@ def test(config: Config, checkpoint: str, *, log=print) -> dict[str, float]:
         path.write_text(json.dumps(_report(runner, checkpoint, metrics), indent=2) + "\n", encoding="utf-8")
         runner.logger.info(f"Unrounded scores: {path}")
     return metrics
-
-
-def _needs_labels_alone(config: Config) -> bool:
-    """Whether nothing looks at the logits, as test-time augmentation and metrics of others may."""
-    evaluators = config.test_evaluator
-    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
-    return not config.model.get("module") and all(
-        one.get("type") in ("ExactIoUMetric", "IoUMetric") for one in evaluators
-    )
 
 
 def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ head = dict(
     align_corners=False,
 )
 model = dict(
-    type="EncoderDecoder",
+    type="LeanEncoderDecoder",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         mean=[123.675, 116.28, 103.53],

@@ -6,7 +6,7 @@
 recompute = ["backbone.stem", "backbone.layer1", "backbone.layer2"]
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
-    type="EncoderDecoder",
+    type="LeanEncoderDecoder",
     # Statistics of ImageNet in RGB, which the pretrained backbones were trained with.
     data_preprocessor=dict(
         type="SegDataPreProcessor",

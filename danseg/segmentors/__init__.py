@@ -1,0 +1,18 @@
+"""Segmentors, registered in mmseg's ``MODELS``: what turns a network's logits into an image's labels."""
+
+from danseg.errors import require_mmseg
+
+require_mmseg("danseg.segmentors")
+
+from danseg.segmentors.labels import CoarseLogits, coarse_logits, head_logits, predict_labels  # noqa: E402
+from danseg.segmentors.lazy_logits import LazyLogits  # noqa: E402
+from danseg.segmentors.lean_encoder_decoder import LeanEncoderDecoder  # noqa: E402
+
+__all__ = [
+    "CoarseLogits",
+    "LazyLogits",
+    "LeanEncoderDecoder",
+    "coarse_logits",
+    "head_logits",
+    "predict_labels",
+]

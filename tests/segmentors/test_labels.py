@@ -1,0 +1,68 @@
+"""Labels without full-resolution logits against mmseg's own ``predict``."""
+
+import pytest
+import torch
+from mmseg.models import EncoderDecoder
+
+from danseg.segmentors import LeanEncoderDecoder, coarse_logits, predict_labels
+
+every_segmentor = pytest.mark.parametrize("lean", [False, True], ids=["mmseg's", "danseg's"])
+
+
+@every_segmentor
+def test_labels_are_mmsegs(build, batch, case, lean):
+    arguments, images = case
+    with torch.no_grad():
+        theirs = [result.pred_sem_seg.data[0] for result in build(**arguments).test_step(batch(**images))]
+    model = build(**arguments, lean=lean)
+    ours = predict_labels(model, **model.data_preprocessor(batch(**images), False))
+    for labels in theirs:
+        assert len(labels.unique()) > 1, "a constant prediction compares nothing"
+    assert [labels.shape for labels in ours] == [labels.shape for labels in theirs]
+    for ours_of_one, theirs_of_one in zip(ours, theirs, strict=True):
+        assert (ours_of_one == theirs_of_one).all()
+
+
+@every_segmentor
+def test_full_resolution_logits_are_not_made_or_once_for_windows(build, batch, full_resolution, mode, lean):
+    model = build(mode=mode, lean=lean)
+    data = model.data_preprocessor(batch((160, 240), size=(160, 240)), False)
+    with full_resolution() as made:
+        predict_labels(model, **data)
+    assert made.number == (mode is not None)
+    with torch.no_grad(), full_resolution() as made:
+        EncoderDecoder.predict(model, **data)
+    assert made.number >= 2, "mmseg makes them twice, or this sees nothing"
+
+
+def _zeros(self, *args):
+    results = EncoderDecoder.predict(self, *args)
+    for result in results:
+        result.pred_sem_seg.data.zero_()
+    return results
+
+
+def _no_logits(self, seg_logits, data_samples=None):
+    return EncoderDecoder.postprocess_result(self, seg_logits * 0, data_samples)
+
+
+@pytest.mark.parametrize("base", [EncoderDecoder, LeanEncoderDecoder])
+@pytest.mark.parametrize("own", [dict(predict=_zeros), dict(postprocess_result=_no_logits)])
+def test_a_class_with_its_own_way_goes_it(build, batch, base, own):
+    model = build()
+    assert coarse_logits(model, **model.data_preprocessor(batch((101, 150)), False))
+    model.__class__ = type("Own", (base,), own)
+    [labels] = predict_labels(model, **model.data_preprocessor(batch((101, 150)), False))
+    assert labels.unique().tolist() == [0]
+    with torch.no_grad():
+        assert model.test_step(batch((101, 150)))[0].pred_sem_seg.data.unique().tolist() == [0]
+
+
+def test_a_head_with_its_own_way_goes_it(build, batch):
+    model = build(lean=True)
+    head = type(model.decode_head)
+    model.decode_head.__class__ = type(
+        "Own", (head,), dict(predict_by_feat=lambda *args: 0 * head.predict_by_feat(*args))
+    )
+    [labels] = predict_labels(model, **model.data_preprocessor(batch((101, 150)), False))
+    assert labels.unique().tolist() == [0]

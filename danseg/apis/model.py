@@ -13,7 +13,7 @@ from mmseg.registry import DATASETS, MODELS
 
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
-from danseg.engine.runner import drop_pretrained
+from danseg.engine.options import drop_pretrained
 
 
 def load_model(

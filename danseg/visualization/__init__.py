@@ -1,7 +1,6 @@
-"""Pictures: painted label maps, comparisons with the truth, and attention over the image.
+"""Pictures: painted label maps, comparisons with the truth, and attention over the image."""
 
-Importing this package registers the hook :class:`SaveComparison` with mmseg.
-"""
+from typing import Any
 
 from danseg.visualization.attention_recording import (
     AttentionMaps,
@@ -14,7 +13,6 @@ from danseg.visualization.attention_recording import (
 from danseg.visualization.colour import classes_present, colourise, overlay
 from danseg.visualization.figures import attention_figure, comparison_figure, frame_miou, overview_figure
 from danseg.visualization.files import picture_dir, read_image, read_labels, save_figure, save_image
-from danseg.visualization.hook import SaveComparison
 
 __all__ = [
     "AttentionMaps",
@@ -37,3 +35,12 @@ __all__ = [
     "save_image",
     "segment_centres",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SaveComparison":  # it lives in danseg.engine.hooks now, which lies above this package
+        from mmseg.registry import HOOKS
+
+        if name in HOOKS:
+            return HOOKS.get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from danseg.visualization.figures import comparison_figure
-from danseg.visualization.files import picture_dir, read_image, save_figure
+from danseg.visualization import comparison_figure, picture_dir, read_image, save_figure
 
 
 @HOOKS.register_module()

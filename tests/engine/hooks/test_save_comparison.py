@@ -8,9 +8,9 @@ from mmengine.structures import PixelData
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from danseg.engine.hooks import SaveComparison
 from danseg.errors import UserError
 from danseg.visualization import comparison_figure, read_image, save_figure
-from danseg.visualization.hook import SaveComparison
 
 META = dict(classes=("road", "sky"), palette=[(128, 64, 128), (70, 130, 180)])
 

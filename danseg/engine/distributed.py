@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_dist
@@ -105,7 +105,8 @@ def on_every_rank(work: Callable[[], Result]) -> Result:
     rank, world_size = get_dist_info()
     if world_size == 1:
         return work()
-    result, message = None, None
+    result: Any = None
+    message: str | None = None
     try:
         result = work()
     except UserError as error:

@@ -55,7 +55,11 @@ class DansegRunner(Runner):
     def from_cfg(cls, cfg: Config) -> "DansegRunner":
         """Build a runner from a config; a name or an argument that does not exist is a UserError."""
         try:
-            return super().from_cfg(cfg)
+            with warnings.catch_warnings():
+                # mmseg says so of every cross entropy and of a hook that has nothing to draw.
+                warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+                warnings.filterwarnings("ignore", message="The draw is False")
+                return super().from_cfg(cfg)
         except KeyError as error:
             if "registry" in str(error):
                 raise UserError(f"config {cfg.filename}: {error.args[0]}") from error
@@ -117,12 +121,6 @@ class DansegRunner(Runner):
         self._console.setLevel(self._console_level)
         self.logger.info(summary(self))
 
-    def build_model(self, model: nn.Module | dict) -> nn.Module:
-        with warnings.catch_warnings():
-            # mmseg says so of every cross entropy, whatever the config says about it.
-            warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
-            return super().build_model(model)
-
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Build this run's own visualiser: mmengine shares one of a name among all runs of a process."""
         if isinstance(visualizer, dict):
@@ -153,7 +151,7 @@ class DansegRunner(Runner):
         """
         if "://" in str(filename):
             return super().load_checkpoint(filename, map_location, strict)
-        path, checkpoint = self.already_read or (None, None)
+        path, checkpoint = self.already_read or (None, {})
         self.already_read = None
         if path != filename:
             checkpoint = read_checkpoint(filename)

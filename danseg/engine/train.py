@@ -46,7 +46,7 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
 
 def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> DansegRunner:
     """All that comes before the first iteration. What it read is the runner's to let go of."""
-    said = []
+    said: list[str] = []
 
     def say(message: str | None) -> None:
         if message and is_main_process():
@@ -75,14 +75,15 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
 def _resumed(work_dir: str, resume: str, say: Callable[[str], None]) -> tuple[str, dict] | None:
     """The checkpoint to continue from, and its path. Rank 0 chooses, for all."""
     read = on_rank_zero(lambda: find_resumable(work_dir, say) if resume == "auto" else _resumable(resume))
-    path = [str(read[0]) if read else None]
-    broadcast_object_list(path)
-    if path[0] is None:
+    paths: list[str | None] = [str(read[0]) if read else None]
+    broadcast_object_list(paths)
+    path = paths[0]
+    if path is None:
         return None
-    return path[0], on_every_rank(lambda: read[1] if read else read_checkpoint(path[0]))
+    return path, on_every_rank(lambda: read[1] if read else read_checkpoint(path))
 
 
-def _resumable(path: str) -> tuple[str, dict]:
+def _resumable(path: str | Path) -> tuple[str | Path, dict]:
     checkpoint = read_checkpoint(path)
     if "optimizer" not in checkpoint:
         raise UserError(

@@ -51,7 +51,7 @@ Sizes = dict[str, list[tuple[int, int]]]
 WHOLE_FRAMES = {FORWARD: [(65, 65), (97, 97), (128, 256)], TRAINING: [(65, 65), (97, 97)]}
 THREE_SIZES = {mode: [(49, 49), (65, 65), (97, 97)] for mode in (FORWARD, TRAINING)}
 QUICK = {mode: [(33, 33), (48, 64)] for mode in (FORWARD, TRAINING)}
-# Large enough that libraries set up what they keep (threads, code, packing buffers) before memory is measured.
+# Large enough for libraries to set up what they keep (threads, code, buffers) before memory is measured.
 WARM_UP_SIZE = (33, 32)
 
 

@@ -6,6 +6,8 @@ What is there already is used again: the rendered set, and a training that was f
 the same settings. A training that was interrupted continues.
 """
 
+from __future__ import annotations
+
 import argparse
 import copy
 import hashlib
@@ -13,25 +15,10 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-from mmseg.registry import DATASETS
-
-from danseg import apis
-from danseg.engine.config import load_config, parse_options
-from danseg.engine.test import configure_test, test
-from danseg.engine.train import train
-from danseg.engine.work_dir import choose_work_dir
-from danseg.errors import UserError, command_line
-from danseg.rendered.street_set import MANIFEST, render
-from danseg.visualization import (
-    overview_figure,
-    picture_dir,
-    read_image,
-    read_labels,
-    save_figure,
-    segment_centres,
-)
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "danet_r18_demo.py"
 STATE = "demo.json"  # in the work dir: what was trained there, and whether it was finished
@@ -40,7 +27,7 @@ PICTURES = 4
 POSITIONS = 3
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Render street scenes, train a DANet on them, evaluate it, draw what it sees.",
         epilog="Pictures of an earlier demo in the same work dir are replaced.",
@@ -59,14 +46,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    from danseg.engine.config import load_config, parse_options
+    from danseg.engine.options import configure_test, configure_training
+    from danseg.engine.test import test
+    from danseg.io.files import make_folder
+
     began = time.perf_counter()
     config = load_config(CONFIG, parse_options(args.cfg_options))
-    config.launcher = "none"
-    config.work_dir = choose_work_dir(config, args.work_dir)
-    config.randomness = dict(seed=SEED)
+    configure_training(config, work_dir=args.work_dir, seed=SEED)
 
     heading(f"1/4  street scenes in {config.data_root}")
     manifest = render_streets(Path(config.data_root))
@@ -76,11 +64,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     heading("3/4  evaluation on frames that were not trained on")
     evaluation = copy.deepcopy(config)
-    configure_test(evaluation)
+    configure_test(evaluation, work_dir=config.work_dir)
     scores = test(evaluation, str(checkpoint))
 
     heading("4/4  pictures")
-    pictures = draw(config, checkpoint, picture_dir(Path(config.work_dir) / "pictures"))
+    pictures = draw(config, checkpoint, make_folder(Path(config.work_dir) / "pictures"))
 
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     print(f"\nmIoU on {manifest['parameters']['val']} held-out frames: {scores['mIoU'] / 100:.4f}")
@@ -96,6 +84,8 @@ def heading(text: str) -> None:
 
 def render_streets(root: Path) -> dict:
     """Draw the set, or complete the one that is there; returns its manifest."""
+    from danseg.rendered.street_set import MANIFEST, render
+
     wanted = {}
     if (root / MANIFEST).is_file():
         try:
@@ -114,6 +104,10 @@ def train_once(config: Config, manifest: dict, retrain: bool) -> Path:
 
     The last one and not the best: choosing by the held-out frames would flatter the score on them.
     """
+    from danseg.engine.train import train
+    from danseg.errors import UserError
+    from danseg.io.files import make_folder
+
     settings = hashlib.sha256(
         (config.pretty_text + json.dumps(manifest, sort_keys=True)).encode()
     ).hexdigest()
@@ -124,12 +118,12 @@ def train_once(config: Config, manifest: dict, retrain: bool) -> Path:
     if same and before.get("finished") and last.is_file():
         print(f"already trained: {last}   (--retrain trains again)")
         return last
-    picture_dir(config.work_dir)  # makes it, or says why not
-    state.write_text(json.dumps(dict(settings=settings, finished=False)))
+    make_folder(config.work_dir, "the work dir", "choose --work-dir")
+    write_state(state, settings=settings, finished=False)
     train(copy.deepcopy(config), resume="auto" if same else None)
     if not last.is_file():
         raise UserError(f"the training left no {last}; checkpoints must be saved at its last iteration")
-    state.write_text(json.dumps(dict(settings=settings, finished=True)))
+    write_state(state, settings=settings, finished=True)
     return last
 
 
@@ -140,8 +134,20 @@ def read_state(path: Path) -> dict:
         return {}
 
 
+def write_state(path: Path, **state) -> None:
+    from danseg.io.files import whole_file
+
+    with whole_file(path) as part:
+        part.write_text(json.dumps(state))
+
+
 def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
     """One overview for each of a few held-out frames, spread evenly over the set."""
+    from mmseg.registry import DATASETS
+
+    from danseg import apis
+    from danseg.visualization import overview_figure, read_image, read_labels, save_figure, segment_centres
+
     model = apis.load_model(config, checkpoint)
     dataset = DATASETS.build({**config.test_dataloader.dataset, "pipeline": []})
     count = min(PICTURES, len(dataset))
@@ -163,6 +169,13 @@ def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
         )
         written.append(save_figure(figure, out / f"{name}.png"))
     return written
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_arguments(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,27 @@
 import argparse
 from collections.abc import Sequence
 
-from danseg.engine.config import load_config, parse_options
-from danseg.errors import command_line
 
-
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print a config with its bases merged.")
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
     )
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    from danseg.engine.config import load_config, parse_options
+
     print(load_config(args.config, parse_options(args.cfg_options)).pretty_text, end="")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_arguments(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,6 @@
 import argparse
 from collections.abc import Sequence
 
-from mmengine.config import Config
-
-from danseg.engine.config import load_config, parse_options
-from danseg.engine.distributed import LAUNCHERS, on_rank_zero, process_group
-from danseg.engine.test import configure_test, test
-from danseg.engine.work_dir import choose_work_dir
-from danseg.errors import command_line
-
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Evaluate a checkpoint on its config's test set.")
@@ -28,26 +20,44 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
     )
-    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what started the processes",
+    )
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
-def configured(args: argparse.Namespace) -> Config:
-    """The config with the command line's options in it."""
-    config = load_config(args.config, parse_options(args.cfg_options))
-    config.launcher = args.launcher
-    config.work_dir = choose_work_dir(config, args.work_dir)
-    configure_test(config, tta=args.tta, out=args.out, show_dir=args.show_dir, format_only=args.format_only)
-    return config
+def run(args: argparse.Namespace) -> None:
+    from danseg.engine.config import load_config, parse_options
+    from danseg.engine.distributed import on_every_rank, process_group
+    from danseg.engine.options import configure_test
+    from danseg.engine.test import test
 
+    def configured():
+        config = load_config(args.config, parse_options(args.cfg_options))
+        configure_test(
+            config,
+            launcher=args.launcher,
+            work_dir=args.work_dir,
+            tta=args.tta,
+            out=args.out,
+            show_dir=args.show_dir,
+            format_only=args.format_only,
+        )
+        return config
 
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
     with process_group(args.launcher):
-        on_rank_zero(lambda: configured(args))  # one message about a bad config, not one a process
-        test(configured(args), args.checkpoint)
+        test(on_every_rank(configured), args.checkpoint)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_arguments(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,6 @@
 import argparse
 from collections.abc import Sequence
 
-from mmengine.config import Config
-
-from danseg.engine.config import load_config, parse_options
-from danseg.engine.distributed import LAUNCHERS, on_rank_zero, process_group
-from danseg.engine.precision import use_mixed_precision
-from danseg.engine.train import train
-from danseg.engine.work_dir import choose_work_dir
-from danseg.errors import UserError, command_line
-
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a network from a config.")
@@ -39,41 +30,45 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
     )
-    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what started the processes",
+    )
     # torchrun passes the option in some modes; the environment says the same
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
-def configured(args: argparse.Namespace) -> Config:
-    """The config with the command line's options in it."""
-    config = load_config(args.config, parse_options(args.cfg_options))
-    config.launcher = args.launcher
-    config.work_dir = choose_work_dir(config, args.work_dir)
-    randomness = dict(config.get("randomness") or {"seed": None})
-    if args.seed is not None:
-        randomness["seed"] = args.seed
-    if args.deterministic:
-        randomness["deterministic"] = True
-    config.randomness = randomness
-    if args.amp:
-        use_mixed_precision(config, args.amp)
-    if args.auto_scale_lr:
-        if not (config.get("auto_scale_lr") or {}).get("base_batch_size"):
-            raise UserError(
-                f"--auto-scale-lr: {args.config} does not say for which total batch its learning rate is; "
-                "set --cfg-options auto_scale_lr.base_batch_size=N"
-            )
-        config.auto_scale_lr.enable = True
-    return config
+def run(args: argparse.Namespace) -> None:
+    from danseg.engine.config import load_config, parse_options
+    from danseg.engine.distributed import on_every_rank, process_group
+    from danseg.engine.options import configure_training
+    from danseg.engine.train import train
 
+    def configured():
+        config = load_config(args.config, parse_options(args.cfg_options))
+        configure_training(
+            config,
+            launcher=args.launcher,
+            work_dir=args.work_dir,
+            seed=args.seed,
+            deterministic=args.deterministic,
+            amp=args.amp,
+            auto_scale_lr=args.auto_scale_lr,
+        )
+        return config
 
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
     with process_group(args.launcher):
-        on_rank_zero(lambda: configured(args))  # one message about a bad config, not one a process
-        train(configured(args), resume=args.resume)
+        train(on_every_rank(configured), resume=args.resume)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_arguments(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

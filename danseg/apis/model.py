@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS, MODELS
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
-from danseg.engine.runner import drop_pretrained
+from danseg.engine.options import drop_pretrained
 
 
 def load_model(

@@ -5,7 +5,6 @@ unpickler, which refuses everything but tensors, containers and a short list of 
 second attempt without it.
 """
 
-import os
 import pickle
 import re
 import zipfile
@@ -19,8 +18,7 @@ from mmengine.logging import HistoryBuffer
 from torch import nn
 
 from danseg.errors import UserError
-
-_SHOWN = 5  # names listed in a message before "and N more"
+from danseg.io.words import listed
 
 
 def safe_globals() -> list[Any]:
@@ -90,9 +88,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dict of weights")
     if "state_dict" not in checkpoint:
         if not checkpoint or not all(torch.is_tensor(value) for value in checkpoint.values()):
-            raise UserError(
-                f"checkpoint {path} has no 'state_dict'; its keys are {_some([str(k) for k in checkpoint])}"
-            )
+            raise UserError(f"checkpoint {path} has no 'state_dict'; its keys are {listed(checkpoint)}")
         checkpoint = {"state_dict": checkpoint, "meta": {}}
     return dict(checkpoint)
 
@@ -105,12 +101,7 @@ def _first_bytes(path: Path) -> bytes:
 def _beside(folder: Path, without: Path | None = None) -> str:
     """Name the checkpoints in ``folder``, for the end of a message."""
     found = [p.name for p in sorted(folder.glob("*.pth")) if p != without] if folder.is_dir() else []
-    return f"; {folder} holds {_some(found)}" if found else ""
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return f"; {folder} holds {listed(found)}" if found else ""
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -171,16 +162,20 @@ def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> 
     ]
     lines = []
     if missing:
-        lines.append(f"  {len(missing)} of {len(own)} parameters missing in the checkpoint: {_some(missing)}")
+        lines.append(
+            f"  {len(missing)} of {len(own)} parameters missing in the checkpoint: {listed(missing)}"
+        )
     if unexpected:
-        lines.append(f"  {len(unexpected)} parameters unknown to the model: {_some(unexpected)}")
+        lines.append(f"  {len(unexpected)} parameters unknown to the model: {listed(unexpected)}")
     if reshaped:
-        lines.append(f"  {len(reshaped)} parameters of another shape: {_some(reshaped)}")
+        lines.append(f"  {len(reshaped)} parameters of another shape: {listed(reshaped)}")
     return "\n".join(lines)
 
 
-def find_resumable(work_dir: str | Path, log: Callable[[str], None] = print) -> Path | None:
-    """The newest checkpoint of ``work_dir`` that can be read and continued from.
+def find_resumable(
+    work_dir: str | Path, log: Callable[[str], None] = print
+) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of ``work_dir`` that can be read and continued from, with what it holds.
 
     The folder's files decide, not the ``last_checkpoint`` note, which may be missing, damaged, or
     point to where the folder used to be. Damaged files are named through ``log`` and passed over.
@@ -203,7 +198,7 @@ def find_resumable(work_dir: str | Path, log: Callable[[str], None] = print) -> 
             log(f"not resuming from a damaged checkpoint: {error}")
             continue
         if "optimizer" in checkpoint:
-            return path
+            return path, checkpoint
         log(f"not resuming from {path}: it holds weights without the optimizer's state")
     if found:
         raise UserError(
@@ -211,15 +206,3 @@ def find_resumable(work_dir: str | Path, log: Callable[[str], None] = print) -> 
             "to start again, choose another --work-dir or leave out --resume"
         )
     return None
-
-
-def publish_file(written: str | Path, final: str | Path) -> None:
-    """Give a finished temporary file its final name, replacing what has it, atomically and durably."""
-    with open(written, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(written, final)
-    folder = os.open(os.path.dirname(os.path.abspath(final)), os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name itself must survive a power cut
-    finally:
-        os.close(folder)

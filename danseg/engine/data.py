@@ -1,25 +1,13 @@
-"""Checks of a config's data before a run, and the name of the file when a sample fails during one."""
+"""Checks of a config's data before a run."""
 
-import functools
 import importlib
-from collections.abc import Callable
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch.utils.data import Dataset
 
 from danseg.datasets.check import check_dataset
-from danseg.datasets.wrappers import inner_configs, inner_datasets
+from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
-
-
-class UnusableSample(UserError):
-    """A sample that cannot be read or transformed; the message names its files."""
-
-    def __init__(self, message: str) -> None:
-        # From a worker process it comes back rebuilt from the whole traceback's text.
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = True) -> list[str]:
@@ -88,25 +76,3 @@ def agreed_num_classes(config: Config, dataset: dict) -> int:
                 f"set --cfg-options num_classes={expected}, or metainfo.classes of the dataset"
             )
     return expected
-
-
-def name_failing_samples(dataset: Dataset) -> None:
-    """Make an error in a dataset's loading or transforms name the image and label it came from."""
-    for part in inner_datasets(dataset):
-        if hasattr(part, "prepare_data"):
-            part.prepare_data = functools.partial(_prepare_named, part, part.prepare_data)
-
-
-def _prepare_named(dataset: Any, prepare: Callable[[int], Any], index: int) -> Any:
-    try:
-        return prepare(index)
-    except MemoryError:
-        raise
-    except Exception as error:
-        info = dataset.get_data_info(index)
-        label = f" with label {info['seg_map_path']}" if info.get("seg_map_path") else ""
-        reason = str(error).strip().splitlines()
-        raise UnusableSample(
-            f"image {info.get('img_path')}{label} cannot be used: {type(error).__name__}"
-            f"{': ' + reason[0] if reason else ''}"
-        ) from error

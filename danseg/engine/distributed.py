@@ -1,4 +1,4 @@
-"""Processes: starting and ending them, deciding together, and one set of BatchNorm statistics.
+"""Processes: starting and ending them, and failing together.
 
 mmengine starts its process group for GPUs only; here a group is made beforehand, with NCCL where
 there are GPUs and with gloo where there are none, and mmengine finds it ready.
@@ -11,16 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_dist
-from mmengine.dist import get_dist_info, init_dist
-from torch.nn.modules.batchnorm import _BatchNorm
+from mmengine.dist import get_dist_info, get_rank, init_dist
 
 from danseg.errors import UserError
 
-LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 Result = TypeVar("Result")
 
 
@@ -96,6 +94,37 @@ def _first_slurm_host() -> str:
     return listing.stdout.split()[0]
 
 
+def on_every_rank(work: Callable[[], Result]) -> Result:
+    """Run ``work`` on every rank; all of them end when it fails on one.
+
+    Raises:
+        UserError: from ``work``, in a run of one process.
+        SystemExit: on every rank of a distributed run in which ``work`` raised UserError on one, after
+            rank 0 has printed the first such message: once, and before a launcher stops the processes.
+    """
+    rank, world_size = get_dist_info()
+    if world_size == 1:
+        return work()
+    result: Any = None
+    message: str | None = None
+    try:
+        result = work()
+    except UserError as error:
+        message = str(error)
+    except BaseException:
+        logging.shutdown()
+        raise
+    messages: list[str | None] = [None] * world_size
+    torch_dist.all_gather_object(messages, message)
+    first = next((one for one in messages if one is not None), None)
+    if first is None:
+        return result
+    if rank == 0:
+        print(f"error: {first}", file=sys.stderr, flush=True)
+    torch_dist.barrier()  # a launcher stops all processes as soon as one has ended
+    sys.exit(1)
+
+
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:
     """Run ``work`` on rank 0 alone, while the others wait; all of them end when it fails.
 
@@ -103,57 +132,6 @@ def on_rank_zero(work: Callable[[], Result]) -> Result | None:
         What ``work`` returned on rank 0, None elsewhere.
 
     Raises:
-        UserError: from ``work``, in a run of one process.
-        SystemExit: on every rank of a distributed run in which ``work`` raised UserError, after
-            rank 0 has printed the message: once, and before a launcher stops the processes.
+        As :func:`on_every_rank`.
     """
-    rank, world_size = get_dist_info()
-    if world_size == 1:
-        return work()
-    result, failed = None, [False]
-    if rank == 0:
-        try:
-            result = work()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            failed = [True]
-        except BaseException:
-            logging.shutdown()
-            raise
-    torch_dist.broadcast_object_list(failed, src=0)
-    if failed[0]:
-        sys.exit(1)
-    return result
-
-
-def average_batch_norm(model: torch.nn.Module) -> None:
-    """Give every process the BatchNorm statistics of all of them.
-
-    Plain BatchNorm sees its own process's images only, so the running statistics drift apart
-    although the weights do not. The merged mean is the mean of the means; the merged variance is
-    the mean of the variances plus the variance of the means, which is the variance of all the
-    images together. Statistics that agree already (SyncBatchNorm, a second call) stay as they are
-    to the last bit. In a run of one process nothing happens.
-    """
-    _, world_size = get_dist_info()
-    if world_size == 1:
-        return
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    if not layers:
-        return
-
-    def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
-        torch_dist.all_reduce(values)
-        return values / world_size
-
-    # float64, so that averaging equal float32 numbers gives back the same number
-    means = torch.cat([layer.running_mean for layer in layers]).double()
-    variances = torch.cat([layer.running_var for layer in layers]).double()
-    mean = mean_over_processes(means.clone())
-    variance = mean_over_processes(variances + (means - mean) ** 2)
-    sizes = [layer.num_features for layer in layers]
-    for layer, layer_mean, layer_variance in zip(
-        layers, mean.split(sizes), variance.split(sizes), strict=True
-    ):
-        layer.running_mean.copy_(layer_mean)
-        layer.running_var.copy_(layer_variance)
+    return on_every_rank(lambda: work() if get_rank() == 0 else None)

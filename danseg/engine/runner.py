@@ -1,8 +1,8 @@
 """mmengine's Runner, made to hold on CPU, in several processes, and when something goes wrong."""
 
-import contextlib
-import copy
-import os
+import logging
+import warnings
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -10,19 +10,28 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.logging import MMLogger
+from mmengine.model import (
+    BaseTTAModel,
+    MMDistributedDataParallel,
+    is_model_wrapper,
+    revert_sync_batchnorm,
+)
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from danseg.engine.checkpoint import describe_mismatch, load_state, publish_file, read_checkpoint, weights_of
-from danseg.engine.data import name_failing_samples
-from danseg.engine.distributed import average_batch_norm
-from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, advice_on_divergence, non_finite_names
-from danseg.engine.random_state import RandomStateHook
+from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
+from danseg.engine.failing_samples import name_failing_samples
+from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
+from danseg.engine.hooks.merge_batch_norm import average_batch_norm
+from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
+from danseg.engine.options import pretrained_source
 from danseg.engine.recompute import recompute
+from danseg.engine.summary import summary
 from danseg.errors import UserError
+from danseg.io.files import whole_file
 
 
 class DansegRunner(Runner):
@@ -30,16 +39,27 @@ class DansegRunner(Runner):
 
     Differs from mmengine's Runner in this: processes on CPU get DistributedDataParallel and plain
     BatchNorm; checkpoints are read safely, loaded strictly and written atomically, with merged
-    BatchNorm statistics and every process's random state; the config's ``CheckpointHook`` is taken
-    as :class:`~danseg.engine.hooks.SafeCheckpointHook`; the modules in the config's ``recompute`` keep
-    only their input for the backward pass; a training with a NaN loss stops.
+    BatchNorm statistics and every process's random state; the modules in the config's ``recompute`` keep
+    only their input for the backward pass; a training with a NaN loss stops. What mmengine tells before the
+    first iteration (environment, config, hooks) goes to the log file; a screen gets warnings and a summary.
+
+    Attributes:
+        already_read: the path and the content of a checkpoint that need not be read again.
+        weights: where the network's weights come from, in words.
     """
+
+    already_read: tuple[str, dict] | None = None
+    weights: str | None = None
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> "DansegRunner":
         """Build a runner from a config; a name or an argument that does not exist is a UserError."""
         try:
-            return super().from_cfg(cfg)
+            with warnings.catch_warnings():
+                # mmseg says so of every cross entropy and of a hook that has nothing to draw.
+                warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+                warnings.filterwarnings("ignore", message="The draw is False")
+                return super().from_cfg(cfg)
         except KeyError as error:
             if "registry" in str(error):
                 raise UserError(f"config {cfg.filename}: {error.args[0]}") from error
@@ -67,22 +87,39 @@ class DansegRunner(Runner):
         name_failing_samples(loader.dataset)
         return loader
 
+    @property
+    def network(self) -> nn.Module:
+        """The network inside the wrappers of distributed running and test-time augmentation."""
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        return model
+
     def train(self) -> nn.Module:
         names = self.cfg.get("recompute") or ()
-        recompute(self.model.module if is_model_wrapper(self.model) else self.model, names)
+        recompute(self.network, names)
         if names:
             self.logger.info(f"Kept for the backward pass of {', '.join(names)}: the input alone")
         return super().train()
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        default_hooks = copy.deepcopy(default_hooks) or {}
-        default_hooks.setdefault("checkpoint", {"type": "CheckpointHook"})
-        checkpoint = default_hooks["checkpoint"]
-        if isinstance(checkpoint, dict) and checkpoint.get("type") == "CheckpointHook":
-            checkpoint["type"] = "SafeCheckpointHook"
         self._random_state_hook = RandomStateHook()
         sound: list[Hook] = [MergeBatchNormHook(), NonFiniteLossHook(), self._random_state_hook]
         super().register_hooks(default_hooks, [*sound, *(custom_hooks or [])])
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build mmengine's logger, whose file gets everything and whose console is quiet for now."""
+        logger = super().build_logger(*args, **kwargs)
+        self._console = next(h for h in logger.handlers if type(h) is logging.StreamHandler)
+        self._console_level = self._console.level
+        self._console.setLevel(max(self._console_level, logging.WARNING))
+        return logger
+
+    def load_or_resume(self) -> None:
+        """Load what the config asks for, then say what is about to run: the loop comes next."""
+        super().load_or_resume()
+        self._console.setLevel(self._console_level)
+        self.logger.info(summary(self))
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Build this run's own visualiser: mmengine shares one of a name among all runs of a process."""
@@ -114,16 +151,19 @@ class DansegRunner(Runner):
         """
         if "://" in str(filename):
             return super().load_checkpoint(filename, map_location, strict)
-        checkpoint = read_checkpoint(filename)
+        path, checkpoint = self.already_read or (None, {})
+        self.already_read = None
+        if path != filename:
+            checkpoint = read_checkpoint(filename)
         # mmengine would run this text as a Python config.
         (checkpoint.get("meta") or {}).pop("config", None)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
         if self._resume or strict:
-            load_state(model, checkpoint, filename)
+            load_state(self.network, checkpoint, filename)
         else:
-            self._load_what_fits(model, checkpoint, filename)
+            self._load_what_fits(self.network, checkpoint, filename)
         self._has_loaded = True
+        self.weights = str(filename)
         self.logger.info(f"Loaded the weights of {filename}")
         return checkpoint
 
@@ -142,7 +182,8 @@ class DansegRunner(Runner):
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue from a checkpoint that holds the optimiser's state."""
         try:
-            super().resume(filename, *args, **kwargs)
+            # To the CPU first: what it holds is copied to where it belongs.
+            super().resume(filename, *args, **{"map_location": "cpu", **kwargs})
         except KeyError as error:
             raise UserError(
                 f"{filename} cannot be resumed from, it lacks {error}: it was not written by a training. "
@@ -170,39 +211,10 @@ class DansegRunner(Runner):
         if "://" in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        part = f".{filename}.part"
         try:
-            super().save_checkpoint(out_dir, part, *args, **kwargs)
-            publish_file(os.path.join(out_dir, part), os.path.join(out_dir, filename))
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.remove(os.path.join(out_dir, part))
+            with whole_file(Path(out_dir, filename), durable=True) as part:
+                super().save_checkpoint(out_dir, part.name, *args, **kwargs)
+        except UserError as error:
             raise UserError(
-                f"the checkpoint {os.path.join(out_dir, filename)} could not be written: {error}. "
-                "Earlier checkpoints are untouched; make room and continue with --resume"
+                f"{error}. Earlier checkpoints are untouched; make room and continue with --resume"
             ) from error
-
-
-def pretrained_source(model: dict) -> str | None:
-    """Where the model config takes its pretrained weights from, with the URL behind a short name."""
-    backbone = model.get("backbone") or {}
-    init = backbone.get("init_cfg")
-    from_init = init.get("checkpoint") if isinstance(init, dict) else None
-    name = model.get("pretrained") or backbone.get("pretrained") or from_init
-    if name is None:
-        return None
-    if str(name).startswith(("open-mmlab://", "openmmlab://")):
-        from mmengine.runner.checkpoint import get_external_models
-
-        url = get_external_models().get(str(name).split("://", 1)[1])
-        return f"{name} ({url})" if url else str(name)
-    return str(name)
-
-
-def drop_pretrained(model: dict) -> None:
-    """Make a model config load no pretrained weights: others are about to replace them all."""
-    for part in (model, model.get("backbone") or {}):
-        if part.get("pretrained") is not None:
-            part["pretrained"] = None
-        if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
-            part["init_cfg"] = None

@@ -1,28 +1,30 @@
-"""One training from a config: options applied, data checked, run, and what it left behind."""
+"""One training: its data checked, the checkpoint to continue from found, run, and what it left behind."""
 
-import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 
 from danseg.engine.checkpoint import find_resumable, read_checkpoint
 from danseg.engine.data import check_data
-from danseg.engine.distributed import on_rank_zero
-from danseg.engine.runner import DansegRunner, drop_pretrained
-from danseg.engine.work_dir import make_work_dir
+from danseg.engine.distributed import on_every_rank, on_rank_zero
+from danseg.engine.options import add_tensorboard, continue_from, keep_checkpoints
+from danseg.engine.runner import DansegRunner
 from danseg.errors import UserError
+from danseg.io.files import make_folder
 
 
-def train(config: Config, *, resume: str | None = None, log=print) -> DansegRunner:
+def train(config: Config, *, resume: str | None = None, log: Callable[[str], None] = print) -> DansegRunner:
     """Check the data, train, and say where the results are.
 
     Args:
-        config: complete, with ``work_dir``.
-        resume: None to start; "auto" to continue from the newest readable checkpoint of the work
-            dir (and to start where there is none); otherwise a checkpoint file to continue from.
-        log: where messages go before the runner's logger exists.
+        config: complete, as from :func:`danseg.engine.options.configure_training`.
+        resume: "auto" to continue from the newest readable checkpoint of the work dir (and to start where
+            there is none); a checkpoint file to continue from; None to start, unless the config says
+            ``resume=True``.
+        log: where messages go before the runner's logger exists, which repeats them in its file.
 
     Returns:
         The runner, after training.
@@ -30,64 +32,72 @@ def train(config: Config, *, resume: str | None = None, log=print) -> DansegRunn
     Raises:
         UserError: whatever the user can put right.
     """
-    for report in on_rank_zero(lambda: check_data(config, ("train", "val"))) or ():
-        log(report)
-    add_tensorboard(config)
-    on_rank_zero(lambda: make_work_dir(config.work_dir))
-    on_rank_zero(lambda: _check_resume(config, resume, log))
-    _apply_resume(config, resume)
     # Pickles in files named by the config (pretrained weights) are data here, too.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     if (config.get("randomness") or {}).get("deterministic"):
         # Or PyTorch refuses cuBLAS's products; one of the two settings that NVIDIA calls reproducible.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    runner = DansegRunner.from_cfg(config)
-    runner.logger.info(f"seed: {runner.seed}" + (" (deterministic)" if runner.deterministic else ""))
+    runner = _runner(config, resume, log)
     runner.train()
     if is_main_process():
         runner.logger.info(results(runner))
     return runner
 
 
-def _check_resume(config: Config, resume: str | None, log) -> None:
-    """Fail early, and on one rank, over a checkpoint that cannot be resumed from."""
-    if resume == "auto":
-        find_resumable(config.work_dir, log)
-    elif resume is not None:
-        if "optimizer" not in read_checkpoint(resume):
-            raise UserError(
-                f"{resume} holds weights without the optimizer's state, so it cannot be resumed from; "
-                f"to start from its weights use --cfg-options load_from={resume}"
-            )
+def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> DansegRunner:
+    """All that comes before the first iteration. What it read is the runner's to let go of."""
+    said: list[str] = []
+
+    def say(message: str | None) -> None:
+        if message and is_main_process():
+            said.append(message)
+            log(message)
+
+    for report in on_rank_zero(lambda: check_data(config, ("train", "val"))) or ():
+        say(report)
+    add_tensorboard(config)
+    say(keep_checkpoints(config))
+    on_rank_zero(lambda: make_folder(config.work_dir, "the work dir", "choose --work-dir"))
+    if resume is None and config.get("resume"):
+        resume = config.get("load_from") or "auto"
+    resumed = _resumed(config.work_dir, resume, say) if resume else None
+    config.resume = False
+    if resumed:
+        continue_from(config, *resumed)
+    read = resumed or _loaded(config.get("load_from"))
+    runner = DansegRunner.from_cfg(config)
+    runner.already_read = read
+    for message in said:
+        runner.logger.info(message)
+    return runner
 
 
-def _apply_resume(config: Config, resume: str | None) -> None:
-    """Point the config to the checkpoint to continue from, and take its seed unless one is given."""
-    path = find_resumable(config.work_dir, lambda message: None) if resume == "auto" else resume
-    config.resume = path is not None
+def _resumed(work_dir: str, resume: str, say: Callable[[str], None]) -> tuple[str, dict] | None:
+    """The checkpoint to continue from, and its path. Rank 0 chooses, for all."""
+    read = on_rank_zero(lambda: find_resumable(work_dir, say) if resume == "auto" else _resumable(resume))
+    paths: list[str | None] = [str(read[0]) if read else None]
+    broadcast_object_list(paths)
+    path = paths[0]
     if path is None:
-        return
-    config.load_from = str(path)
-    drop_pretrained(config.model)
-    seed = (read_checkpoint(path).get("meta") or {}).get("seed")
-    randomness = config.get("randomness") or {}
-    if randomness.get("seed") is None and seed is not None:
-        # The order of the images follows from the seed: it must be known before the loaders are built.
-        config.randomness = {**randomness, "seed": seed}
+        return None
+    return path, on_every_rank(lambda: read[1] if read else read_checkpoint(path))
 
 
-def add_tensorboard(config: Config) -> None:
-    """Write curves for TensorBoard as well, where it is installed; JSON lines are written always."""
-    visualizer = config.get("visualizer")
-    if not visualizer:
-        return
-    backends = list(visualizer.get("vis_backends") or [])
-    kinds = {backend["type"] for backend in backends}
-    if "LocalVisBackend" not in kinds:
-        backends.append({"type": "LocalVisBackend"})
-    if "TensorboardVisBackend" not in kinds and importlib.util.find_spec("tensorboard") is not None:
-        backends.append({"type": "TensorboardVisBackend"})
-    visualizer["vis_backends"] = backends
+def _resumable(path: str | Path) -> tuple[str | Path, dict]:
+    checkpoint = read_checkpoint(path)
+    if "optimizer" not in checkpoint:
+        raise UserError(
+            f"{path} holds weights without the optimizer's state, so it cannot be resumed from; "
+            f"to start from its weights use --cfg-options load_from={path}"
+        )
+    return path, checkpoint
+
+
+def _loaded(path: str | None) -> tuple[str, dict] | None:
+    """The checkpoint to start from, and its path; one that lies elsewhere is mmengine's to fetch."""
+    if path is None or "://" in path:
+        return None
+    return path, on_every_rank(lambda: read_checkpoint(path))
 
 
 def results(runner: DansegRunner) -> str:

@@ -1,7 +1,6 @@
-"""Pictures: painted label maps, comparisons with the truth, and attention over the image.
+"""Pictures: painted label maps, comparisons with the truth, and attention over the image."""
 
-Importing this package registers the hook :class:`SaveComparison` with mmseg.
-"""
+from typing import Any
 
 from danseg.io.files import make_folder as picture_dir
 from danseg.io.images import read_image, save_image
@@ -22,7 +21,6 @@ from danseg.visualization.figures import (
     overview_figure,
     save_figure,
 )
-from danseg.visualization.hook import SaveComparison
 
 __all__ = [
     "AttentionMaps",
@@ -45,3 +43,12 @@ __all__ = [
     "save_image",
     "segment_centres",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SaveComparison":  # it lives in danseg.engine.hooks now, which lies above this package
+        from mmseg.registry import HOOKS
+
+        if name in HOOKS:
+            return HOOKS.get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

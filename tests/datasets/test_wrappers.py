@@ -5,8 +5,9 @@ from mmengine.config import Config
 
 from danseg.apis import model
 from danseg.datasets.wrappers import inner_configs, inner_datasets
-from danseg.engine.data import agreed_num_classes, name_failing_samples
-from danseg.engine.test import configure_test
+from danseg.engine.data import agreed_num_classes
+from danseg.engine.failing_samples import name_failing_samples
+from danseg.engine.options import configure_test
 from danseg.errors import UserError
 
 LOADING = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
@@ -70,7 +71,7 @@ def test_datasets_inside_wrappers():
 
 def test_format_only_takes_the_labels_out_of_every_data_set():
     changed = config(wrapped())
-    configure_test(changed, out="out", format_only=True)
+    configure_test(changed, out="out", format_only=True, work_dir="work")
     inside = list(inner_configs(changed.test_dataloader.dataset))
     assert len(inside) == 3
     for one in inside:
@@ -81,7 +82,7 @@ def test_format_only_takes_the_labels_out_of_every_data_set():
 
 def test_test_time_augmentation_reaches_every_data_set():
     changed = config(wrapped())
-    configure_test(changed, tta=True, out="out", format_only=True)
+    configure_test(changed, tta=True, out="out", format_only=True, work_dir="work")
     for one in inner_configs(changed.test_dataloader.dataset):
         assert [step["type"] for step in one["pipeline"]] == ["LoadImageFromFile", "TestTimeAug"]
         assert one["pipeline"][1]["transforms"] == []

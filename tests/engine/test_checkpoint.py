@@ -132,13 +132,15 @@ def test_the_newest_readable_checkpoint_is_found_without_a_note(tmp_path):
     for step in (2, 9, 10):
         save(tmp_path / f"iter_{step}.pth", optimizer={})
     save(tmp_path / "best_mIoU_iter_11.pth")
-    assert find_resumable(tmp_path).name == "iter_10.pth"  # by number: "9" sorts after "10"
+    path, checkpoint = find_resumable(tmp_path)
+    assert path.name == "iter_10.pth"  # by number: "9" sorts after "10"
+    assert checkpoint["optimizer"] == {}  # read once
 
     damaged = tmp_path / "iter_10.pth"
     damaged.write_bytes(damaged.read_bytes()[:300])
     (tmp_path / "last_checkpoint").write_text("/moved/away/iter_10.pth")
     said = []
-    assert find_resumable(tmp_path, said.append).name == "iter_9.pth"
+    assert find_resumable(tmp_path, said.append)[0].name == "iter_9.pth"
     assert "iter_10.pth is cut off" in said[0]
 
     for step in (2, 9):

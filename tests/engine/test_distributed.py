@@ -1,54 +1,62 @@
-"""Deciding together and merging BatchNorm statistics; whole two-process runs are in tests/tools."""
+"""Deciding and failing together; whole two-process runs are in tests/tools."""
+
+import multiprocessing
+import sys
+from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
+import torch.distributed as torch_dist
 
-from danseg.engine import distributed
+from danseg.engine.distributed import on_every_rank, on_rank_zero, process_group
 from danseg.errors import UserError
 
 
 def test_one_process_just_works_or_raises():
-    assert distributed.on_rank_zero(lambda: 3) == 3
-    with pytest.raises(UserError, match="broken"):
-        distributed.on_rank_zero(lambda: (_ for _ in ()).throw(UserError("broken")))
+    for run in (on_rank_zero, on_every_rank):
+        assert run(lambda: 3) == 3
+        with pytest.raises(UserError, match="broken"):
+            run(lambda: (_ for _ in ()).throw(UserError("broken")))
 
 
 def test_missing_launcher_variables_are_named(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(UserError, match="RANK.*torchrun"), distributed.process_group("pytorch"):
+    with pytest.raises(UserError, match="RANK.*torchrun"), process_group("pytorch"):
         pass
 
 
-def test_merged_statistics_are_those_of_all_images(monkeypatch):
-    torch.manual_seed(0)
-    images = [torch.randn(4, 3, 8, 8) + 2, 3 * torch.randn(4, 3, 8, 8) - 1]  # one batch a rank
-    ranks = [nn.BatchNorm2d(3, momentum=1.0) for _ in images]
-    for layer, batch in zip(ranks, images, strict=True):
-        layer(batch)
-        layer.running_var.copy_(batch.var(dim=(0, 2, 3), unbiased=False))
-
-    merged = nn.Sequential(nn.BatchNorm2d(3))
-    merged[0].load_state_dict(ranks[0].state_dict())
-    mean = torch.stack([r.running_mean for r in ranks]).double().mean(0)
-    # What the other rank contributes to the two reductions.
-    others = iter(
-        [ranks[1].running_mean.double(), ranks[1].running_var + (ranks[1].running_mean - mean) ** 2]
-    )
-    monkeypatch.setattr(distributed, "get_dist_info", lambda: (0, 2))
-    monkeypatch.setattr(distributed.torch_dist, "all_reduce", lambda values: values.add_(next(others)))
-    distributed.average_batch_norm(merged)
-
-    everything = torch.cat(images)
-    assert torch.allclose(merged[0].running_mean, everything.mean(dim=(0, 2, 3)), atol=1e-5)
-    assert torch.allclose(merged[0].running_var, everything.var(dim=(0, 2, 3), unbiased=False), rtol=1e-4)
+def fail_if(failing, rank):
+    if rank in failing:
+        raise UserError(f"broken on {rank}")
+    return rank
 
 
-def test_statistics_that_agree_stay_as_they_are(monkeypatch):
-    layer = nn.BatchNorm2d(3)
-    layer(1000 + torch.randn(4, 3, 8, 8))
-    before = {name: value.clone() for name, value in layer.state_dict().items()}
-    monkeypatch.setattr(distributed, "get_dist_info", lambda: (0, 3))
-    monkeypatch.setattr(distributed.torch_dist, "all_reduce", lambda values: values.mul_(3))
-    distributed.average_batch_norm(layer)
-    assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+def rank_of_two(rank: int, folder: Path, run, failing: list[int]) -> None:
+    """What a rank returned or said goes to a file named after it; its exit status is that of a tool."""
+    sys.stderr = (folder / f"{rank}.err").open("w")
+    torch_dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    (folder / f"{rank}.out").write_text(str(run(lambda: fail_if(failing, rank))))
+    torch_dist.barrier()
+
+
+@pytest.mark.parametrize(
+    ("run", "failing", "results", "said"),
+    [
+        (on_rank_zero, [], ["0", "None"], ""),
+        (on_rank_zero, [1], ["0", "None"], ""),  # its work is not asked for
+        (on_rank_zero, [0], None, "error: broken on 0\n"),
+        (on_every_rank, [], ["0", "1"], ""),
+        (on_every_rank, [1], None, "error: broken on 1\n"),
+        (on_every_rank, [0, 1], None, "error: broken on 0\n"),
+    ],
+)
+def test_two_processes_end_together_with_one_message(tmp_path, run, failing, results, said):
+    fork = multiprocessing.get_context("fork")
+    ranks = [fork.Process(target=rank_of_two, args=(rank, tmp_path, run, failing)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == ([1, 1] if results is None else [0, 0])
+    assert "".join((tmp_path / f"{rank}.err").read_text() for rank in range(2)) == said
+    if results is not None:
+        assert [(tmp_path / f"{rank}.out").read_text() for rank in range(2)] == results

@@ -59,7 +59,7 @@ def test_from_nothing_to_pictures_and_again(demo, rendered_root, tmp_path, monke
 
     checkpoint = (work / "iter_2.pth").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(demo, "train", refuse)
+        patch.setattr("danseg.engine.train.train", refuse)
         demo.main(["--work-dir", str(work), *options(rendered_root)])
         assert "already trained" in capfd.readouterr().out
         # Other settings, a lost checkpoint and --retrain are reasons to train.
@@ -78,7 +78,7 @@ def test_an_interrupted_training_continues_and_another_one_starts_anew(
         asked.append(resume)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "train", interrupt)
+    monkeypatch.setattr("danseg.engine.train.train", interrupt)
     for iterations in (2, 2, 3):
         with pytest.raises(SystemExit):
             demo.main(["--work-dir", str(tmp_path), *options(rendered_root, iterations)])

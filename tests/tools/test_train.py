@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
-from danseg.engine import runner as runner_module
 from danseg.engine.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +118,21 @@ def test_train_validate_checkpoint_resume_and_test(command, tmp_path, capfd):
     assert (work / "iter_5.pth").is_file()
 
 
+def test_the_config_is_built_and_a_resumed_checkpoint_read_once(command, monkeypatch, tmp_path):
+    options = ["train_cfg.max_iters=1", "default_hooks.checkpoint.interval=1"]
+    command("train", options=options)
+    configs, from_file = [], Config.fromfile
+    monkeypatch.setattr(
+        Config, "fromfile", lambda path, *rest: configs.append(path) or from_file(path, *rest)
+    )
+    loads, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda path, *a, **kw: loads.append(str(path)) or load(path, *a, **kw))
+    command("train", "--resume", options=["train_cfg.max_iters=2"])
+    assert len(configs) == 1 and loads == [str(tmp_path / "work" / "iter_1.pth")]
+    command("test", tmp_path / "work" / "iter_1.pth")
+    assert len(configs) == 2 and len(loads) == 2
+
+
 def test_learning_rate_follows_the_total_batch(command, tmp_path):
     quick = ["train_cfg.max_iters=1", "param_scheduler=None"]
     command("train", "--auto-scale-lr", options=quick)
@@ -147,10 +162,10 @@ def test_a_failed_write_leaves_the_older_checkpoint(command, tmp_path, capsys, m
     def full_disk(written, final):
         if Path(final).name == "iter_4.pth":
             raise OSError(28, "No space left on device")
-        publish(written, final)
+        replace(written, final)
 
-    publish = runner_module.publish_file
-    monkeypatch.setattr(runner_module, "publish_file", full_disk)
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", full_disk)
     message = failure(capsys, command, "train", options=["default_hooks.checkpoint.max_keep_ckpts=1"])
     assert "No space left" in message and "--resume" in message
     work = tmp_path / "work"

@@ -1,3 +1,5 @@
+"""The hook behind tools/test.py --show-dir."""
+
 from types import SimpleNamespace
 
 import cv2
@@ -8,9 +10,10 @@ from mmengine.structures import PixelData
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from danseg import visualization
+from danseg.engine.hooks import SaveComparison
 from danseg.errors import UserError
 from danseg.visualization import comparison_figure, read_image, save_figure
-from danseg.visualization.hook import SaveComparison
 
 META = dict(classes=("road", "sky"), palette=[(128, 64, 128), (70, 130, 180)])
 
@@ -58,3 +61,9 @@ def test_a_file_in_the_way_is_named_before_anything_runs(tmp_path):
     (tmp_path / "taken").write_text("x")
     with pytest.raises(UserError, match="taken"):
         SaveComparison(str(tmp_path / "taken"))
+
+
+def test_the_old_place_of_its_name_still_has_it():
+    assert visualization.SaveComparison is SaveComparison
+    with pytest.raises(AttributeError, match="no attribute 'SaveComparisons'"):
+        visualization.SaveComparisons  # noqa: B018

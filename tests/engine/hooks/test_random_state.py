@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from danseg.engine.checkpoint import read_checkpoint
-from danseg.engine.random_state import capture, restore
+from danseg.engine.hooks.random_state import capture, restore
 
 
 def draw():

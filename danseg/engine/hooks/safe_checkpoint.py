@@ -1,17 +1,15 @@
-"""Hooks that keep a training's results sound: checkpoints and their order, merged statistics, NaN."""
+"""Checkpoints written in an order that loses none."""
 
-import math
 import os
+from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
-from danseg.engine.checkpoint import publish_file
-from danseg.engine.distributed import average_batch_norm
 from danseg.errors import UserError
+from danseg.io.files import whole_file
 
 
 @HOOKS.register_module()
@@ -24,6 +22,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
+        if is_main_process():
+            # What a writing that was killed left behind may be as large as a checkpoint.
+            for part in Path(self.out_dir).glob(".*.pth.*.part"):
+                part.unlink(missing_ok=True)
         # A resumed checkpoint knows the best one by the path it had, perhaps in another folder;
         # the best of the folder that was copied from is not this run's to delete.
         if self.save_best is not None and len(self.key_indicators) == 1:
@@ -58,10 +60,8 @@ class SafeCheckpointHook(CheckpointHook):
         )
         if not is_main_process():
             return
-        note = os.path.join(runner.work_dir, "last_checkpoint")
-        with open(note + ".part", "w", encoding="utf-8") as file:
-            file.write(self.last_ckpt)
-        publish_file(note + ".part", note)
+        with whole_file(Path(runner.work_dir, "last_checkpoint"), durable=True) as part:
+            part.write_text(self.last_ckpt, encoding="utf-8")
         for old in expired:
             _remove(os.path.join(self.out_dir, self.filename_tmpl.format(old)))
 
@@ -95,66 +95,3 @@ class SafeCheckpointHook(CheckpointHook):
 def _remove(path: str) -> None:
     if os.path.isfile(path):
         os.remove(path)
-
-
-@HOOKS.register_module()
-class MergeBatchNormHook(Hook):
-    """Merges the processes' BatchNorm statistics before a validation.
-
-    Checkpoints merge them as well (:meth:`danseg.engine.runner.DansegRunner.save_checkpoint`), so
-    that the figures of a validation are those of the checkpoint saved beside it.
-    """
-
-    def before_val_epoch(self, runner: Any) -> None:
-        average_batch_norm(runner.model)
-
-
-@HOOKS.register_module()
-class NonFiniteLossHook(Hook):
-    """Stops a training whose loss is NaN or infinite, before such weights replace sound ones."""
-
-    priority = "VERY_HIGH"
-
-    # float16 training overflows now and then; its scaler skips the step and the weights stay sound.
-    scaled_patience = 20
-
-    def __init__(self) -> None:
-        self._in_a_row = 0
-
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
-        if not outputs or "loss" not in outputs or math.isfinite(outputs["loss"].item()):
-            self._in_a_row = 0
-            return
-        self._in_a_row += 1
-        scaled = hasattr(runner.optim_wrapper, "loss_scaler")
-        if self._in_a_row < (self.scaled_patience if scaled else 1):
-            return
-        parts = ", ".join(f"{name} {value.item():.4g}" for name, value in outputs.items() if name != "loss")
-        raise UserError(
-            f"the loss became {outputs['loss'].item()} at iteration {runner.iter + 1} ({parts}); "
-            f"{advice_on_divergence(runner)}"
-        )
-
-
-def advice_on_divergence(runner: Any) -> str:
-    """What to do about weights or losses that are no longer finite."""
-    rates = runner.optim_wrapper.get_lr()
-    rate = max(next(iter(rates.values()), [math.nan]))
-    last = runner.message_hub.runtime_info.get("last_ckpt")
-    kept = f"the checkpoint {last} is from before" if last else "no checkpoint had been saved"
-    return (
-        f"training stopped, and {kept}. The learning rate was {rate:.4g}: lower it "
-        "(--cfg-options optim_wrapper.optimizer.lr=...) or clip the gradients "
-        "(--cfg-options optim_wrapper.clip_grad.max_norm=1)"
-    )
-
-
-def non_finite_names(state: dict[str, Any]) -> list[str]:
-    """Names of the tensors in a state dict that hold NaN or infinity."""
-    return [
-        name
-        for name, value in state.items()
-        if torch.is_tensor(value) and value.is_floating_point() and not torch.isfinite(value).all()
-    ]

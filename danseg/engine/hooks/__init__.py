@@ -1,0 +1,15 @@
+"""What a run does beside its loop, one file a hook; importing this package registers them."""
+
+from danseg.engine.hooks.merge_batch_norm import MergeBatchNormHook
+from danseg.engine.hooks.non_finite_loss import NonFiniteLossHook
+from danseg.engine.hooks.random_state import RandomStateHook
+from danseg.engine.hooks.safe_checkpoint import SafeCheckpointHook
+from danseg.engine.hooks.save_comparison import SaveComparison
+
+__all__ = [
+    "MergeBatchNormHook",
+    "NonFiniteLossHook",
+    "RandomStateHook",
+    "SafeCheckpointHook",
+    "SaveComparison",
+]

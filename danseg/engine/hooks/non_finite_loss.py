@@ -1,0 +1,61 @@
+"""The end of a training whose loss is NaN or infinite."""
+
+import math
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from danseg.errors import UserError
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stops a training whose loss is NaN or infinite, before such weights replace sound ones."""
+
+    priority = "VERY_HIGH"
+
+    # float16 training overflows now and then; its scaler skips the step and the weights stay sound.
+    scaled_patience = 20
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        if not outputs or "loss" not in outputs or math.isfinite(outputs["loss"].item()):
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        scaled = hasattr(runner.optim_wrapper, "loss_scaler")
+        if self._in_a_row < (self.scaled_patience if scaled else 1):
+            return
+        parts = ", ".join(f"{name} {value.item():.4g}" for name, value in outputs.items() if name != "loss")
+        raise UserError(
+            f"the loss became {outputs['loss'].item()} at iteration {runner.iter + 1} ({parts}); "
+            f"{advice_on_divergence(runner)}"
+        )
+
+
+def advice_on_divergence(runner: Any) -> str:
+    """What to do about weights or losses that are no longer finite."""
+    rates = runner.optim_wrapper.get_lr()
+    rate = max(next(iter(rates.values()), [math.nan]))
+    last = runner.message_hub.runtime_info.get("last_ckpt")
+    kept = f"the checkpoint {last} is from before" if last else "no checkpoint had been saved"
+    return (
+        f"training stopped, and {kept}. The learning rate was {rate:.4g}: lower it "
+        "(--cfg-options optim_wrapper.optimizer.lr=...) or clip the gradients "
+        "(--cfg-options optim_wrapper.clip_grad.max_norm=1)"
+    )
+
+
+def non_finite_names(state: dict[str, Any]) -> list[str]:
+    """Names of the tensors in a state dict that hold NaN or infinity."""
+    return [
+        name
+        for name, value in state.items()
+        if torch.is_tensor(value) and value.is_floating_point() and not torch.isfinite(value).all()
+    ]

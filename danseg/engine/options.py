@@ -1,0 +1,260 @@
+"""Everything that changes a config between its file and its run: the tools' options, and what a run adds.
+
+:mod:`danseg.engine.config` reads the file and merges ``--cfg-options`` into it; what follows is here.
+Every function changes the config in place.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+
+from danseg.datasets.wrappers import inner_configs
+from danseg.errors import UserError
+
+
+def configure_training(
+    config: Config,
+    *,
+    launcher: str = "none",
+    work_dir: str | None = None,
+    seed: int | None = None,
+    deterministic: bool = False,
+    amp: str | None = None,
+    auto_scale_lr: bool = False,
+) -> None:
+    """Apply the options of ``tools/train.py``.
+
+    Args:
+        config: as read.
+        launcher: what started the processes; "none" is one process.
+        work_dir: folder for checkpoints and logs; the config's, or ``work_dirs/<config>``, by default.
+        seed: of every random number; the config's, or one that is drawn, by default.
+        deterministic: use deterministic algorithms only.
+        amp: mixed precision, see :func:`use_mixed_precision`.
+        auto_scale_lr: scale the learning rate to the actual total batch size.
+
+    Raises:
+        UserError: an option and the config do not go together.
+    """
+    choose_work_dir(config, work_dir)
+    config.launcher = launcher
+    randomness = dict(config.get("randomness") or {"seed": None})
+    if seed is not None:
+        randomness["seed"] = seed
+    if deterministic:
+        randomness["deterministic"] = True
+    config.randomness = randomness
+    if amp:
+        use_mixed_precision(config, amp)
+    if auto_scale_lr:
+        if not (config.get("auto_scale_lr") or {}).get("base_batch_size"):
+            raise UserError(
+                f"--auto-scale-lr: {config.filename} does not say for which total batch its learning rate "
+                "is; set --cfg-options auto_scale_lr.base_batch_size=N"
+            )
+        config.auto_scale_lr.enable = True
+
+
+def configure_test(
+    config: Config,
+    *,
+    launcher: str = "none",
+    work_dir: str | None = None,
+    tta: bool = False,
+    out: str | None = None,
+    show_dir: str | None = None,
+    format_only: bool = False,
+) -> None:
+    """Apply the options of ``tools/test.py``: turn a training config into that of one evaluation.
+
+    Args:
+        config: as read.
+        launcher: what started the processes; "none" is one process.
+        work_dir: folder for the log and the scores; the config's, or ``work_dirs/<config>``, by default.
+        tta: average the predictions over the config's ``tta_pipeline`` (scales and flips).
+        out: folder for one PNG of ids an image, in the evaluator's ``output_format``.
+        show_dir: folder for one picture an image: image, truth, prediction.
+        format_only: write predictions without looking for labels; needs ``out``.
+
+    Raises:
+        UserError: the options or the config's parts do not go together.
+    """
+    choose_work_dir(config, work_dir)
+    config.launcher = launcher
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "auto_scale_lr"):
+        config[key] = None
+    for key in ("val_dataloader", "val_cfg", "val_evaluator", "load_from"):
+        config[key] = None
+    config.resume = False
+    for key in ("test_dataloader", "test_evaluator"):
+        if not config.get(key):
+            raise UserError(f"config {config.filename} has no {key}, so there is nothing to test on")
+    config.test_cfg = config.get("test_cfg") or {"type": "TestLoop"}
+    drop_pretrained(config.model)
+    if tta:
+        _use_tta(config)
+    if format_only and not out:
+        raise UserError("--format-only writes predictions and computes no scores: name a folder with --out")
+    if out or format_only:
+        evaluators = config.test_evaluator
+        evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+        writers = [one for one in evaluators if one.get("type") in ("ExactIoUMetric", "IoUMetric")]
+        if not writers:
+            kinds = ", ".join(str(one.get("type")) for one in evaluators)
+            raise UserError(f"--out: test_evaluator ({kinds}) writes no predictions; use ExactIoUMetric")
+        writers[0].update(output_dir=out, format_only=format_only)
+        if format_only:
+            config.test_evaluator = writers[0]
+            for dataset in inner_configs(config.test_dataloader.dataset):
+                _without_labels(dataset)
+    if show_dir:
+        hooks = config.get("custom_hooks") or []
+        config.custom_hooks = [*hooks, {"type": "SaveComparison", "out_dir": show_dir}]
+
+
+def _use_tta(config: Config) -> None:
+    missing = [key for key in ("tta_model", "tta_pipeline") if not config.get(key)]
+    if missing:
+        raise UserError(f"--tta: config {config.filename} has no {' and no '.join(missing)}")
+    for dataset in inner_configs(config.test_dataloader.dataset):
+        dataset.pipeline = config.tta_pipeline
+    config.model = {**config.tta_model, "module": config.model}
+
+
+def _without_labels(dataset: dict) -> None:
+    """Take the loading of labels out of a pipeline, test-time augmentation included."""
+
+    def strip(transforms: Any) -> Any:
+        if isinstance(transforms, (list, tuple)):
+            kept = [strip(one) for one in transforms]
+            return [one for one in kept if one is not None and one != []]
+        if isinstance(transforms, dict):
+            if transforms.get("type") == "LoadAnnotations":
+                return None
+            if "transforms" in transforms:
+                transforms["transforms"] = strip(transforms["transforms"])
+        return transforms
+
+    dataset["pipeline"] = strip(dataset["pipeline"])
+    dataset["test_mode"] = True
+
+
+def choose_work_dir(config: Config, asked: str | None) -> None:
+    """Write to the folder asked for on the command line, else the config's, else ``work_dirs/<config>``."""
+    folder = asked or config.get("work_dir")
+    if folder is None and config.filename is None:
+        raise UserError("a config that was not read from a file has no name for its work dir: set work_dir")
+    config.work_dir = folder or f"work_dirs/{Path(config.filename).stem}"
+
+
+def use_mixed_precision(config: Config, dtype: str) -> None:
+    """Make the config's optimiser wrapper train in ``dtype``.
+
+    Args:
+        config: changed in place.
+        dtype: "float16", "bfloat16", or "auto": float16 on CUDA, bfloat16 on CPU.
+
+    Raises:
+        UserError: float16 on CPU, or an optimiser wrapper that already has a precision of its own.
+    """
+    device = get_device()
+    if dtype == "auto":
+        dtype = "float16" if device == "cuda" else "bfloat16"
+    if dtype == "float16" and device == "cpu":
+        raise UserError("--amp float16 needs a GPU; on CPU use --amp bfloat16")
+    wrapper = config.optim_wrapper
+    kind = wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper", "BFloat16OptimWrapper"):
+        raise UserError(f"--amp cannot change optim_wrapper.type={kind!r}; it replaces 'OptimWrapper'")
+    for key in ("dtype", "loss_scale"):
+        wrapper.pop(key, None)
+    if dtype == "bfloat16":
+        wrapper["type"] = "BFloat16OptimWrapper"
+    else:
+        wrapper.update(type="AmpOptimWrapper", dtype="float16", loss_scale="dynamic")
+
+
+def add_tensorboard(config: Config) -> None:
+    """Write curves for TensorBoard as well, where it is installed; JSON lines are written always."""
+    visualizer = config.get("visualizer")
+    if not visualizer:
+        return
+    backends = list(visualizer.get("vis_backends") or [])
+    kinds = {backend["type"] for backend in backends}
+    if "LocalVisBackend" not in kinds:
+        backends.append({"type": "LocalVisBackend"})
+    if "TensorboardVisBackend" not in kinds and importlib.util.find_spec("tensorboard") is not None:
+        backends.append({"type": "TensorboardVisBackend"})
+    visualizer["vis_backends"] = backends
+
+
+def keep_checkpoints(config: Config) -> str | None:
+    """Let no hook delete an old checkpoint before the new one is whole, as mmengine's CheckpointHook does.
+
+    mmseg's configs name that hook; SafeCheckpointHook takes the same arguments and its place. A hook of
+    another name is the user's own and stays.
+
+    Returns:
+        What to tell the user: None where nothing that the config names was replaced.
+    """
+    config.default_hooks = config.get("default_hooks") or {}
+    hooks = config.default_hooks
+    hooks.setdefault("checkpoint", {"type": "SafeCheckpointHook"})
+    replaced = [
+        hook
+        for hook in (*hooks.values(), *(config.get("custom_hooks") or ()))
+        if isinstance(hook, Mapping) and hook.get("type") in _CHECKPOINT_HOOK
+    ]
+    for hook in replaced:
+        hook["type"] = "SafeCheckpointHook"
+    if not replaced:
+        return None
+    return (
+        "SafeCheckpointHook takes the place of the config's CheckpointHook, which would delete an old "
+        "checkpoint before the new one is whole."
+    )
+
+
+_CHECKPOINT_HOOK = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
+
+
+def continue_from(config: Config, path: str, checkpoint: Mapping[str, Any]) -> None:
+    """Point the config to a checkpoint to continue from, and take its seed unless one is given."""
+    config.resume = True
+    config.load_from = path
+    drop_pretrained(config.model)
+    seed = (checkpoint.get("meta") or {}).get("seed")
+    randomness = config.get("randomness") or {}
+    if randomness.get("seed") is None and seed is not None:
+        # The order of the images follows from the seed: it must be known before the loaders are built.
+        config.randomness = {**randomness, "seed": seed}
+
+
+def pretrained_source(model: dict) -> str | None:
+    """Where the model config takes its pretrained weights from, with the URL behind a short name."""
+    backbone = model.get("backbone") or {}
+    init = backbone.get("init_cfg")
+    from_init = init.get("checkpoint") if isinstance(init, dict) else None
+    name = model.get("pretrained") or backbone.get("pretrained") or from_init
+    if name is None:
+        return None
+    if str(name).startswith(("open-mmlab://", "openmmlab://")):
+        from mmengine.runner.checkpoint import get_external_models
+
+        url = get_external_models().get(str(name).split("://", 1)[1])
+        return f"{name} ({url})" if url else str(name)
+    return str(name)
+
+
+def drop_pretrained(model: dict) -> None:
+    """Make a model config load no pretrained weights: others are about to replace them all."""
+    for part in (model, model.get("backbone") or {}):
+        if part.get("pretrained") is not None:
+            part["pretrained"] = None
+        if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
+            part["init_cfg"] = None

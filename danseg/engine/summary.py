@@ -1,0 +1,98 @@
+"""What a run is about to do, in a few lines for people."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from torch import nn
+from torch.utils.data import DataLoader
+
+from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
+from danseg.engine.options import pretrained_source
+
+if TYPE_CHECKING:
+    from danseg.engine.runner import DansegRunner
+
+
+def summary(runner: "DansegRunner") -> str:
+    """Data, network, schedule, devices, seed and results of a runner whose loop is about to start."""
+    loops = {name: getattr(runner, f"_{name}_loop") for name in ("train", "val", "test")}
+    loops = {name: loop for name, loop in loops.items() if isinstance(loop, BaseLoop)}
+    training = "train" in loops
+    log = Path(runner.log_dir) / f"{runner.timestamp}.log"
+    lines = [f"{'Training' if training else 'Evaluation'} of {Path(runner.cfg.filename or 'a config').stem}"]
+    lines += [f"  {f'{name} data:':<12} {_data(loop.dataloader)}" for name, loop in loops.items()]
+    lines += [f"  network:     {_network(runner)}", f"  weights:     {_weights(runner, training)}"]
+    if training:
+        lines += [f"  schedule:    {_schedule(runner)}", f"  optimiser:   {_optimiser(runner.optim_wrapper)}"]
+    lines += [
+        f"  devices:     {_devices(runner)}",
+        f"  seed:        {runner.seed}{' (deterministic)' if runner.deterministic else ''}",
+        f"  results in:  {runner.work_dir}",
+        f"  log:         {log} (with environment, hooks and the whole config)",
+    ]
+    return "\n".join(lines)
+
+
+def _data(loader: DataLoader) -> str:
+    workers = f"{loader.num_workers} worker{'' if loader.num_workers == 1 else 's'}"
+    return f"{len(loader.dataset):,} images of {type(loader.dataset).__name__}, {workers}"
+
+
+def _network(runner: "DansegRunner") -> str:
+    network = runner.network
+    parts = [type(getattr(network, "backbone", network)).__name__]
+    for key, note in (("neck", ""), ("decode_head", ""), ("auxiliary_head", " (auxiliary)")):
+        part = getattr(network, key, None)
+        ones = part if isinstance(part, nn.ModuleList) else [part] if part is not None else []
+        parts += [f"{type(one).__name__}{note}" for one in ones]
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    augmented = ", test-time augmentation" if runner.cfg.model.get("module") else ""
+    return f"{', '.join(parts)}; {millions:.2f} million parameters{augmented}"
+
+
+def _weights(runner: "DansegRunner", training: bool) -> str:
+    if runner.weights:
+        resumed = training and runner.iter > 0
+        return f"{runner.weights}{f', continued after iteration {runner.iter:,}' if resumed else ''}"
+    return pretrained_source(runner.cfg.model) or "random"
+
+
+def _schedule(runner: "DansegRunner") -> str:
+    loop, loader = runner.train_loop, runner.train_dataloader
+    batch = (loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)) * runner.world_size
+    passes = loop.max_iters * batch / max(1, len(loader.dataset))
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    parts = [f"{loop.max_iters:,} iterations of {batch} images, {passes:,.1f} times through the data"]
+    if isinstance(runner._val_loop, BaseLoop):
+        parts.append(f"validation every {loop.val_interval:,} {'epochs' if by_epoch else 'iterations'}")
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            parts.append(f"checkpoint every {hook.interval:,} {'epochs' if hook.by_epoch else 'iterations'}")
+    return "; ".join(parts)
+
+
+def _optimiser(wrapper: OptimWrapper | OptimWrapperDict) -> str:
+    if isinstance(wrapper, OptimWrapperDict):
+        return "; ".join(f"{name}: {_optimiser(one)}" for name, one in wrapper.items())
+    group = wrapper.optimizer.param_groups[0]
+    rate = group.get("initial_lr", group["lr"])  # before a warm-up lowers it
+    precision = "float32"
+    if isinstance(wrapper, BFloat16OptimWrapper):
+        precision = "bfloat16 (mixed precision)"
+    elif isinstance(wrapper, AmpOptimWrapper):
+        precision = f"{str(wrapper.cast_dtype or torch.float16).removeprefix('torch.')} (mixed precision)"
+    return f"{type(wrapper.optimizer).__name__}, learning rate {rate:g}, {precision}"
+
+
+def _devices(runner: "DansegRunner") -> str:
+    device = next(runner.network.parameters()).device
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        threads = torch.get_num_threads()
+        name = f"{device.type.upper()}, {threads} thread{'' if threads == 1 else 's'} each"
+    return f"{runner.world_size} process{'' if runner.world_size == 1 else 'es'} on {name}"

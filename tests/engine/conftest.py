@@ -1,0 +1,32 @@
+"""What tests of trainings share: configs that are small enough to run in seconds."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+
+from danseg.engine.config import load_config
+
+TINY = Path(__file__).with_name("tiny.py")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, rendered_root: str) -> Callable[..., Config]:
+    """Make a config from a base: ``tiny(options, base=TINY, text="")``; ``text`` stands in its file.
+
+    mmengine keeps the runs of one process apart by their config's name, so each has one of its own.
+    """
+    number = 0
+
+    def make(options: Mapping[str, Any] | None = None, base: Path = TINY, text: str = "") -> Config:
+        nonlocal number
+        number += 1
+        path = tmp_path / f"{tmp_path.name}_{number}.py"
+        path.write_text(f'_base_ = ["{base}"]\n{text}')
+        config = load_config(path, {"data_root": rendered_root, **(options or {})})
+        config.launcher, config.work_dir = "none", str(tmp_path / "work")
+        return config
+
+    return make

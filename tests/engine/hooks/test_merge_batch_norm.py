@@ -1,0 +1,48 @@
+"""One set of BatchNorm statistics for all processes."""
+
+import torch
+from torch import nn
+
+from danseg.engine.hooks import MergeBatchNormHook, merge_batch_norm
+
+
+def test_merged_statistics_are_those_of_all_images(monkeypatch):
+    torch.manual_seed(0)
+    images = [torch.randn(4, 3, 8, 8) + 2, 3 * torch.randn(4, 3, 8, 8) - 1]  # one batch a rank
+    ranks = [nn.BatchNorm2d(3, momentum=1.0) for _ in images]
+    for layer, batch in zip(ranks, images, strict=True):
+        layer(batch)
+        layer.running_var.copy_(batch.var(dim=(0, 2, 3), unbiased=False))
+
+    merged = nn.Sequential(nn.BatchNorm2d(3))
+    merged[0].load_state_dict(ranks[0].state_dict())
+    mean = torch.stack([r.running_mean for r in ranks]).double().mean(0)
+    # What the other rank contributes to the two reductions.
+    others = iter(
+        [ranks[1].running_mean.double(), ranks[1].running_var + (ranks[1].running_mean - mean) ** 2]
+    )
+    monkeypatch.setattr(merge_batch_norm, "get_dist_info", lambda: (0, 2))
+    monkeypatch.setattr(merge_batch_norm.torch_dist, "all_reduce", lambda values: values.add_(next(others)))
+    merge_batch_norm.average_batch_norm(merged)
+
+    everything = torch.cat(images)
+    assert torch.allclose(merged[0].running_mean, everything.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert torch.allclose(merged[0].running_var, everything.var(dim=(0, 2, 3), unbiased=False), rtol=1e-4)
+
+
+def test_statistics_that_agree_stay_as_they_are(monkeypatch):
+    layer = nn.BatchNorm2d(3)
+    layer(1000 + torch.randn(4, 3, 8, 8))
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    monkeypatch.setattr(merge_batch_norm, "get_dist_info", lambda: (0, 3))
+    monkeypatch.setattr(merge_batch_norm.torch_dist, "all_reduce", lambda values: values.mul_(3))
+    merge_batch_norm.average_batch_norm(layer)
+    assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+
+
+def test_a_validation_begins_with_merged_statistics(monkeypatch):
+    merged = []
+    monkeypatch.setattr(merge_batch_norm, "average_batch_norm", merged.append)
+    runner = type("Runner", (), dict(model=object()))
+    MergeBatchNormHook().before_val_epoch(runner)
+    assert merged == [runner.model]

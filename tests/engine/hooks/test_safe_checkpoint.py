@@ -1,0 +1,98 @@
+"""Nothing old is deleted before the new is whole."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from danseg.engine.hooks import SafeCheckpointHook
+from danseg.errors import UserError
+
+
+class Runner:
+    """Writes names into empty files, as long as there is room."""
+
+    def __init__(self, work_dir):
+        self.work_dir, self.iter, self.epoch = str(work_dir), 0, 0
+        self.logger = SimpleNamespace(info=lambda message: None)
+        info = {}
+        self.message_hub = SimpleNamespace(
+            runtime_info=info, update_info=info.__setitem__, get_info=info.__getitem__
+        )
+        self.full, self.seen = False, []
+
+    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
+        self.seen.append(sorted(path.name for path in Path(out_dir).glob("*.pth")))
+        if self.full:
+            raise UserError("no room")
+        Path(out_dir, filename).write_text(filename)
+
+    def files(self):
+        return sorted(path.name for path in Path(self.work_dir).glob("*.pth"))
+
+
+def started(work_dir, runner=None, **arguments):
+    runner = runner or Runner(work_dir)
+    hook = SafeCheckpointHook(by_epoch=False, **arguments)
+    hook.before_train(runner)
+    return hook, runner
+
+
+def test_the_old_checkpoint_goes_when_the_new_one_is_there(tmp_path):
+    hook, runner = started(tmp_path, interval=1, max_keep_ckpts=1)
+    for runner.iter in range(3):
+        hook.after_train_iter(runner, runner.iter)
+        assert runner.files() == [f"iter_{runner.iter + 1}.pth"]
+    assert runner.seen == [[], ["iter_1.pth"], ["iter_2.pth"]]  # there while the next was written
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "iter_3.pth")
+
+    runner.full, runner.iter = True, 3
+    with pytest.raises(UserError):
+        hook.after_train_iter(runner, 3)
+    assert runner.files() == ["iter_3.pth"]
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "iter_3.pth")
+    assert sorted(os.listdir(tmp_path)) == ["iter_3.pth", "last_checkpoint"]
+
+
+@pytest.mark.parametrize("keys", ["mIoU", ["mIoU", "aAcc"]])
+def test_the_best_checkpoint_goes_when_a_better_one_is_there(tmp_path, keys):
+    hook, runner = started(tmp_path, interval=10, save_best=keys, rule="greater")
+    names = [keys] if isinstance(keys, str) else keys
+    for runner.iter, score in ((1, 1.0), (2, 3.0), (3, 2.0)):
+        runner.seen.clear()
+        hook.after_val_epoch(runner, dict.fromkeys(names, score))
+        best = min(runner.iter, 2)
+        assert runner.files() == sorted(f"best_{name}_iter_{best}.pth" for name in names)
+    runner.full, runner.iter = True, 4
+    with pytest.raises(UserError):
+        hook.after_val_epoch(runner, dict.fromkeys(names, 5.0))
+    assert runner.files() == sorted(f"best_{name}_iter_2.pth" for name in names)
+
+
+def test_a_metric_that_is_not_there_is_named(tmp_path):
+    hook, runner = started(tmp_path, interval=10, save_best="mDice", rule="greater")
+    with pytest.raises(UserError, match="save_best='mDice' is not among the metrics: mIoU"):
+        hook.after_val_epoch(runner, dict(mIoU=1.0))
+
+
+def test_the_best_checkpoint_of_the_folder_that_was_copied_from_stays(tmp_path):
+    source, work = tmp_path / "source", tmp_path / "work"
+    for folder in (source, work):
+        folder.mkdir()
+        (folder / "best_mIoU_iter_1.pth").write_text("")
+    runner = Runner(work)
+    runner.message_hub.runtime_info.update(best_ckpt=str(source / "best_mIoU_iter_1.pth"), best_score=1.0)
+    hook, _ = started(work, runner, interval=10, save_best="mIoU", rule="greater")
+    runner.iter = 2
+    hook.after_val_epoch(runner, dict(mIoU=2.0))
+    assert (source / "best_mIoU_iter_1.pth").exists()
+    assert runner.files() == ["best_mIoU_iter_2.pth"]
+
+
+def test_what_a_killed_writing_left_behind_is_cleared_away(tmp_path):
+    (tmp_path / ".iter_4.pth.123-abcd.part").write_text("half a checkpoint")
+    (tmp_path / ".notes.part").write_text("not ours")
+    (tmp_path / "iter_2.pth").write_text("")
+    started(tmp_path, interval=1)
+    assert sorted(os.listdir(tmp_path)) == [".notes.part", "iter_2.pth"]

@@ -1,0 +1,113 @@
+"""The runner: what it says about a config that cannot work, loading what fits, writing whole files."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
+from danseg.engine.options import configure_test
+from danseg.engine.runner import DansegRunner
+from danseg.errors import UserError
+
+
+@pytest.fixture
+def built(tiny):
+    def build(options=None, **arguments):
+        config = tiny({"default_hooks.checkpoint.type": "SafeCheckpointHook", **(options or {})})
+        for key, value in arguments.items():
+            config[key] = value
+        return DansegRunner.from_cfg(config)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model.decode_head.type": "DANetHed"}, "DANetHed"),
+        ({"model.decode_head.pam_chanels": 7}, "pam_chanels"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_a_users_error(built, options, message):
+    with pytest.raises(UserError, match=rf"config .*\.py.*{message}"):
+        built(options)
+
+
+def test_hooks_that_keep_a_training_sound_are_always_there(built):
+    kinds = {type(hook) for hook in built().hooks}
+    assert {MergeBatchNormHook, NonFiniteLossHook, RandomStateHook} <= kinds
+
+
+def test_the_network_is_found_inside_its_wrappers(tiny):
+    config = tiny()
+    configure_test(config, work_dir=config.work_dir, tta=True)
+    runner = DansegRunner.from_cfg(config)
+    assert type(runner.model).__name__ == "SegTTAModel"
+    assert type(runner.network).__name__ == config.model.module.type
+
+
+def test_weights_are_loaded_where_they_fit(built, tmp_path):
+    runner = built()
+    weights = {f"module.{name}": torch.zeros_like(value) for name, value in runner.model.state_dict().items()}
+    other = weights["module.decode_head.conv_seg.bias"] = torch.zeros(7)
+    path = str(tmp_path / "part.pth")
+    torch.save({"state_dict": weights, "meta": {"config": "raise SystemExit"}}, path)
+    runner.load_checkpoint(path)
+    state = runner.model.state_dict()
+    assert state["decode_head.conv_seg.bias"].shape != other.shape
+    assert not state["decode_head.conv_seg.weight"].any() and runner.weights == path
+    log = (Path(runner.log_dir) / f"{runner.timestamp}.log").read_text()
+    assert "(7,) instead of (19,)" in log
+
+    with pytest.raises(UserError, match=r"\(7,\) instead of \(19,\)"):
+        runner.load_checkpoint(path, strict=True)
+    torch.save({"state_dict": {"nothing": torch.ones(1)}}, path)
+    with pytest.raises(UserError, match="no parameter of load_from="):
+        runner.load_checkpoint(path)
+
+
+def test_a_checkpoint_that_was_read_is_not_read_again(built, tmp_path):
+    runner = built()
+    state = {name: torch.zeros_like(value) for name, value in runner.model.state_dict().items()}
+    runner.already_read = ("nowhere.pth", {"state_dict": state, "meta": {}})
+    with pytest.raises(UserError, match=r"other\.pth does not exist"):
+        runner.load_checkpoint(str(tmp_path / "other.pth"))
+    runner.already_read = ("nowhere.pth", {"state_dict": state, "meta": {}})
+    runner.load_checkpoint("nowhere.pth")
+    assert not any(value.any() for value in runner.model.state_dict().values())
+    assert runner.already_read is None  # its memory is free
+
+
+def test_what_is_no_checkpoint_of_a_training_is_not_resumed(built):
+    runner = built(resume=True, load_from="a.pth")
+    runner.already_read = ("a.pth", {"state_dict": runner.model.state_dict(), "meta": {}})
+    with pytest.raises(UserError, match="lacks 'epoch'.*load_from"):
+        runner.train()
+
+
+def test_a_write_that_fails_leaves_nothing_and_says_what_to_do(built, tmp_path, monkeypatch):
+    runner = built({"train_cfg.max_iters": 2})
+    replace = os.replace
+
+    def full_disk(part, final):
+        if str(final).endswith(".pth"):
+            raise OSError(28, "No space left on device")
+        replace(part, final)
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(UserError, match=r"iter_2\.pth: No space left.*--resume"):
+        runner.train()
+    assert not list((tmp_path / "work").glob("*.pth")) and not list((tmp_path / "work").glob(".*.part"))
+
+
+def test_weights_that_are_not_finite_are_not_written(built, tmp_path):
+    runner = built()
+    with torch.no_grad():
+        runner.model.decode_head.conv_seg.bias[0] = float("nan")
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    with pytest.raises(UserError, match=r"1 weights hold NaN.*decode_head\.conv_seg\.bias"):
+        runner.save_checkpoint(str(tmp_path), "a.pth")
+    assert not (tmp_path / "a.pth").exists()

@@ -1,0 +1,39 @@
+"""The lines that a run begins with, beyond those that trainings and tests show."""
+
+import pytest
+import torch
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from torch import nn
+
+from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
+from danseg.engine.runner import DansegRunner
+from danseg.engine.summary import _optimiser, summary
+
+
+def wrapper(kind=OptimWrapper, **arguments):
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    optimizer.param_groups[0]["initial_lr"] = 0.2  # a warm-up is under way
+    return kind(optimizer=optimizer, **arguments)
+
+
+def test_learning_rate_and_precision_are_told():
+    assert _optimiser(wrapper()) == "SGD, learning rate 0.2, float32"
+    assert _optimiser(wrapper(BFloat16OptimWrapper)).endswith("0.2, bfloat16 (mixed precision)")
+    half = AmpOptimWrapper.__new__(AmpOptimWrapper)  # its __init__ asks for a GPU
+    half.optimizer, half.cast_dtype = wrapper().optimizer, None
+    assert _optimiser(half).endswith("0.2, float16 (mixed precision)")
+    both = OptimWrapperDict(one=wrapper(), two=wrapper())
+    assert _optimiser(both).startswith("one: SGD, learning rate 0.2, float32; two: SGD")
+
+
+@pytest.mark.parametrize("neck", [None, dict(type="FPN", in_channels=[64], out_channels=8, num_outs=1)])
+def test_epochs_and_more_parts_of_a_network(tiny, neck):
+    config = tiny({"model.neck": neck, "train_dataloader.sampler": dict(type="DefaultSampler", shuffle=True)})
+    config.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2, val_interval=1)
+    runner = DansegRunner.from_cfg(config)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner._val_loop = runner.build_val_loop(runner._val_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    said = summary(runner)
+    assert "6 iterations of 2 images, 2.0 times through the data; validation every 1 epochs" in said
+    assert ("ResNetV1c, FPN, DANetHead" in said) == (neck is not None)

@@ -1,0 +1,148 @@
+"""A training: continued to the bit, each file read once, and what a person and the log file are told."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from danseg.engine.checkpoint import read_checkpoint
+from danseg.engine.config import load_config
+from danseg.engine.train import train
+from danseg.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TINY = Path(__file__).with_name("tiny.py")
+ONE_ITERATION = {"train_cfg.max_iters": 1, "default_hooks.checkpoint.interval": 1}
+# A network of a real config, cut down, on frames of 64 x 128.
+SMALL = {
+    "image_scale": (128, 64),
+    "crop_size": (32, 64),
+    "model.pretrained": None,
+    "model.backbone.depth": 18,
+    "model.backbone.base_channels": 8,
+    "model.backbone.stem_channels": 8,
+    "model.decode_head.in_channels": 64,
+    "model.decode_head.channels": 16,
+    "model.decode_head.pam_channels": 4,
+    "model.auxiliary_head.in_channels": 32,
+    "model.auxiliary_head.channels": 8,
+    "train_dataloader.batch_size": 2,
+    **{f"{split}_dataloader.num_workers": 0 for split in ("train", "val", "test")},
+    **{f"{split}_dataloader.persistent_workers": False for split in ("train", "val", "test")},
+    "train_cfg.max_iters": 4,
+    "train_cfg.val_interval": 4,
+    "default_hooks.checkpoint.interval": 2,
+    "default_hooks.logger.interval": 1,
+}
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The files that torch.load has read."""
+    read, load = [], torch.load
+    monkeypatch.setattr(
+        torch, "load", lambda file, *args, **kw: read.append(str(file)) or load(file, *args, **kw)
+    )
+    return read
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory, rendered_root):
+    """What a training of one iteration left behind."""
+    config = load_config(TINY, {"data_root": rendered_root, **ONE_ITERATION})
+    config.work_dir = str(tmp_path_factory.mktemp("started"))
+    train(config, log=lambda message: None)
+    return Path(config.work_dir, "iter_1.pth")
+
+
+def equal(one, other):
+    """Whether two nests of dicts and lists hold the same tensors and numbers."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if torch.is_tensor(one) else one == other
+
+
+def log_of(runner):
+    return (Path(runner.log_dir) / f"{runner.timestamp}.log").read_text()
+
+
+@pytest.mark.parametrize("leaf", ["danet_r50_cityscapes", "danet_r18_demo"])
+def test_four_iterations_are_two_and_two_to_the_bit(tiny, tmp_path, leaf):
+    """With what the real bases name: LoadTrainingCrop, photometric distortion, dropout, recompute."""
+    config = tiny(SMALL, CONFIGS / f"{leaf}.py")
+    assert config.train_dataloader.dataset.pipeline[0].type == "LoadTrainingCrop" and config.recompute
+    config.randomness = dict(seed=3)
+    train(config)
+    straight = read_checkpoint(tmp_path / "work" / "iter_4.pth")
+
+    shutil.move(tmp_path / "work", tmp_path / "before")
+    (tmp_path / "work").mkdir()
+    shutil.copy(tmp_path / "before" / "iter_2.pth", tmp_path / "work")
+    train(tiny(SMALL, CONFIGS / f"{leaf}.py"), resume="auto")
+    resumed = read_checkpoint(tmp_path / "work" / "iter_4.pth")
+    for part in ("state_dict", "optimizer", "param_schedulers", "random_states"):
+        assert equal(straight[part], resumed[part]), part
+    halfway = read_checkpoint(tmp_path / "before" / "iter_2.pth")
+    assert not equal(halfway["state_dict"], resumed["state_dict"])
+
+
+@pytest.mark.parametrize("resume", ["auto", "path", "the config's"])
+def test_a_resumed_checkpoint_is_read_once(tiny, tmp_path, started, loads, resume):
+    path = tmp_path / ("elsewhere.pth" if resume == "path" else "work/iter_1.pth")
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(started, path)
+    config = tiny({"train_cfg.max_iters": 2, **({"resume": True} if resume == "the config's" else {})})
+    runner = train(config, resume={"auto": "auto", "path": str(path)}.get(resume))
+    assert loads == [str(path)]
+    assert runner.iter == 2 and runner.already_read is None
+    assert f"weights:     {path}, continued after iteration 1" in log_of(runner)
+
+
+def test_the_weights_to_start_from_are_read_once_and_before_anything_is_built(tiny, tmp_path, started, loads):
+    runner = train(tiny({**ONE_ITERATION, "load_from": str(started)}))
+    assert loads == [str(started)]
+    assert runner.weights == str(started) and runner.iter == 1
+
+    shutil.rmtree(tmp_path / "work")
+    with pytest.raises(UserError, match=r"none\.pth does not exist"):
+        train(tiny({**ONE_ITERATION, "load_from": str(tmp_path / "none.pth")}))
+    assert not list((tmp_path / "work").iterdir())  # no log: nothing had been built
+
+
+def test_weights_alone_cannot_be_resumed_from(tiny, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": {"a": torch.ones(1)}, "meta": {}}, path)
+    with pytest.raises(UserError, match=f"without the optimizer's state.*load_from={path}"):
+        train(tiny(), resume=str(path))
+
+
+def test_the_console_gets_a_summary_and_the_log_file_everything(tiny, tmp_path, capfd):
+    runner = train(tiny({**ONE_ITERATION, "train_cfg.val_interval": 1}))
+    work = tmp_path / "work"
+    said, _, after = capfd.readouterr().out.partition("Iter(train)")
+    assert len(said.splitlines()) < 30
+    for line in (
+        "train: CityscapesDataset, 6 images",
+        "SafeCheckpointHook takes the place of the config's CheckpointHook",
+        "train data:  6 images of CityscapesDataset, 0 workers",
+        "network:     ResNetV1c, DANetHead, FCNHead (auxiliary); 0.20 million parameters",
+        "weights:     random",
+        "schedule:    1 iterations of 2 images, 0.3 times through the data",
+        "optimiser:   SGD, learning rate 0.02, float32",
+        f"seed:        {runner.seed}",
+        f"results in:  {work}",
+        f"{runner.timestamp}.log",
+    ):
+        assert line in said, line
+        assert line in log_of(runner), line
+    for line in ("System environment:", "default_hooks = dict(", "Hooks will be executed", "Iter(train)"):
+        assert line in log_of(runner) and line not in said, line
+    for line in (
+        f"best checkpoint: {work / 'best_mIoU_iter_1.pth'} (mIoU",
+        f"last checkpoint: {work / 'iter_1.pth'}",
+        f"log:             {Path(runner.log_dir) / runner.timestamp}.log",
+    ):
+        assert line in after, line

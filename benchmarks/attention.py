@@ -51,7 +51,7 @@ Sizes = dict[str, list[tuple[int, int]]]
 WHOLE_FRAMES = {FORWARD: [(65, 65), (97, 97), (128, 256)], TRAINING: [(65, 65), (97, 97)]}
 THREE_SIZES = {mode: [(49, 49), (65, 65), (97, 97)] for mode in (FORWARD, TRAINING)}
 QUICK = {mode: [(33, 33), (48, 64)] for mode in (FORWARD, TRAINING)}
-# Large enough for libraries to set up what they keep (threads, code, buffers) before memory is measured.
+# Large enough that libraries set up what they keep (threads, code, packing buffers) before memory is read.
 WARM_UP_SIZE = (33, 32)
 
 
@@ -71,7 +71,7 @@ class Case:
         sizes: what is measured by default.
         quick: what is measured with ``--quick``.
         cannot: modes that the peer's module does not have, with the reason.
-        warm_up: a size for the call before memory is measured.
+        warm_up: a size for the call before memory is read.
     """
 
     name: str

@@ -30,7 +30,7 @@ def bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -
         position = ((index + 0.5).double() * length / out_length - 0.5).clamp(min=0)
     cell = position.floor().long().clamp(max=length - 1)
     rest = position - cell
-    # Where the second cell would have weight 0, the first is named again, so that no other cell is read.
+    # Where the second cell would have weight 0, the first one is repeated, so that no other cell is read.
     following = (cell + (rest > 0)).clamp(max=length - 1)
     return torch.stack([cell, following], -1), torch.stack([1 - rest, rest], -1)
 

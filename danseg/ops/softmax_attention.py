@@ -276,11 +276,11 @@ _attention_forward.register_autograd(_backward, setup_context=_save_for_backward
 
 @register_flop_formula(torch.ops.danseg.attention_forward)
 def _forward_flops(query_shape, key_shape, value_shape, *args, **kwargs) -> int:
-    """Energies and weighted values."""
+    """Operations of two products: the energies, and the weighted values."""
     return 2 * query_shape.numel() * key_shape[1] + 2 * query_shape[1] * value_shape.numel()
 
 
 @register_flop_formula(torch.ops.danseg.attention_backward)
 def _backward_flops(grad_shape, query_shape, key_shape, value_shape, *args, **kwargs) -> int:
-    """Three products of the queries' width, one of them the energies again, and two of the values' width."""
+    """Operations of five products: three of the queries' width (one is the energies), two of the values'."""
     return 6 * query_shape.numel() * key_shape[1] + 4 * query_shape[1] * value_shape.numel()

@@ -65,7 +65,7 @@ def upsampled_argmax(
         through: height and width that the logits are resized to first.
         padding: how many columns to cut off on the left and on the right, and how many rows at the top and
             at the bottom, in the order of :func:`torch.nn.functional.pad`. They are cut off the map of size
-            ``through``, or off the logits without it.
+            ``through``, or off the logits if there is no ``through``.
         threshold: for a single class: the probability that its sigmoid has to exceed for label 1.
         rows: first and end of the labels' rows to compute; all by default.
         band: ``(first, height)`` when ``logits`` hold only some rows, from ``first`` on, of a map of

@@ -102,7 +102,7 @@ def test_keeps_shape_and_dtype_and_leaves_its_input_alone(name, in_channels):
     kept = x.clone()
     try:
         module = make(name, in_channels=in_channels)
-    except ValueError as error:  # the only excuse: a structure of equal parts
+    except ValueError as error:  # allowed only for modules that divide the channels into equal parts
         assert in_channels < IN_CHANNELS
         assert re.search(rf"in_channels.*divisible by .*got {in_channels}", str(error))
         return

@@ -56,7 +56,7 @@ def attention_maps(
         except ValueError as error:
             raise UserError(str(error)) from error
         rows = module.rows(cells)[0].float().cpu().numpy()  # (P, h, w)
-        maps[path] = AttentionMaps(path, [tuple(p) for p in positions], rows, placement, module.scale)
+        maps[path] = AttentionMaps(path, [(x, y) for x, y in positions], rows, placement, module.scale)
     return maps
 
 
@@ -72,7 +72,7 @@ def _placement(input_size: Sequence[int], meta: dict) -> Placement:
     left, _, top, _ = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
     return Placement(
         image_size=tuple(meta["ori_shape"][:2]),
-        input_size=tuple(input_size),
+        input_size=(input_size[0], input_size[1]),
         content_size=tuple(meta["img_shape"][:2]),
         offset=(top, left),
     )

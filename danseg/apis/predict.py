@@ -1,6 +1,7 @@
 """The labels of an image, through a config's test pipeline."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,13 +42,13 @@ def prepared_batch(model: BaseSegmentor, image: str | Path | np.ndarray) -> dict
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} of {image.dtype}")
         steps = [{**steps[0], "type": "LoadImageFromNDArray"}, *steps[1:]]
-        source = dict(img=cv2.cvtColor(image, cv2.COLOR_RGB2BGR))  # pipelines work in BGR
+        source: dict[str, Any] = dict(img=cv2.cvtColor(image, cv2.COLOR_RGB2BGR))  # pipelines work in BGR
     else:
         source = dict(img_path=str(image))
     try:
         data = Compose(steps)(source)
     except Exception:
-        if "img_path" in source:
+        if not isinstance(image, np.ndarray):
             read_image(image)  # names the file when that is what is wrong with it
         raise
     return dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]])

@@ -102,7 +102,7 @@ def _check(model: nn.Module, precision: str, compile: bool) -> None:
         raise UserError(f"compile=True needs PyTorch 2.6 or later, this is {torch.__version__}")
 
 
-def _decode_heads(model: EncoderDecoder) -> dict[str, nn.Module]:
+def _decode_heads(model: EncoderDecoder) -> dict[str, Any]:
     """The decode heads by path: one, or the stages of a cascade."""
     head = model.decode_head
     if not isinstance(head, nn.ModuleList):
@@ -110,7 +110,7 @@ def _decode_heads(model: EncoderDecoder) -> dict[str, nn.Module]:
     return {f"decode_head.{index}": one for index, one in enumerate(head)}
 
 
-def _parts(model: EncoderDecoder) -> dict[str, nn.Module]:
+def _parts(model: EncoderDecoder) -> dict[str, Any]:
     """What a forward pass runs, by path; the data preprocessor stays as it is."""
     neck = {"neck": model.neck} if model.with_neck else {}
     return {"backbone": model.backbone, **neck, **_decode_heads(model)}
@@ -148,21 +148,20 @@ class _Pass:
     image: Tensor
     outputs: list[Tensor]
     called: set[str]
-    folds: dict[str, nn.Module]
+    folds: dict[str, nn.Module | None]
 
 
 def _watch(model: EncoderDecoder) -> _Pass:
     """Pass noise through a model: a small image, or one as large as its windows if it takes no other."""
     parameter = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
-    sizes = [_IMAGE_SIZE, *filter(None, [(model.test_cfg or {}).get("crop_size")])]
-    for size in sizes:
-        image = torch.randn(1, 3, *size, generator=generator).to(parameter)
-        try:
-            return _pass(model, image)
-        except (ValueError, RuntimeError):  # some heads are made for one size of image
-            if size is sizes[-1]:
-                raise
+    window = (model.test_cfg or {}).get("crop_size")
+    try:
+        return _pass(model, torch.randn(1, 3, *_IMAGE_SIZE, generator=generator).to(parameter))
+    except (ValueError, RuntimeError):  # some heads are made for one size of image
+        if not window:
+            raise
+    return _pass(model, torch.randn(1, 3, *window, generator=generator).to(parameter))
 
 
 def _pass(model: EncoderDecoder, image: Tensor) -> _Pass:
@@ -183,7 +182,7 @@ def _pass(model: EncoderDecoder, image: Tensor) -> _Pass:
     modules = dict(model.named_modules())
     with _hooks(modules, before, after), _Uses() as uses:
         outputs = _outputs(model, image)
-    folds: dict[str, nn.Module] = {}
+    folds: dict[str, nn.Module | None] = {}
     for conv, norm, tensor in pairs:
         if calls[conv] == calls[norm] == uses.counts[tensor] == 1 and _can_fold(modules[conv], modules[norm]):
             folds[conv] = fuse_conv_bn_eval(modules[conv], modules[norm], modules[conv].transposed)
@@ -259,7 +258,7 @@ def _narrow(model: EncoderDecoder) -> Callable[[], Any]:
     """Let the backbone give only the maps that the heads read; returns what undoes it."""
     backbone, heads = model.backbone, list(_decode_heads(model).values())
     given = getattr(backbone, "out_indices", None)
-    asked = [getattr(head, "in_index", None) for head in heads]
+    asked: list[Any] = [getattr(head, "in_index", None) for head in heads]
     if model.with_neck or not isinstance(given, (tuple, list)) or None in asked:
         return lambda: None
     wanted = [

@@ -61,6 +61,8 @@ class CamVidDataset(BaseSegDataset):
         ],
     )
 
+    label_map: dict[int, int] | None  # mmseg's
+
     def __init__(self, data_prefix: dict | None = None, **kwargs) -> None:
         if data_prefix is None:
             data_prefix = _RECORD.data_prefix("train")

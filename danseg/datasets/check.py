@@ -67,7 +67,8 @@ def labelled_files(dataset_cfg: dict, split_name: str) -> list[tuple[str, str]]:
         split_name: what to call the split in messages.
     """
     dataset = build_dataset(dataset_cfg, split_name)
-    return list_pairs(dataset, f"the {split_name} split of {type(dataset).__name__}", None, True)
+    pairs = list_pairs(dataset, f"the {split_name} split of {type(dataset).__name__}", None, True)
+    return [(image, label) for image, label in pairs if label is not None]
 
 
 def _check_one(

@@ -128,7 +128,7 @@ def labels_without_image(dataset: Any, pairs: Sequence[tuple[str, str | None]]) 
     """A warning about labels that belong to no image, if there are any."""
     if getattr(dataset, "ann_file", "") or getattr(dataset, "_indices", None) is not None:
         return []  # a part was chosen on purpose
-    used = {os.path.normpath(label) for _, label in pairs}
+    used = {os.path.normpath(label) for _, label in pairs if label is not None}
     spare = [
         path
         for directory, _, files in os.walk(dataset.data_prefix["seg_map_path"])

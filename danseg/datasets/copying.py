@@ -45,9 +45,13 @@ def copies_of(source: Path, target: Path) -> list[Copy]:
     for path in sorted(source.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             status = path.stat()
-            opener = functools.partial(path.open, "rb")
+            opener = functools.partial(_open, path)
             copies.append(Copy(str(path.absolute()), status.st_size, opener, target / path.name, status))
     return copies
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def install(copies: Sequence[Copy], source: Path, progress: bool, link: bool = False) -> None:

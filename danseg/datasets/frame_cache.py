@@ -56,22 +56,31 @@ class FrameCache:
             self._files = _read_index(root)
         except ValueError as error:
             self._files = {}
-            self._tell(str(error))
+            self._say_once(str(error))
 
     def load(self, path: str) -> np.ndarray | None:
         """The unpacked frame of a source file, mapped from disk, read-only; None if there is none to use."""
+        try:
+            return self._frame(path)
+        except ValueError as error:
+            self._say_once(str(error))
+            return None
+
+    def _frame(self, path: str) -> np.ndarray:
+        """As :meth:`load`; raises a ValueError where there is no frame to use."""
         key = _key(path, self.root)
         entry = self._files.get(key)
         if entry is None:
-            return self._tell(f"it lacks {key}")
+            raise ValueError(f"it lacks {key}")
         if not self._is_unchanged(path, entry):
-            return self._tell(f"{path} has changed since")
+            raise ValueError(f"{path} has changed since")
         try:
             array = np.load(_array_path(self.root, key), mmap_mode="r")
         except (OSError, ValueError) as error:
-            return self._tell(f"{key}.npy cannot be read ({error})")
+            raise ValueError(f"{key}.npy cannot be read ({error})") from error
         if array.dtype != np.uint8 or list(array.shape) != entry["shape"]:
-            return self._tell(f"{key}.npy holds {array.dtype} {array.shape} instead of {entry['shape']}")
+            shape = entry["shape"]
+            raise ValueError(f"{key}.npy holds {array.dtype} {array.shape} instead of {shape}")
         return array
 
     def _is_unchanged(self, path: str, entry: dict) -> bool:
@@ -86,12 +95,12 @@ class FrameCache:
         self._unchanged.add(seen)  # copied or touched: hashed once, not in every epoch
         return True
 
-    def _tell(self, what: str) -> None:
+    def _say_once(self, why: str) -> None:
         if not self._told:
             self._told = True
             warnings.warn(
                 f"the cache in {self.root / FOLDER} is not used for some frames, which are decoded instead: "
-                f"{what}. Renew it with tools/prepare_dataset.py ... --cache, or delete the folder",
+                f"{why}. Renew it with tools/prepare_dataset.py ... --cache, or delete the folder",
                 stacklevel=3,
             )
 

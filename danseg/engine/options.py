@@ -122,7 +122,7 @@ def _use_tta(config: Config) -> None:
     if missing:
         raise UserError(f"--tta: config {config.filename} has no {' and no '.join(missing)}")
     for dataset in inner_configs(config.test_dataloader.dataset):
-        dataset.pipeline = config.tta_pipeline
+        dataset["pipeline"] = config.tta_pipeline
     config.model = {**config.tta_model, "module": config.model}
 
 
@@ -208,7 +208,7 @@ def keep_checkpoints(config: Config) -> str | None:
     replaced = [
         hook
         for hook in (*hooks.values(), *(config.get("custom_hooks") or ()))
-        if isinstance(hook, Mapping) and hook.get("type") in _CHECKPOINT_HOOK
+        if isinstance(hook, dict) and hook.get("type") in _CHECKPOINT_HOOK
     ]
     for hook in replaced:
         hook["type"] = "SafeCheckpointHook"

@@ -1,7 +1,7 @@
 """What a run is about to do, in a few lines for people."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.hooks import CheckpointHook
@@ -39,7 +39,11 @@ def summary(runner: "DansegRunner") -> str:
 
 def _data(loader: DataLoader) -> str:
     workers = f"{loader.num_workers} worker{'' if loader.num_workers == 1 else 's'}"
-    return f"{len(loader.dataset):,} images of {type(loader.dataset).__name__}, {workers}"
+    return f"{_images(loader):,} images of {type(loader.dataset).__name__}, {workers}"
+
+
+def _images(loader: Any) -> int:
+    return len(loader.dataset)
 
 
 def _network(runner: "DansegRunner") -> str:
@@ -64,7 +68,7 @@ def _weights(runner: "DansegRunner", training: bool) -> str:
 def _schedule(runner: "DansegRunner") -> str:
     loop, loader = runner.train_loop, runner.train_dataloader
     batch = (loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)) * runner.world_size
-    passes = loop.max_iters * batch / max(1, len(loader.dataset))
+    passes = loop.max_iters * batch / max(1, _images(loader))
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
     parts = [f"{loop.max_iters:,} iterations of {batch} images, {passes:,.1f} times through the data"]
     if isinstance(runner._val_loop, BaseLoop):

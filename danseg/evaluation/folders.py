@@ -126,7 +126,7 @@ def _find_labels(label_dir: Path, dataset: KnownDataset) -> tuple[dict[str, Path
     for suffix, ids in dataset.label_files:
         files = _visible(label_dir, f"*{suffix}")
         if files:
-            labels = _by_key(label_dir, files, lambda path, suffix=suffix: path.name.removesuffix(suffix))
+            labels = _by_key(label_dir, {path: path.name.removesuffix(suffix) for path in files})
             return labels, id_format(ids, len(dataset.classes))
     wanted = " or ".join(f"*{suffix}" for suffix, _ in dataset.label_files)
     raise UserError(
@@ -134,14 +134,14 @@ def _find_labels(label_dir: Path, dataset: KnownDataset) -> tuple[dict[str, Path
     )
 
 
-def _by_key(root: Path, files: list[Path], key: Callable[[Path], str]) -> dict[str, Path]:
+def _by_key(root: Path, keys: dict[Path, str]) -> dict[str, Path]:
     """Files by key; an error if two share one."""
     found: dict[str, Path] = {}
-    for path in files:
-        first = found.setdefault(key(path), path)
+    for path, key in keys.items():
+        first = found.setdefault(key, path)
         if first is not path:
             raise UserError(
-                f"two files for '{key(path)}' in {root}: {first.relative_to(root)} and "
+                f"two files for '{key}' in {root}: {first.relative_to(root)} and "
                 f"{path.relative_to(root)}; leave one of them there"
             )
     return found
@@ -160,8 +160,8 @@ def _find_pairs(
             + "; predictions are PNG files that hold class ids"
         )
     frames = {path: dataset.frame_of(path.stem, labels) for path in files}
-    used = [path for path, frame in frames.items() if frame is not None]
-    predictions = _by_key(prediction_dir, used, frames.__getitem__)
+    used = {path: frame for path, frame in frames.items() if frame is not None}
+    predictions = _by_key(prediction_dir, used)
     missing = [frame for frame in labels if frame not in predictions]
     if missing:
         pattern = missing[0] + ("*.png" if dataset.name_goes_on else ".png")

@@ -136,7 +136,7 @@ class ExactIoUMetric(BaseMetric):
                 # Ignored pixels are row C of the table, which compute_metrics drops.
                 result["pairs"] = sparse(count_pairs(label, prediction, num_classes + 1))
             if self.output_dir is not None:
-                result["file"] = self._write(image_path, prediction)
+                result["file"] = self._write(self.output_dir, image_path, prediction)
             self.results.append(result)
 
     def _checked_label(self, sample: dict, prediction: np.ndarray, label_path: str) -> np.ndarray:
@@ -159,11 +159,11 @@ class ExactIoUMetric(BaseMetric):
             )
         return np.where(ignored, num_classes, label)
 
-    def _write(self, image_path: str, prediction: np.ndarray) -> str:
+    def _write(self, folder: Path, image_path: str, prediction: np.ndarray) -> str:
         """Write one prediction, return the file's name."""
         name = prediction_name(image_path, self.output_format)
         _claim(self._sources, name, image_path)
-        write_label_map(self.output_dir / name, self._format().encode(prediction))
+        write_label_map(folder / name, self._format().encode(prediction))
         return name
 
     def _format(self) -> IdFormat:
@@ -202,7 +202,7 @@ class ExactIoUMetric(BaseMetric):
         print_log(f"\n{scores.table()}", logger="current")
 
         values = {"aAcc": scores.pixel_acc}
-        per_class = {}
+        per_class: dict[str, np.ndarray] = {}
         if "mIoU" in self.iou_metrics:
             per_class |= {"mIoU": scores.iou, "mAcc": scores.acc}
         if "mDice" in self.iou_metrics:

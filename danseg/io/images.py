@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from danseg.errors import UserError
 from danseg.io.files import whole_file
@@ -78,7 +79,7 @@ def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int |
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     options = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
     with whole_file(path) as part:
-        part.write_bytes(cv2.imencode(".png", image, options)[1])
+        part.write_bytes(cv2.imencode(".png", image, options)[1].tobytes())
     return Path(path)
 
 
@@ -86,6 +87,6 @@ def sample_bits(image: Image.Image, data: bytes) -> int:
     """Bits a sample in the file ``data``; Pillow's mode alone hides the 16 bits of a colour PNG or TIFF."""
     if image.format == "PNG":
         return data[24]  # IHDR: 8 signature, 4 length, 4 "IHDR", 4 width, 4 height, 1 bit depth
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
     return {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)

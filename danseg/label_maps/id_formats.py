@@ -118,7 +118,7 @@ def loaded_ids(reduce_zero_label: bool, label_map: dict[int, int] | None) -> np.
     Returns:
         int64 (256,).
     """
-    table = np.arange(256)
+    table: np.ndarray = np.arange(256)
     if reduce_zero_label:
         table = np.where((table == 0) | (table == 255), 255, table - 1)
     if label_map:

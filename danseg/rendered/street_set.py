@@ -188,9 +188,10 @@ def _for_each(
 ) -> None:
     workers = min(workers or available_cpus(), len(frames))
     if workers <= 1:
-        pool = ThreadPoolExecutor(1)
         with _single_threaded_opencv():
-            parallel_map(write, frames, description=description, progress=progress, pool=pool)
+            parallel_map(
+                write, frames, description=description, progress=progress, pool=ThreadPoolExecutor(1)
+            )
         return
     # A forked worker needs no import of torch and mmseg, which takes longer than the drawing. Elsewhere than
     # on Linux, system libraries do not survive a fork.

@@ -23,7 +23,7 @@ class LazyLogits(PixelData):
         lazy = cls()
         # Past __setattr__, which takes fields alone, and a field with its tensor.
         lazy.__dict__["_coarse"] = coarse
-        lazy._data_fields.add("data")
+        lazy.__dict__["_data_fields"].add("data")
         return lazy
 
     def __getattr__(self, name: str) -> Tensor:
@@ -40,8 +40,10 @@ class LazyLogits(PixelData):
         return _Fields.of(self)
 
 
-class _Fields(UserDict, dict):
+class _Fields(UserDict, dict):  # type: ignore[misc]  # UserDict's methods are the ones that count
     """A dict that fills itself when someone looks. A ``dict`` by class, because mmengine asks for one."""
+
+    _element: PixelData
 
     @classmethod
     def of(cls, element: PixelData) -> "_Fields":
@@ -51,11 +53,11 @@ class _Fields(UserDict, dict):
         return fields
 
     @cached_property
-    def data(self) -> dict:
+    def data(self) -> dict:  # type: ignore[override]  # made on the first look
         """Where ``UserDict`` has its items."""
         return dict(self._element.all_items())
 
-    def __copy__(self) -> dict:
+    def __copy__(self) -> dict:  # type: ignore[override]  # a plain one: it has been looked at
         return dict(self.data)
 
     def __reduce__(self) -> tuple:

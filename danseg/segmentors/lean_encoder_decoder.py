@@ -40,7 +40,9 @@ class LeanEncoderDecoder(EncoderDecoder):
             The samples, with ``pred_sem_seg`` (1, height, width) and ``seg_logits`` (C, height, width)
             of their image.
         """
-        coarse = None if data_samples is None else coarse_logits(self, inputs, data_samples)
+        if data_samples is None:
+            return super().predict(inputs)
+        coarse = coarse_logits(self, inputs, data_samples)
         if coarse is None:
             return super().predict(inputs, data_samples)
         for sample, one in zip(data_samples, coarse, strict=True):

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -108,14 +109,15 @@ class AttentionMaps:
 class RecordedAttention:
     """An attention module and the input it was last given."""
 
-    def __init__(self, module: nn.Module, x: Tensor) -> None:
+    def __init__(self, module: Any, x: Tensor) -> None:
         self.module = module
         self.x = x
 
     @property
     def map_size(self) -> tuple[int, int]:
         """(height, width) of the module's feature map."""
-        return tuple(self.x.shape[-2:])
+        height, width = self.x.shape[-2:]
+        return height, width
 
     @property
     def scale(self) -> float | None:
@@ -157,7 +159,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
     recorded: dict[str, RecordedAttention] = {}
 
     def keep(path: str):
-        def hook(module: nn.Module, args: tuple) -> None:
+        def hook(module: Any, args: tuple) -> None:
             # A decode head that attends itself, PSANet's, is given all of the backbone's feature maps.
             x = args[0] if isinstance(args[0], Tensor) else module._transform_inputs(args[0])
             recorded[path] = RecordedAttention(module, x.detach())

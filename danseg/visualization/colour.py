@@ -27,8 +27,8 @@ def colourise(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarra
         raise ValueError(
             f"a label map is a 2-d array of integers, got shape {labels.shape} of {labels.dtype}"
         )
-    table = np.asarray(palette, dtype=np.uint8).reshape(-1, 3)
-    table = np.concatenate([table, np.asarray([VOID_COLOUR], dtype=np.uint8)])
+    colours = np.asarray(palette, dtype=np.uint8).reshape(-1, 3)
+    table = np.concatenate([colours, np.asarray([VOID_COLOUR], dtype=np.uint8)])
     void = len(table) - 1
     inside = (labels >= 0) & (labels < void)
     return table[np.where(inside, labels, void)]

@@ -89,8 +89,8 @@ class _Page:
         axes = self.axes(GAP, top, self.width - 2 * GAP, self.legend_height)
         axes.set_axis_off()
         handles = [
-            Patch(facecolor=[c / 255 for c in colour], edgecolor="0.4", linewidth=0.5, label=name)
-            for name, colour in entries
+            Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="0.4", linewidth=0.5, label=name)
+            for name, (red, green, blue) in entries
         ]
         axes.legend(
             handles=handles,

@@ -1,6 +1,7 @@
 """From an image and a label file to a scaled, cropped and perhaps mirrored training sample."""
 
 import math
+from typing import Any
 
 import cv2
 import mmcv
@@ -104,7 +105,7 @@ class LoadTrainingCrop(BaseTransform):
                 y, x = self._draw_corner(height, width)
                 label_crop = label_at(y, x)
         # As mmseg draws it, so that the numbers after it are the same, too.
-        direction = np.random.choice(["horizontal", None], p=[self.flip_prob, 1 - self.flip_prob])
+        direction = np.random.choice(np.array(["horizontal", None]), p=[self.flip_prob, 1 - self.flip_prob])
         if direction:
             label_crop = cv2.flip(label_crop, 1)
         image = self._image_at(
@@ -199,7 +200,7 @@ class LoadTrainingCrop(BaseTransform):
         )
 
 
-def _pair(name: str, value: tuple, meaning: str, kind: type | tuple[type, ...]) -> tuple:
+def _pair(name: str, value: Any, meaning: str, kind: Any) -> tuple:
     if (
         not isinstance(value, (tuple, list))
         or len(value) != 2

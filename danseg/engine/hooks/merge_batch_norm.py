@@ -34,8 +34,13 @@ def average_batch_norm(model: torch.nn.Module) -> None:
     _, world_size = get_dist_info()
     if world_size == 1:
         return
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    if not layers:
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    statistics = [
+        (norm.running_mean, norm.running_var)
+        for norm in norms
+        if norm.running_mean is not None and norm.running_var is not None
+    ]
+    if not statistics:
         return
 
     def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
@@ -43,13 +48,12 @@ def average_batch_norm(model: torch.nn.Module) -> None:
         return values / world_size
 
     # float64, so that averaging equal float32 numbers gives back the same number
-    means = torch.cat([layer.running_mean for layer in layers]).double()
-    variances = torch.cat([layer.running_var for layer in layers]).double()
+    means = torch.cat([mean for mean, _ in statistics]).double()
+    variances = torch.cat([variance for _, variance in statistics]).double()
     mean = mean_over_processes(means.clone())
     variance = mean_over_processes(variances + (means - mean) ** 2)
-    sizes = [layer.num_features for layer in layers]
-    for layer, layer_mean, layer_variance in zip(
-        layers, mean.split(sizes), variance.split(sizes), strict=True
-    ):
-        layer.running_mean.copy_(layer_mean)
-        layer.running_var.copy_(layer_variance)
+    sizes = [len(own_mean) for own_mean, _ in statistics]
+    merged = zip(mean.split(sizes), variance.split(sizes), strict=True)
+    for (own_mean, own_variance), (merged_mean, merged_variance) in zip(statistics, merged, strict=True):
+        own_mean.copy_(merged_mean)
+        own_variance.copy_(merged_variance)

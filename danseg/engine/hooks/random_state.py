@@ -20,16 +20,16 @@ _CHECKPOINT_KEY = "random_states"
 
 def capture() -> dict[str, Any]:
     """The state of every generator that training draws from, in types a safe reader accepts."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    assert kind == "MT19937"
+    numpy = np.random.get_state(legacy=False)
+    assert isinstance(numpy, dict) and numpy["bit_generator"] == "MT19937"
     version, words, gauss_next = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
         "numpy": {
-            "keys": torch.from_numpy(keys.astype(np.int64)),
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "gauss": float(gauss),
+            "keys": torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
+            "position": int(numpy["state"]["pos"]),
+            "has_gauss": int(numpy["has_gauss"]),
+            "gauss": float(numpy["gauss"]),
         },
         "python": {
             "version": version,

@@ -20,6 +20,9 @@ class SafeCheckpointHook(CheckpointHook):
     runner's atomic writing this holds for ``max_keep_ckpts=1`` and for the best checkpoint too.
     """
 
+    best_ckpt_path: str | None  # mmengine's, as is the next
+    best_ckpt_path_dict: dict[str, str | None]
+
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
         if is_main_process():

@@ -8,13 +8,9 @@ beside PRED_DIR; files that exist are kept, the new ones get a number.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from danseg.errors import UserError, command_line
-from danseg.evaluation.folders import DATASETS, PREDICTION_IDS, evaluate_folders
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -27,10 +23,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="label maps: gtFine/val (cityscapes), annotations/validation (ade20k), valannot (camvid)",
     )
-    parser.add_argument("--dataset", required=True, choices=DATASETS)
+    parser.add_argument("--dataset", required=True, choices=("cityscapes", "ade20k", "camvid"))
     parser.add_argument(
         "--pred-ids",
-        choices=PREDICTION_IDS,
+        choices=("labelIds", "trainIds"),
         help="numbers in the predictions: labelIds as the data set publishes them and its server expects "
         "(default), or trainIds, counted from 0",
     )
@@ -39,12 +35,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    from danseg.evaluation.folders import evaluate_folders
+    from danseg.io.files import make_folder
+
     out_dir = args.out or args.pred_dir.resolve().parent
     if args.pred_dir.is_dir():  # otherwise the missing folder is the better message
-        _make_writable(out_dir)
+        make_folder(out_dir, fix="name another folder with --out")
     result = evaluate_folders(
         args.pred_dir,
         args.gt_dir,
@@ -73,16 +70,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"written: {path}")
 
 
-def _make_writable(folder: Path) -> None:
-    """Make ``folder``, and complain before the long work rather than after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write to {folder}; name another folder with --out")
-
-
 def _free_stem(folder: Path, stem: str) -> str:
     """``stem``, or ``stem_2``, ``stem_3``, ... where files of that name exist."""
     candidate, number = stem, 1
@@ -90,6 +77,13 @@ def _free_stem(folder: Path, stem: str) -> str:
         number += 1
         candidate = f"{stem}_{number}"
     return candidate
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def register_at_first_lookup() -> None:
 
         # mmseg's original line imports mmcv at once, and its parts need what mmcv-lite lacks.
         if "mmcv" in sys.modules:
-            importlib.import_module("danseg.mmcv_ops").install()
+            from danseg import mmcv_ops
+
+            mmcv_ops.install()
     registries = [one for one in vars(mmseg.registry).values() if isinstance(one, Registry)]
     registries += [one.parent for one in registries]
     if all(getattr(one, "_imported", True) is False and hasattr(one, "_locations") for one in registries):
@@ -37,7 +39,9 @@ def register_at_first_lookup() -> None:
 def import_mmseg() -> None:
     """Import the parts of mmseg that danseg builds on, without what they print."""
     with quietly():
-        importlib.import_module("danseg.mmcv_ops").install()  # before the first import of mmseg's parts
+        from danseg import mmcv_ops
+
+        mmcv_ops.install()  # before the first import of mmseg's parts
         import mmseg.datasets
         import mmseg.models  # noqa: F401
 

@@ -98,6 +98,7 @@ def test_it_takes_mmsegs_weights_and_gives_its_logits(name):
         torch.testing.assert_close(ours([x]), want, rtol=1e-5, atol=1e-5 * want.abs().max().item())
 
 
+@pytest.mark.slow
 def test_mmsegs_scripts_train_and_test_a_stock_config(tmp_path, rendered_root):
     # mmseg's own head of this config cannot be built without compiled operators: what trains is danseg's.
     stock = MIM / "configs" / "ccnet" / "ccnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"

@@ -136,6 +136,7 @@ def test_a_registry_that_was_filled_before_gets_everything_at_once():
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_a_config_names_it_and_a_spawned_process_gets_it(tmp_path):
     config = tmp_path / "config.py"
     config.write_text(

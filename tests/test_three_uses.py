@@ -131,6 +131,7 @@ def test_as_a_head(name):
     assert has_learnt(train(head, [head.attention], lambda: head.loss([x], samples, None)["loss_ce"]))
 
 
+@pytest.mark.slow
 @every_module
 def test_as_a_plugin(name):
     torch.manual_seed(0)

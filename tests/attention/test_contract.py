@@ -174,6 +174,7 @@ def test_loads_the_authors_one_element_scales(name):
     MODULES[name](IN_CHANNELS).load_state_dict(state, strict=True)
 
 
+@pytest.mark.slow
 @every_module
 def test_compiles_and_exports(name):
     module, x = make(name), feature_map(name)

@@ -92,6 +92,7 @@ def test_mistakes_get_one_message(main, capsys, arguments, words):
     assert error.startswith("error: ") and words in error and "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(REPO), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(

@@ -85,6 +85,7 @@ def failure(capsys, run, *arguments, **keywords):
     return message
 
 
+@pytest.mark.slow
 def test_train_validate_checkpoint_resume_and_test(command, tmp_path, capfd):
     work = tmp_path / "work"
     command("train", "--seed", 3)
@@ -217,6 +218,7 @@ def launch(processes, name, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_evaluate_and_checkpoint(command, tmp_path, rendered_root):
     work, pair = tmp_path / "work", tmp_path / "pair"
     options = ("--cfg-options", f"data_root={rendered_root}", "train_cfg.val_interval=2")
@@ -241,6 +243,7 @@ def test_two_processes_train_evaluate_and_checkpoint(command, tmp_path, rendered
     assert len(list(out.glob("*.png"))) == 5
 
 
+@pytest.mark.slow
 def test_two_processes_give_one_message_about_missing_data(tmp_path):
     failed = launch(
         2, "train", TINY, "--work-dir", tmp_path, "--cfg-options", f"data_root={tmp_path / 'none'}"

@@ -61,6 +61,7 @@ def test_extra_peak_sees_a_known_allocation_that_is_gone_afterwards(megabytes):
     assert peak == pytest.approx(megabytes * measure.MIB, abs=4 * measure.MIB)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/clear_refs"), reason="the peak can be reset on Linux alone"
 )

@@ -56,6 +56,7 @@ def test_tree_has_the_cityscapes_layout(small_set):
     assert len(list(small_set.rglob("*.png"))) == 5 * len(images)
 
 
+@pytest.mark.slow
 def test_most_frames_have_at_least_12_classes_and_all_19_occur():
     frames = [draw_frame("train", k, height=128, width=256, seed=0)[1] for k in range(16)]
     shares = []

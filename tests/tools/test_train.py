@@ -184,6 +184,7 @@ def test_what_cannot_work_is_said_before_training(command, tmp_path, capsys, ren
     assert "none.pth does not exist" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_fails_in_the_middle_is_named(
     command, tmp_path, capsys, monkeypatch, workers, rendered_root

@@ -1,5 +1,6 @@
 # demo   trains, evaluates and pictures a small DANet on rendered street scenes
 # test   runs the whole test suite            lint   checks style and formatting
+# test-quick  runs the tests that are not marked slow, in under two minutes
 # bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
 #        asks (BENCH=training for one of attention, heads, inference, input, training)
 # setup  makes .venv alone; every other target does it first, and only where something is missing
@@ -22,7 +23,7 @@ BENCH ?= attention heads inference input training
 # What runs here is what .venv holds, not what the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test test-openmmlab lint bench
+.PHONY: help setup demo test test-quick test-openmmlab lint bench
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -36,6 +37,9 @@ demo: setup
 
 test: setup
 	@$(RUN) -m pytest $(ARGS)
+
+test-quick: setup
+	@$(RUN) -m pytest -m "not slow" $(ARGS)
 
 # The benchmarks' tests start processes that would import mmsegmentation's own package `tests` for ours.
 test-openmmlab:

@@ -1,34 +1,27 @@
 """Semantic segmentation whose context comes from exact, linear-memory attention.
 
-``import danseg`` registers danseg's heads, datasets, metrics and hooks with mmseg when
-mmseg is installed, and stays silent when it is not: ``danseg.ops`` and
-``danseg.attention`` need torch alone.
+After ``import danseg``, mmseg's registries find danseg's heads, datasets, metrics and hooks; what it takes is
+imported at the first lookup. Without mmseg the import does nothing: ``danseg.ops`` and ``danseg.attention``
+need torch alone.
 """
 
-import contextlib
+import importlib
 import importlib.util
-import io
-import warnings
+from types import ModuleType
 
 from danseg.version import __version__
 
 __all__ = ["__version__"]
 
-if importlib.util.find_spec("mmseg") is not None:
-    # On import mmcv warns that it has no compiled ops, which danseg never needs, and mmseg
-    # prints that a commercial data loader is absent. Neither tells a user anything.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
-        from danseg import mmcv_ops
 
-        mmcv_ops.install()  # before the first import of mmseg's parts
-        from danseg import (  # noqa: F401  (registration)
-            backbones,
-            datasets,
-            engine,
-            evaluation,
-            heads,
-            registry,
-            segmentors,
-            visualization,
-        )
+def __getattr__(name: str) -> ModuleType:
+    """A module of the package, imported when it is named: ``danseg.heads`` after ``import danseg`` alone."""
+    if not name.startswith("_") and importlib.util.find_spec(f"danseg.{name}") is not None:
+        return importlib.import_module(f"danseg.{name}")
+    raise AttributeError(f"module 'danseg' has no attribute {name!r}")
+
+
+if importlib.util.find_spec("mmseg") is not None:
+    from danseg.mmseg_import import register_at_first_lookup
+
+    register_at_first_lookup()

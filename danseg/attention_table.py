@@ -8,17 +8,13 @@ import functools
 import inspect
 import math
 import re
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 import danseg.attention
 from danseg.attention.non_local import MODES
@@ -38,7 +34,6 @@ class Row(NamedTuple):
     config: str  # its type in a config
     parameters: int  # at CHANNELS channels
     operations: int  # of one image of CHANNELS x SIZE; a multiply-add counts as two
-    growth: float  # e of the N^e bytes that training takes for N positions
     map: str | None  # shape of one image's attention map
     equation: str
     paper: str
@@ -72,55 +67,9 @@ def row(module: type[nn.Module], **arguments) -> Row:
         config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
         parameters=parameters,
         operations=counter.get_total_flops(),
-        growth=growth(lambda channels: module(channels, **arguments), dims),
         map=_map_shape(module, dims, **arguments),
         **_from_docstring(module.__doc__, arguments.get("mode")),
     )
-
-
-def growth(make: Callable[[int], nn.Module], dims: int = 2) -> float:
-    """The exponent e when a training step's memory grows like N^e with the number of positions N.
-
-    Compared are the peaks of all tensors that live at once outside custom operators, in forward and
-    backward, at two sizes large enough for the largest power to show. What an operator needs
-    inside is left out, a block of the map, for which tests/ops has the measurements.
-    """
-    sides = {1: (2**16, 2**18), 2: (2**8, 2**9), 3: (2**6, 2**7)}[dims]
-    peaks = []
-    with FakeTensorMode():
-        for side in sides:
-            size = (4, side, side) if dims == 3 else (side,) * dims
-            module, x = make(16), torch.empty(2, 16, *size, requires_grad=True)
-            with _LiveBytes() as live:
-                module(x).sum().backward()
-            peaks.append(live.peak)
-    return math.log(peaks[1] / peaks[0], 4)
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Follows the memory that operators hand out; ``peak`` is the most that lived at once, in bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = self._live = 0
-        self._known = WeakIdKeyDictionary(ref_type=weakref.ref)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._follow(tensor.untyped_storage())
-        self.peak = max(self.peak, self._live)
-        return out
-
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        if storage not in self._known:
-            self._known[storage] = None
-            self._live += storage.nbytes()
-            weakref.finalize(storage, self._forget, storage.nbytes())
-
-    def _forget(self, size: int) -> None:
-        self._live -= size
 
 
 def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
@@ -155,15 +104,11 @@ def _from_docstring(doc: str, mode: str | None) -> dict[str, str | None]:
     return dict(equation=equation, paper=paper[1], venue=paper[2], arxiv=paper[3])
 
 
-_COLUMNS = ("module", "type in a config", "parameters", "operations", "memory", "map")
+_COLUMNS = ("module", "type in a config", "parameters", "operations", "map")
 
 
 def _cells(row: Row) -> list[str]:
-    power = f"{round(2 * row.growth) / 2:g}"  # to halves
-    growth = "N" if power == "1" else f"N^{power}"
-    return [
-        row.module, row.config, _counted(row.parameters), _counted(row.operations), growth, row.map or "none"
-    ]  # fmt: skip
+    return [row.module, row.config, _counted(row.parameters), _counted(row.operations), row.map or "none"]
 
 
 def _counted(number: int) -> str:
@@ -174,7 +119,7 @@ def _counted(number: int) -> str:
 
 def markdown(rows: Iterable[Row]) -> str:
     """The table as Markdown."""
-    lines = [[*_COLUMNS, "equation", "paper"], ["---"] * 2 + ["---:"] * 2 + ["---"] * 4]
+    lines = [[*_COLUMNS, "equation", "paper"], ["---"] * 2 + ["---:"] * 2 + ["---"] * 3]
     for row in rows:
         module, config, *others = _cells(row)
         link = f"[{row.paper}](https://arxiv.org/abs/{row.arxiv})" if row.arxiv else row.paper

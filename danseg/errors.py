@@ -56,7 +56,7 @@ def _reader_left() -> bool:
 
 
 def require_mmseg(what: str) -> None:
-    """Raise an error that says how to install mmseg, which ``what`` builds on, if it is not installed.
+    """Import mmseg, which ``what`` builds on; where it is not installed, say how to install it.
 
     Raises:
         ModuleNotFoundError: there is no mmseg.
@@ -67,3 +67,6 @@ def require_mmseg(what: str) -> None:
             "(maintained line) or pip install 'danseg[openmmlab]' (original line)",
             name="mmseg",
         )
+    from danseg.mmseg_import import import_mmseg
+
+    import_mmseg()

@@ -11,11 +11,13 @@ from mmengine.registry import Registry
 from mmseg.registry import MODELS as MMSEG_MODELS
 
 import danseg.attention
+from danseg.mmseg_import import REGISTRATION
 
 # mmcv registers these itself, the second only where its operators are compiled.
 OWNED_BY_MMCV = ("NonLocal2d", "CrissCrossAttention")
 
-MODELS = Registry("model", parent=MMSEG_MODELS, scope="danseg")
+# At its first lookup it imports what mmseg's registry holds of danseg.
+MODELS = Registry("model", parent=MMSEG_MODELS, scope="danseg", locations=[REGISTRATION])
 
 for _name in danseg.attention.__all__:
     _module = getattr(danseg.attention, _name)

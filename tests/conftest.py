@@ -1,5 +1,7 @@
 """Settings and fixtures that every test shares."""
 
+import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,6 +20,21 @@ import torch
 import danseg  # noqa: F401
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], ModuleType]:
+    """A file of tools/ as a module, by its name: ``tool("train").main([...])``."""
+
+    @functools.cache
+    def load(name: str) -> ModuleType:
+        path = Path(__file__).resolve().parents[1] / "tools" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"tools_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 import danseg.attention
 from danseg.attention import (
@@ -17,7 +15,7 @@ from danseg.attention import (
     PositionAttention,
 )
 from danseg.attention.non_local import MODES
-from danseg.attention_table import growth, markdown, row, rows, text
+from danseg.attention_table import markdown, row, rows, text
 from danseg.registry import MODELS
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "attention.md"
@@ -78,39 +76,6 @@ def test_a_paper_without_arxiv_number_has_no_link():
     assert text([entry]).endswith(
         "    PSANet: Point-wise Spatial Attention Network for Scene Parsing, ECCV 2018, no arXiv id\n"
     )
-
-
-class Plain(nn.Module):
-    """Attention that holds the whole map."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, channels))
-
-    def forward(self, x):
-        x = x.flatten(2)
-        return x @ (x.transpose(1, 2) @ self.weight @ x).softmax(1)
-
-
-class PerColumn(nn.Module):
-    """Attention within columns: H entries for each of H x W positions."""
-
-    def __init__(self, channels):
-        super().__init__()
-
-    def forward(self, x):
-        x = x.permute(0, 3, 1, 2)  # (B, W, C, H)
-        return x @ (x.transpose(2, 3) @ x).softmax(2)
-
-
-def test_growth_is_that_of_the_largest_tensor():
-    assert growth(Plain) == pytest.approx(2, abs=0.02)
-    assert growth(PerColumn) == pytest.approx(1.5, abs=0.1)
-    assert growth(lambda channels: nn.Conv2d(channels, channels, 1)) == pytest.approx(1, abs=0.02)
-
-
-def test_no_module_holds_a_map_of_all_pairs(table):
-    assert all(entry.growth < 1.6 for entry in table)
 
 
 def test_both_forms_show_every_row(table):

@@ -54,12 +54,14 @@ def _die() -> None:
     os.kill(os.getpid(), 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [16, 64])
 def test_extra_peak_sees_a_known_allocation_that_is_gone_afterwards(megabytes):
     peak = measure.in_subprocess(_peak_of_freed_allocation, megabytes)
     assert peak == pytest.approx(megabytes * measure.MIB, abs=4 * measure.MIB)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/clear_refs"), reason="the peak can be reset on Linux alone"
 )
@@ -117,6 +119,7 @@ def test_both_sides_have_equal_weights_and_a_scale_that_shows_the_attention(atte
             assert not torch.allclose(theirs(x), x, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_quick_benchmark_runs_and_writes_its_files(attention, tmp_path, capsys):
     case = "position attention"
     options = ["--sizes", "9x11", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)]
@@ -145,6 +148,7 @@ def test_quick_benchmark_runs_and_writes_its_files(attention, tmp_path, capsys):
     assert "| training | 9x11 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_both_sides_of_every_case_agree(attention):
     for case in attention.CASES.values():
         for mode in {attention.FORWARD, attention.TRAINING} - set(case.cannot):
@@ -152,6 +156,7 @@ def test_both_sides_of_every_case_agree(attention):
             assert error < 1e-3, (case.name, mode)
 
 
+@pytest.mark.slow
 def test_a_size_that_cannot_fit_is_skipped_with_its_reason(attention, monkeypatch):
     monkeypatch.setattr(attention, "available_memory", lambda device: 2**20)
     [row] = attention.compare(
@@ -162,6 +167,7 @@ def test_a_size_that_cannot_fit_is_skipped_with_its_reason(attention, monkeypatc
     assert row.ours_seconds > 0
 
 
+@pytest.mark.slow
 def test_what_the_peer_cannot_do_is_left_out_with_the_reason(attention):
     assert "cannot be trained" in attention.CASES["non-local, concatenation"].cannot[attention.TRAINING]
     for case in filter(lambda case: case.cannot, attention.CASES.values()):
@@ -296,6 +302,7 @@ def inference(monkeypatch):
     return inference
 
 
+@pytest.mark.slow
 def test_quick_inference_benchmark_runs_and_writes_its_files(inference, tmp_path, capsys):
     inference.main(["--quick", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)])
     assert "of danseg's own time in float32" in capsys.readouterr().out
@@ -327,6 +334,7 @@ def _hold(megabytes: int) -> int:
     return measure.process_peak()
 
 
+@pytest.mark.slow
 def test_process_peak_counts_libraries_and_what_is_gone():
     less, more = (measure.in_subprocess(_hold, megabytes, fresh=True) for megabytes in (1, 65))
     assert less > 50 * measure.MIB
@@ -341,6 +349,7 @@ def test_promised_bytes_are_judged():
         assert line.startswith(verdict) and "promised 4 GB" in line
 
 
+@pytest.mark.slow
 def test_quick_training_benchmark_runs_and_writes_its_files(monkeypatch, tmp_path, capsys):
     pytest.importorskip("mmseg")
     from benchmarks import training
@@ -367,6 +376,7 @@ def test_training_promises_name_what_is_measured():
     assert training.PROMISES.keys() <= measured
 
 
+@pytest.mark.slow
 def test_quick_heads_benchmark_runs_and_finds_no_difference(tmp_path, capsys):
     pytest.importorskip("mmseg")
     from benchmarks import heads

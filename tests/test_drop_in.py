@@ -135,6 +135,7 @@ def _smaller(data_root: str) -> dict:
     return smaller
 
 
+@pytest.mark.slow
 def test_mmsegs_scripts_train_and_test_a_stock_config(tmp_path, rendered_root):
     # mmseg's own head of this config cannot be built without compiled operators: what trains is danseg's.
     config = tmp_path / "stock.py"

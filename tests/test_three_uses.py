@@ -2,11 +2,9 @@
 
 import inspect
 import json
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 import danseg.attention
 from danseg.registry import OWNED_BY_MMCV
+from own_test import own_test
 
 NAMES = sorted(set(danseg.attention.__all__) - {"NonLocal1d", "NonLocal3d"})  # those do not take images
 
@@ -99,9 +98,7 @@ def has_learnt(result: dict) -> bool:
 
 def zero_gradient(name: str) -> list[str]:
     """The module's parameters whose true gradient is zero, from the test file of its own."""
-    stem = getattr(danseg.attention, name).__module__.rpartition(".")[2]
-    own_test = runpy.run_path(str(Path(__file__).parent / "attention" / f"test_{stem}.py"))
-    return own_test.get("ZERO_GRADIENT", {}).get(name, [])
+    return getattr(own_test(getattr(danseg.attention, name)), "ZERO_GRADIENT", {}).get(name, [])
 
 
 def test_there_are_modules():
@@ -134,6 +131,7 @@ def test_as_a_head(name):
     assert has_learnt(train(head, [head.attention], lambda: head.loss([x], samples, None)["loss_ce"]))
 
 
+@pytest.mark.slow
 @every_module
 def test_as_a_plugin(name):
     torch.manual_seed(0)

@@ -12,11 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from danseg.errors import command_line
-from danseg.evaluation.folders import PREDICTION_IDS, evaluate_folders
-from danseg.io.files import make_folder
-from danseg.known_datasets import KNOWN_DATASETS
-
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -26,13 +21,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "gt_dir",
         type=Path,
-        help="label maps: "
-        + ", ".join(f"{one.folders['val'][1]} ({one.name})" for one in KNOWN_DATASETS.values()),
+        help="label maps: gtFine/val (cityscapes, demo), annotations/validation (ade20k), valannot (camvid)",
     )
-    parser.add_argument("--dataset", required=True, choices=KNOWN_DATASETS)
+    parser.add_argument("--dataset", required=True, choices=("cityscapes", "ade20k", "camvid", "demo"))
     parser.add_argument(
         "--pred-ids",
-        choices=PREDICTION_IDS,
+        choices=("labelIds", "trainIds"),
         help="numbers in the predictions: labelIds as the data set publishes them and its server expects "
         "(default), or trainIds, counted from 0",
     )
@@ -41,11 +35,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    from danseg.evaluation.folders import evaluate_folders
+    from danseg.io.files import make_folder
+
     out_dir = args.out or args.pred_dir.resolve().parent
-    if args.pred_dir.is_dir():  # before the long work; otherwise the missing folder is the better message
+    if args.pred_dir.is_dir():  # otherwise the missing folder is the better message
         make_folder(out_dir, fix="name another folder with --out")
     result = evaluate_folders(
         args.pred_dir,
@@ -82,6 +77,13 @@ def _free_stem(folder: Path, stem: str) -> str:
         number += 1
         candidate = f"{stem}_{number}"
     return candidate
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

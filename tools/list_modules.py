@@ -3,16 +3,24 @@
 import argparse
 from collections.abc import Sequence
 
-from danseg.attention_table import markdown, rows, text
-from danseg.errors import command_line
 
-
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print a table of all attention modules.")
     parser.add_argument("--markdown", action="store_true", help="as Markdown, as docs/attention.md has it")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    from danseg.attention_table import markdown, rows, text
+
     print((markdown if args.markdown else text)(rows()), end="")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

@@ -20,20 +20,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from danseg import apis
-from danseg.errors import UserError, command_line
-from danseg.label_maps.label_png import write_label_map
-from danseg.visualization import (
-    attention_figure,
-    attention_modules,
-    overlay,
-    picture_dir,
-    read_image,
-    save_figure,
-    save_image,
-    segment_centres,
-)
-
 AUTOMATIC_POSITIONS = 3
 
 
@@ -66,7 +52,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--precision",
-        choices=list(apis.PRECISIONS),
+        choices=("float32", "bfloat16", "float16"),
         default="float32",
         help="what the network computes in (default: float32); bfloat16 is faster on GPUs and on CPUs that "
         "have instructions for it, float16 needs a GPU",
@@ -78,9 +64,21 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    from danseg import apis
+    from danseg.errors import UserError
+    from danseg.label_maps.label_png import write_label_map
+    from danseg.visualization import (
+        attention_figure,
+        attention_modules,
+        overlay,
+        picture_dir,
+        read_image,
+        save_figure,
+        save_image,
+        segment_centres,
+    )
+
     if args.tiles is not None and args.attention is not None:
         raise UserError(
             "--tiles shows no attention, whose maps are of whole images; leave out one of the two"
@@ -119,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _position(text: str) -> tuple[int, int]:
+    from danseg.errors import UserError
+
     try:
         x, y = (int(part) for part in text.split(","))
     except ValueError:
@@ -126,6 +126,13 @@ def _position(text: str) -> tuple[int, int]:
             f"--attention takes pixels as x,y, two whole numbers such as 640,400; got {text!r}"
         ) from None
     return x, y
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

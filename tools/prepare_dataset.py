@@ -10,10 +10,6 @@ python tools/prepare_dataset.py demo [ROOT] [--train N] [--val N] [--height H] [
 import argparse
 from collections.abc import Sequence
 
-from danseg.errors import command_line
-from danseg.known_datasets import KNOWN_DATASETS
-from danseg.rendered.street_set import HEIGHT, TRAIN_FRAMES, VAL_FRAMES, WIDTH
-
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -26,30 +22,28 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     command.add_argument(
         "root",
         nargs="?",
-        default=KNOWN_DATASETS["cityscapes"].root,
+        default="data/cityscapes",
         help="folder with leftImg8bit and gtFine (default: %(default)s)",
     )
 
     command = commands.add_parser("ade20k", help="unpack or copy the ADE20K scene parsing benchmark")
     command.add_argument("source", help="ADEChallengeData2016.zip, or the folder it unpacks to")
     command.add_argument(
-        "root", nargs="?", default=KNOWN_DATASETS["ade20k"].root, help="default: %(default)s"
+        "root", nargs="?", default="data/ade/ADEChallengeData2016", help="default: %(default)s"
     )
 
     command = commands.add_parser("camvid", help="copy CamVid")
     command.add_argument("source", help="folder with train, trainannot, val, valannot [, test, testannot]")
-    command.add_argument(
-        "root", nargs="?", default=KNOWN_DATASETS["camvid"].root, help="default: %(default)s"
-    )
+    command.add_argument("root", nargs="?", default="data/camvid", help="default: %(default)s")
     command.add_argument("--link", action="store_true", help="make symbolic links, not copies")
 
     command = commands.add_parser("demo", help="render street scenes in the Cityscapes layout")
-    command.add_argument("root", nargs="?", default=KNOWN_DATASETS["demo"].root, help="default: %(default)s")
+    command.add_argument("root", nargs="?", default="data/demo", help="default: %(default)s")
     for name, default, meaning in (
-        ("train", TRAIN_FRAMES, "training frames"),
-        ("val", VAL_FRAMES, "validation frames"),
-        ("height", HEIGHT, "pixels"),
-        ("width", WIDTH, "pixels"),
+        ("train", 200, "training frames"),
+        ("val", 40, "validation frames"),
+        ("height", 256, "pixels"),
+        ("width", 512, "pixels"),
         ("seed", 0, "each gives another set"),
     ):
         command.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (default: %(default)s)")
@@ -64,13 +58,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@command_line
-def main(argv: Sequence[str] | None = None) -> None:
-    arguments = vars(parse_args(argv))
-    from danseg.datasets import prepare  # imports mmseg, which a wrong argument need not wait for
+def run(args: argparse.Namespace) -> None:
+    from danseg.datasets import prepare
 
+    arguments = vars(args)
     for report in getattr(prepare, arguments.pop("dataset"))(**arguments):
         print(report)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)  # before anything that takes long to import
+    from danseg.errors import command_line
+
+    command_line(run)(args)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ Example::
     predict_large(model, "aerial.tif", "labels.tif")                 # of any size, by tiles
 """
 
+from danseg.errors import require_mmseg
+
+require_mmseg("danseg.apis")
+
 from danseg.apis.attention_maps import attention_maps
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model

@@ -353,6 +353,7 @@ print(status("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory from /proc")
 def test_memory_does_not_grow_with_the_height(tmp_path):
     def peak(height: int) -> int:

@@ -1,9 +1,7 @@
 """prepare_for_inference: equal results from fewer operations, whatever the network."""
 
 import copy
-import importlib.util
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +17,8 @@ import danseg.heads
 from danseg import apis
 from danseg.backbones.variant_resnet import CONV2
 from danseg.errors import UserError
+from own_test import own_test
 
-HEAD_TESTS = Path(__file__).parents[1] / "heads"
 RESNET = dict(type="ResNetV1c", depth=18, base_channels=8, stem_channels=8)
 FCN = dict(type="FCNHead", num_convs=1)
 # Widths that 8 channels in place of 64 leave divisible.
@@ -29,11 +27,7 @@ WIDTHS = dict(res2net=128, hs_resnet=80)
 
 def head_arguments(name: str) -> dict:
     """What the head's own test gives it."""
-    stem = getattr(danseg.heads, name).__module__.rpartition(".")[2]
-    spec = importlib.util.spec_from_file_location(f"own_{stem}", HEAD_TESTS / f"test_{stem}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return dict(type=name, **module.ARGS)
+    return dict(type=name, **own_test(getattr(danseg.heads, name)).ARGS)
 
 
 def build(head: dict = FCN, backbone: dict = RESNET, channels: int = 64, **model) -> nn.Module:

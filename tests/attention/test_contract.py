@@ -6,30 +6,24 @@ the parameters whose true gradient is zero.
 """
 
 import copy
-import importlib.util
 import inspect
+import math
 import re
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import danseg.attention
+from danseg.attention.non_local import MODES
+from own_test import own_test
 
 MODULES = {name: getattr(danseg.attention, name) for name in danseg.attention.__all__}
 IN_CHANNELS = 16
-
-
-def own_test(name: str) -> ModuleType:
-    """The test file of the module's own, which must exist."""
-    stem = MODULES[name].__module__.rpartition(".")[2]
-    path = Path(__file__).with_name(f"test_{stem}.py")
-    spec = importlib.util.spec_from_file_location(f"own_{stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def make(name: str, dtype: torch.dtype = torch.float32, in_channels: int = IN_CHANNELS) -> nn.Module:
@@ -92,7 +86,7 @@ def test_docstring_has_one_equation_of_the_output(name):
 
 @every_module
 def test_parameter_names_are_frozen(name):
-    assert [n for n, _ in make(name).named_parameters()] == own_test(name).PARAMETER_NAMES[name]
+    assert [n for n, _ in make(name).named_parameters()] == own_test(MODULES[name]).PARAMETER_NAMES[name]
 
 
 @every_module
@@ -127,7 +121,7 @@ def test_an_image_does_not_see_its_batch_mates(name):
 @every_module
 def test_gradient_reaches_every_parameter(name):
     module, x = make(name, torch.float64).train(), feature_map(name, torch.float64).requires_grad_()
-    zero = getattr(own_test(name), "ZERO_GRADIENT", {}).get(name, [])
+    zero = getattr(own_test(MODULES[name]), "ZERO_GRADIENT", {}).get(name, [])
     module(x).square().sum().backward()
     assert x.grad.abs().sum() > 0
     assert not [n for n, parameter in module.named_parameters() if parameter.grad is None]
@@ -180,6 +174,7 @@ def test_loads_the_authors_one_element_scales(name):
     MODULES[name](IN_CHANNELS).load_state_dict(state, strict=True)
 
 
+@pytest.mark.slow
 @every_module
 def test_compiles_and_exports(name):
     module, x = make(name), feature_map(name)
@@ -192,3 +187,71 @@ def test_takes_channels_last(name):
     module, x = make(name, torch.float64), feature_map(name, torch.float64)
     by_position = x.movedim(1, -1).contiguous().movedim(-1, 1)
     torch.testing.assert_close(module(by_position), module(x), rtol=1e-9, atol=1e-11)
+
+
+class BytesMade(TorchDispatchMode):
+    """Sums up the sizes of all tensors that operators make, whether they are kept or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = (leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
+        self.total += sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+        return out
+
+
+def growth(make: Callable[[int], nn.Module], dims: int = 2) -> float:
+    """The exponent e when a training step makes N^e bytes of tensors for N positions.
+
+    Nothing is computed: fake tensors know their sizes alone. What an operator of danseg's needs inside is
+    left out, a block of the map; tests/ops measures it.
+    """
+    totals = []
+    with FakeTensorMode():
+        for side in {1: (2**16, 2**18), 2: (2**8, 2**9), 3: (2**6, 2**7)}[dims]:
+            size = (4, side, side) if dims == 3 else (side,) * dims
+            module, x = make(16), torch.empty(2, 16, *size, requires_grad=True)
+            with BytesMade() as made:
+                module(x).sum().backward()
+            totals.append(made.total)
+    return math.log(totals[1] / totals[0], 4)
+
+
+class Plain(nn.Module):
+    """Attention over a map of all pairs."""
+
+    def forward(self, x):
+        x = x.flatten(2)
+        return x @ (x.transpose(1, 2) @ x).softmax(1)
+
+
+class PerColumn(nn.Module):
+    """Attention within columns: H entries for each of H x W positions."""
+
+    def forward(self, x):
+        x = x.permute(0, 3, 1, 2)  # (B, W, C, H)
+        return x @ (x.transpose(2, 3) @ x).softmax(2)
+
+
+def test_growth_is_that_of_the_largest_tensor():
+    assert growth(lambda channels: Plain()) == pytest.approx(2, abs=0.02)
+    assert growth(lambda channels: PerColumn()) == pytest.approx(1.5, abs=0.1)
+    assert growth(lambda channels: nn.Conv2d(channels, channels, 1)) == pytest.approx(1, abs=0.01)
+
+
+WITH_MODES = [
+    (name, arguments)
+    for name, module in sorted(MODULES.items())
+    for arguments in (
+        [dict(mode=mode) for mode in MODES] if "mode" in inspect.signature(module).parameters else [{}]
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), WITH_MODES, ids=str)
+def test_nothing_grows_faster_than_the_number_of_positions(name, arguments):
+    dims = getattr(MODULES[name], "dims", 2)
+    assert growth(lambda channels: MODULES[name](channels, **arguments), dims) == pytest.approx(1, abs=0.01)

@@ -100,6 +100,7 @@ def test_train_ids_from_polygons(cityscapes):
     assert not [name for name in files(cityscapes) if ".part" in name]
 
 
+@pytest.mark.slow
 def test_polygons_in_processes(cityscapes, monkeypatch):
     pytest.importorskip("cityscapesscripts")
     for split in ("train", "val"):

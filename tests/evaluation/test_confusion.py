@@ -101,6 +101,7 @@ def test_counts_above_float32_are_exact():
     assert scores.iou[1] == (2**24 + 3) / (2**24 + 4)
 
 
+@pytest.mark.slow
 def test_an_image_of_25_megapixels():
     labels = np.zeros((5000, 5000), dtype=np.uint8)
     predictions = np.zeros((5000, 5000), dtype=np.uint8)

@@ -128,6 +128,7 @@ def test_ignore_index_nan_to_num_and_float_predictions():
     assert metric.evaluate(1) == {"aAcc": 100.0, "mIoU": 50.0, "mAcc": 50.0}
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path):
     spec = importlib.util.spec_from_file_location("metric_rank", RANK_SCRIPT)
     metric_rank = importlib.util.module_from_spec(spec)

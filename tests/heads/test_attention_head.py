@@ -7,9 +7,9 @@ from torch import nn
 
 import danseg.attention
 import danseg.heads  # noqa: F401  (registration)
+from small_head import COMMON
 
 ARGS = dict(attention=dict(type="PositionAttention", query_channels=4))
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 
 
 def build(attention, **changes):

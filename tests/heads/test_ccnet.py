@@ -9,8 +9,8 @@ from mmseg.registry import MODELS
 from torch import nn
 
 import danseg  # noqa: F401  (registers CCNetHead)
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict()
 ZERO_GRADIENT = ["cca.key_conv.bias"]  # the softmax cancels it
 

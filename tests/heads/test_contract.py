@@ -2,15 +2,11 @@
 
 What only a head's author knows stands in its own test file, ``tests/heads/test_STEM.py``:
 
-* ``ARGS``, the head's own arguments beside :data:`COMMON`;
+* ``ARGS``, the head's own arguments beside :data:`small_head.COMMON`;
 * ``counterpart()`` where mmseg has the network: mmseg's head with ``COMMON | ARGS``;
 * ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero;
 * ``WITHOUT_ATTENTION = True`` for a baseline.
 """
-
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -21,19 +17,10 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import danseg.heads
+from own_test import own_test
+from small_head import COMMON
 
 HEADS = {name: getattr(danseg.heads, name) for name in danseg.heads.__all__}
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
-
-
-def own_test(name: str) -> ModuleType:
-    """The test file of the head's own, which must exist."""
-    stem = HEADS[name].__module__.rpartition(".")[2]
-    path = Path(__file__).with_name(f"test_{stem}.py")
-    spec = importlib.util.spec_from_file_location(f"own_{stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def draw(head: nn.Module) -> None:
@@ -50,7 +37,7 @@ def draw(head: nn.Module) -> None:
 
 def build(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     torch.manual_seed(0)
-    head = MODELS.build(dict(type=name, **COMMON, **own_test(name).ARGS))
+    head = MODELS.build(dict(type=name, **COMMON, **own_test(HEADS[name]).ARGS))
     draw(head)
     return head.to(dtype)
 
@@ -70,14 +57,14 @@ def relative(got: torch.Tensor, want: torch.Tensor) -> float:
 
 every_head = pytest.mark.parametrize("name", sorted(HEADS))
 every_pair = pytest.mark.parametrize(
-    "name", [n for n in sorted(HEADS) if hasattr(own_test(n), "counterpart")]
+    "name", [n for n in sorted(HEADS) if hasattr(own_test(HEADS[n]), "counterpart")]
 )
 precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 
 
 def test_there_are_heads_and_pairs():
     assert len(HEADS) >= 2
-    assert len([name for name in HEADS if hasattr(own_test(name), "counterpart")]) >= 1
+    assert len([name for name in HEADS if hasattr(own_test(HEADS[name]), "counterpart")]) >= 1
 
 
 @every_head
@@ -97,7 +84,7 @@ def test_forward_is_the_classified_feature(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in sorted(HEADS) if not getattr(own_test(n), "WITHOUT_ATTENTION", False)]
+    "name", [n for n in sorted(HEADS) if not getattr(own_test(HEADS[n]), "WITHOUT_ATTENTION", False)]
 )
 def test_every_position_reaches_every_other(name):
     # Convolutions alone reach a few positions; only attention carries a change across the map.
@@ -122,7 +109,7 @@ def test_loss_trains_every_parameter(name):
 
 def pair(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     """danseg's and mmseg's head with equal weights, which have gone both ways."""
-    ours, theirs = build(name, dtype), own_test(name).counterpart().to(dtype)
+    ours, theirs = build(name, dtype), own_test(HEADS[name]).counterpart().to(dtype)
     draw(theirs)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -142,7 +129,7 @@ def test_logits_equal_mmsegs(name, dtype, tolerance):
 @every_pair
 @precisions
 def test_losses_and_gradients_equal_mmsegs(name, dtype, tolerance):
-    zero = getattr(own_test(name), "ZERO_GRADIENT", [])
+    zero = getattr(own_test(HEADS[name]), "ZERO_GRADIENT", [])
     results = []
     for head in pair(name, dtype):
         inputs, samples = batch(dtype)

@@ -9,8 +9,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import danseg  # noqa: F401  (registers DANetHead)
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict(pam_channels=4)
 ZERO_GRADIENT = ["pam.key_project.bias"]  # the softmax cancels it
 

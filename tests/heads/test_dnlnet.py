@@ -5,8 +5,8 @@ from mmseg.registry import MODELS
 from torch import nn
 
 import danseg  # noqa: F401  (registers DNLNetHead)
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 # mmseg divides by float32 numbers in any precision: 1/2 and the root of 16 / 4 are exact there.
 ARGS = dict(temperature=0.5, reduction=4)
 # Centring cancels the biases of θ and φ, the softmax that of the mask, and the batch norm that of g.

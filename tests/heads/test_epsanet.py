@@ -5,8 +5,8 @@ import torch
 from mmseg.registry import MODELS
 
 import danseg  # noqa: F401  (registers EPSANetHead)
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict(reduction=2)
 
 

@@ -3,7 +3,8 @@
 from mmseg.models.decode_heads import FCNHead
 from torch import nn
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
+from small_head import COMMON
+
 ARGS = dict()
 WITHOUT_ATTENTION = True
 

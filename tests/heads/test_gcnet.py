@@ -7,8 +7,8 @@ from mmseg.registry import MODELS
 from torch import nn
 
 import danseg  # noqa: F401  (registers GCNetHead)
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict()
 ZERO_GRADIENT = ["gc_block.conv_mask.bias"]  # the softmax cancels it
 

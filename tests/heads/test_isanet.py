@@ -7,8 +7,8 @@ from mmseg.registry import MODELS
 from torch import nn
 
 import danseg  # noqa: F401  (registers ISANetHead)
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict(isa_channels=8, down_factor=(4, 4))
 # Weights sum to 1, so it reaches every position alike, and batch norm cancels it.
 ZERO_GRADIENT = [f"{relation}_relation.value_project.bias" for relation in ("global", "local")]

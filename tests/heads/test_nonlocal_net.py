@@ -8,8 +8,8 @@ from torch import nn
 
 import danseg  # noqa: F401  (registers NonLocalHead)
 from danseg.attention.non_local import MODES
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict()
 # The softmax cancels φ's bias; g's bias reaches every position alike, and the batch norm cancels it.
 ZERO_GRADIENT = ["nl_block.phi.conv.bias", "nl_block.g.conv.bias"]

@@ -10,8 +10,8 @@ from torch import nn
 
 import danseg  # noqa: F401  (registers PSANetHead)
 from danseg.visualization.attention_recording import record_attention
+from small_head import COMMON
 
-COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))
 ARGS = dict(mask_size=(9, 13))
 
 

@@ -77,6 +77,7 @@ print(peak_growth(lambda: concatenation_attention(a, b, value).sum().backward())
 """
 
 
+@pytest.mark.slow
 def test_training_memory_is_far_below_one_map(extra_peak):
     assert extra_peak(_PEAK) < 8192 * 8192 * 4 / 32
 

@@ -186,6 +186,7 @@ print(peak_growth(run))
 """
 
 
+@pytest.mark.slow
 def test_training_memory_is_below_the_map(extra_peak):
     the_map = 256 * 256 * (256 + 256) * 4  # 128 MiB
     plain, ours = extra_peak(_PEAK, "plain"), extra_peak(_PEAK, "danseg")

@@ -108,6 +108,7 @@ print(peak_growth(run))
 """
 
 
+@pytest.mark.slow
 def test_training_memory_is_far_below_the_map(extra_peak):
     n_by_n = 4096 * 4096 * 4
     assert extra_peak(_PEAK, "plain", "") > 2 * n_by_n  # the measurement sees the map

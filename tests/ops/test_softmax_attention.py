@@ -185,6 +185,7 @@ print(peak_growth(run))
 """
 
 
+@pytest.mark.slow
 def test_training_memory_is_far_below_the_plain_form(extra_peak):
     n_by_n = 4096 * 4096 * 4
     plain, ours = extra_peak(_PEAK, "plain"), extra_peak(_PEAK, "danseg")

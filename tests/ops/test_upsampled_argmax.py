@@ -223,6 +223,7 @@ print(peak_growth(lambda: function(logits, (512, 683), (512, 688))))
 """
 
 
+@pytest.mark.slow
 def test_memory_is_far_below_the_plain_form(extra_peak):
     full = 40 * 512 * 683 * 4
     plain, ours = extra_peak(_PEAK, "plain"), extra_peak(_PEAK, "danseg")

@@ -106,6 +106,7 @@ print(peak_growth(lambda: loss(logits, labels).backward()))
 """
 
 
+@pytest.mark.slow
 def test_training_memory_is_below_one_copy_of_the_upsampled_logits(extra_peak):
     upsampled = 19 * 512 * 512 * 4
     assert extra_peak(_PEAK, "plain") > 2.5 * upsampled  # the measurement sees the full logits

@@ -7,6 +7,7 @@ from danseg.label_maps.cityscapes_labels import TRAIN_IDS
 from danseg.rendered.street_set import draw_frame
 
 
+@pytest.mark.slow
 def test_most_frames_have_at_least_12_classes_and_all_19_occur():
     frames = [draw_frame("train", k, height=128, width=256, seed=0)[1] for k in range(16)]
     shares = []

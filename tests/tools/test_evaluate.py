@@ -1,7 +1,6 @@
 """tools/evaluate.py: what it prints, writes and refuses."""
 
 import csv
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,15 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "evaluate.py"
 
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("tools_evaluate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+@pytest.fixture
+def main(tool):
+    return tool("evaluate").main
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """tools/predict.py from its command line."""
 
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -17,11 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("tool_predict", ROOT / "tools" / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(tool):
+    return tool("predict").main
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The command line of tools/prepare_dataset.py, run as users run it and in this process."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,14 +12,11 @@ TOOL = REPO / "tools/prepare_dataset.py"
 
 
 @pytest.fixture
-def main(tmp_path, monkeypatch):
+def main(tool, tmp_path, monkeypatch):
     """The tool's ``main``, in an empty folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("prepare_dataset", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return tool("prepare_dataset").main
 
 
 def test_demo_then_cityscapes(main, capsys, tmp_path):
@@ -96,6 +92,7 @@ def test_mistakes_get_one_message(main, capsys, arguments, words):
     assert error.startswith("error: ") and words in error and "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(REPO), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(

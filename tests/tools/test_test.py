@@ -109,6 +109,7 @@ def test_evaluation_makes_no_logits_at_the_images_resolution(run, monkeypatch):
     assert len(resized) >= 5 and plain["aAcc"] > 0
 
 
+@pytest.mark.slow
 def test_tta_averages_over_scales_and_flips(run):
     plain, augmented = run(), run("--tta")
     assert augmented["tta"] and not plain["tta"]

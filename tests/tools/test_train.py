@@ -85,6 +85,7 @@ def failure(capsys, run, *arguments, **keywords):
     return message
 
 
+@pytest.mark.slow
 def test_train_validate_checkpoint_resume_and_test(command, tmp_path, capfd):
     work = tmp_path / "work"
     command("train", "--seed", 3)
@@ -198,6 +199,7 @@ def test_what_cannot_work_is_said_before_training(command, tmp_path, capsys, ren
     assert "none.pth does not exist" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_fails_in_the_middle_is_named(
     command, tmp_path, capsys, monkeypatch, workers, rendered_root
@@ -232,6 +234,7 @@ def launch(processes, name, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_evaluate_and_checkpoint(command, tmp_path, rendered_root):
     work, pair = tmp_path / "work", tmp_path / "pair"
     options = ("--cfg-options", f"data_root={rendered_root}", "train_cfg.val_interval=2")
@@ -256,6 +259,7 @@ def test_two_processes_train_evaluate_and_checkpoint(command, tmp_path, rendered
     assert len(list(out.glob("*.png"))) == 5
 
 
+@pytest.mark.slow
 def test_two_processes_give_one_message_about_missing_data(tmp_path):
     failed = launch(
         2, "train", TINY, "--work-dir", tmp_path, "--cfg-options", f"data_root={tmp_path / 'none'}"

@@ -116,6 +116,7 @@ def test_attention_marks_the_position_and_its_bar_ends_at_the_maximum():
         assert bar.get_xlim() == pytest.approx((0, float(heat.max())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(60, 120), (90, 60)])
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_no_text_overlaps_or_leaves_the_page(size, count):
@@ -134,6 +135,7 @@ def test_no_text_overlaps_or_leaves_the_page(size, count):
         assert _overlapping_texts(figure) == []
 
 
+@pytest.mark.slow
 def test_figures_are_written_at_their_size_from_many_threads(tmp_path):
     image, truth, prediction = _frame()
 

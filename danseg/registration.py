@@ -1,0 +1,16 @@
+"""Importing this registers all of danseg with mmseg; mmseg's registries do it at their first lookup."""
+
+from danseg.errors import require_mmseg
+
+require_mmseg("danseg.registration")
+
+from danseg import (  # noqa: E402, F401  (registration)
+    backbones,
+    datasets,
+    engine,
+    evaluation,
+    heads,
+    registry,
+    segmentors,
+    visualization,
+)

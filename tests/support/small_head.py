@@ -1,0 +1,3 @@
+"""The arguments that every head of the tests shares."""
+
+COMMON = dict(in_channels=24, channels=16, num_classes=5, norm_cfg=dict(type="BN"))

@@ -1,0 +1,93 @@
+"""Every tool answers at once: help and mistakes in the arguments come before the slow imports."""
+
+import argparse
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from danseg import apis
+from danseg.datasets import prepare
+from danseg.known_datasets import KNOWN_DATASETS
+from danseg.label_maps.id_formats import PREDICTION_IDS
+
+TOOLS = sorted((Path(__file__).resolve().parents[2] / "tools").glob("*.py"))
+
+# Runs a tool as a command and says on its last line what it imported that takes long.
+PROGRAM = """
+import runpy, sys
+tool, *sys.argv[1:] = sys.argv[1:]
+sys.argv[0] = tool
+try:
+    runpy.run_path(tool, run_name="__main__")
+finally:
+    print("imported:", *({"danseg", "mmengine", "mmseg", "numpy", "torch"} & set(sys.modules)))
+"""
+
+every_tool = pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.stem)
+
+
+def start(path: Path, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, path, *arguments], capture_output=True, text=True)
+    said, _, imported = done.stdout.rpartition("imported:")
+    return done.returncode, said + done.stderr, imported.strip()
+
+
+def test_there_are_tools():
+    assert len(TOOLS) >= 8
+
+
+@every_tool
+def test_help_imports_nothing_that_takes_long(path):
+    status, said, imported = start(path, "--help")
+    assert (status, imported) == (0, "")
+    assert said.startswith("usage: ") and "Traceback" not in said
+
+
+@every_tool
+def test_a_mistake_in_the_arguments_is_said_before_anything_is_imported(path):
+    status, said, imported = start(path, "--no-such-option")
+    assert (status, imported) == (2, "")
+    assert said.startswith("usage: ") and "error: " in said and "Traceback" not in said
+
+
+@pytest.fixture
+def parser(tool, monkeypatch):
+    """The argument parser of a tool."""
+
+    def parser(name: str) -> argparse.ArgumentParser:
+        def stop(self: argparse.ArgumentParser, argv: list[str] | None = None) -> None:
+            raise LookupError(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+            with pytest.raises(LookupError) as caught:
+                tool(name).main([])
+        return caught.value.args[0]
+
+    return parser
+
+
+def choices(parser: argparse.ArgumentParser, option: str) -> list[str]:
+    return list(parser._option_string_actions[option].choices)
+
+
+# What the tools write out, because it would take seconds to import, is what danseg knows.
+def test_choices_are_those_of_danseg(parser):
+    assert choices(parser("predict"), "--precision") == list(apis.PRECISIONS)
+    assert choices(parser("evaluate"), "--dataset") == list(KNOWN_DATASETS)
+    assert choices(parser("evaluate"), "--pred-ids") == list(PREDICTION_IDS)
+
+
+def test_defaults_are_those_of_danseg(parser):
+    [commands] = [action for action in parser("prepare_dataset")._actions if action.dest == "dataset"]
+    assert len(commands.choices) >= 4
+    for name, command in commands.choices.items():
+        signature = inspect.signature(getattr(prepare, name)).parameters
+        arguments = {action.dest: action for action in command._actions if action.dest != "help"}
+        assert set(arguments) <= set(signature)
+        for key, action in arguments.items():
+            if signature[key].default is not inspect.Parameter.empty:
+                assert action.default == signature[key].default, (name, key)

@@ -1,5 +1,5 @@
 # demo   trains, evaluates and pictures a small DANet on rendered street scenes
-# test   runs the whole test suite            lint   checks style and formatting
+# test   runs the whole test suite            lint   checks style, formatting, types
 # test-quick  runs the tests that are not marked slow, in under two minutes
 # bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
 #        asks (BENCH=training for one of attention, heads, inference, input, training)
@@ -49,6 +49,7 @@ test-openmmlab:
 lint: setup
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
 
 bench: setup
 	@for one in $(BENCH); do echo "== $$one"; $(RUN) -m benchmarks.$$one $(or $(ARGS),--quick) || exit 1; done

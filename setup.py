@@ -62,6 +62,7 @@ setup(
         "test": [
             "pytest>=8",
             "ruff>=0.9",
+            "mypy>=2",  # types
             "cityscapesscripts>=2.2.4",  # mIoU is tested against the official evaluator
             "numpy<2.4",  # as above
             "scipy>=1.10",  # the distribution of training crops is tested against mmseg's

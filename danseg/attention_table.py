@@ -1,7 +1,7 @@
 """What the attention modules are and cost, read from their docstrings and measured from their code.
 
-Nothing here is kept by hand, and nothing is computed in earnest: the modules run on fake tensors,
-which know their sizes and hold no numbers, so that no machine is too small for it.
+No number here is written by hand. The modules run on fake tensors, which have sizes but hold no numbers, so
+that the table can be made on any machine.
 """
 
 import functools
@@ -9,7 +9,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     parameters: int  # at CHANNELS channels
     operations: int  # of one image of CHANNELS x SIZE; a multiply-add counts as two
     map: str | None  # shape of one image's attention map
-    equation: str
+    equation: str  # of the output
     paper: str
     venue: str
     arxiv: str | None
@@ -62,13 +62,17 @@ def row(module: type[nn.Module], **arguments) -> Row:
         parameters = sum(parameter.numel() for parameter in made.parameters())
         with FlopCounterMode(display=False) as counter:
             made(torch.empty(1, CHANNELS, *size))
+    equation, paper, venue, arxiv = _from_docstring(module.__doc__ or "", arguments.get("mode"))
     return Row(
         module=name + "".join(f'({key}="{value}")' for key, value in arguments.items()),
         config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
         parameters=parameters,
         operations=counter.get_total_flops(),
         map=_map_shape(module, dims, **arguments),
-        **_from_docstring(module.__doc__, arguments.get("mode")),
+        equation=equation,
+        paper=paper,
+        venue=venue,
+        arxiv=arxiv,
     )
 
 
@@ -82,7 +86,7 @@ def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
     for letter, side in size.items():
         letters |= {side: letter, (side + 1) // 2: f"{letter}/2"}
     with FakeTensorMode(), torch.no_grad():
-        made = module(CHANNELS, **arguments).eval()
+        made: Any = module(CHANNELS, **arguments).eval()
         x = torch.empty(1, CHANNELS, *size.values())
         if "positions" in inspect.signature(made.attention_map).parameters:
             shape = made.attention_map(x, [(0,) * dims] * 41).shape
@@ -91,7 +95,7 @@ def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
     return "×".join(letters.get(side, str(side)) for side in shape[1:])
 
 
-def _from_docstring(doc: str, mode: str | None) -> dict[str, str | None]:
+def _from_docstring(doc: str, mode: str | None) -> tuple[str, str, str, str | None]:
     """Equation of the output, title and venue of the paper, and its arXiv number if it has one."""
     # Behind a # stands a remark, and blanks part an equation from the next.
     lines = [re.sub(r"\s{2,}", ", ", line.partition("#")[0].strip()) for line in doc.splitlines()]
@@ -101,7 +105,9 @@ def _from_docstring(doc: str, mode: str | None) -> dict[str, str | None]:
     paper = re.search(
         r'Paper: [^"]*"([^"]+)", ([^.]*?), (?:arXiv (\d{4}\.\d{4,5})|no arXiv id)', " ".join(doc.split())
     )
-    return dict(equation=equation, paper=paper[1], venue=paper[2], arxiv=paper[3])
+    if paper is None:
+        raise ValueError(f"the docstring names no paper: {doc!r}")
+    return equation, paper[1], paper[2], paper[3]
 
 
 _COLUMNS = ("module", "type in a config", "parameters", "operations", "map")
@@ -135,11 +141,11 @@ def _arxiv(row: Row) -> str:
 def text(rows: Iterable[Row]) -> str:
     """The table for a terminal, with equation and paper below each module's numbers."""
     rows = list(rows)
-    lines = [list(_COLUMNS), *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    cells = [list(_COLUMNS), *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     head, *lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        for line in cells
     )
     return f"{head}\n" + "".join(
         f"{line}\n    {row.equation}\n    {row.paper}, {row.venue}, {_arxiv(row)}\n"

@@ -38,12 +38,6 @@ BASES = {
 } | {"runtime": [ROOT / "_base_" / "runtime.py"]}
 RECIPE_BASES = {path.stem: path for path in (ROOT / "_base_" / "recipes").glob("*.py")}
 FROZEN = Path(__file__).with_name("merged_configs.json")
-# Types that were renamed after the file was written: both of its names are one to the comparison.
-RENAMED = {
-    "CheckpointHook": "SafeCheckpointHook",
-    "DilatedResNet": "VariantResNet",
-    "EncoderDecoder": "LeanEncoderDecoder",
-}
 
 WIDTH_KEYS = ("in_channels", "channels", "pam_channels", "isa_channels", "query_channels")
 
@@ -215,7 +209,7 @@ def flat(node: dict | list, at: str = "") -> Iterator[tuple[str, str]]:
         if value and isinstance(inner, (dict, list)):
             yield from flat(value, f"{at}{key}.")
         else:
-            yield f"{at}{key}", json.dumps(RENAMED.get(value, value) if isinstance(value, str) else value)
+            yield f"{at}{key}", json.dumps(value)
 
 
 @functools.cache

@@ -56,15 +56,14 @@ class Plan:
     Attributes:
         network: from image to labels in each of ``images`` sizes.
         labels: pairs of a number of classes and the sizes of labels to make.
-        validated: the network that validates a frame of ``frame_size`` in every test mode.
-        frame_size: of one image.
+        validated: pairs of a network and the test mode in which it validates a frame of ``frame_size``.
         process: the network that a process of its own runs on an image of ``process_size``.
     """
 
     network: Network
     images: Sequence[Size]
     labels: Sequence[tuple[int, Sequence[Size]]]
-    validated: Network
+    validated: Sequence[tuple[Network, str]]
     frame_size: Size
     process: Network
     process_size: Size
@@ -75,7 +74,12 @@ FULL = Plan(
     images=[(256, 512), (512, 1024)],
     # A frame of Cityscapes, and one of ADE20K with its short side at 512.
     labels=[(19, [(512, 1024), (1024, 2048)]), (150, [(512, 683)])],
-    validated=Network(50),
+    # The narrow one for what the backbone of the other hides.
+    validated=[
+        (Network(50), "whole frames"),
+        (Network(50, width=16), "whole frames"),
+        (Network(50, width=16), "windows"),
+    ],
     frame_size=(1024, 2048),
     process=Network(101),
     process_size=(1024, 2048),
@@ -84,7 +88,7 @@ QUICK = Plan(
     network=Network(50, width=16),
     images=[(128, 256)],
     labels=[(19, [(256, 512)]), (150, [(128, 171)])],
-    validated=Network(50, width=16),
+    validated=[(Network(50, width=16), mode) for mode in TEST_MODES],
     frame_size=(256, 512),
     process=Network(50, width=16),
     process_size=(128, 256),
@@ -346,6 +350,7 @@ def compare_validation(
         for side in (THEIRS, "danseg")
     ]
     rounds, different = in_subprocess(measure_validation_time, network, mode, size, device.type, repeats)
+    mode = f"{mode}, width {network.width}"
     row = Row(f"{network.name}, {VALIDATION}", mode, size_name(size), math.prod(size))
     _fill(row, *rounds, *memory)
     row.max_relative_error = different
@@ -396,10 +401,10 @@ def jobs(plan: Plan, cases: Sequence[str], device: torch.device, repeats: int) -
                 what = f"{classes} classes, {size_name(size)}"
                 found.append((what, 1.0, partial(compare_labels, classes, size, device, 3 * repeats)))
     if VALIDATION in cases:
-        for mode in TEST_MODES:
-            what = f"{plan.validated.name}, {VALIDATION}, {mode}"
-            compare = partial(compare_validation, plan.validated, mode, plan.frame_size, device, repeats)
-            found.append((what, 10.0, compare))
+        for network, mode in plan.validated:
+            what = f"{network.name}, {VALIDATION}, {mode}, width {network.width}"
+            compare = partial(compare_validation, network, mode, plan.frame_size, device, repeats)
+            found.append((what, network.width / 4, compare))
     if PROCESS in cases and device.type == "cpu":
         what = f"{plan.process.name}, {size_name(plan.process_size)}"
         found.append((what, 4.0, partial(compare_process, plan.process, plan.process_size)))

@@ -297,7 +297,15 @@ def inference(monkeypatch):
     monkeypatch.setattr(
         inference,
         "QUICK",
-        inference.Plan(tiny, [(64, 96)], [(5, [(64, 96)])], tiny, (64, 96), tiny, (64, 96)),
+        inference.Plan(
+            tiny,
+            [(64, 96)],
+            [(5, [(64, 96)])],
+            [(tiny, mode) for mode in inference.TEST_MODES],
+            (64, 96),
+            tiny,
+            (64, 96),
+        ),
     )
     return inference
 
@@ -311,7 +319,7 @@ def test_quick_inference_benchmark_runs_and_writes_its_files(inference, tmp_path
     assert (image["mode"], narrow["mode"], labels["mode"]) == ("float32", "bfloat16", "5 classes")
     assert image["max_relative_error"] < 1e-4 < narrow["max_relative_error"]
     assert labels["max_relative_error"] < 1e-3, "labels differ"
-    assert [row["mode"] for row in validation] == list(inference.TEST_MODES)
+    assert [row["mode"] for row in validation] == [f"{mode}, width 4" for mode in inference.TEST_MODES]
     assert all(row["max_relative_error"] < 1e-3 for row in validation), "labels differ"
     for row in (image, narrow, labels, *validation):
         assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])

@@ -1,4 +1,4 @@
-"""One function writes files, one makes folders, one reads labels; ``python tests/test_one_way.py`` lists them."""
+"""One function writes files, one makes folders, one reads labels; ``python tests/test_one_way.py`` names them."""
 
 import ast
 from collections.abc import Iterator

@@ -1,25 +1,19 @@
 """tools/demo.py on a handful of tiny frames: what it does the first time, and what it skips the second."""
 
-import importlib.util
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
 from danseg.visualization import read_image
 
-ROOT = Path(__file__).resolve().parents[2]
 SCALES = (("train", 0), ("val", 1), ("test", 1))  # where the pipelines resize
 
 
 @pytest.fixture(scope="module")
-def demo():
-    spec = importlib.util.spec_from_file_location("tool_demo", ROOT / "tools" / "demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def demo(tool):
+    return tool("demo")
 
 
 def options(data_root, iterations=2):

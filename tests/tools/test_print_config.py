@@ -1,6 +1,5 @@
 """tools/print_config.py prints what training would use."""
 
-import importlib.util
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,11 +7,10 @@ from mmengine.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_printed_config_is_the_merged_one(capsys, tmp_path):
-    spec = importlib.util.spec_from_file_location("tool_print_config", ROOT / "tools" / "print_config.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main([str(ROOT / "tests" / "engine" / "tiny.py"), "--cfg-options", "train_cfg.max_iters=7"])
+def test_the_printed_config_is_the_merged_one(tool, capsys, tmp_path):
+    tool("print_config").main(
+        [str(ROOT / "tests" / "engine" / "tiny.py"), "--cfg-options", "train_cfg.max_iters=7"]
+    )
     printed = tmp_path / "printed.py"
     printed.write_text(capsys.readouterr().out)
     config = Config.fromfile(str(printed))

@@ -1,6 +1,5 @@
 """tools/test.py: predictions, pictures, test-time augmentation, and checkpoints that do not fit."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -27,11 +26,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("tool_test", ROOT / "tools" / "test.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(tool):
+    return tool("test").main
 
 
 @pytest.fixture(scope="module")

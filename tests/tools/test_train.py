@@ -21,14 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "engine" / "tiny.py"
 
 
-def tool(name):
-    """The ``main`` of a file in tools/."""
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Operations on tiny images cost less than handing them to a second thread."""
@@ -39,7 +31,7 @@ def one_thread():
 
 
 @pytest.fixture
-def command(tmp_path, rendered_root):
+def command(tool, tmp_path, rendered_root):
     """Run a tool on a copy of the tiny config; mmengine keeps runs of one process apart by its name."""
     number = 0
 
@@ -48,7 +40,7 @@ def command(tmp_path, rendered_root):
         number += 1
         config = tmp_path / f"{tmp_path.name}_{number}.py"
         config.write_text(f'_base_ = ["{TINY}"]\n')
-        tool(name)(
+        tool(name).main(
             [
                 str(config),
                 *map(str, arguments),
@@ -182,9 +174,9 @@ def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(command, tmp_path, 
     assert not list((tmp_path / "work").glob("*.pth"))
 
 
-def test_what_cannot_work_is_said_before_training(command, tmp_path, capsys, rendered_root):
+def test_what_cannot_work_is_said_before_training(tool, command, tmp_path, capsys, rendered_root):
     with pytest.raises(SystemExit):
-        tool("train")([str(TINY.with_name("tinny.py"))])
+        tool("train").main([str(TINY.with_name("tinny.py"))])
     assert "did you mean" in capsys.readouterr().err
 
     message = failure(capsys, command, "train", data_root=tmp_path / "nothing")

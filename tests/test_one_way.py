@@ -1,4 +1,4 @@
-"""One function writes files, one makes folders, one reads labels; ``python tests/test_one_way.py`` names them."""
+"""One function writes files, one makes folders, one reads labels; running this file names them."""
 
 import ast
 from collections.abc import Iterator

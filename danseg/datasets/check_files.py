@@ -85,7 +85,7 @@ def list_pairs(
             else:
                 problems.setdefault("images without a label", []).append(f"{image}: no file {label}")
     if unconverted:
-        kind = "labels without trainIds, though the labelIds or polygons to make them of are there"
+        kind = "labels without trainIds, although the labelIds or polygons to make them from are there"
         problems[kind] = unconverted
         fix = f"write them with: {cityscapes_command(dataset)}"
         raise UserError(describe_problems(f"{where} is half prepared", problems, {kind: fix}))

@@ -103,7 +103,7 @@ class DansegRunner(Runner):
         names = self.cfg.get("recompute") or ()
         recompute(self.network, names)
         if names:
-            self.logger.info(f"Kept for the backward pass of {', '.join(names)}: the input alone")
+            self.logger.info(f"Only the input is kept for the backward pass of {', '.join(names)}")
         return super().train()
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:

@@ -101,7 +101,7 @@ class FrameCache:
         if not self._told:
             self._told = True
             warnings.warn(
-                f"the cache in {self.root / FOLDER} is not used for some frames, which are decoded instead: "
+                f"the cache in {self.root / FOLDER} is not used for some frames; they are decoded instead: "
                 f"{why}. Renew it with tools/prepare_dataset.py ... --cache, or delete the folder",
                 stacklevel=3,
             )

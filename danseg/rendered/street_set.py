@@ -93,7 +93,7 @@ def render(
     found = _read_manifest(root)
     if found is not None and {**found, "complete": True} != wanted:
         raise UserError(
-            f"{root} holds a set rendered with other settings: {_describe(found)}, wanted {_describe(wanted)}. "
+            f"{root} holds a set rendered otherwise: {_describe(found)}, wanted {_describe(wanted)}. "
             "Remove that folder, or name another one."
         )
 

@@ -1,8 +1,8 @@
-"""Semantic segmentation whose context comes from exact, linear-memory attention.
+"""Semantic segmentation with exact attention in linear memory.
 
-After ``import danseg``, mmseg's registries find danseg's heads, datasets, metrics and hooks; what it takes is
-imported at the first lookup. Without mmseg the import does nothing: ``danseg.ops`` and ``danseg.attention``
-need torch alone.
+After ``import danseg``, mmseg's registries find danseg's heads, data sets, metrics and hooks; these are
+imported at the first lookup. Without mmseg, ``import danseg`` registers nothing: ``danseg.ops`` and
+``danseg.attention`` need only torch.
 """
 
 import importlib
@@ -15,7 +15,7 @@ __all__ = ["__version__"]
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A module of the package, imported when it is named: ``danseg.heads`` after ``import danseg`` alone."""
+    """Import a module of the package at its first use, such as ``danseg.heads`` after ``import danseg``."""
     if not name.startswith("_") and importlib.util.find_spec(f"danseg.{name}") is not None:
         return importlib.import_module(f"danseg.{name}")
     raise AttributeError(f"module 'danseg' has no attribute {name!r}")

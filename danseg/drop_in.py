@@ -1,15 +1,15 @@
-"""mmseg's own names on danseg's classes, for configs that are not to be edited.
+"""Register danseg's classes under mmseg's names, to use them in a config without editing its model.
 
-``custom_imports = dict(imports=["danseg.drop_in"])`` in an mmseg config makes its ``DAHead``,
-``NLHead``, ``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead``, ``DNLHead`` or ``FCNHead`` danseg's: the
-arguments, weights, outputs and losses are the same, the memory is linear, and nothing has to be compiled.
-Its ``EncoderDecoder`` becomes danseg's ``LeanEncoderDecoder``: validation and testing make no logits at
-the image's resolution, except for those who read ``seg_logits``.
+``custom_imports = dict(imports=["danseg.drop_in"])`` in an mmseg config replaces its ``DAHead``, ``NLHead``,
+``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead``, ``DNLHead`` or ``FCNHead`` by danseg's. Arguments, weights,
+outputs and losses are the same, memory is linear, and no operator has to be compiled. Its
+``EncoderDecoder`` becomes danseg's ``LeanEncoderDecoder``: validation and testing make no logits at the
+image's resolution, unless something reads ``seg_logits``.
 
-Only this import takes mmseg's names over. ``import danseg`` leaves them alone.
+Only this import replaces mmseg's names. ``import danseg`` does not.
 
-It also tells torch that what mmengine's checkpoints hold is data. mmengine 0.10.7 relies on torch.load,
-which since PyTorch 2.6 refuses them, so that mmseg's scripts could neither test nor resume.
+This module also lets torch load the types that mmengine's checkpoints hold. mmengine 0.10.7 reads them with
+torch.load, which refuses these types since PyTorch 2.6. mmseg's scripts could then neither test nor resume.
 """
 
 import torch

@@ -1,10 +1,9 @@
-"""Mistakes a user can mend, and how a command line reports them.
+"""Errors that a user can fix, and how a command line reports them.
 
-Code below the tools raises :class:`UserError` (or the plain ``ValueError`` of a bad
-argument) with a message that names the value, what is allowed and the fix. A tool's
-``main`` is wrapped in :func:`command_line`, which prints that message alone and exits 1,
-so that a user never has to read a stack of internals to learn that a path was wrong.
-:func:`require_mmseg` is for the packages that cannot be imported without mmseg.
+Code below the tools raises :class:`UserError` (or a plain ``ValueError`` for a bad argument) with a message
+that names the value, what is allowed and the fix. Each tool runs inside :func:`command_line`, which prints
+only that message and exits with status 1. A user who mistypes a path therefore sees no traceback.
+Packages that need mmseg call :func:`require_mmseg`.
 """
 
 import functools
@@ -15,21 +14,21 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can put right: the message says what and how."""
+    """An error that the user can fix; the message says what is wrong and how to fix it."""
 
 
 def command_line(main: Callable[..., None]) -> Callable[..., None]:
-    """Make ``main`` end with one clear message and exit status 1 on :class:`UserError`.
+    """Wrap ``main``: a :class:`UserError` prints its message only and exits with status 1.
 
-    A reader of the output that leaves early, such as ``head``, ends it quietly, also with status 1.
-    Other exceptions are defects of danseg or of a library and keep their traceback.
+    If the reader of the output stops early, as ``head`` does, the program ends silently, also with status 1.
+    Any other exception is a bug in danseg or in a library and keeps its traceback.
     """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> None:
         try:
             main(*args, **kwargs)
-            sys.stdout.flush()  # here, not at the interpreter's exit, where nothing can catch an error
+            sys.stdout.flush()  # now, because at the interpreter's exit nothing could catch an error
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
@@ -38,8 +37,8 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             sys.exit(130)
         except BrokenPipeError:
             if not _reader_left():
-                raise  # a pipe between processes broke, which is a defect
-            # What is still buffered has to go somewhere when the interpreter exits.
+                raise  # another pipe broke, which is a bug
+            # At exit the interpreter writes what is still buffered: give it somewhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 
@@ -47,7 +46,7 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
 
 
 def _reader_left() -> bool:
-    """Whether nobody reads stdout any more; the attempt costs a reader who is there one empty line."""
+    """Whether the reader of stdout is gone; if it is not, this test prints an empty line."""
     try:
         print(flush=True)
     except BrokenPipeError:
@@ -56,10 +55,10 @@ def _reader_left() -> bool:
 
 
 def require_mmseg(what: str) -> None:
-    """Import mmseg, which ``what`` builds on; where it is not installed, say how to install it.
+    """Import mmseg, which ``what`` needs; if it is not installed, say how to install it.
 
     Raises:
-        ModuleNotFoundError: there is no mmseg.
+        ModuleNotFoundError: mmseg is not installed.
     """
     if importlib.util.find_spec("mmseg") is None:
         raise ModuleNotFoundError(

@@ -1,7 +1,7 @@
-"""The data sets that danseg knows by name: one record each, readable without mmseg and torch.
+"""The data sets that danseg knows by name, one record each; this module needs neither mmseg nor torch.
 
-Preparing, checking and evaluating take folders, suffixes, ids and commands from here; a test holds the
-configs' bases to it. CONTRIBUTING.md says what else a new data set needs.
+Preparing, checking and evaluating use the folders, suffixes, ids and commands defined here. A test makes sure
+that the configs' bases agree with them. CONTRIBUTING.md says what else a new data set needs.
 """
 
 import dataclasses
@@ -15,23 +15,24 @@ from danseg.label_maps.id_formats import IdFormat, id_format
 
 @dataclasses.dataclass(frozen=True)
 class KnownDataset:
-    """Where a data set lies, what its files are called and which ids they hold.
+    """Where a data set lies, how its files are named, and which ids they hold.
 
     Args:
-        name: what tools and messages call it.
-        type: its class in mmseg's registry of data sets, which keeps the names and colours of the classes.
+        name: the data set's name in tools and messages.
+        type: its class in mmseg's registry of data sets, which defines the names and colours of the classes.
         root: the folder that the configs name.
-        folders: those of the images and of the labels below ``root``, by split.
-        image_suffixes: how images' names end; any may occur.
-        label_suffix: how the names of the labels end that training reads. The rest is the image's.
-        label_files: suffixes of label files and the format of the ids in them, as published first; what
-            ``tools/evaluate.py`` finds first is what it compares with.
+        folders: folder of the images and folder of the labels below ``root``, by split.
+        image_suffixes: possible suffixes of image files.
+        label_suffix: suffix of the label files that training reads. What comes before it is the same as in
+            the image's name.
+        label_files: suffixes of label files with the format of their ids; the published ones come first.
+            ``tools/evaluate.py`` uses the first suffix for which it finds files.
         output_format: name of the id format in which predictions are written.
-        prepare_arguments: of ``tools/prepare_dataset.py``, for the configs' folder.
-        name_goes_on: whether a prediction's name may go on after that of its frame, as in
+        prepare_arguments: arguments of ``tools/prepare_dataset.py`` that prepare the configs' folder.
+        name_goes_on: whether a prediction's name may continue after that of its frame, as in
             ``ulm_000000_000019_pred.png``.
-        telltale_ids: published ids that no network predicts, because they name no class. Predictions that
-            hold one, and none above the last train id, are taken for train ids.
+        telltale_ids: published ids that name no class, so that no network predicts them. Predictions that
+            hold one of them, and no id above the last train id, are assumed to be train ids.
     """
 
     name: str
@@ -48,7 +49,7 @@ class KnownDataset:
 
     @functools.cached_property
     def metainfo(self) -> dict:
-        """``classes`` and ``palette``, from the one list that mmseg, or danseg's own data set, keeps."""
+        """``classes`` and ``palette``, which only mmseg's data set, or danseg's own, defines."""
         import mmseg.datasets  # noqa: F401  (registration)
         from mmseg.registry import DATASETS
 
@@ -60,27 +61,27 @@ class KnownDataset:
         return tuple(name.strip() for name in self.metainfo["classes"])
 
     def published_format(self) -> IdFormat:
-        """The ids in the labels as they are published."""
+        """The format of the ids in the published labels."""
         return id_format(self.label_files[0][1], len(self.classes))
 
     def data_prefix(self, split: str) -> dict[str, str]:
-        """The folders of a split, as mmseg's data sets take them."""
+        """The folders of a split, in the form that mmseg's data sets expect."""
         images, labels = self.folders[split]
         return dict(img_path=images, seg_map_path=labels)
 
     def config(self, root: str | os.PathLike, split: str) -> dict:
-        """What mmseg builds the split in a folder from, without its pipeline."""
+        """The config from which mmseg builds a split that lies in ``root``, without a pipeline."""
         return dict(type=self.type, data_root=str(root), data_prefix=self.data_prefix(split))
 
     def prepare_command(self, root: str | os.PathLike | None = None) -> str:
-        """The command that prepares the set in ``root``, or where the configs look for it."""
+        """The command that prepares the data set in ``root``, by default the folder that the configs name."""
         arguments = self.prepare_arguments
         if root is not None and str(root) != self.root:
             arguments = f"{arguments.removesuffix(self.root).rstrip()} {root}"
         return f"python tools/prepare_dataset.py {arguments}"
 
     def frame_of(self, prediction: str, frames: Collection[str]) -> str | None:
-        """The frame that a prediction belongs to by its name, without suffix; None if to none of them."""
+        """The frame to which a prediction's name (without suffix) belongs; None if there is no such frame."""
         if not self.name_goes_on:
             return prediction if prediction in frames else None
         parts = prediction.split("_")
@@ -133,10 +134,10 @@ KNOWN_DATASETS = {one.name: one for one in (_CITYSCAPES, _ADE20K, _CAMVID, _DEMO
 
 
 def known_dataset(name: str) -> KnownDataset:
-    """The record of that name.
+    """The record of the data set called ``name``.
 
     Raises:
-        UserError: there is none.
+        UserError: danseg knows no data set of this name.
     """
     if name not in KNOWN_DATASETS:
         raise UserError(f"unknown data set '{name}'; choose one of {', '.join(KNOWN_DATASETS)}")

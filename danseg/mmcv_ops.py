@@ -1,10 +1,10 @@
 """A stand-in for ``mmcv.ops``, without which the original line of mmseg cannot be imported.
 
-mmsegmentation 1.2.2 always imports two functions of ``mmcv.ops``. mmcv has wheels with the compiled operators
-of that package for old PyTorch alone; without them even ``import mmseg.utils`` fails. :func:`install` then
-puts this module in the place of ``mmcv.ops``. It holds the two functions, in plain PyTorch. Every other name
-raises ``ModuleNotFoundError``, as without the stand-in. mmseg expects this error from operators that it can
-do without.
+mmsegmentation 1.2.2 always imports two functions of ``mmcv.ops``. mmcv provides wheels with the compiled
+operators of that package only for old versions of PyTorch; without them even ``import mmseg.utils`` fails.
+:func:`install` then puts this module in the place of ``mmcv.ops``. It holds the two functions, in plain
+PyTorch. Every other name raises ``ModuleNotFoundError``, as without the stand-in. mmseg expects this error
+from operators that it can do without.
 
 The maintained line guards these imports itself and does not need this module.
 """
@@ -51,7 +51,7 @@ def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **k
 def sigmoid_focal_loss(
     input: Tensor, target: Tensor, gamma: float, alpha: float, weight: None, reduction: str
 ) -> Tensor:
-    """Focal loss of each class by itself, not reduced, as mmseg's ``FocalLoss`` calls it on a GPU::
+    """Focal loss of each class separately, not reduced, as mmseg's ``FocalLoss`` calls it on a GPU::
 
         p = sigmoid(input)
         out = -alpha (1 - p)^gamma log p             where the class is the target
@@ -61,7 +61,7 @@ def sigmoid_focal_loss(
 
     Args:
         input: logits (N, C).
-        target: classes (N,); those outside 0..C-1 belong to none.
+        target: classes (N,); values outside 0..C-1 belong to no class.
         gamma: exponent that reduces the weight of well classified examples.
         alpha: weight of the target class.
         weight: None.
@@ -82,11 +82,11 @@ def sigmoid_focal_loss(
 
 
 def __getattr__(name: str) -> NoReturn:
-    if name.startswith("__"):  # what Python asks of any module
+    if name.startswith("__"):  # Python looks such names up in any module
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     raise ModuleNotFoundError(
-        f"mmcv.ops.{name} is not there: mmcv is installed without its compiled operators, and danseg stands "
-        "in for point_sample and sigmoid_focal_loss alone. For criss-cross and point-wise spatial attention "
+        f"mmcv.ops.{name} is missing: mmcv is installed without its compiled operators, and danseg replaces "
+        "only point_sample and sigmoid_focal_loss. For criss-cross and point-wise spatial attention "
         "use danseg's CCNetHead and PSANetHead, which need no compiled operator",
         name="mmcv._ext",
     )

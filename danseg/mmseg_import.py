@@ -1,4 +1,4 @@
-"""How danseg meets mmseg: its registries learn where danseg's parts are, and its import stays silent."""
+"""Connect danseg to mmseg: tell mmseg's registries where danseg's parts are, and import mmseg quietly."""
 
 import contextlib
 import importlib
@@ -11,18 +11,18 @@ REGISTRATION = "danseg.registration"
 
 
 def register_at_first_lookup() -> None:
-    """Let mmseg's registries, and mmengine's above them, import danseg's parts when something is looked up.
+    """Make mmseg's registries, and mmengine's above them, import danseg's parts at their first lookup.
 
-    A registry of mmengine has ``locations``, modules that it imports at its first lookup: mmseg fills its own
-    that way. Here each gets :mod:`danseg.registration` as one more, in front of mmseg's, so that ``import
-    danseg`` does not wait for torch and mmseg. After its first lookup a registry reads its locations no
-    more; if one is that far, everything is registered at once.
+    A registry of mmengine has ``locations``: modules that it imports at its first lookup. mmseg fills its
+    registries this way. This function puts :mod:`danseg.registration` before mmseg's modules, so that
+    ``import danseg`` does not wait for torch and mmseg. After its first lookup, a registry ignores its
+    locations. If any of the registries is past that, everything is registered at once.
     """
     with quietly():
         import mmseg.registry
         from mmengine.registry import Registry
 
-        # mmseg's original line imports mmcv at once, and its parts need what mmcv-lite lacks.
+        # The original line of mmseg imports mmcv here already, and its parts need what mmcv-lite lacks.
         if "mmcv" in sys.modules:
             from danseg import mmcv_ops
 
@@ -37,7 +37,7 @@ def register_at_first_lookup() -> None:
 
 
 def import_mmseg() -> None:
-    """Import the parts of mmseg that danseg builds on, without what they print."""
+    """Import the parts of mmseg that danseg builds on, and hide what they print."""
     with quietly():
         from danseg import mmcv_ops
 
@@ -48,10 +48,10 @@ def import_mmseg() -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Hide two messages that tell a user nothing.
+    """Hide two messages that do not concern the user.
 
-    On import mmcv warns that it has no compiled operators, which danseg never needs, and mmseg prints that a
-    commercial data loader is absent.
+    On import, mmcv warns that it has no compiled operators, which danseg never needs, and mmseg prints that a
+    commercial data loader is not installed.
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")

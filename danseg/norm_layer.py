@@ -1,4 +1,4 @@
-"""mmcv's ``norm_cfg`` as the ``norm_layer`` argument of danseg's modules."""
+"""Turn mmcv's ``norm_cfg`` into the ``norm_layer`` argument of danseg's modules."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def norm_layer_of(norm_cfg: dict | None) -> Callable[[int], nn.Module] | None:
-    """A function from a number of channels to ``norm_cfg``'s layer; None if ``norm_cfg`` is None."""
+    """A function that makes ``norm_cfg``'s layer for a number of channels; None if ``norm_cfg`` is None."""
     if norm_cfg is None:
         return None
     return lambda channels: build_norm_layer(norm_cfg, channels)[1]

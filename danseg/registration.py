@@ -1,4 +1,4 @@
-"""Importing this registers all of danseg with mmseg; mmseg's registries do it at their first lookup."""
+"""Importing this module registers all of danseg with mmseg. mmseg's registries import it when first used."""
 
 from danseg.errors import require_mmseg
 

@@ -1,10 +1,10 @@
-"""Attention modules by name, for configs: as a head's ``attention=`` and in ResNet's ``plugins=``.
+"""Register the attention modules for configs: for a head's ``attention=`` and for ResNet's ``plugins=``.
 
-:data:`MODELS` is danseg's own registry below mmseg's. It holds every class of
-``danseg.attention`` under its name, so that ``type="danseg.CBAM"`` finds it from any config.
-mmseg's registry holds them too, so that plain ``type="CBAM"`` does, except the names that mmcv
-has given to classes of its own: there a config names danseg's with its prefix
-(``type="danseg.NonLocal2d"``), and a missing prefix or import never builds another network.
+:data:`MODELS` is danseg's own registry, a child of mmseg's. It holds every class of ``danseg.attention``
+under its name, so that ``type="danseg.CBAM"`` works in any config. mmseg's registry holds them too, so that
+``type="CBAM"`` works without the prefix. The exceptions are names that mmcv uses for its own classes. For
+these, a config must write the prefix (``type="danseg.NonLocal2d"``). What the plain name builds therefore
+never depends on whether danseg was imported.
 """
 
 from mmengine.registry import Registry
@@ -13,10 +13,10 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 import danseg.attention
 from danseg.mmseg_import import REGISTRATION
 
-# mmcv registers these itself, the second only where its operators are compiled.
+# mmcv registers these names itself, the second one only if its operators are compiled.
 OWNED_BY_MMCV = ("NonLocal2d", "CrissCrossAttention")
 
-# At its first lookup it imports what mmseg's registry holds of danseg.
+# At its first lookup, this registry imports all that danseg registers with mmseg.
 MODELS = Registry("model", parent=MMSEG_MODELS, scope="danseg", locations=[REGISTRATION])
 
 for _name in danseg.attention.__all__:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-# Before torch is imported. Tiny networks gain nothing from more, and threads stall on a busy machine.
+# Before torch is imported. More threads do not help tiny networks, and stall on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 import torch
 
-# Before any test file imports mmseg: on its original line that needs danseg's stand-in for mmcv.ops.
+# Before any test file imports mmseg: its original line needs danseg's stand-in for mmcv.ops.
 import danseg  # noqa: F401
 
 torch.set_num_threads(1)
@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], ModuleType]:
-    """A file of tools/ as a module, by its name: ``tool("train").main([...])``."""
+    """Import a file of tools/ as a module, by its name: ``tool("train").main([...])``."""
 
     @functools.cache
     def load(name: str) -> ModuleType:
@@ -47,7 +47,7 @@ def rendered_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root)
 
 
-# What tests of memory put before their script, see `extra_peak`.
+# Memory tests put this code before their script, see `extra_peak`.
 _PEAK_GROWTH = """
 def peak_growth(run):
     open("/proc/self/clear_refs", "w").write("5")
@@ -60,15 +60,15 @@ def peak_growth(run):
 
 @pytest.fixture(scope="session")
 def extra_peak() -> Callable[..., int]:
-    """Bytes that a script prints, run with arguments; it is given ``peak_growth(function)`` to find them."""
+    """Run a script with arguments and return the bytes it prints; it can call ``peak_growth(function)``."""
     if not sys.platform.startswith("linux"):
         pytest.skip("reads peak memory from /proc")
 
     def run(script: str, *arguments: str) -> int:
         done = subprocess.run(
             [sys.executable, "-c", _PEAK_GROWTH + script, *arguments],
-            # Every larger block then goes back as soon as it is freed: what the heap happens to keep is
-            # several megabytes, and another number each time.
+            # Larger blocks then return to the system as soon as they are freed. Otherwise the heap keeps
+            # several megabytes, a different number each time.
             env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**17)},
             capture_output=True,
             text=True,
@@ -81,7 +81,7 @@ def extra_peak() -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def official_scores() -> Callable[[Path, Path], dict]:
-    """What cityscapesscripts computes from a folder of predictions and one of labels."""
+    """The scores that cityscapesscripts computes from a folder of predictions and a folder of labels."""
     import cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling as official
 
     def scores(predictions: Path, labels: Path) -> dict:

@@ -1,4 +1,4 @@
-"""Every shipped config: its name is true, its numbers are the published recipe's, and it runs.
+"""Every shipped config: its name fits, its numbers are those of the published recipe, and it runs.
 
 The expected values below are written down independently of the config files, which compute theirs from bases.
 
@@ -43,7 +43,7 @@ WIDTH_KEYS = ("in_channels", "channels", "pam_channels", "isa_channels", "query_
 
 
 class Data(NamedTuple):
-    """What a data set's name in a config's file name stands for."""
+    """The facts about a data set that its name in a config's file name implies."""
 
     type: str
     root: str
@@ -80,7 +80,7 @@ DATA = {
 
 
 class Recipe(NamedTuple):
-    """A published training: 4 GPUs, SGD from 0.01 by the poly rule of power 0.9 to 1e-4."""
+    """A published training: 4 GPUs, SGD, learning rate from 0.01 to 1e-4 by the poly rule of power 0.9."""
 
     iterations: int
     images_per_gpu: int
@@ -89,7 +89,7 @@ class Recipe(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Published mIoU at one scale and at six scales with flips, where there is one."""
+    """Published mIoU at one scale and at six scales with flips, if there is one."""
 
     single_scale: str
     multi_scale: str | None
@@ -119,7 +119,7 @@ PUBLISHED = {
     for network, row in _ZOO.items()
     for (data, depth), pair in zip(itertools.product(RECIPES, (50, 101)), row.split(), strict=True)
 }
-# Of the same recipes, with no figure to compare with.
+# The same recipes, without a published figure.
 UNPUBLISHED = {
     "attention_r50_cityscapes",
     *(f"nonlocal_r50_cityscapes_{mode}" for mode in ("gaussian", "dot_product", "concatenation")),
@@ -155,7 +155,7 @@ every_leaf = pytest.mark.parametrize("name", LEAVES)
 every_published_leaf = pytest.mark.parametrize("name", PUBLISHED)
 every_leaf_of_a_recipe = pytest.mark.parametrize("name", [*PUBLISHED, *sorted(UNPUBLISHED)])
 every_leaf_from_scratch = pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
-# The other R101s are their R50s with a deeper backbone, which a test proves.
+# A test proves that the other R101 configs are the R50 ones with a deeper backbone.
 every_leaf_to_run = pytest.mark.parametrize(
     "name",
     [name for name in LEAVES if "_r101_" not in name] + ["danet_r101_cityscapes", "epsanet_r101_cityscapes"],
@@ -186,7 +186,7 @@ def read(path: Path) -> Config:
 
 
 def load(path: Path) -> Config:
-    """A config of the test's own, which it may change."""
+    """Load a config anew, so that the test may change it."""
     return copy.deepcopy(read(path))
 
 
@@ -197,7 +197,7 @@ def parse(name: str) -> re.Match:
 
 
 def header(path: Path) -> str:
-    """The comment that a config opens with, as one line."""
+    """The comment at the start of a config, as one line."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     return " ".join(line.lstrip("# ") for line in lines)
 
@@ -214,7 +214,7 @@ def flat(node: dict | list, at: str = "") -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def frozen() -> dict[str, dict[str, str]]:
-    """The merged configs that merged_configs.json holds."""
+    """The merged configs stored in merged_configs.json."""
     sections = {name: dict(flat(section)) for name, section in json.loads(FROZEN.read_text()).items()}
     return {
         name: sections["all"] | sections[match["data"]] | section
@@ -224,7 +224,7 @@ def frozen() -> dict[str, dict[str, str]]:
 
 
 def freeze() -> str:
-    """The text of merged_configs.json for the configs as they are."""
+    """The text of merged_configs.json for the present configs."""
     configs = {name: set(flat(read(path).to_dict())) for name, path in LEAVES.items()}
     sections = {"all": set.intersection(*configs.values())}
     for data in sorted(DATA):
@@ -262,7 +262,7 @@ def build_narrow(cfg: Config) -> torch.nn.Module:
 
 
 def batch(size: tuple[int, int], images: int, classes: int) -> dict[str, list]:
-    """Random images and labels as a data loader collates them."""
+    """Random images and labels, collated as by a data loader."""
     generator = torch.Generator().manual_seed(0)
     samples = []
     for _ in range(images):
@@ -289,7 +289,7 @@ def make_tree(root: Path, data: Data, size: tuple[int, int]) -> None:
 
 def build_dataset(loader: dict[str, Any], root: Path, **changes: Any) -> Any:
     """The data set of a loader, with its files under ``root``."""
-    # Serialising the list of its one file would collect garbage, which takes a fifth of a second.
+    # Serialising the list of its one file would run the garbage collector, which takes 0.2 seconds.
     options = dict(data_root=str(root), serialize_data=False)
     return DATASETS.build({**loader["dataset"], **options, **changes})
 
@@ -449,7 +449,7 @@ def test_published_recipe(name: str) -> None:
     else:
         assert cfg.model.test_cfg == dict(mode="whole")
     backbone = cfg.model.backbone
-    # Nobody has published weights of another backbone than ResNet.
+    # Pretrained weights are published only for ResNet.
     weights = f"open-mmlab://resnet{backbone.depth}_v1c" if backbone.type == "ResNetV1c" else None
     assert cfg.model.pretrained == weights
     head, auxiliary = cfg.model.decode_head, cfg.model.auxiliary_head
@@ -613,7 +613,7 @@ def test_pipelines_of_a_dataset(path: Path, tmp_path: Path) -> None:
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         sample = build_dataset(loader, tmp_path)[0]
         assert tuple(sample["inputs"].shape[1:]) == data.resized
-        # Scored at the label's own size.
+        # The scores are computed at the label's own size.
         assert tuple(sample["data_samples"].gt_sem_seg.data.shape[1:]) == data.frame
         assert sample["data_samples"].ori_shape == data.frame
 

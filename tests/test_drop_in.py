@@ -22,7 +22,7 @@ BY_MMSEG = dict(MODELS.module_dict)
 def _drop_in() -> tuple[dict, dict, dict]:
     """danseg's heads and segmentors under mmseg's names, and what the registry holds after the import.
 
-    mmseg's own are put back: other tests compare with them.
+    mmseg's own classes are restored afterwards, because other tests compare with them.
     """
     from danseg.drop_in import HEADS, SEGMENTORS
 
@@ -37,7 +37,7 @@ every_pair = pytest.mark.parametrize("name", sorted(HEADS))
 
 
 def _stock_arguments(name: str) -> dict:
-    """What mmseg's own model config gives to its head, with fewer channels."""
+    """The arguments of the head in mmseg's own model config, with fewer channels."""
     for path in sorted(MIM.glob("configs/_base_/models/*_r50-d8.py")):
         head = Config.fromfile(path).model.decode_head
         if not isinstance(head, list) and head.pop("type") == name:
@@ -49,7 +49,7 @@ def _stock_arguments(name: str) -> dict:
 
 
 def _draw(head: torch.nn.Module) -> None:
-    """Set weights, scales that start at zero and batch statistics to numbers that matter."""
+    """Set weights, scales that start at zero, and batch statistics to values that have an effect."""
     torch.manual_seed(0)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, 0.1, 0.2)
@@ -74,7 +74,7 @@ def test_the_import_takes_the_names_of_all_that_danseg_has_too():
     assert all(BY_MMSEG[name].__module__.startswith("mmseg.") for name in REGISTERED)
 
 
-@pytest.mark.parametrize("name", sorted(HEADS.keys() - {"FCNHead"}))  # which has no attention
+@pytest.mark.parametrize("name", sorted(HEADS.keys() - {"FCNHead"}))  # it has no attention
 def test_it_takes_the_arguments_of_mmsegs_config_and_sees_every_position(name):
     head = HEADS[name](**_stock_arguments(name)).eval()
     _draw(head)
@@ -108,7 +108,7 @@ def _stock(network: str) -> Path:
 
 
 def _smaller(data_root: str) -> dict:
-    """What makes such a config a matter of seconds."""
+    """Options that make such a config run in seconds."""
     smaller = {
         "model.pretrained": None,
         "model.backbone.depth": 18,
@@ -153,7 +153,7 @@ def test_mmsegs_scripts_train_and_test_a_stock_config(tmp_path, rendered_root):
 
     weights = tmp_path / "train.py" / "iter_2.pth"
     assert miou("train.py") == miou("test.py", weights)
-    assert miou("test.py", weights, "--tta")  # which averages logits
+    assert miou("test.py", weights, "--tta")  # it averages logits
 
 
 def test_mmsegs_runner_validates_without_logits_and_mmsegs_users_find_them(

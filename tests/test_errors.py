@@ -1,4 +1,4 @@
-"""What a user gets to see: of a mistake, of a defect, and where mmseg is missing."""
+"""What a user sees after a mistake, after a bug, and without mmseg."""
 
 import importlib
 import os
@@ -86,7 +86,7 @@ def test_mmseg_that_is_there_is_enough(monkeypatch):
 
 @pytest.mark.parametrize("package", [danseg.datasets, danseg.heads], ids=lambda package: package.__name__)
 def test_without_mmseg_the_import_says_how_to_install_it(package, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mmseg", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "mmseg", None)  # as if mmseg were not installed
     with pytest.raises(ModuleNotFoundError) as error:
         importlib.reload(package)
     assert error.value.name == "mmseg"

@@ -13,7 +13,7 @@ import pytest
 import danseg
 from danseg import mmcv_ops
 
-# Makes the mm packages look uninstalled, whatever lies in site-packages.
+# Makes the mm packages look uninstalled, whatever is installed.
 _HIDE = """
 import importlib.machinery, sys
 class Finder(importlib.machinery.PathFinder):
@@ -66,7 +66,7 @@ def test_import_is_light():
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-# Programs that end with a registry, ``first``, and a ``name`` that is to be the first it is asked for.
+# Programs that end with a registry, ``first``, and a ``name``, the first one to be looked up in it.
 ORDERS = {
     "mmseg's registry": "import danseg\nfrom mmseg.registry import MODELS as first\nname = 'DANetHead'",
     "another one": "import danseg\nfrom mmseg.registry import TRANSFORMS as first\nname = 'LoadTrainingCrop'",
@@ -84,7 +84,7 @@ ORDERS = {
 
 
 def _registered() -> dict[str, list[str]]:
-    """What mmseg's and mmengine's registries hold of danseg: names, by the registry's own."""
+    """The names that danseg has registered with mmseg and mmengine, by the registry's name."""
     import mmengine.registry
     import mmseg.registry
 

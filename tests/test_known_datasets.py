@@ -1,4 +1,4 @@
-"""The records of the data sets, against the configs' bases and mmseg's own."""
+"""The records of the data sets, compared with the configs' bases and with mmseg's data sets."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_a_base_says_what_the_record_says(path):
         assert {key: base[loader].dataset[key] for key in config} == config
         built = DATASETS.build(dict(base[loader].dataset, pipeline=[], lazy_init=True))
         assert built.seg_map_suffix == record.label_suffix
-        if record.name != "camvid":  # which takes either suffix, file by file
+        if record.name != "camvid":  # it accepts either suffix for each file
             assert (built.img_suffix,) == record.image_suffixes
 
 
@@ -39,7 +39,7 @@ def test_a_base_says_what_the_record_says(path):
 def test_the_formats_fit_the_classes(record):
     assert len(record.published_format().class_ids) == len(record.classes)
     assert all(name == name.strip() for name in record.classes)
-    # What betrays train ids names no class, is published, and is the train id of a class.
+    # A telltale id names no class, is among the published ids, and is also the train id of a class.
     published = record.published_format()
     assert record.telltale_ids <= published.void_ids & set(range(len(record.classes)))
 

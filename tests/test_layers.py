@@ -1,4 +1,4 @@
-"""The layers of CONTRIBUTING.md, held by every import. ``python tests/test_layers.py`` counts the arrows."""
+"""Every import respects the layers of CONTRIBUTING.md. ``python tests/test_layers.py`` counts the arrows."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ class Arrow(NamedTuple):
 
 class Layer(NamedTuple):
     parts: tuple[str, ...]
-    packages: frozenset[str] | None  # of others that it may import; None for any
+    packages: frozenset[str] | None  # other packages that it may import; None for any
 
 
 def layers() -> list[Layer]:

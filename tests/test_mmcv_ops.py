@@ -1,4 +1,4 @@
-"""The stand-in for mmcv.ops: where it steps in, where it does not, and what its functions compute."""
+"""The stand-in for mmcv.ops: when it is used, when it is not, and what its functions compute."""
 
 import importlib
 import math
@@ -23,7 +23,7 @@ def _mm_packages() -> list[str]:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
-    """Install the stand-in where there are an mmcv and mmseg of our making; return its mmseg.utils."""
+    """Install the stand-in next to a fake mmcv and mmseg; return the fake mmseg.utils."""
     kept = {name: sys.modules.pop(name) for name in _mm_packages()}
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -103,7 +103,7 @@ def test_point_sample_weighs_the_four_nearest_pixels(align_corners):
 
 def test_sigmoid_focal_loss():
     logits = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    target = torch.tensor([0, 3, 1, 2, 4, 0])  # the fifth is of no class
+    target = torch.tensor([0, 3, 1, 2, 4, 0])  # the fifth belongs to no class
     loss = mmcv_ops.sigmoid_focal_loss(logits, target, 2.5, 0.3, None, "none")
     for n in range(6):
         for c in range(4):

@@ -19,7 +19,7 @@ import danseg.attention
 from danseg.registry import OWNED_BY_MMCV
 from own_test import own_test
 
-NAMES = sorted(set(danseg.attention.__all__) - {"NonLocal1d", "NonLocal3d"})  # those do not take images
+NAMES = sorted(set(danseg.attention.__all__) - {"NonLocal1d", "NonLocal3d"})  # their input is not an image
 
 # They replace a 3x3 convolution and have no residual. After conv3 they could not learn: ResNet starts the
 # normalisation before them at zero, and a ReLU has no gradient there, so that it would stay at zero.
@@ -29,7 +29,7 @@ every_module = pytest.mark.parametrize("name", NAMES)
 
 
 def config_name(name: str) -> str:
-    """What a config calls the module."""
+    """The module's name in a config."""
     return f"danseg.{name}" if name in OWNED_BY_MMCV else name
 
 
@@ -86,7 +86,7 @@ print(json.dumps(results))
 
 @pytest.fixture(scope="module")
 def alone() -> dict:
-    """Results of all modules, trained in one process that has torch and ``danseg.attention`` alone."""
+    """Results of all modules, trained in one process that has only torch and ``danseg.attention``."""
     run = subprocess.run([sys.executable, "-c", ALONE, *NAMES], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -97,7 +97,7 @@ def has_learnt(result: dict) -> bool:
 
 
 def zero_gradient(name: str) -> list[str]:
-    """The module's parameters whose true gradient is zero, from the test file of its own."""
+    """The module's parameters whose true gradient is zero, from the module's own test file."""
     return getattr(own_test(getattr(danseg.attention, name)), "ZERO_GRADIENT", {}).get(name, [])
 
 
@@ -157,7 +157,7 @@ def test_as_a_plugin(name):
     modules = [module for module in backbone.modules() if type(module) is kind]
     assert len(modules) == 4 + 6 + 3
     backbone.init_weights()
-    # The backbone initialises all its layers alike; what a module starts at zero is zero again after that.
+    # The backbone initialises all its layers alike; what a module starts at zero must be zero after it.
     at_zero = [key for key, parameter in kind(32).named_parameters() if not parameter.any()]
     assert not [key for module in modules for key in at_zero if module.get_parameter(key).any()]
 
@@ -165,6 +165,6 @@ def test_as_a_plugin(name):
     x, label = torch.randn(4, 3, 40, 56), torch.randint(0, 5, (4, 5, 7))
     result = train(network, modules, lambda: cross_entropy(network[1](backbone(x)[-1]), label))
     assert has_learnt(result)
-    # In all 13 together: a hidden layer of one unit may be dead in some of them.
+    # Compared over all 13 together: a hidden layer of one unit may be dead in some of them.
     unchanged = {key for key, _ in kind(32).named_parameters()} - set(result["changed"])
     assert unchanged <= set(zero_gradient(name))

@@ -1,9 +1,9 @@
-"""The whole way, small: render street scenes, train a DANet on them, evaluate it, draw what it sees.
+"""A small complete run: render street scenes, train a DANet on them, evaluate it, draw what it sees.
 
     python tools/demo.py
 
-What is there already is used again: the rendered set, and a training that was finished with
-the same settings. A training that was interrupted continues.
+The demo uses again what an earlier run with the same settings left: the rendered set and a finished training.
+It continues a training that was interrupted.
 """
 
 from __future__ import annotations
@@ -83,16 +83,16 @@ def heading(text: str) -> None:
 
 
 def render_streets(root: Path) -> dict:
-    """Draw the set, or complete the one that is there; returns its manifest."""
+    """Render the set, or complete the one that is there; returns its manifest."""
     from danseg.rendered.street_set import MANIFEST, render
 
     wanted = {}
     if (root / MANIFEST).is_file():
         try:
-            # A set that somebody rendered at another size is as good a set to demonstrate with.
+            # A set that was rendered in another size is just as good for a demo.
             wanted = json.loads((root / MANIFEST).read_text())["parameters"]
         except (ValueError, KeyError):
-            pass  # render() says what is wrong with it
+            pass  # render() raises an error that says what is wrong with the manifest
     manifest = render(root, **wanted, progress=True)
     parameters = manifest["parameters"]
     print("{train} frames to train on, {val} held out, {height} x {width} pixels".format(**parameters))
@@ -100,9 +100,10 @@ def render_streets(root: Path) -> dict:
 
 
 def train_once(config: Config, manifest: dict, retrain: bool) -> Path:
-    """Train, continue, or find it done; returns the checkpoint of the last iteration.
+    """Train, continue a training, or use a finished one; returns the checkpoint of the last iteration.
 
-    The last one and not the best: choosing by the held-out frames would flatter the score on them.
+    It takes the last checkpoint, not the best: choosing by the score on the held-out frames would make that
+    score too good.
     """
     from danseg.engine.train import train
     from danseg.errors import UserError
@@ -142,7 +143,7 @@ def write_state(path: Path, **state) -> None:
 
 
 def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
-    """One overview for each of a few held-out frames, spread evenly over the set."""
+    """Draw one overview for each of a few held-out frames, spread evenly over the set."""
     from mmseg.registry import DATASETS
 
     from danseg import apis

@@ -1,8 +1,8 @@
 """Score a folder of predicted PNG files against a folder of label maps; no model is needed.
 
-Prints IoU and accuracy of every class, mIoU, mAcc and aAcc, and writes the unrounded figures to
-NAME_scores.json and NAME_scores.csv, where NAME is the name of PRED_DIR. They go to --out, or
-beside PRED_DIR; files that exist are kept, the new ones get a number.
+Prints IoU and accuracy of every class, mIoU, mAcc and aAcc, and writes the unrounded scores to
+NAME_scores.json and NAME_scores.csv, where NAME is the name of PRED_DIR. Both files go to the folder
+--out, or beside PRED_DIR. Existing files are kept; the new ones then get a number.
 
     python tools/evaluate.py work_dirs/danet/predictions data/cityscapes/gtFine/val --dataset cityscapes
 """
@@ -27,11 +27,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pred-ids",
         choices=("labelIds", "trainIds"),
-        help="numbers in the predictions: labelIds as the data set publishes them and its server expects "
+        help="ids in the predictions: labelIds, as the data set publishes them and its server expects them "
         "(default), or trainIds, counted from 0",
     )
     parser.add_argument("--out", type=Path, help="folder for the JSON and CSV (default: beside PRED_DIR)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a CPU core)")
+    parser.add_argument("--workers", type=int, help="number of processes (default: one per CPU core)")
     return parser.parse_args(argv)
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _free_stem(folder: Path, stem: str) -> str:
-    """``stem``, or ``stem_2``, ``stem_3``, ... where files of that name exist."""
+    """``stem``, or ``stem_2``, ``stem_3``, ... if files of that name exist."""
     candidate, number = stem, 1
     while any((folder / f"{candidate}{suffix}").exists() for suffix in (".json", ".csv")):
         number += 1

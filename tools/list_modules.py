@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print a table of all attention modules.")
-    parser.add_argument("--markdown", action="store_true", help="as Markdown, as docs/attention.md has it")
+    parser.add_argument("--markdown", action="store_true", help="as Markdown, as in docs/attention.md")
     return parser.parse_args(argv)
 
 

@@ -1,18 +1,19 @@
-"""Segment images with a trained model, and show where its attention looked.
+"""Segment images with a trained model, and show where its attention looks.
 
     python tools/predict.py CONFIG CHECKPOINT street.png --out pictures --attention 640,400
 
 writes into ``pictures``
 
-- ``street_labels.png``: class ids, one byte a pixel (as predicted: 0 is the first class),
+- ``street_labels.png``: class ids, one byte per pixel (as predicted: 0 is the first class),
 - ``street_overlay.png``: the classes' colours over the image,
-- ``street_attention_decode_head.pam.png``: one panel a position (with ``--attention``).
+- ``street_attention_decode_head.pam.png``: one panel per position (with ``--attention``).
 
-Images of tens of thousands of pixels a side go through the network by overlapping tiles, in bounded memory::
+Images with sides of tens of thousands of pixels go through the network in overlapping tiles, in bounded
+memory::
 
     python tools/predict.py CONFIG CHECKPOINT aerial.tif --out labels --tiles
 
-writes ``aerial_labels.tif`` alone, a GeoTIFF in the image's place on Earth.
+writes only ``aerial_labels.tif``, a GeoTIFF with the image's georeferencing.
 """
 
 import argparse
@@ -25,21 +26,21 @@ AUTOMATIC_POSITIONS = 3
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Segment images with a trained model, and show where its attention looked.",
+        description="Segment images with a trained model, and show where its attention looks.",
         epilog="Pictures are named after the images; a picture of the same name in the folder is replaced.",
     )
     parser.add_argument("config", help="config file the model was trained with")
     parser.add_argument("checkpoint", help="trained weights")
     parser.add_argument("images", nargs="+", metavar="image", help="image files")
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder for the pictures, made if missing"
+        "--out", required=True, metavar="DIR", help="folder for the pictures; made if it does not exist"
     )
     parser.add_argument(
         "--attention",
         nargs="*",
         metavar="x,y",
-        help="also draw what these pixels attend to, counted from the upper left corner; without "
-        f"positions, the middles of the {AUTOMATIC_POSITIONS} largest segments of different classes",
+        help="also draw what these pixels attend to, counted from the upper left corner; default positions: "
+        f"the middles of the {AUTOMATIC_POSITIONS} largest segments of different classes",
     )
     parser.add_argument(
         "--tiles",
@@ -47,20 +48,22 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         const=1024,
         metavar="PIXELS",
-        help="for very large images: by overlapping tiles of this side (default: 1024) at the image's own "
-        "resolution, whatever the config says, into a GeoTIFF of labels, without an overlay",
+        help="for very large images: predict overlapping tiles of this side (default: 1024) at the image's "
+        "own resolution, whatever the config says, and write only a GeoTIFF of labels",
     )
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="what the network computes in (default: float32); bfloat16 is faster on GPUs and on CPUs that "
-        "have instructions for it, float16 needs a GPU",
+        help="type in which the network computes (default: float32); bfloat16 is faster on GPUs and on CPUs "
+        "that have instructions for it, float16 needs a GPU",
     )
     parser.add_argument(
-        "--compile", action="store_true", help="let torch.compile compile the network: pays for many images"
+        "--compile",
+        action="store_true",
+        help="let torch.compile compile the network: worth it for many images",
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU where there is one)")
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
     return parser.parse_args(argv)
 
 
@@ -81,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.tiles is not None and args.attention is not None:
         raise UserError(
-            "--tiles shows no attention, whose maps are of whole images; leave out one of the two"
+            "--tiles cannot show attention, because its maps need the whole image; leave out one of the two"
         )
     positions = [_position(text) for text in args.attention or ()]
     twice = [stem for stem, count in Counter(Path(image).stem for image in args.images).items() if count > 1]

@@ -1,4 +1,4 @@
-"""Bring a data set into the tree the configs expect, check it, and print what it holds.
+"""Bring a data set into the folders that the configs expect, check it, and print what it holds.
 
 python tools/prepare_dataset.py cityscapes [ROOT] [--cache]
 python tools/prepare_dataset.py ade20k SOURCE [ROOT] [--cache]
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Bring a data set into the tree the configs expect, check it, and print what it holds. "
-        "What is there already is kept; nothing is overwritten."
+        description="Bring a data set into the folders that the configs expect, check it, and print what it "
+        "holds. Existing files are kept; nothing is overwritten."
     )
     commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
 
@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         ("val", 40, "validation frames"),
         ("height", 256, "pixels"),
         ("width", 512, "pixels"),
-        ("seed", 0, "each gives another set"),
+        ("seed", 0, "each seed gives a different set"),
     ):
         command.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (default: %(default)s)")
 
@@ -52,8 +52,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument(
             "--cache",
             action="store_true",
-            help="also unpack the training frames, uncompressed, for training to read "
-            "(of a set that is there already, give its folder as the source)",
+            help="also unpack the training frames, uncompressed, so that training reads them faster "
+            "(if the set is prepared already, give its folder as the source)",
         )
     return parser.parse_args(argv)
 

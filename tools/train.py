@@ -1,4 +1,4 @@
-"""Train a network: ``python tools/train.py CONFIG``; several processes through tools/dist_train.sh."""
+"""Train a network: ``python tools/train.py CONFIG``; for several processes use tools/dist_train.sh."""
 
 import argparse
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate to the actual total batch size"
     )
-    parser.add_argument("--seed", type=int, help="seed of every random number (default: drawn, and logged)")
+    parser.add_argument("--seed", type=int, help="seed of all random numbers (default: random, and logged)")
     parser.add_argument("--deterministic", action="store_true", help="use deterministic algorithms only")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
@@ -36,7 +36,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="none",
         help="what started the processes",
     )
-    # torchrun passes the option in some modes; the environment says the same
+    # torchrun passes this option in some modes; the environment holds the same number
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 

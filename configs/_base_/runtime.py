@@ -1,4 +1,4 @@
-# What every run shares, whatever the network, the data and the schedule.
+# Settings that all runs share, whatever the network, the data and the schedule.
 default_scope = "mmseg"
 custom_imports = dict(imports=["danseg"])  # registers danseg's heads, datasets and metrics with mmseg
 env_cfg = dict(

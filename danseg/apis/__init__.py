@@ -1,4 +1,4 @@
-"""A trained model in a few calls: load it, make it fast, segment an image, see where it looked.
+"""Use a trained model in a few calls: load it, make it fast, segment an image, see where it looks.
 
 Example::
 
@@ -7,7 +7,7 @@ Example::
     labels = predict(model, "street.png")                            # (H, W) class ids
     maps = attention_maps(model, "street.png", [(640, 400)])         # from pixel x=640, y=400
     heat = maps["decode_head.pam"].over_image()                      # (1, H, W)
-    predict_large(model, "aerial.tif", "labels.tif")                 # of any size, by tiles
+    predict_large(model, "aerial.tif", "labels.tif")                 # an image of any size, by tiles
 """
 
 from danseg.errors import require_mmseg

@@ -1,4 +1,4 @@
-"""Where a model looks from given pixels of an image."""
+"""Compute where a model looks from given pixels of an image."""
 
 import contextlib
 from collections.abc import Sequence
@@ -17,25 +17,24 @@ from danseg.visualization import AttentionMaps, Placement, attention_modules, re
 def attention_maps(
     model: BaseSegmentor, image: str | Path | np.ndarray, positions: Sequence[tuple[int, int]]
 ) -> dict[str, AttentionMaps]:
-    """Where the model looks from some pixels of an image.
+    """Compute where the model looks from some pixels of an image.
 
-    The image goes through the network whole, at the size the test pipeline gives it, also
-    when the config tests by sliding windows: a window's attention ends at its edges, and
-    a picture of the whole image is what explains. Under sliding windows the maps are hence
-    those of a whole pass and not of any one window.
+    The whole image passes through the network in the size that the test pipeline gives it. This also holds if
+    the config tests by sliding windows, because attention within a window ends at its edges and would not
+    explain the whole image. The maps are then those of the whole image, not of any window.
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`.
         image: a file, or (H, W, 3) uint8 RGB.
-        positions: pairs (x, y) in pixels of the image. A position's map is that of the
-            feature cell which holds the pixel's centre.
+        positions: pairs (x, y) in pixels of the image. A position's map is that of the feature cell that
+            contains the pixel's centre.
 
     Returns:
-        The maps of every module that can show any, by the module's path in the model.
+        The maps of every module that can compute them, by the module's path in the model.
 
     Raises:
-        UserError: the image cannot be read, a position lies outside it, there is no
-            position, or the model has no attention module with maps.
+        UserError: the image cannot be read, a position lies outside it, there is no position, or no attention
+            module of the model can compute maps.
     """
     if not attention_modules(model):
         raise UserError(
@@ -61,14 +60,14 @@ def attention_maps(
 
 
 def _eager() -> contextlib.AbstractContextManager:
-    """Keep compiled parts of a model from running: they would not see the hooks of a recording."""
-    # A model is compiled by :func:`danseg.apis.prepare_for_inference`, where PyTorch has this.
+    """Run compiled parts of a model uncompiled, because compiled code would not call the recording hooks."""
+    # :func:`danseg.apis.prepare_for_inference` compiles a model only if PyTorch has set_stance.
     has_stance = hasattr(torch.compiler, "set_stance")
     return torch.compiler.set_stance("force_eager") if has_stance else contextlib.nullcontext()
 
 
 def _placement(input_size: Sequence[int], meta: dict) -> Placement:
-    """Where mmseg put an image, from what its transforms and preprocessor noted down."""
+    """Where mmseg put an image, from the meta information of its transforms and preprocessor."""
     left, _, top, _ = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
     return Placement(
         image_size=tuple(meta["ori_shape"][:2]),

@@ -1,4 +1,4 @@
-"""The labels of an image of any size, tile by tile, from file to file."""
+"""Segment an image of any size tile by tile, from file to file."""
 
 import contextlib
 import copy
@@ -19,19 +19,19 @@ from danseg.io.parallel import progress_bar
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
 from danseg.segmentors import head_logits
 
-# Side of the destination's own tiles, in pixels. Whole rows of them are written at once.
+# Side of the tiles that the destination file stores, in pixels. Whole rows of them are written at once.
 _BLOCK = 512
-# What GDAL may keep of the source and of the destination, in MiB; by default a twentieth of the memory.
+# Size of GDAL's cache for source and destination, in MiB. GDAL's default is a twentieth of the memory.
 _CACHE_MIB = 64
 
 
 class _Span(NamedTuple):
-    """What one tile covers of an axis."""
+    """The part of one axis that a tile covers."""
 
     start: int  # first pixel
     end: int  # after the last pixel
     cell: int  # first cell of logits
-    weights: Tensor  # of its cells; those of all tiles sum to 1 in every cell
+    weights: Tensor  # weight of each of its cells; in every cell the weights of all tiles sum to 1
 
 
 @torch.no_grad()
@@ -45,40 +45,40 @@ def predict_large(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
-    """Segment an image that fits neither the network nor memory, from a file into a GeoTIFF.
+    """Segment an image that is too large for the network or for memory, from a file into a GeoTIFF.
 
-    The network sees overlapping tiles at the image's own resolution: resizing in the config's test pipeline
-    and its test mode do not apply. Tiles start at multiples of the network's output stride, so that
-    their logits lie on one grid, that of the whole image. Where tiles overlap, their logits are blended
-    there: over half of the overlap one tile fades into the next, and the outer quarters, where a
-    tile lacks its surroundings, do not count at all. A network that sees no farther than a quarter of the
-    overlap hence gives the labels that it would give for the whole image. Logits are blended, not
-    probabilities, as mmseg's sliding windows do, and upsampled as one map afterwards.
+    The network sees overlapping tiles at the image's own resolution. The test mode of the config and the
+    resizing in its test pipeline are not used. Tiles start at multiples of the network's output stride, so
+    that the logits of all tiles lie on one grid. Where tiles overlap, their logits are blended: in the middle
+    half of the overlap one tile fades into the next. A quarter at each side, where one of the tiles lacks its
+    surroundings, comes from the other tile alone. A network that sees no farther than a quarter of the
+    overlap therefore gives the same labels as for the whole image. As in mmseg's sliding windows, logits are
+    blended, not probabilities. The blended logits are then upsampled as one map.
 
-    Memory is bounded whatever the height: it holds the pixels and the logits of one row of tiles across the
-    image, and one tile's pass through the network. The source is read once from top to bottom, which
-    also suits PNG and JPEG.
+    Memory does not grow with the image's height. It holds the pixels and the logits of one row of tiles
+    across the image, and one tile's pass through the network. The source is read once from top to bottom,
+    which also works for PNG and JPEG.
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`, an ``EncoderDecoder`` with one
             decode head.
-        source: any raster that GDAL reads (GeoTIFF, PNG, JPEG, ...) of three 8-bit bands, red, green and
-            blue, and perhaps alpha, which does not count. Pixels are taken as they are stored: neither an
-            orientation noted in the file nor a nodata value is looked at.
-        destination: the labels, ``.tif``: one band of class ids (8 bits for up to 256 classes), tiled and
-            compressed, with the source's georeferencing. It appears whole or not at all.
-        tile: side of a tile in pixels, a multiple of the network's output stride. A larger one shows the
+        source: any raster that GDAL reads (GeoTIFF, PNG, JPEG, ...) with three 8-bit bands, red, green and
+            blue. A fourth band, alpha, is ignored. Pixels are used as they are stored: an orientation tag or
+            a nodata value has no effect.
+        destination: file for the labels, ``.tif``: one band of class ids (8 bits for up to 256 classes),
+            tiled and compressed, with the source's georeferencing. It is written whole or not at all.
+        tile: side of a tile in pixels, a multiple of the network's output stride. A larger tile shows the
             network more surroundings and takes more memory.
-        overlap: pixels that neighbouring tiles share at least, at most half a tile.
-        overwrite: replace the destination where it exists.
-        progress: whether to draw a bar, on stderr where that is a terminal.
+        overlap: smallest number of pixels that neighbouring tiles share, at most half a tile.
+        overwrite: whether to replace an existing destination.
+        progress: whether to draw a progress bar on stderr, if that is a terminal.
 
     Returns:
         The destination.
 
     Raises:
-        UserError: rasterio is not installed, the source cannot be read or is of another kind, the
-            destination exists or cannot be written, or the network cannot run by such tiles.
+        UserError: rasterio is not installed, the source cannot be read or has other bands, the destination
+            exists or cannot be written, or the network cannot run on such tiles.
     """
     source, destination = Path(source), Path(destination)
     _check_network(model, tile, overlap)
@@ -87,7 +87,7 @@ def predict_large(
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), _opened(source) as image, progress_bar(progress) as bar:
         band = _RowReader(image, source)
         size = image.height, image.width
-        # The first tile tells the number of classes and the network's stride.
+        # The first tile shows the number of classes and the network's output stride.
         logits = _logits(model, band.read(0, min(tile, size[0]))[:, :, :tile])
         classes, *cells = logits.shape
         rows, columns = (_spans(*each, tile, overlap) for each in zip(size, cells, strict=True))
@@ -148,7 +148,7 @@ def _rasterio():
 
 @contextlib.contextmanager
 def _failing_as(what: str) -> Iterator[None]:
-    """Turn what GDAL and the system say into an error that names the file."""
+    """Turn errors of GDAL and of the operating system into a UserError that starts with ``what``."""
     try:
         yield
     except (_rasterio().errors.RasterioError, OSError) as error:
@@ -157,7 +157,7 @@ def _failing_as(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warning that a picture has no place on Earth."""
+    """Hide the warning that an image has no georeferencing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", _rasterio().errors.NotGeoreferencedWarning)
         yield
@@ -165,7 +165,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(path: Path):
-    """The raster of a file, once it is of the kind that the network takes."""
+    """Open the raster of a file and check that it has the bands that the network needs."""
     with _failing_as(f"image {path} cannot be read; it is not an image or it is damaged"), _quiet():
         image = _rasterio().open(path)
     with image:
@@ -184,7 +184,7 @@ def _opened(path: Path):
 
 
 class _RowReader:
-    """Rows of an image's colours, each of them read once, as some formats cannot go back."""
+    """Reads an image's rows, each row only once, because some formats cannot go back."""
 
     def __init__(self, image, path: Path) -> None:
         self.image = image
@@ -197,9 +197,9 @@ class _RowReader:
         self.pixels = np.empty((3, 0, image.width), np.uint8)
 
     def read(self, start: int, end: int) -> np.ndarray:
-        """Blue, green and red (3, end - start, W), the order that mmseg's preprocessors take.
+        """Rows of blue, green and red (3, end - start, W), the order that mmseg's preprocessors expect.
 
-        Neither ``start`` nor ``end`` may be less than in the call before.
+        Neither ``start`` nor ``end`` may be smaller than in the previous call.
         """
         known = self.start + self.pixels.shape[1]
         kept = self.pixels[:, start - self.start :]
@@ -217,7 +217,7 @@ class _RowReader:
 def _created(
     destination: Path, image, dtype: torch.dtype, overwrite: bool
 ) -> Iterator[Callable[[np.ndarray, int], None]]:
-    """A function that writes rows of labels (n, W) from a row on; in the end the file has its name."""
+    """Give a function that writes rows of labels (n, W) from a given row on; name the file at the end."""
     place = dict(crs=image.crs) if image.crs else {}
     if not image.transform.is_identity:
         place["transform"] = image.transform
@@ -257,34 +257,35 @@ def _created(
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether all tiles that a GeoTIFF lists lie in the file: GDAL keeps silent where closing one fails."""
+    """Whether the file contains all tiles that the GeoTIFF lists: GDAL hides errors when it closes a file."""
     try:
         with _quiet(), _rasterio().open(path) as file:
             for (i, j), _ in file.block_windows(1):
                 place = (file.get_tag_item(f"BLOCK_{what}_{j}_{i}", "TIFF", 1) for what in ("OFFSET", "SIZE"))
                 if sum(int(number) for number in place) > path.stat().st_size:
                     return False
-    except (_rasterio().errors.RasterioError, TypeError):  # no list, or no place in it
+    except (_rasterio().errors.RasterioError, TypeError):  # the list, or an entry in it, is missing
         return False
     return True
 
 
 def _logits(model: BaseSegmentor, pixels: np.ndarray) -> Tensor:
-    """The head's logits (C, h, w) of blue, green and red (3, H, W), in at least float32."""
+    """The head's logits (C, h, w) for blue, green and red (3, H, W), in at least float32."""
     preprocessor = copy.copy(model.data_preprocessor)
-    preprocessor.test_cfg = None  # which pads; pixels beyond the image would show at its edges
+    preprocessor.test_cfg = None  # no padding: it would change the labels at the image's edges
     data = preprocessor(dict(inputs=[torch.from_numpy(np.ascontiguousarray(pixels))]), training=False)
     [logits] = head_logits(model, data["inputs"])
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _spans(length: int, cells: int, tile: int, overlap: int) -> list[_Span]:
-    """Tiles along an axis of ``length`` pixels, evenly spread, and each inside the image.
+    """Tiles along one axis, evenly spread, each of them inside the image.
 
     Args:
-        length: pixels of the axis.
-        cells: logits that the network makes of ``tile`` pixels, or of ``length`` if these are fewer.
-        tile, overlap: pixels.
+        length: length of the axis in pixels.
+        cells: number of logits that the network makes from ``tile`` pixels, or from ``length`` pixels if
+            that is less.
+        tile, overlap: in pixels.
     """
     if length <= tile:
         return [_Span(0, length, 0, torch.ones(cells))]
@@ -316,14 +317,14 @@ def _spans(length: int, cells: int, tile: int, overlap: int) -> list[_Span]:
 
 
 class _Blend:
-    """Tiles' logits blended on the image's grid, of which only unfinished rows are kept.
+    """Blends the tiles' logits on the grid of the whole image, and keeps only unfinished rows of it.
 
     Args:
-        like: a tile's logits, (C, h, w).
+        like: logits of one tile (C, h, w), for their type and device.
         rows, columns: the tiles along each axis.
         size: the image's height and width.
         head: the model's decode head.
-        write: takes rows of labels (n, W) and the first one's number.
+        write: is called with rows of labels (n, W) and the number of the first row.
     """
 
     def __init__(
@@ -340,17 +341,17 @@ class _Blend:
         self.threshold = head.threshold if len(like) == 1 else None
         self.write = write
         self.height, width = (each[-1].cell + len(each[-1].weights) for each in (rows, columns))
-        self.first = 0  # row of the grid that the band begins with
+        self.first = 0  # first row of the grid in the band
         self.band = like.new_empty(len(like), 0, width)
-        self.written = 0  # rows of labels
+        self.written = 0  # number of rows of labels written
 
     def add(self, logits: Tensor, down: _Span, across: _Span) -> None:
-        """Blend in a tile's logits (C, h, w)."""
+        """Add a tile's logits (C, h, w) to the blend."""
         expected = len(down.weights), len(across.weights)
         if logits.shape[1:] != expected:
             raise UserError(
                 f"the network makes {tuple(logits.shape[1:])} logits of a tile of {down.end - down.start} x "
-                f"{across.end - across.start} pixels, not {expected} as its output stride tells; it cannot "
+                f"{across.end - across.start} pixels, not {expected} as its output stride implies; it cannot "
                 "run by tiles"
             )
         missing = down.cell + len(down.weights) - self.first - self.band.shape[1]
@@ -363,11 +364,11 @@ class _Blend:
         self.band[:, top : top + expected[0], left : left + expected[1]] += logits * weights
 
     def finish(self, below: _Span | None) -> None:
-        """Write the labels that no tile from ``below`` on changes any more, and drop their logits."""
+        """Write the labels that the tiles from ``below`` on cannot change any more, and drop their logits."""
         height = self.size[0]
         end = height
         if below is not None:
-            end = below.start // _BLOCK * _BLOCK  # whole rows of the file's tiles, to compress each only once
+            end = below.start // _BLOCK * _BLOCK  # whole rows of the file's tiles, so each is compressed once
             while end > self.written and self._needed(end - 1)[1] > below.cell:
                 end -= _BLOCK
         for row in range(self.written, end, _BLOCK):

@@ -1,4 +1,4 @@
-"""A config's model, built and loaded for inference."""
+"""Build a config's model and load its weights, for inference."""
 
 import copy
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ def load_model(
     """Build a config's model for inference.
 
     Args:
-        config: a config file or a config already read, which is not changed.
-        checkpoint: weights; every parameter must fit. None leaves the model at random.
-        device: where to put the model; the GPU where there is one, else the CPU, by default.
+        config: a config file, or a config that was already read; it is not changed.
+        checkpoint: file of the weights; every parameter must fit. None keeps the random initial weights.
+        device: where to put the model. Default: the GPU if there is one, else the CPU.
 
     Returns:
-        The model in eval mode. ``model.cfg`` holds the config, ``model.dataset_meta`` the
-        data set's ``classes`` and ``palette``.
+        The model in eval mode. ``model.cfg`` holds the config, ``model.dataset_meta`` the data set's
+        ``classes`` and ``palette``.
 
     Raises:
         UserError: the config or the checkpoint cannot be read, or they do not fit each other.
@@ -56,5 +56,5 @@ def dataset_meta(config: Config) -> dict[str, Sequence]:
 
 
 def tested_dataset(config: Config) -> dict:
-    """The config of the tested data set, the first inside wrappers such as ConcatDataset."""
+    """The config of the data set that a config tests on; of several (ConcatDataset), the first one."""
     return next(inner_configs(config.test_dataloader.dataset))

@@ -1,4 +1,4 @@
-"""The labels of an image, through a config's test pipeline."""
+"""Segment an image through a config's test pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ from danseg.visualization import read_image
 def predict(model: BaseSegmentor, image: str | Path | np.ndarray) -> np.ndarray:
     """Segment an image through the config's test pipeline and test mode (whole or sliding).
 
-    The labels are those of ``test_step``. Logits at the image's resolution are never made at once,
-    whether the config's segmentor is danseg's ``LeanEncoderDecoder`` or mmseg's ``EncoderDecoder``; whoever
-    wants them calls ``test_step`` and reads ``seg_logits``.
+    The labels are those of ``test_step``. Neither danseg's ``LeanEncoderDecoder`` nor mmseg's
+    ``EncoderDecoder`` makes logits of the whole image at its resolution here. To get such logits, call
+    ``test_step`` and read ``seg_logits``.
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`.
         image: a file, or (H, W, 3) uint8 RGB.
 
     Returns:
-        (H, W) int64 class ids, at the image's own size.
+        (H, W) int64 class ids, in the image's own size.
 
     Raises:
         UserError: the image is missing or cannot be read.
@@ -36,7 +36,7 @@ def predict(model: BaseSegmentor, image: str | Path | np.ndarray) -> np.ndarray:
 
 
 def prepared_batch(model: BaseSegmentor, image: str | Path | np.ndarray) -> dict:
-    """One image through the test pipeline, without its label, as a batch that ``test_step`` takes."""
+    """Pass one image, without a label, through the test pipeline; returns a batch for ``test_step``."""
     steps = [step for step in tested_dataset(model.cfg)["pipeline"] if step["type"] != "LoadAnnotations"]
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -49,6 +49,6 @@ def prepared_batch(model: BaseSegmentor, image: str | Path | np.ndarray) -> dict
         data = Compose(steps)(source)
     except Exception:
         if not isinstance(image, np.ndarray):
-            read_image(image)  # names the file when that is what is wrong with it
+            read_image(image)  # if the file is the cause, this raises an error that names it
         raise
     return dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]])

@@ -1,4 +1,4 @@
-"""A trained model made ready for inference: fewer operations, and numbers as wide as they have to be."""
+"""Prepare a trained model for inference: fewer operations and, on request, 16-bit numbers."""
 
 import copy
 from collections import Counter
@@ -18,53 +18,53 @@ from torch.utils._pytree import tree_leaves
 
 from danseg.errors import UserError
 
-#: What a prepared model may compute in, by name.
+#: Types that a prepared model may compute in, by name.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Height and width of the image that shows what belongs together; a small one takes no time.
+# Height and width of the image that is passed through the model to watch it; a small one takes no time.
 _IMAGE_SIZE = (128, 128)
-# What rounding may change, relative to the largest logit; a wrong fold changes a thousand times as much.
+# Largest change by rounding, relative to the largest logit; a wrong fold changes a thousand times as much.
 _TOLERANCE = 1e-4
 
 
 def prepare_for_inference(
     model: EncoderDecoder, *, precision: str = "float32", compile: bool = False
 ) -> EncoderDecoder:
-    """A copy of a model that gives the same results with less time and memory.
+    """A copy of a model that gives the same results in less time and memory.
 
     What changes:
 
-    * Batch norms are folded into the convolutions whose output they alone take. Which those are is
-      seen on a small random image that passes through the model, not guessed from names.
-    * What inference does not use is dropped: auxiliary heads, layers of the decode head that the
-      pass does not touch (``DANetHead``'s classifiers of single branches), and the backbone's
-      ``out_indices`` that the head does not read, whose maps are then freed as soon as possible.
+    * Batch norms are folded into their convolutions, if nothing else reads the convolution's output. To find
+      such pairs, a small random image is passed through the model; names do not matter.
+    * Parts that inference does not use are dropped: auxiliary heads; layers of the decode head that the image
+      does not pass through (``DANetHead``'s classifiers of single branches); and those of the backbone's
+      ``out_indices`` that the head does not read, so that their maps are freed early.
     * Convolutions run in ``channels_last`` on CPUs and, in 16 bits, on GPUs.
-    * In 16 bits, backbone, neck and heads hold and compute what ``precision`` says, except for the
-      energies of attention, batch norms that could not be folded, and the last convolution of a
-      head (mmseg's ``conv_seg``), so that logits are float32.
+    * In 16 bits, backbone, neck and heads store and compute in ``precision``. The exceptions are the energies
+      of attention, batch norms that could not be folded, and the last convolution of a head (mmseg's
+      ``conv_seg``), so that logits are float32.
 
-    A folded or dropped part that changes the result on the small image is put back.
+    If folding or dropping parts changes the result on the small image, that change is undone.
 
-    In float32 the logits equal the model's to 1e-5 of the largest one. In bfloat16, which has 8
-    significant bits, they are off by about 1 % of it, and labels differ where classes nearly tie.
+    In float32 the logits equal the model's to 1e-5 of the largest one. In bfloat16, which has 8 significant
+    bits, they differ by about 1 % of it, and labels differ where classes nearly tie.
 
     Args:
-        model: danseg's ``LeanEncoderDecoder``, mmseg's ``EncoderDecoder`` or another class made from it, as
-            from :func:`danseg.apis.load_model`, in float32. It is not changed.
-        precision: "float32", "bfloat16", or on a GPU "float16". bfloat16 is faster on CPUs that have
+        model: danseg's ``LeanEncoderDecoder``, mmseg's ``EncoderDecoder`` or another class derived from it,
+            in float32, for example from :func:`danseg.apis.load_model`. It is not changed.
+        precision: "float32", "bfloat16", or, on a GPU, "float16". bfloat16 is faster on CPUs that have
             instructions for it (AVX512-BF16, AMX), and slower on others.
-        compile: let ``torch.compile`` compile backbone, neck and heads. The first images of
-            different sizes then take up to a minute each, and on CPUs a C++ compiler; there it saves
-            a tenth of the time at most. Needs PyTorch 2.6.
+        compile: let ``torch.compile`` compile backbone, neck and heads. The first few images that differ in
+            size then take up to a minute each. On CPUs it needs a C++ compiler and saves at most a tenth of
+            the time. Needs PyTorch 2.6.
 
     Returns:
         A model of the same class in eval mode, without gradients, for :func:`danseg.apis.predict`,
         :func:`danseg.apis.attention_maps` and mmseg's ``test_step``. It cannot be trained, and its
-        ``state_dict`` is not the given model's.
+        ``state_dict`` differs from the given model's.
 
     Raises:
-        UserError: the precision does not exist or not on the model's device, or the model is of
-            another kind or has been prepared before.
+        UserError: the precision is unknown or not available on the model's device, or the model is of another
+            class or was already prepared.
     """
     _check(model, precision, compile)
     model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -103,7 +103,7 @@ def _check(model: nn.Module, precision: str, compile: bool) -> None:
 
 
 def _decode_heads(model: EncoderDecoder) -> dict[str, Any]:
-    """The decode heads by path: one, or the stages of a cascade."""
+    """The decode heads by path: a single head, or the stages of a cascade."""
     head = model.decode_head
     if not isinstance(head, nn.ModuleList):
         return {"decode_head": head}
@@ -111,19 +111,19 @@ def _decode_heads(model: EncoderDecoder) -> dict[str, Any]:
 
 
 def _parts(model: EncoderDecoder) -> dict[str, Any]:
-    """What a forward pass runs, by path; the data preprocessor stays as it is."""
+    """The parts of a model to convert and compile, by path; not the data preprocessor."""
     neck = {"neck": model.neck} if model.with_neck else {}
     return {"backbone": model.backbone, **neck, **_decode_heads(model)}
 
 
 class _Uses(TorchDispatchMode):
-    """Notes the outputs of convolutions, and how many operators each of them goes to."""
+    """Records the outputs of convolutions, and how many operators read each of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights: dict[int, Tensor] = {}  # of the convolution that made a tensor, by the tensor's id
+        self.weights: dict[int, Tensor] = {}  # weight of the convolution that made a tensor, by its id
         self.counts: Counter[int] = Counter()
-        self._alive: list[Tensor] = []  # an id belongs to one tensor as long as that lives
+        self._alive: list[Tensor] = []  # keeps the tensors alive, so that no id is used twice
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.counts.update(id(leaf) for leaf in tree_leaves((args, kwargs)) if id(leaf) in self.weights)
@@ -136,13 +136,13 @@ class _Uses(TorchDispatchMode):
 
 @dataclass
 class _Pass:
-    """What was seen of one pass through a model.
+    """The record of one forward pass.
 
     Attributes:
-        image: what the model was given.
-        outputs: the tensors that it gave.
+        image: the model's input.
+        outputs: the model's output tensors.
         called: paths of the modules that were called.
-        folds: what to put in the place of convolutions and batch norms that belong together, by path.
+        folds: replacements for the convolutions and batch norms that can be folded, by path.
     """
 
     image: Tensor
@@ -152,13 +152,13 @@ class _Pass:
 
 
 def _watch(model: EncoderDecoder) -> _Pass:
-    """Pass noise through a model: a small image, or one as large as its windows if it takes no other."""
+    """Pass a small image of noise through a model, or one of its window's size if it accepts only that."""
     parameter = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
     window = (model.test_cfg or {}).get("crop_size")
     try:
         return _pass(model, torch.randn(1, 3, *_IMAGE_SIZE, generator=generator).to(parameter))
-    except (ValueError, RuntimeError):  # some heads are made for one size of image
+    except (ValueError, RuntimeError):  # some heads accept only one size of image
         if not window:
             raise
     return _pass(model, torch.randn(1, 3, *window, generator=generator).to(parameter))
@@ -166,7 +166,7 @@ def _watch(model: EncoderDecoder) -> _Pass:
 
 def _pass(model: EncoderDecoder, image: Tensor) -> _Pass:
     calls: Counter[str] = Counter()
-    makers: dict[int, str] = {}  # path of the convolution whose output a tensor is, by the tensor's id
+    makers: dict[int, str] = {}  # path of the convolution that made a tensor, by the tensor's id
     pairs: list[tuple[str, str, int]] = []
 
     def before(path: str, module: nn.Module, args: tuple) -> None:
@@ -175,7 +175,7 @@ def _pass(model: EncoderDecoder, image: Tensor) -> _Pass:
             pairs.append((makers[id(args[0])], path, id(args[0])))
 
     def after(path: str, module: nn.Module, args: tuple, out: Any) -> None:
-        # Of its own weight, that is: some convolutions change theirs before they use it.
+        # Only if it used its own weight: some convolutions change the weight before they use it.
         if isinstance(module, _ConvNd) and uses.weights.get(id(out)) is module.weight:
             makers[id(out)] = path
 
@@ -212,12 +212,12 @@ def _hooks(modules: dict[str, nn.Module], before: Callable, after: Callable) -> 
 
 
 def _can_fold(conv: _ConvNd, norm: _BatchNorm) -> bool:
-    """Whether the norm scales by stored numbers, not by the batch's, and PyTorch can fold the two."""
+    """Whether the norm uses stored statistics, not the batch's, and PyTorch can fold the two."""
     return norm.running_mean is not None and not (conv.transposed and conv.groups > 1)
 
 
 def _swap(model: nn.Module, new: dict[str, nn.Module | None]) -> Callable[[], Any]:
-    """Put modules, or None for nothing, at paths of the model; returns what undoes it."""
+    """Replace the modules at some paths, with None to remove one; returns a function that undoes it."""
     old = {}
     for path, module in new.items():
         parent, _, name = path.rpartition(".")
@@ -227,11 +227,11 @@ def _swap(model: nn.Module, new: dict[str, nn.Module | None]) -> Callable[[], An
 
 
 def _keep_if_equal(change: Callable[[], Callable[[], Any]], model: EncoderDecoder, seen: _Pass) -> None:
-    """Make a change, and undo it where the model then gives something else, or nothing."""
+    """Make a change, and undo it if the model then gives another result or fails."""
     undo = change()
     try:
         found = _outputs(model, seen.image)
-    except Exception:  # whatever a model raises that lacks something
+    except Exception:  # a model that lacks a part may raise anything
         found = []
     if len(found) != len(seen.outputs) or not all(map(_close, found, seen.outputs)):
         undo()
@@ -244,7 +244,7 @@ def _close(found: Tensor, expected: Tensor) -> bool:
 
 
 def _untouched(model: EncoderDecoder, entered: Iterable[str]) -> list[str]:
-    """Direct children of decode heads that hold parameters, none of which the pass came to."""
+    """Direct children of decode heads that have parameters, but no module that was called."""
     return [
         f"{head_path}.{name}"
         for head_path, head in _decode_heads(model).items()
@@ -255,7 +255,7 @@ def _untouched(model: EncoderDecoder, entered: Iterable[str]) -> list[str]:
 
 
 def _narrow(model: EncoderDecoder) -> Callable[[], Any]:
-    """Let the backbone give only the maps that the heads read; returns what undoes it."""
+    """Make the backbone return only the maps that the heads read; returns a function that undoes it."""
     backbone, heads = model.backbone, list(_decode_heads(model).values())
     given = getattr(backbone, "out_indices", None)
     asked: list[Any] = [getattr(head, "in_index", None) for head in heads]
@@ -279,15 +279,15 @@ def _narrow(model: EncoderDecoder) -> Callable[[], Any]:
 
 
 def _convert(model: EncoderDecoder, dtype: torch.dtype, device: torch.device) -> None:
-    """Give the parts their precision and memory format, and the tensors at their borders."""
-    # On CPUs 1x1 convolutions take half the time and less in it; CUDA's 16-bit kernels want it.
+    """Convert the parts, and the tensors that enter them, to their precision and memory format."""
+    # On CPUs, channels_last at least halves the time of 1x1 convolutions; CUDA's 16-bit kernels prefer it.
     pays = device.type == "cpu" or dtype != torch.float32
     memory_format = torch.channels_last if pays else torch.contiguous_format
     for part in _parts(model).values():
         part.to(dtype=dtype, memory_format=memory_format)
         for module in part.modules():
             if isinstance(module, _BatchNorm):
-                module.float()  # statistics are 32 bits wide; the map stays as it is
+                module.float()  # statistics stay float32; the feature map keeps its 16 bits
     model.backbone.register_forward_pre_hook(_Cast(dtype, memory_format))
     if dtype != torch.float32:
         for head in _decode_heads(model).values():
@@ -296,7 +296,7 @@ def _convert(model: EncoderDecoder, dtype: torch.dtype, device: torch.device) ->
 
 
 class _Cast:
-    """A hook that casts what a module is given. A class, so that a model with it can be copied and stored."""
+    """A hook that casts a module's input. It is a class, so that the model can be copied and pickled."""
 
     def __init__(
         self, dtype: torch.dtype, memory_format: torch.memory_format = torch.preserve_format
@@ -309,7 +309,7 @@ class _Cast:
 
 
 class _Compiled:
-    """A compiled ``forward`` of a module, which a copy of the module compiles anew."""
+    """A module's compiled ``forward``; a copy of the module compiles it again."""
 
     def __init__(self, forward: Callable) -> None:
         self.forward = forward

@@ -1,4 +1,4 @@
-"""Datasets that mmseg lacks, training input in less time, and preparing and checking of any dataset.
+"""A data set that mmseg lacks, faster loading for training, and tools that prepare and check data sets.
 
 Importing this package registers :class:`CamVidDataset`, :class:`LoadTrainingCrop` and
 :class:`FastPhotoMetricDistortion` with mmseg.

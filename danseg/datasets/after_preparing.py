@@ -1,4 +1,4 @@
-"""What every data set gets once its files lie in their place: a check, and a cache on request."""
+"""The last steps of preparing any data set: check it and, on request, write its frame cache."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ Reports = list[DatasetReport | CacheReport]
 def check_splits(
     dataset: KnownDataset, root: str | os.PathLike, splits: Iterable[str], progress: bool
 ) -> list[DatasetReport]:
-    """Check splits of a data set in ``root``, one report each."""
+    """Check splits of the data set in ``root``; returns one report per split."""
     return [
         check_dataset(
             dataset.config(root, split),
@@ -30,7 +30,7 @@ def check_splits(
 def finished(
     dataset: KnownDataset, root: str | os.PathLike, splits: Iterable[str], cache: bool, progress: bool
 ) -> Reports:
-    """Check splits, and unpack the frames of training where a cache is asked for: one report each."""
+    """Check splits and, if ``cache`` is set, unpack the training frames; returns one report per step."""
     reports: Reports = [*check_splits(dataset, root, splits, progress)]
     if cache:
         if not os.path.isdir(os.path.join(root, dataset.folders["train"][0])):

@@ -22,14 +22,14 @@ _SUFFIXES = _RECORD.image_suffixes
 class CamVidDataset(BaseSegDataset):
     """CamVid in the layout ``train/ trainannot/ val/ valannot/ test/ testannot/``.
 
-    An image is a PNG or a JPEG (either may occur, file by file), its label the PNG of the same name in the
-    folder with ``annot`` appended. Label values 0 to 10 are the classes below, 11 is void and is mapped to
+    An image is a PNG or a JPEG; a folder may mix both. Its label is the PNG of the same name in the folder
+    with ``annot`` appended. Label values 0 to 10 are the classes below; 11 is void and becomes
     ``ignore_index`` when a label is loaded.
 
     Args:
-        data_prefix: Folders of images and labels below ``data_root``; the training split unless given.
-        **kwargs: Arguments of mmseg's ``BaseSegDataset``. ``img_suffix`` is not among them, because it is
-            found for each file.
+        data_prefix: Folders of images and labels below ``data_root``. Default: the training split.
+        **kwargs: Arguments of mmseg's ``BaseSegDataset``, except ``img_suffix``: the suffix is found for
+            each file.
     """
 
     METAINFO = dict(
@@ -61,7 +61,7 @@ class CamVidDataset(BaseSegDataset):
         ],
     )
 
-    label_map: dict[int, int] | None  # mmseg's
+    label_map: dict[int, int] | None  # set by mmseg's base class
 
     def __init__(self, data_prefix: dict | None = None, **kwargs) -> None:
         if data_prefix is None:
@@ -71,10 +71,10 @@ class CamVidDataset(BaseSegDataset):
                 f"CamVidDataset takes images with either of {_SUFFIXES}, decided file by file; "
                 f"remove img_suffix={kwargs['img_suffix']!r}"
             )
-        # lazy_init is held back: the label map must be complete before the list is made.
+        # Load lazily at first: the label map must be complete before the list of files is made.
         lazy_init = kwargs.pop("lazy_init", False)
         super().__init__(data_prefix=data_prefix, lazy_init=True, **kwargs)
-        # mmseg's own map knows classes only and exists only where a subset of them was chosen.
+        # mmseg makes a map only if a subset of the classes was chosen, and never maps void.
         void = len(self.METAINFO["classes"])
         self.label_map = {**(self.label_map or {}), void: self.ignore_index}
         self._metainfo["label_map"] = self.label_map
@@ -82,15 +82,15 @@ class CamVidDataset(BaseSegDataset):
             self.full_init()
 
     def load_data_list(self) -> list[dict]:
-        """List the pairs: those named in ``ann_file`` (one stem a line), or every image of the folder.
+        """List the pairs named in ``ann_file`` (one stem per line), or else every image of the folder.
 
         Returns:
-            One dict an image, as mmseg's loading transforms want it; in order of name where the folder
-            was read.
+            One dict per image, as mmseg's loading transforms expect it. The order is that of ``ann_file``,
+            or else alphabetical.
 
         Raises:
             FileNotFoundError: A folder, the ``ann_file`` or an image it names is missing.
-            ValueError: Two images share a name, so that the label's owner is in doubt.
+            ValueError: Two images have the same name, so it is unclear which one the label belongs to.
         """
         image_dir = Path(self.data_prefix["img_path"])
         label_dir = self.data_prefix.get("seg_map_path")

@@ -1,10 +1,10 @@
 """Check a data set before anything is trained or evaluated on it.
 
-The loading code underneath is forgiving in ways that cost a user days: a label of another size than its
-image is cropped beside it, 16-bit files are cut to 8 bits, a JPEG is turned by its EXIF tag while its label
-stays, an unknown label id is dropped from the score, a truncated file stops the training after hours and
-does not say which file it was. :func:`check_dataset` decodes every file once, names each offender and says
-how to mend it. What passed is remembered, so that the next start of the same data takes seconds.
+The loading code accepts faults that can cost a user days. It crops a label whose size differs from its
+image's, cuts 16-bit files to 8 bits, and drops unknown label ids from the score. It rotates a JPEG by its
+EXIF tag, but not the label. A truncated file stops the training after hours, and the error does not name the
+file. :func:`check_dataset` decodes every file once, names each bad one and says how to fix it. It remembers
+the data sets that passed, so the next start on the same data takes seconds.
 """
 
 import os
@@ -35,22 +35,21 @@ def check_dataset(
     """Check every file of a data set against what training and evaluation assume.
 
     Args:
-        dataset_cfg: Config of the data set, as in ``cfg.train_dataloader.dataset``. Wrappers that hold one
-            data set (RepeatDataset, ClassBalancedDataset, MultiImageMixDataset) or several (ConcatDataset)
-            are looked into.
-        num_classes: Classes of the model that is to be trained or evaluated.
+        dataset_cfg: Config of the data set, as in ``cfg.train_dataloader.dataset``. The data sets inside
+            wrappers (RepeatDataset, ClassBalancedDataset, MultiImageMixDataset, ConcatDataset) are checked.
+        num_classes: Number of classes of the model that will be trained or evaluated.
         split_name: What to call the split in messages ("train").
         prepare_command: The command that prepares the data set, for the message when it is missing.
         progress: Whether to draw a progress bar on stderr.
-        with_labels: False for a split whose labels are not public: images alone are checked.
+        with_labels: False for a split whose labels are not public: only its images are checked.
 
     Returns:
-        What the split holds; of several data sets, together.
+        What the split holds; several data sets are added up.
 
     Raises:
         UserError: Folders or files are missing, files are damaged, label and image differ in size, a file
-            has more than 8 bits or is turned by an EXIF tag, label ids are outside the classes, or the
-            number of classes differs from the model's. The message names files, ids and the fix.
+            has more than 8 bits or an EXIF orientation, label ids are outside the classes, or the number of
+            classes differs from the model's. The message names files, ids and the fix.
     """
     reports = [
         _check_one(config, num_classes, split_name, prepare_command, progress, with_labels)

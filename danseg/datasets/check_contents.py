@@ -1,4 +1,4 @@
-"""The contents of the files of a data set that is checked: sizes, ids, and what is wrong with them."""
+"""Check what the files of a data set contain: image sizes, label ids, and what is wrong with them."""
 
 import dataclasses
 import io
@@ -24,7 +24,7 @@ _EXIF_ORIENTATION = 0x0112
 
 @dataclasses.dataclass
 class Contents:
-    """Everything learnt by decoding files, still in the label files' own ids."""
+    """What decoding the files has shown. Ids are those stored in the label files, not train ids."""
 
     sizes: Counter = dataclasses.field(default_factory=Counter)  # (height, width) -> images
     raw_pixels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, dtype=np.int64))
@@ -35,7 +35,7 @@ class Contents:
 def decode_all(
     pairs: Sequence[tuple[str, str | None]], allowed: np.ndarray, description: str, progress: bool
 ) -> Contents:
-    """Decode every image and label; ``allowed`` (256,) says which ids a label may hold."""
+    """Decode every image and label; ``allowed`` (256,) is True for each id that a label may hold."""
     contents = Contents()
     findings = parallel_map(
         lambda pair: _decode_pair(*pair, allowed), pairs, description=description, progress=progress
@@ -58,7 +58,7 @@ class _Finding:
     problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-# Kinds of problem, as messages call them.
+# Kinds of problem, as they are named in messages.
 _UNREADABLE = "files that cannot be decoded"
 _DEEP = "images with more than 8 bits a channel, which loading would cut to 8"
 _TURNED = "images with an EXIF orientation, by which loading turns them but not their labels"
@@ -95,7 +95,7 @@ def _decode_pair(image_path: str, label_path: str | None, allowed: np.ndarray) -
 
 
 def _decode_image(path: str, finding: _Finding) -> Image.Image | None:
-    """The decoded file if it is whole and has 8 bits; otherwise None and a problem."""
+    """Decode an image. If it is damaged or has more than 8 bits, add a problem and return None."""
     try:
         data = Path(path).read_bytes()
         if not data:
@@ -116,7 +116,7 @@ def _decode_image(path: str, finding: _Finding) -> Image.Image | None:
 
 
 def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: int) -> dict[str, str]:
-    """How to mend each kind of problem."""
+    """How to fix each kind of problem."""
     suffix = getattr(dataset, "seg_map_suffix", "")
     write_train_ids = cityscapes_command(dataset)
     if suffix.endswith("_labelIds.png"):
@@ -149,7 +149,7 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
 
 
 def suspicious_ids(raw_pixels: np.ndarray, report: DatasetReport, where: str) -> list[str]:
-    """Warnings about ids that are allowed and yet are hardly meant."""
+    """Warnings about ids that are allowed but probably a mistake."""
     if np.flatnonzero(raw_pixels).tolist() == [0, 255]:
         return [
             f"the labels of {where} hold 0 and 255 alone. A mask of 0 and 255 must be stored as 0 and 1: 255 "

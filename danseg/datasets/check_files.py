@@ -1,4 +1,4 @@
-"""The files of a data set that is checked: whether folders, images and labels are there."""
+"""Check that the folders, images and labels of a data set exist."""
 
 import copy
 import os
@@ -14,7 +14,7 @@ TRAIN_IDS_SUFFIX = "_labelTrainIds.png"
 
 
 def build_dataset(config: dict, split_name: str) -> Any:
-    """The data set itself, with its paths joined and its label map made, but no file touched."""
+    """Build the data set with its paths and label map, but without opening any file."""
     import mmseg.datasets  # noqa: F401  (registration)
     from mmseg.registry import DATASETS
 
@@ -28,7 +28,7 @@ def build_dataset(config: dict, split_name: str) -> Any:
 
 
 def require_folders(dataset: Any, where: str, prepare_command: str | None, with_labels: bool) -> None:
-    """Raise an error that names every folder, and list of frames, that is not there."""
+    """Raise an error that names every missing folder and a missing list of frames."""
     prefixes = dataset.data_prefix
     wanted = {"images": prefixes.get("img_path")}
     if with_labels:
@@ -57,7 +57,7 @@ def _how_to_get(prepare_command: str | None) -> str:
 def list_pairs(
     dataset: Any, where: str, prepare_command: str | None, with_labels: bool
 ) -> list[tuple[str, str | None]]:
-    """Paths of every image and its label, all existing; the label is None in a split without labels."""
+    """Paths of every image and its label, which must exist; the label is None in a split without labels."""
     try:
         dataset.full_init()
     except (FileNotFoundError, ValueError) as error:
@@ -85,7 +85,7 @@ def list_pairs(
             else:
                 problems.setdefault("images without a label", []).append(f"{image}: no file {label}")
     if unconverted:
-        kind = "labels without trainIds, though the labelIds or polygons to make them of are there"
+        kind = "labels without trainIds, although the labelIds or polygons to make them from are there"
         problems[kind] = unconverted
         fix = f"write them with: {cityscapes_command(dataset)}"
         raise UserError(describe_problems(f"{where} is half prepared", problems, {kind: fix}))
@@ -108,7 +108,7 @@ def cityscapes_command(dataset: Any) -> str:
 
 
 def _official_source(label: str) -> bool:
-    """Whether Cityscapes' own files are there, from which this missing trainIds label can be made."""
+    """Whether this missing trainIds label can be made from Cityscapes' own files beside it."""
     if not label.endswith(TRAIN_IDS_SUFFIX):
         return False
     stem = label.removesuffix(TRAIN_IDS_SUFFIX)
@@ -125,9 +125,9 @@ def _example_file(folder: str) -> str | None:
 
 
 def labels_without_image(dataset: Any, pairs: Sequence[tuple[str, str | None]]) -> list[str]:
-    """A warning about labels that belong to no image, if there are any."""
+    """A warning about labels without an image; an empty list if there are none."""
     if getattr(dataset, "ann_file", "") or getattr(dataset, "_indices", None) is not None:
-        return []  # a part was chosen on purpose
+        return []  # the user chose only some of the frames
     used = {os.path.normpath(label) for _, label in pairs if label is not None}
     spare = [
         path

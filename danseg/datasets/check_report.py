@@ -1,4 +1,4 @@
-"""What a check of a data set says: a report if it passed, else the list of its problems."""
+"""The result of checking a data set: a report if it passed, otherwise a list of its problems."""
 
 import dataclasses
 import textwrap
@@ -15,17 +15,17 @@ class DatasetReport:
     """What a checked split holds.
 
     Attributes:
-        split_name: Name of the split, for people.
-        dataset: Class of the data set.
+        split_name: Name of the split, for messages.
+        dataset: Class name of the data set.
         root: Absolute path of its root.
         images: Number of images.
         labels: Number of labels: equal to ``images``, or 0 for a split without labels.
         sizes: Number of images of each (height, width) in pixels.
-        classes: Names of the classes, by train id.
-        pixels: Labelled pixels of each class.
-        ignored: Pixels that belong to no class.
-        warnings: What is suspicious but does not keep the split from being used.
-        cached: Whether the files were decoded by an earlier run and have not changed since.
+        classes: Names of the classes, in the order of their train ids.
+        pixels: Number of labelled pixels of each class.
+        ignored: Number of pixels that belong to no class.
+        warnings: What looks wrong but does not prevent using the split.
+        cached: Whether an earlier run decoded the files and they have not changed since.
     """
 
     split_name: str
@@ -42,7 +42,7 @@ class DatasetReport:
 
     @property
     def absent(self) -> list[str]:
-        """Classes without a single pixel; of a split without labels nothing is known: none."""
+        """Classes without a single pixel; empty for a split without labels."""
         if not self.labels:
             return []
         return [name for name, count in zip(self.classes, self.pixels, strict=True) if count == 0]
@@ -72,7 +72,7 @@ class DatasetReport:
 
 
 def merged(reports: list[DatasetReport]) -> DatasetReport:
-    """One report of several data sets that make up a split."""
+    """Add up the reports of the data sets that make up a split."""
     if not reports:
         raise UserError("the config names no data set at all")
     first, *others = reports
@@ -90,7 +90,7 @@ def merged(reports: list[DatasetReport]) -> DatasetReport:
 
 
 def describe_problems(header: str, problems: dict[str, list[str]], fixes: dict[str, str]) -> str:
-    """Every kind of problem, its first offenders, and its fix where there is one."""
+    """A message that lists each kind of problem with its first files and, if known, the fix."""
     lines = [header + ":"]
     for kind, offenders in problems.items():
         first = f", the first {SHOWN}" if len(offenders) > SHOWN else ""

@@ -1,4 +1,4 @@
-"""Copying files to a data set's folder without harm: what is there is kept, what differs stops everything."""
+"""Copy files into a data set's folder. Files already there are kept; if one differs, nothing is copied."""
 
 import dataclasses
 import filecmp
@@ -17,30 +17,30 @@ from danseg.io.words import listed
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-    """One file to be brought to ``target``."""
+    """One file to copy to ``target``."""
 
-    source: str  # path, or archive and member, for messages and links
+    source: str  # path, or archive and member; shown in messages, and what a link points to
     size: int  # bytes
     open: Callable[[], BinaryIO]
     target: Path
-    status: os.stat_result | None = None  # of a file on disk: its times are kept
+    status: os.stat_result | None = None  # set for a file on disk: the copy keeps its times
 
 
 def require_source(source: Path) -> None:
-    """Raise an error unless there is something at ``source``."""
+    """Raise an error unless ``source`` exists."""
     if not source.exists():
         raise UserError(f"there is no {source.absolute()}: name the place the data set was downloaded to")
 
 
 def require_subfolders(base: Path, folders: Sequence[str], what: str) -> None:
-    """Raise an error unless ``base``, which shall be ``what``, has these folders."""
+    """Raise an error unless ``base`` has these folders; ``what`` says in the message what it should be."""
     missing = [folder for folder in folders if not (base / folder).is_dir()]
     if missing:
         raise UserError(f"{base.absolute()} is not {what}: it lacks the folders {', '.join(missing)}")
 
 
 def copies_of(source: Path, target: Path) -> list[Copy]:
-    """Every file of one folder, without those the system hides in it (.DS_Store)."""
+    """Every file of one folder except hidden ones (.DS_Store)."""
     copies = []
     for path in sorted(source.iterdir()):
         if path.is_file() and not path.name.startswith("."):
@@ -55,7 +55,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def install(copies: Sequence[Copy], source: Path, progress: bool, link: bool = False) -> None:
-    """Write what is missing; if anything else is in the way, write nothing at all."""
+    """Copy the missing files; write nothing if the folders hold files that differ or do not belong there."""
     targets = {copy.target for copy in copies}
     folders = sorted({copy.target.parent for copy in copies})
     strangers = [

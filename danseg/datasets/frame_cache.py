@@ -1,16 +1,18 @@
-"""Training frames unpacked on disk, so that a crop costs its own pixels and no decoding.
+"""Training frames unpacked on disk: a crop then reads only its own pixels and decodes nothing.
 
-``ROOT/danseg_cache`` mirrors the data set at ``ROOT``: ``leftImg8bit/train/x.png`` is in
-``danseg_cache/leftImg8bit/train/x.png.npy``, an uncompressed uint8 array, (height, width, 3) in the order
-RGB of an image and (height, width) of a label, with the ids of the file. ``index.json`` lists what is there::
+``ROOT/danseg_cache`` mirrors the data set at ``ROOT``: ``leftImg8bit/train/x.png`` becomes
+``danseg_cache/leftImg8bit/train/x.png.npy``, an uncompressed uint8 array. An image has shape (height, width,
+3) in RGB order. A label has shape (height, width) and keeps the ids of its file. ``index.json`` lists the
+unpacked files::
 
     {"format": 1,
      "files": {"leftImg8bit/train/x.png":
         {"bytes": 2301456, "mtime_ns": 1700000000000000000, "sha256": "…", "shape": [1024, 2048, 3]}}}
 
-with size, time and SHA-256 of the source. A file whose size and time are the index's is taken as unchanged;
-if the time alone differs, its hash decides. What is not in the cache, or has changed since, or is damaged,
-is read from the source, and a warning says so once in a process: a stale array is never used.
+with size, modification time and SHA-256 of the source. A source file counts as unchanged if its size and
+time match the index; if only the time differs, the hash decides. A frame that is missing from the cache, has
+changed, or is damaged is read from the source, and one warning per process says so. A stale array is never
+used.
 """
 
 import dataclasses
@@ -36,13 +38,13 @@ from danseg.label_maps.label_png import decode_label_map
 
 FOLDER, INDEX = "danseg_cache", "index.json"
 FORMAT = 1
-_NPY_HEADER = 128  # bytes before the values, of every array here
-_SAVE_EVERY = 10.0  # seconds: what an interruption costs at most
+_NPY_HEADER = 128  # bytes before the values in each of these .npy files
+_SAVE_EVERY = 10.0  # seconds between saves of the index: an interruption loses at most this much work
 _GIB = 2**30
 
 
 class FrameCache:
-    """The cache of the data set at ``root``, for reading.
+    """Reads the cache of the data set at ``root``.
 
     Args:
         root: folder that holds ``danseg_cache``.
@@ -59,7 +61,7 @@ class FrameCache:
             self._say_once(str(error))
 
     def load(self, path: str) -> np.ndarray | None:
-        """The unpacked frame of a source file, mapped from disk, read-only; None if there is none to use."""
+        """The unpacked frame of a source file, mapped read-only from disk; None if there is no usable one."""
         try:
             return self._frame(path)
         except ValueError as error:
@@ -67,7 +69,7 @@ class FrameCache:
             return None
 
     def _frame(self, path: str) -> np.ndarray:
-        """As :meth:`load`; raises a ValueError where there is no frame to use."""
+        """Like :meth:`load`, but raises a ValueError if there is no usable frame."""
         key = _key(path, self.root)
         entry = self._files.get(key)
         if entry is None:
@@ -92,14 +94,14 @@ class FrameCache:
             return True
         if hashlib.sha256(Path(path).read_bytes()).hexdigest() != entry["sha256"]:
             return False
-        self._unchanged.add(seen)  # copied or touched: hashed once, not in every epoch
+        self._unchanged.add(seen)  # a copied or touched file is hashed once, not in every epoch
         return True
 
     def _say_once(self, why: str) -> None:
         if not self._told:
             self._told = True
             warnings.warn(
-                f"the cache in {self.root / FOLDER} is not used for some frames, which are decoded instead: "
+                f"the cache in {self.root / FOLDER} is not used for some frames; they are decoded instead: "
                 f"{why}. Renew it with tools/prepare_dataset.py ... --cache, or delete the folder",
                 stacklevel=3,
             )
@@ -119,11 +121,11 @@ def _root_above(folder: str) -> Path | None:
     return None
 
 
-_cache_of = functools.cache(FrameCache)  # one for a data set, however many folders it has
+_cache_of = functools.cache(FrameCache)  # one per data set, however many folders it has
 
 
 def forget_caches() -> None:
-    """Look for caches anew, as a new process would."""
+    """Forget the caches found so far: the next look-up searches the disk again, as a new process would."""
     _root_above.cache_clear()
     _cache_of.cache_clear()
 
@@ -133,10 +135,10 @@ class CacheReport:
     """What a cache holds after it was written.
 
     Attributes:
-        folder: where it is.
-        frames: files it has unpacked, images and labels.
-        written: how many of them were written now; the others were there and unchanged.
-        size: bytes of all.
+        folder: folder of the cache.
+        frames: number of unpacked files, images and labels.
+        written: how many of them were written now; the rest were already there and unchanged.
+        size: total size in bytes.
     """
 
     folder: Path
@@ -154,9 +156,10 @@ class CacheReport:
 def write_cache(
     root: str | os.PathLike, images: Sequence[str], labels: Sequence[str], *, progress: bool = True
 ) -> CacheReport:
-    """Unpack frames to ``root/danseg_cache``; what is there and unchanged is kept, what has no source goes.
+    """Unpack frames to ``root/danseg_cache``; keep those that are unchanged, delete those without a source.
 
-    An interrupted call leaves a cache that is valid as far as it got, and the next call goes on from there.
+    If the call is interrupted, the cache stays valid as far as it was written, and the next call continues
+    from there.
 
     Args:
         root: folder of the data set.
@@ -165,7 +168,7 @@ def write_cache(
         progress: whether to draw progress bars on stderr.
 
     Raises:
-        UserError: a file is damaged or not below ``root``, the disk lacks room, or cannot be written to.
+        UserError: a file is damaged or not below ``root``, or the disk is full or not writable.
     """
     root = Path(root)
     sources = {_key(path, root): (path, is_image) for path, is_image in _told_apart(images, labels)}
@@ -175,7 +178,7 @@ def write_cache(
     try:
         files = _read_index(root)
     except (OSError, ValueError):
-        files = {}  # none yet, or one of another danseg's: written anew
+        files = {}  # no index yet, or one in another format: start a new one
     for key in set(files) - set(sources):
         del files[key]
         _array_path(root, key).unlink(missing_ok=True)
@@ -251,7 +254,7 @@ def _require_room(root: Path, needed: int, frames: int) -> None:
 
 
 def _unpack(path: str, is_image: bool, target: Path) -> dict:
-    status = os.stat(path)  # before it is read: a change while it is read then shows
+    status = os.stat(path)  # before reading, so that a change during reading is noticed later
     data = Path(path).read_bytes()
     try:
         array = decode_image_rows(data)[0] if is_image else decode_label_map(data, path)
@@ -269,11 +272,11 @@ def _unpack(path: str, is_image: bool, target: Path) -> dict:
 
 
 def _read_index(root: Path) -> dict[str, dict]:
-    """The entries of an index.
+    """Read the entries of the index.
 
     Raises:
-        ValueError: it is damaged, or of another format.
-        OSError: there is none.
+        ValueError: the index is damaged, or has another format.
+        OSError: there is no index.
     """
     text = (root / FOLDER / INDEX).read_text(encoding="utf-8")
     try:

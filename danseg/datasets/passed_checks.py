@@ -1,4 +1,4 @@
-"""Data sets that passed their check, remembered until one of their files changes."""
+"""Remember which data sets passed their check, until one of their files changes."""
 
 import contextlib
 import hashlib
@@ -14,17 +14,17 @@ from danseg.datasets.check_contents import Contents
 from danseg.errors import UserError
 from danseg.io.files import make_folder, whole_file
 
-_VERSION = 2  # raise it when the check learns to find something new
+_VERSION = 2  # increase it when the check learns to find a new kind of problem
 
 
 def cache_dir() -> Path:
-    """Where passed checks are remembered: outside the data, which may be read-only or shared."""
+    """Folder of the remembered checks. It lies outside the data, which may be read-only or shared."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "danseg" / "checked"
 
 
 def fingerprint(pairs: Sequence[tuple[str, str | None]], root: str, parameters: list) -> str:
-    """Changes when a file is added, removed, renamed, written again, or when other ids are allowed."""
+    """A hash that changes when a file is added, removed, renamed or rewritten, or the allowed ids change."""
     digest = hashlib.sha256(json.dumps([_VERSION, parameters]).encode())
     for pair in pairs:
         for path in pair:
@@ -36,7 +36,7 @@ def fingerprint(pairs: Sequence[tuple[str, str | None]], root: str, parameters: 
 
 
 def read_passed(key: str) -> Contents | None:
-    """What a check of the same files found, if it is remembered."""
+    """What an earlier check of the same files found; None if no such check is remembered."""
     try:
         stored = json.loads((cache_dir() / f"{key}.json").read_text(encoding="utf-8"))
         sizes = Counter({(int(h), int(w)): int(count) for h, w, count in stored["sizes"]})
@@ -45,15 +45,15 @@ def read_passed(key: str) -> Contents | None:
             return None
         return Contents(sizes, raw_pixels)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # absent or damaged: the files are simply decoded again
+        return None  # missing or damaged: the files are decoded again
 
 
 def remember(key: str, contents: Contents) -> None:
-    """Keep what a check found for the next one."""
+    """Save what a check found, for the next check of the same files."""
     stored = {
         "sizes": [[h, w, count] for (h, w), count in contents.sizes.items()],
         "raw_pixels": contents.raw_pixels.tolist(),
     }
-    with contextlib.suppress(UserError):  # one that cannot be remembered costs time, nothing else
+    with contextlib.suppress(UserError):  # if this fails, the next check only takes longer
         with whole_file(make_folder(cache_dir()) / f"{key}.json") as part:
             part.write_text(json.dumps(stored), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Bring a data set into the tree that the configs expect, and check it: a function a data set.
+"""Bring a data set into the folders that the configs expect, and check it: one function per data set.
 
-Every function can be called again: what is there already is kept, what is missing is added. A file appears
-whole or not at all, and nothing of the user's is ever overwritten.
+Every function can be called again: it keeps the files that are there and adds the missing ones. It writes
+each file whole or not at all, and never overwrites a user's file.
 """
 
 from danseg.datasets.prepare_ade20k import ade20k

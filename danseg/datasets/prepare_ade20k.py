@@ -1,4 +1,4 @@
-"""ADE20K's scene parsing benchmark: unpacked from its archive, or copied from the unpacked folder."""
+"""Prepare ADE20K's scene parsing benchmark from its archive or from the unpacked folder."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from danseg.errors import UserError
 from danseg.known_datasets import known_dataset
 
 _ADE20K = known_dataset("ade20k")
-_NAME = "ADEChallengeData2016"  # of the archive, and of the folder in it
+_NAME = "ADEChallengeData2016"  # name of the archive and of the folder inside it
 
 
 def ade20k(
@@ -31,15 +31,15 @@ def ade20k(
 
     Args:
         source: ``ADEChallengeData2016.zip``, or the folder it unpacks to.
-        root: Where ``images`` and ``annotations`` shall lie.
+        root: Folder for ``images`` and ``annotations``.
         cache: Whether to unpack the training frames as well (:mod:`danseg.datasets.frame_cache`).
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report each for train and val, and one of the cache.
+        One report each for train and val, and one for the cache if it was written.
 
     Raises:
-        UserError: The source is not what it should be, or ``root`` holds other files.
+        UserError: The source is not the benchmark, or ``root`` holds other files.
     """
     source, root = Path(source), Path(root)
     folders = [folder for pair in _ADE20K.folders.values() for folder in pair]
@@ -67,7 +67,7 @@ def _open_zip(source: Path, stack: contextlib.ExitStack) -> zipfile.ZipFile:
 
 
 def _ade20k_members(archive: zipfile.ZipFile, source: Path, folders: Sequence[str], root: Path) -> list[Copy]:
-    # The pattern also keeps out names such as ../../x, which an archive may hold to write elsewhere.
+    # The pattern also rejects names such as ../../x, with which an archive could write outside of root.
     wanted = re.compile(rf"(?:{_NAME}/)?({'|'.join(folders)})/([^/\\]+\.(?:jpg|png))")
     copies, found = [], set()
     for member in archive.infolist():

@@ -1,4 +1,4 @@
-"""CamVid: copied or linked from a folder in its published layout."""
+"""Prepare CamVid: copy or link it from a folder in the published layout."""
 
 import os
 from pathlib import Path
@@ -21,18 +21,19 @@ def camvid(
     """Copy CamVid to ``root`` and check it; the source is checked before the first file is copied.
 
     Args:
-        source: Folder in the published layout, ``train/ trainannot/ val/ valannot/`` and, if there,
-            ``test/ testannot/``; or a folder whose subfolder ``CamVid`` is one. Images may be PNG or JPEG.
-        root: Where the folders shall lie.
-        link: Whether to make symbolic links to the source's files, which must then stay, and not copies.
+        source: Folder in the published layout: ``train/ trainannot/ val/ valannot/`` and optionally
+            ``test/ testannot/``; or a folder with a subfolder ``CamVid`` of that layout. Images may be PNG
+            or JPEG.
+        root: Folder for the copies.
+        link: Whether to make symbolic links instead of copies. The source's files must then stay in place.
         cache: Whether to unpack the training frames as well (:mod:`danseg.datasets.frame_cache`).
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report for each split, and one of the cache.
+        One report per split, and one for the cache if it was written.
 
     Raises:
-        UserError: The source is not what it should be, or ``root`` holds other files.
+        UserError: The source is not CamVid, or ``root`` holds other files.
     """
     source, root = Path(source), Path(root)
     require_source(source)

@@ -1,4 +1,4 @@
-"""Cityscapes: the trainIds that lack are written, from the labelIds or from the polygons."""
+"""Prepare Cityscapes: write missing trainIds labels from the labelIds or from the polygons."""
 
 import importlib.util
 import multiprocessing
@@ -17,17 +17,18 @@ from danseg.label_maps.cityscapes_labels import TRAIN_IDS
 from danseg.label_maps.label_png import read_label_map, write_label_map
 
 _CITYSCAPES = known_dataset("cityscapes")
-# Below this many polygon files a process its start, which imports everything, costs more than it saves.
+# A further process imports everything when it starts. With fewer polygon files per process than this, that
+# takes longer than it saves.
 _POLYGONS_PER_PROCESS = 64
 
 
 def cityscapes(
     root: str | os.PathLike = _CITYSCAPES.root, *, cache: bool = False, progress: bool = True
 ) -> Reports:
-    """Write the ``*_labelTrainIds.png`` of a Cityscapes tree that lack, then check the tree.
+    """Write the missing ``*_labelTrainIds.png`` files of a Cityscapes tree, then check the tree.
 
-    They are made from the ``*_labelIds.png``; where these lack too, the ``*_polygons.json`` are drawn by
-    the official cityscapesscripts. Labels that exist are kept as they are.
+    They are made from the ``*_labelIds.png``. Where those are missing too, the official cityscapesscripts
+    draw them from the ``*_polygons.json``. Existing labels are not changed.
 
     Args:
         root: Folder that holds ``leftImg8bit`` and ``gtFine``.
@@ -35,7 +36,7 @@ def cityscapes(
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report for each of train and val that is there, and one of the cache.
+        One report for each of train and val that exists, and one for the cache if it was written.
 
     Raises:
         UserError: The tree or cityscapesscripts is missing, or a file is damaged; the message names it.
@@ -74,8 +75,8 @@ def cityscapes(
         parallel_map(_convert_ids, from_ids, description="Converting labelIds to trainIds", progress=progress)
     if from_polygons:
         processes = min(available_cpus(), len(from_polygons) // _POLYGONS_PER_PROCESS)
-        # Drawing holds the interpreter's lock, so threads would not help. Spawned, because forking a process
-        # that has threads can deadlock.
+        # Processes, because drawing holds the interpreter's lock and threads would not help. Spawned, because
+        # forking a process that has threads can deadlock.
         pool = None
         if processes > 1:
             pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
@@ -109,6 +110,6 @@ def _draw_polygons(stem: str) -> None:
         annotation = Annotation()
         annotation.fromJsonFile(source)
         drawn = createLabelImage(annotation, "trainIds")
-    except (Exception, SystemExit) as error:  # the scripts end the program at an unknown label
+    except (Exception, SystemExit) as error:  # the scripts exit the program at an unknown label
         raise UserError(f"{source} cannot be drawn: {error!r}. Copy or download it again") from error
     write_label_map(stem + "labelTrainIds.png", np.asarray(drawn))

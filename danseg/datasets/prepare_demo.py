@@ -1,4 +1,4 @@
-"""The rendered street scenes: drawn, then checked like any other set."""
+"""Prepare the demo: render street scenes, then check them like any other data set."""
 
 import os
 
@@ -23,20 +23,20 @@ def demo(
     """Render street scenes in the Cityscapes layout, then check them.
 
     Args:
-        root: Folder of the set.
+        root: Folder for the scenes.
         train: Number of training frames.
         val: Number of validation frames.
         height: Height of a frame in pixels.
         width: Width of a frame in pixels.
-        seed: Each gives another set.
+        seed: Seed of the random scenes; each seed gives a different set.
         cache: Whether to unpack the training frames as well (:mod:`danseg.datasets.frame_cache`).
         progress: Whether to draw progress bars on stderr.
 
     Returns:
-        A report for each split that has frames, and one of the cache.
+        One report for each split that has frames, and one for the cache if it was written.
 
     Raises:
-        UserError: An argument is out of range, or ``root`` holds something else.
+        UserError: An argument is out of range, or ``root`` holds other files.
     """
     render(root, train=train, val=val, height=height, width=width, seed=seed, progress=progress)
     splits = [split for split, frames in (("train", train), ("val", val)) if frames]

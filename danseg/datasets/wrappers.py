@@ -1,13 +1,13 @@
-"""What lies inside the wrappers of data sets, such as ConcatDataset and RepeatDataset."""
+"""Find the data sets inside wrappers such as ConcatDataset and RepeatDataset."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 def inner_configs(config: dict) -> Iterator[dict]:
-    """The configs of the data sets themselves inside a config of a data set, in their order.
+    """Yield the configs of the data sets inside ``config``, in order; ``config`` itself if it wraps none.
 
-    They are the parts of ``config``, not copies: a change to one changes what is built.
+    They are parts of ``config``, not copies: a change to one of them changes ``config``.
     """
     if "datasets" in config:
         for part in config["datasets"]:
@@ -19,7 +19,7 @@ def inner_configs(config: dict) -> Iterator[dict]:
 
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:
-    """The data sets themselves inside one that was built, in their order."""
+    """Yield the data sets inside ``dataset``, in order; ``dataset`` itself if it wraps none."""
     if hasattr(dataset, "datasets"):
         for part in dataset.datasets:
             yield from inner_datasets(part)

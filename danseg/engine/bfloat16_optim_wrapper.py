@@ -1,4 +1,4 @@
-"""Training in bfloat16, on CPUs too."""
+"""Mixed-precision training in bfloat16, also on CPUs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Forward passes under bfloat16 autocast, on the device of the model.
+    """Run forward passes under bfloat16 autocast, on the device of the model.
 
-    bfloat16 has the exponent range of float32, so that no loss scaling is needed, which is what
-    ties mmengine's ``AmpOptimWrapper`` to accelerators.
+    bfloat16 has the exponent range of float32, so it needs no loss scaling. Loss scaling is why mmengine's
+    ``AmpOptimWrapper`` needs an accelerator.
     """
 
     @contextmanager

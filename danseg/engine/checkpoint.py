@@ -1,8 +1,7 @@
-"""Checkpoints: read without running code, loaded only where they fit, written whole or not at all.
+"""Read checkpoints without running code from them, and load them only into a model that they fit.
 
-A checkpoint is a pickle, and unpickling can run any code. Files are read with torch's restricted
-unpickler, which refuses everything but tensors, containers and a short list of types; there is no
-second attempt without it.
+A checkpoint is a pickle, and unpickling can run any code. Files are read only with torch's restricted
+unpickler, which refuses everything except tensors, containers and a short list of types.
 """
 
 import pickle
@@ -22,7 +21,7 @@ from danseg.io.words import listed
 
 
 def safe_globals() -> list[Any]:
-    """What mmengine's training checkpoints hold beside tensors: histories of scalars."""
+    """The types that mmengine's training checkpoints hold besides tensors, for their scalar histories."""
     core = np._core if hasattr(np, "_core") else np.core
     scalar_types = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
     return [
@@ -38,7 +37,7 @@ def safe_globals() -> list[Any]:
 
 
 def _method_of_history_buffer(owner: Any, name: str) -> Any:
-    """``getattr`` cut down to the one use that checkpoints make of it."""
+    """``getattr``, restricted to what checkpoints need: the public methods of HistoryBuffer."""
     if owner is not HistoryBuffer or name.startswith("_"):
         raise pickle.UnpicklingError(f"a checkpoint may not ask for {owner!r}.{name}")
     return getattr(owner, name)
@@ -48,12 +47,12 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """Read a checkpoint file without running any code from it.
 
     Returns:
-        The checkpoint as a dict with at least ``state_dict``; a bare dict of tensors is wrapped.
-        Configs stored in its ``meta`` are left as text.
+        The checkpoint as a dict with at least ``state_dict``. A bare dict of tensors is wrapped in one.
+        A config stored in its ``meta`` stays text.
 
     Raises:
-        UserError: the file is missing, empty, cut off, not a checkpoint, or holds objects other
-            than tensors, containers and scalars.
+        UserError: the file is missing, empty, cut off or not a checkpoint, or it holds objects other than
+            tensors, containers and scalars.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -61,13 +60,13 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist{_beside(path.parent)}")
     if path.stat().st_size == 0:
-        raise UserError(f"checkpoint {path} is empty (0 bytes); its writing was interrupted")
+        raise UserError(f"checkpoint {path} is empty (0 bytes); writing it was interrupted")
     start = _first_bytes(path)
     if start != b"PK\x03\x04" and start[:1] != b"\x80":  # a zip archive, or a pickle of old PyTorch
         raise UserError(f"{path} is not a PyTorch checkpoint")
     if start == b"PK\x03\x04" and not zipfile.is_zipfile(path):
         raise UserError(
-            f"checkpoint {path} is cut off ({path.stat().st_size} bytes); its writing or copying was "
+            f"checkpoint {path} is cut off ({path.stat().st_size} bytes); writing or copying it was "
             f"interrupted{_beside(path.parent, without=path)}"
         )
     try:
@@ -116,15 +115,15 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Load a checkpoint into the model that it was made with.
 
     Args:
-        model: the segmentor; a DDP wrapper is looked through.
+        model: the segmentor, which a DDP wrapper may surround.
         path: checkpoint file.
 
     Returns:
         The checkpoint.
 
     Raises:
-        UserError: the file cannot be read, or a parameter is missing, unexpected or of another
-            shape. Nothing is loaded then.
+        UserError: the file cannot be read, or a parameter is missing, unexpected or of another shape.
+            In these cases nothing is loaded.
     """
     checkpoint = read_checkpoint(path)
     load_state(model, checkpoint, path)
@@ -132,7 +131,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 
 def load_state(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path) -> None:
-    """Load ``checkpoint``, already read from ``path``, into ``model``; strict, see :func:`load_weights`."""
+    """Load ``checkpoint``, already read from ``path``, into ``model``, strictly as :func:`load_weights`."""
     model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     weights = weights_of(checkpoint)
     problem = describe_mismatch(model, weights)
@@ -147,9 +146,9 @@ def load_state(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path
 
 
 def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
-    """Say how ``weights`` differ from what ``model`` has: '' when they agree."""
+    """Describe how ``weights`` differ from the parameters of ``model``; '' if they agree."""
     own = model.state_dict()
-    # BatchNorm's counter is absent from weights of old PyTorch, and no output depends on it.
+    # Weights saved by old PyTorch lack BatchNorm's counter, and no output depends on it.
     missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in weights if name not in own]
     reshaped = [
@@ -157,7 +156,7 @@ def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> 
         for name in own
         if name in weights
         and weights[name].shape != own[name].shape
-        # torch fills a 0-d parameter, such as gamma.scale, from the authors' one-element tensors.
+        # The papers' authors store gamma.scale as one element; torch loads that into a 0-d parameter.
         and not (own[name].dim() == 0 and weights[name].shape == (1,))
     ]
     lines = []
@@ -175,16 +174,16 @@ def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> 
 def find_resumable(
     work_dir: str | Path, log: Callable[[str], None] = print
 ) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of ``work_dir`` that can be read and continued from, with what it holds.
+    """Find the newest checkpoint in ``work_dir`` that training can continue from.
 
-    The folder's files decide, not the ``last_checkpoint`` note, which may be missing, damaged, or
-    point to where the folder used to be. Damaged files are named through ``log`` and passed over.
+    The search looks at the files themselves, not at the note ``last_checkpoint``, which may be missing,
+    damaged, or point to where the folder used to be. Unusable files are reported to ``log`` and skipped.
 
     Returns:
-        None when the folder holds no checkpoints.
+        The path and the content of the checkpoint; None if the folder holds no checkpoints.
 
     Raises:
-        UserError: there are checkpoints, and none can be read.
+        UserError: the folder holds checkpoints, but training cannot continue from any of them.
     """
     found = []
     for path in Path(work_dir).glob("*.pth"):

@@ -1,9 +1,9 @@
-"""Reading a config file and the ``--cfg-options`` that change it, with errors that help.
+"""Read a config file and apply ``--cfg-options`` to it, with errors that name the fix.
 
-Configs are mmengine's text configs. A text config computes ``{{_base_.num_classes}}`` when the
-file is read, so that changing the exported name on the command line would change nothing that
-was computed from it. :func:`load_config` therefore carries a changed ``data_root``, ``crop_size``
-or ``num_classes`` to the places that hold the old value.
+Configs are mmengine's text configs. A text config computes ``{{_base_.num_classes}}`` when the file is read.
+Changing such an exported name afterwards would not change the values computed from it. :func:`load_config`
+therefore copies a changed ``data_root``, ``image_scale``, ``crop_size`` or ``num_classes`` to every place
+that depends on it.
 """
 
 import ast
@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from danseg.errors import UserError
 
-# What a run reads from the top of a config beside the arguments of mmengine's Runner.
+# Top-level names of a config that a run reads, besides the arguments of mmengine's Runner.
 _OTHER_TOP_LEVEL_KEYS = {
     "activation_checkpointing",
     "compile",
@@ -81,7 +81,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         config = Config.fromfile(str(path))
     except FileNotFoundError as error:
         raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
-    except Exception as error:  # a config is a program: anything can come out of it
+    except Exception as error:  # a config is a program: it can raise anything
         raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
     if options:
         for key in options:
@@ -97,7 +97,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
 
 
 def _missing_config_message(path: Path) -> str:
-    """Say that ``path`` does not exist and name the configs whose names come nearest."""
+    """Say that ``path`` does not exist, and suggest the configs with the most similar names."""
     known: dict[str, Path] = {}
     for root in (path.parent, Path("configs"), Path(__file__).parents[2] / "configs"):
         if root.is_dir():
@@ -113,11 +113,11 @@ def _missing_config_message(path: Path) -> str:
 
 
 def _check_key(config: Config, key: str, path: Path) -> None:
-    """Refuse a dotted key whose parents do not exist in the config; a parent that is None becomes a dict.
+    """Refuse a dotted key that the config has no place for; a parent that is None becomes a dict.
 
-    The last name may be new, as an argument left at its default is; so may a parent that
-    resembles nothing beside it (``optim_wrapper.clip_grad.max_norm`` where there is no
-    ``clip_grad`` yet).
+    The last name may be new: it may be an argument that the config leaves at its default. A parent may be new
+    if its name does not resemble an existing one (``optim_wrapper.clip_grad.max_norm`` in a config without
+    ``clip_grad``).
     """
     names = key.split(".")
     read = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | _OTHER_TOP_LEVEL_KEYS
@@ -149,7 +149,7 @@ def _check_key(config: Config, key: str, path: Path) -> None:
                     raise UserError(f"--cfg-options {key}: {here or path} has no {name!r}{hint}")
                 return
             if node[name] is None and not last:
-                node[name] = {}  # clip_grad=None, for example, which clip_grad.max_norm is to fill
+                node[name] = {}  # for example clip_grad=None, when the option is clip_grad.max_norm
             node = node[name]
         else:
             raise UserError(f"--cfg-options {key}: {here} is {node!r}, which has nothing below it to set")
@@ -161,14 +161,14 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _places(node: Any, at: str = "") -> Iterable[str]:
-    """Every dotted key inside a config."""
+    """Yield every dotted key of a config."""
     for name, child in node.items() if isinstance(node, (dict, Config)) else ():
         yield f"{at}{name}"
         yield from _places(child, f"{at}{name}.")
 
 
 def _dicts(node: Any) -> Iterable[dict]:
-    """Every dict inside a config, at any depth."""
+    """Yield every dict inside a config, at any depth."""
     if isinstance(node, dict):
         yield node
         node = list(node.values())
@@ -192,7 +192,7 @@ def _carry_num_classes(config: Config, old: Any, new: Any) -> None:
 
 
 def _carry_crop_size(config: Config, old: Any, new: Any) -> None:
-    """Training crop, padding of the data preprocessor and sliding window follow ``crop_size``."""
+    """Apply a new ``crop_size`` to training crop, data preprocessor's padding and sliding window."""
     if not isinstance(new, (list, tuple)) or len(new) != 2 or not all(isinstance(n, int) for n in new):
         raise UserError(f"--cfg-options crop_size={new!r}: give height and width, as in crop_size=(512,1024)")
     old, new = tuple(old), tuple(new)
@@ -201,7 +201,7 @@ def _carry_crop_size(config: Config, old: Any, new: Any) -> None:
         if isinstance(node.get("crop_size"), (list, tuple)) and tuple(node["crop_size"]) == old:
             node["crop_size"] = new
             if "stride" in node:
-                # The same overlap between windows; an unchanged stride could leave gaps.
+                # Keep the overlap between windows; an unchanged stride could leave gaps.
                 node["stride"] = tuple(
                     max(1, s * n // o) for s, n, o in zip(node["stride"], new, old, strict=True)
                 )
@@ -211,7 +211,7 @@ def _carry_crop_size(config: Config, old: Any, new: Any) -> None:
 
 
 def _carry_image_scale(config: Config, old: Any, new: Any) -> None:
-    """Every resizing of the pipelines follows ``image_scale``; those of --tta keep their ratios to it."""
+    """Apply a new ``image_scale`` to every resizing in the pipelines; --tta's scales stay in proportion."""
     if not isinstance(new, (list, tuple)) or len(new) != 2 or not all(isinstance(n, int) for n in new):
         raise UserError(
             f"--cfg-options image_scale={new!r}: give width and height, as in image_scale=(2048,1024)"

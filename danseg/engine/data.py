@@ -1,4 +1,4 @@
-"""Checks of a config's data before a run."""
+"""Check a config's data sets before a run."""
 
 import importlib
 
@@ -11,18 +11,19 @@ from danseg.errors import UserError
 
 
 def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = True) -> list[str]:
-    """Check the datasets that a run will read, and that the model's heads have their classes.
+    """Check the data sets that a run will read, and that the model's heads have the right number of classes.
 
     Args:
         config: the whole config.
-        splits: of "train", "val", "test", those in use; the same dataset twice is checked once.
-        with_labels: False where no labels are needed.
+        splits: the splits in use, of "train", "val" and "test". If two use the same data set, it is checked
+            once.
+        with_labels: False if the run needs no labels.
 
     Returns:
-        One report for each dataset checked, to print.
+        One report per checked data set, to print.
 
     Raises:
-        UserError: something is missing or does not fit; the message says what, where and the fix.
+        UserError: something is missing or does not fit; the message says what, where and how to fix it.
     """
     init_default_scope(config.get("default_scope", "mmseg"))
     for module in (config.get("custom_imports") or {}).get("imports", ()):
@@ -46,14 +47,14 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
 
 
 def agreed_num_classes(config: Config, dataset: dict) -> int:
-    """The number of classes of the decode head, which the dataset and every other head must have.
+    """The number of classes, on which the data set and all heads must agree.
 
     Raises:
-        UserError: two of them differ.
+        UserError: a head and the data set differ.
     """
     from mmseg.registry import DATASETS
 
-    model = config.model.get("module") or config.model  # test-time augmentation wraps the model
+    model = config.model.get("module") or config.model  # "module" if test-time augmentation wraps the model
     heads = {}
     for key in ("decode_head", "auxiliary_head"):
         head = model.get(key)

@@ -1,7 +1,7 @@
-"""Processes: starting and ending them, and failing together.
+"""Start and end the process group of a distributed run, and stop all processes if one fails.
 
-mmengine starts its process group for GPUs only; here a group is made beforehand, with NCCL where
-there are GPUs and with gloo where there are none, and mmengine finds it ready.
+mmengine starts a process group on GPUs only. Here the group is made before mmengine needs it, with NCCL on
+GPUs and with gloo on CPUs, and mmengine then uses it.
 """
 
 import logging
@@ -24,25 +24,25 @@ Result = TypeVar("Result")
 
 @contextmanager
 def process_group(launcher: str, timeout_minutes: float = 30) -> Iterator[None]:
-    """Hold the process group of ``launcher`` open; with "none" do nothing.
+    """Keep the process group of ``launcher`` open during the block; with "none" do nothing.
 
-    The group ends with a barrier: a process that leaves while another still talks to it can
-    abort the other at interpreter exit.
+    The group ends with a barrier: if a process left while another one still communicates with it, the other
+    one could abort at interpreter exit.
 
     Raises:
-        UserError: the launcher's environment variables are missing, or there are more
-            processes than GPUs.
+        UserError: the launcher's environment variables are missing, or a node with GPUs has fewer of them
+            than processes.
     """
     if launcher == "none":
         yield
         return
     _start(launcher, timedelta(minutes=timeout_minutes))
     yield
-    # Not reached after an error: waiting for processes that may be gone would only hide it.
+    # Not reached after an error: waiting for processes that may have ended would only hide the error.
     torch_dist.barrier()
     torch_dist.destroy_process_group()
-    # gloo's threads free the tensors of finished collectives, and need the interpreter's lock to do so.
-    # One that still waits for it when the interpreter shuts down aborts the process: let them have it.
+    # gloo's threads free the tensors of finished collectives, for which they need the interpreter's lock. A
+    # thread that still waits for it when the interpreter shuts down aborts the process. Give them time.
     time.sleep(0.2)
 
 
@@ -61,7 +61,7 @@ def _start(launcher: str, timeout: timedelta) -> None:
         )
     gpus = torch.cuda.device_count()
     if launcher == "mpi":
-        # What mmengine's DDP wrapper reads, and what mpirun does not set.
+        # mmengine's DDP wrapper reads this variable, but mpirun does not set it.
         os.environ["LOCAL_RANK"] = os.environ["OMPI_COMM_WORLD_LOCAL_RANK"]
     local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
     if gpus:
@@ -95,12 +95,15 @@ def _first_slurm_host() -> str:
 
 
 def on_every_rank(work: Callable[[], Result]) -> Result:
-    """Run ``work`` on every rank; all of them end when it fails on one.
+    """Run ``work`` on every rank; if it fails on one rank, end all of them.
+
+    Returns:
+        What ``work`` returned on this rank.
 
     Raises:
         UserError: from ``work``, in a run of one process.
-        SystemExit: on every rank of a distributed run in which ``work`` raised UserError on one, after
-            rank 0 has printed the first such message: once, and before a launcher stops the processes.
+        SystemExit: on every rank of a distributed run, if ``work`` raised a UserError on any of them. Rank 0
+            first prints the message of the lowest such rank, once, before a launcher stops the processes.
     """
     rank, world_size = get_dist_info()
     if world_size == 1:
@@ -121,17 +124,17 @@ def on_every_rank(work: Callable[[], Result]) -> Result:
         return result
     if rank == 0:
         print(f"error: {first}", file=sys.stderr, flush=True)
-    torch_dist.barrier()  # a launcher stops all processes as soon as one has ended
+    torch_dist.barrier()  # until rank 0 has printed: a launcher stops all processes once one has ended
     sys.exit(1)
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:
-    """Run ``work`` on rank 0 alone, while the others wait; all of them end when it fails.
+    """Run ``work`` on rank 0 while the other ranks wait; if it fails, end all of them.
 
     Returns:
-        What ``work`` returned on rank 0, None elsewhere.
+        On rank 0 what ``work`` returned, on other ranks None.
 
     Raises:
-        As :func:`on_every_rank`.
+        The same as :func:`on_every_rank`.
     """
     return on_every_rank(lambda: work() if get_rank() == 0 else None)

@@ -1,4 +1,4 @@
-"""The name of the file when a sample fails in the middle of a run."""
+"""Errors that name the files of a sample which fails during a run."""
 
 import functools
 from collections.abc import Callable
@@ -14,12 +14,12 @@ class UnusableSample(UserError):
     """A sample that cannot be read or transformed; the message names its files."""
 
     def __init__(self, message: str) -> None:
-        # From a worker process it comes back rebuilt from the whole traceback's text.
+        # PyTorch rebuilds an error from a worker process with the text of its whole traceback: keep the end.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 def name_failing_samples(dataset: Dataset) -> None:
-    """Make an error in a dataset's loading or transforms name the image and label it came from."""
+    """Make every error that loading or a transform raises name the image and the label of the sample."""
     for part in inner_datasets(dataset):
         if hasattr(part, "prepare_data"):
             part.prepare_data = functools.partial(_prepare_named, part, part.prepare_data)

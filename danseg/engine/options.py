@@ -1,7 +1,7 @@
-"""Everything that changes a config between its file and its run: the tools' options, and what a run adds.
+"""Change a config between reading it and running it: the tools' options, and what every run adds.
 
-:mod:`danseg.engine.config` reads the file and merges ``--cfg-options`` into it; what follows is here.
-Every function changes the config in place.
+First, :mod:`danseg.engine.config` reads the file and merges ``--cfg-options`` into it. All later changes are
+made here. Every function changes the config in place.
 """
 
 import importlib.util
@@ -30,16 +30,16 @@ def configure_training(
     """Apply the options of ``tools/train.py``.
 
     Args:
-        config: as read.
-        launcher: what started the processes; "none" is one process.
-        work_dir: folder for checkpoints and logs; the config's, or ``work_dirs/<config>``, by default.
-        seed: of every random number; the config's, or one that is drawn, by default.
+        config: the config as it was read.
+        launcher: what started the processes; "none" means one process.
+        work_dir: folder for checkpoints and logs. Default: the config's, or else ``work_dirs/<config>``.
+        seed: seed of all random numbers. Default: the config's, or else a random one.
         deterministic: use deterministic algorithms only.
         amp: mixed precision, see :func:`use_mixed_precision`.
         auto_scale_lr: scale the learning rate to the actual total batch size.
 
     Raises:
-        UserError: an option and the config do not go together.
+        UserError: an option does not fit the config.
     """
     choose_work_dir(config, work_dir)
     config.launcher = launcher
@@ -70,19 +70,19 @@ def configure_test(
     show_dir: str | None = None,
     format_only: bool = False,
 ) -> None:
-    """Apply the options of ``tools/test.py``: turn a training config into that of one evaluation.
+    """Apply the options of ``tools/test.py``: turn a training config into a config for one evaluation.
 
     Args:
-        config: as read.
-        launcher: what started the processes; "none" is one process.
-        work_dir: folder for the log and the scores; the config's, or ``work_dirs/<config>``, by default.
+        config: the config as it was read.
+        launcher: what started the processes; "none" means one process.
+        work_dir: folder for the log and the scores. Default: the config's, or else ``work_dirs/<config>``.
         tta: average the predictions over the config's ``tta_pipeline`` (scales and flips).
-        out: folder for one PNG of ids an image, in the evaluator's ``output_format``.
-        show_dir: folder for one picture an image: image, truth, prediction.
-        format_only: write predictions without looking for labels; needs ``out``.
+        out: folder for predictions, one PNG of ids per image, in the evaluator's ``output_format``.
+        show_dir: folder for pictures, one per image: image, truth, prediction.
+        format_only: write predictions without reading labels; needs ``out``.
 
     Raises:
-        UserError: the options or the config's parts do not go together.
+        UserError: the options do not fit each other or the config.
     """
     choose_work_dir(config, work_dir)
     config.launcher = launcher
@@ -127,7 +127,7 @@ def _use_tta(config: Config) -> None:
 
 
 def _without_labels(dataset: dict) -> None:
-    """Take the loading of labels out of a pipeline, test-time augmentation included."""
+    """Remove the loading of labels from a data set's pipeline, also inside test-time augmentation."""
 
     def strip(transforms: Any) -> Any:
         if isinstance(transforms, (list, tuple)):
@@ -145,7 +145,7 @@ def _without_labels(dataset: dict) -> None:
 
 
 def choose_work_dir(config: Config, asked: str | None) -> None:
-    """Write to the folder asked for on the command line, else the config's, else ``work_dirs/<config>``."""
+    """Set the work dir to ``asked`` if given, else keep the config's, else use ``work_dirs/<config>``."""
     folder = asked or config.get("work_dir")
     if folder is None and config.filename is None:
         raise UserError("a config that was not read from a file has no name for its work dir: set work_dir")
@@ -160,7 +160,7 @@ def use_mixed_precision(config: Config, dtype: str) -> None:
         dtype: "float16", "bfloat16", or "auto": float16 on CUDA, bfloat16 on CPU.
 
     Raises:
-        UserError: float16 on CPU, or an optimiser wrapper that already has a precision of its own.
+        UserError: float16 is asked for on CPU, or this type of optimiser wrapper cannot be replaced.
     """
     device = get_device()
     if dtype == "auto":
@@ -180,7 +180,7 @@ def use_mixed_precision(config: Config, dtype: str) -> None:
 
 
 def add_tensorboard(config: Config) -> None:
-    """Write curves for TensorBoard as well, where it is installed; JSON lines are written always."""
+    """Also write curves for TensorBoard if it is installed; JSON lines are always written."""
     visualizer = config.get("visualizer")
     if not visualizer:
         return
@@ -194,13 +194,13 @@ def add_tensorboard(config: Config) -> None:
 
 
 def keep_checkpoints(config: Config) -> str | None:
-    """Let no hook delete an old checkpoint before the new one is whole, as mmengine's CheckpointHook does.
+    """Replace mmengine's CheckpointHook, which deletes an old checkpoint before the new one is complete.
 
-    mmseg's configs name that hook; SafeCheckpointHook takes the same arguments and its place. A hook of
-    another name is the user's own and stays.
+    mmseg's configs name that hook. SafeCheckpointHook replaces it and takes the same arguments. A hook of
+    any other type is the user's own and stays.
 
     Returns:
-        What to tell the user: None where nothing that the config names was replaced.
+        A message for the user; None if no hook that the config names was replaced.
     """
     config.default_hooks = config.get("default_hooks") or {}
     hooks = config.default_hooks
@@ -224,19 +224,19 @@ _CHECKPOINT_HOOK = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
 
 
 def continue_from(config: Config, path: str, checkpoint: Mapping[str, Any]) -> None:
-    """Point the config to a checkpoint to continue from, and take its seed unless one is given."""
+    """Make the config continue from a checkpoint, with the checkpoint's seed unless the config sets one."""
     config.resume = True
     config.load_from = path
     drop_pretrained(config.model)
     seed = (checkpoint.get("meta") or {}).get("seed")
     randomness = config.get("randomness") or {}
     if randomness.get("seed") is None and seed is not None:
-        # The order of the images follows from the seed: it must be known before the loaders are built.
+        # The order of the images depends on the seed, so it must be known before the loaders are built.
         config.randomness = {**randomness, "seed": seed}
 
 
 def pretrained_source(model: dict) -> str | None:
-    """Where the model config takes its pretrained weights from, with the URL behind a short name."""
+    """Where the model gets its pretrained weights from, with the URL of a short name; None if nowhere."""
     backbone = model.get("backbone") or {}
     init = backbone.get("init_cfg")
     from_init = init.get("checkpoint") if isinstance(init, dict) else None
@@ -252,7 +252,7 @@ def pretrained_source(model: dict) -> str | None:
 
 
 def drop_pretrained(model: dict) -> None:
-    """Make a model config load no pretrained weights: others are about to replace them all."""
+    """Make a model config load no pretrained weights, because a checkpoint will replace them all."""
     for part in (model, model.get("backbone") or {}):
         if part.get("pretrained") is not None:
             part["pretrained"] = None

@@ -1,4 +1,4 @@
-"""Training in less memory: parts of a network that keep their input and compute the rest again.
+"""Train in less memory: parts of a network keep only their input and recompute the rest when needed.
 
 Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, arXiv 1604.06174.
 """
@@ -15,18 +15,18 @@ from danseg.errors import UserError
 
 
 def recompute(model: nn.Module, names: Sequence[str]) -> None:
-    """Make modules keep only their input for the backward pass, which then runs their forward pass again.
+    """Make modules keep only their input for the backward pass, which runs their forward pass again.
 
-    Outputs, gradients and batch norm's running statistics are the same as without: the second pass leaves
-    the statistics alone, where mmengine's ``activation_checkpointing`` and mmcv's ``with_cp`` count every
-    batch twice.
+    Outputs, gradients and batch norm's running statistics do not change. The second forward pass does not
+    update the statistics; with mmengine's ``activation_checkpointing`` and mmcv's ``with_cp`` every batch
+    counts twice.
 
     Args:
-        model: changed in place.
+        model: the network, changed in place.
         names: dotted names of the modules, such as ``backbone.layer1``.
 
     Raises:
-        UserError: the model has no module of a name.
+        UserError: the model has no module of such a name.
     """
     for name in names:
         try:
@@ -54,13 +54,13 @@ def _has(model: nn.Module, name: str) -> bool:
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """What surrounds the first and the second pass."""
+    """The contexts in which the first and the second forward pass run."""
     return nullcontext(), _statistics_kept(module)
 
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Let batch norms update copies of their running statistics, which are thrown away."""
+    """Let batch norms update copies of their running statistics, and discard the copies at the end."""
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
     kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     for norm, buffers in zip(norms, kept, strict=True):

@@ -1,4 +1,4 @@
-"""mmengine's Runner, made to hold on CPU, in several processes, and when something goes wrong."""
+"""A Runner that also trains in several processes on CPU, protects checkpoints and gives clear errors."""
 
 import logging
 import warnings
@@ -35,17 +35,21 @@ from danseg.io.files import whole_file
 
 
 class DansegRunner(Runner):
-    """Runs trainings and evaluations of one config.
+    """Runs the training or the evaluation of one config.
 
-    Differs from mmengine's Runner in this: processes on CPU get DistributedDataParallel and plain
-    BatchNorm; checkpoints are read safely, loaded strictly and written atomically, with merged
-    BatchNorm statistics and every process's random state; the modules in the config's ``recompute`` keep
-    only their input for the backward pass; a training with a NaN loss stops. What mmengine tells before the
-    first iteration (environment, config, hooks) goes to the log file; a screen gets warnings and a summary.
+    It differs from mmengine's Runner as follows:
+
+    * Several processes on CPU use DistributedDataParallel with plain BatchNorm.
+    * Checkpoints are read without running code, loaded strictly when resuming or testing, and written
+      atomically, with merged BatchNorm statistics and the random state of every process.
+    * Modules named in the config's ``recompute`` keep only their input for the backward pass.
+    * A training whose loss is NaN stops.
+    * What mmengine logs before the first iteration (environment, config, hooks) goes to the log file. The
+      console shows warnings and a summary.
 
     Attributes:
-        already_read: the path and the content of a checkpoint that need not be read again.
-        weights: where the network's weights come from, in words.
+        already_read: path and content of a checkpoint that was read before, so as not to read it again.
+        weights: where the network's weights come from, for the summary.
     """
 
     already_read: tuple[str, dict] | None = None
@@ -53,10 +57,10 @@ class DansegRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> "DansegRunner":
-        """Build a runner from a config; a name or an argument that does not exist is a UserError."""
+        """Build a runner from a config; an unknown type name or argument raises a UserError."""
         try:
             with warnings.catch_warnings():
-                # mmseg says so of every cross entropy and of a hook that has nothing to draw.
+                # mmseg warns about these at every cross entropy and at a hook that has nothing to draw.
                 warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
                 warnings.filterwarnings("ignore", message="The draw is False")
                 return super().from_cfg(cfg)
@@ -89,7 +93,7 @@ class DansegRunner(Runner):
 
     @property
     def network(self) -> nn.Module:
-        """The network inside the wrappers of distributed running and test-time augmentation."""
+        """The network without the wrappers of distributed training and test-time augmentation."""
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -99,7 +103,7 @@ class DansegRunner(Runner):
         names = self.cfg.get("recompute") or ()
         recompute(self.network, names)
         if names:
-            self.logger.info(f"Kept for the backward pass of {', '.join(names)}: the input alone")
+            self.logger.info(f"Only the input is kept for the backward pass of {', '.join(names)}")
         return super().train()
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
@@ -108,7 +112,7 @@ class DansegRunner(Runner):
         super().register_hooks(default_hooks, [*sound, *(custom_hooks or [])])
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build mmengine's logger, whose file gets everything and whose console is quiet for now."""
+        """Build mmengine's logger. Its file gets everything; its console shows only warnings at first."""
         logger = super().build_logger(*args, **kwargs)
         self._console = next(h for h in logger.handlers if type(h) is logging.StreamHandler)
         self._console_level = self._console.level
@@ -116,13 +120,13 @@ class DansegRunner(Runner):
         return logger
 
     def load_or_resume(self) -> None:
-        """Load what the config asks for, then say what is about to run: the loop comes next."""
+        """Load the checkpoint that the config names, then log a summary, as the loop starts next."""
         super().load_or_resume()
         self._console.setLevel(self._console_level)
         self.logger.info(summary(self))
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        """Build this run's own visualiser: mmengine shares one of a name among all runs of a process."""
+        """Build a visualiser for this run alone; mmengine shares visualisers of one name within a process."""
         if isinstance(visualizer, dict):
             visualizer = {**visualizer, "name": f"{visualizer.get('name', '')}_{self.experiment_name}"}
         return super().build_visualizer(visualizer)
@@ -144,10 +148,10 @@ class DansegRunner(Runner):
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool = False, revise_keys: Any = None
     ) -> dict:
-        """Load weights from a file: all of them when resuming or testing, those that fit for ``load_from``.
+        """Load weights from a file: all of them when resuming or testing, those that fit with ``load_from``.
 
         Raises:
-            UserError: the file cannot be read, does not fit, or (``load_from``) fits nowhere.
+            UserError: the file cannot be read, or its weights do not fit (with ``load_from``: none of them).
         """
         if "://" in str(filename):
             return super().load_checkpoint(filename, map_location, strict)
@@ -182,7 +186,7 @@ class DansegRunner(Runner):
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue from a checkpoint that holds the optimiser's state."""
         try:
-            # To the CPU first: what it holds is copied to where it belongs.
+            # Read it to the CPU; its tensors are then copied to the device on which they are needed.
             super().resume(filename, *args, **{"map_location": "cpu", **kwargs})
         except KeyError as error:
             raise UserError(
@@ -193,10 +197,10 @@ class DansegRunner(Runner):
             raise UserError(f"{filename} cannot be resumed from: {error}") from error
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint under a temporary name, then give it its own. Every rank calls this.
+        """Write a checkpoint under a temporary name, then rename it. Every rank must call this.
 
         Raises:
-            UserError: a weight is not finite, or the file cannot be written (older ones stay).
+            UserError: a weight is not finite, or the file cannot be written. Older checkpoints remain.
         """
         average_batch_norm(self.model)
         broken = non_finite_names(self.model.state_dict())

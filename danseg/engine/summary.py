@@ -1,4 +1,4 @@
-"""What a run is about to do, in a few lines for people."""
+"""Summarise in a few lines what a run is about to do."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def summary(runner: "DansegRunner") -> str:
-    """Data, network, schedule, devices, seed and results of a runner whose loop is about to start."""
+    """Describe a runner before its loop starts: data, network, schedule, devices, seed, results folder."""
     loops = {name: getattr(runner, f"_{name}_loop") for name in ("train", "val", "test")}
     loops = {name: loop for name, loop in loops.items() if isinstance(loop, BaseLoop)}
     training = "train" in loops

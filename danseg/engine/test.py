@@ -1,4 +1,4 @@
-"""One evaluation of a checkpoint: scores, their JSON, prediction files, pictures."""
+"""Evaluate a checkpoint: compute scores, write them as JSON, write predictions and pictures."""
 
 import json
 import math
@@ -20,18 +20,18 @@ from danseg.io.files import make_folder, whole_file
 def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the test set of a config.
 
-    Writes ``metrics_<timestamp>.json`` with the unrounded scores into the work dir.
+    Writes the unrounded scores to ``metrics_<timestamp>.json`` in the work dir.
 
     Args:
-        config: as from :func:`danseg.engine.options.configure_test`.
+        config: a config from :func:`danseg.engine.options.configure_test`.
         checkpoint: file that a training wrote.
-        log: where messages go before the runner's logger exists, which repeats them in its file.
+        log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
-        Means in percent by name; empty when only predictions are written.
+        Mean scores in percent, by name; empty if only predictions are written.
 
     Raises:
-        UserError: whatever the user can put right.
+        UserError: any problem that the user can fix.
     """
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     read = on_every_rank(lambda: read_checkpoint(checkpoint))  # before anything is built
@@ -57,7 +57,7 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
 
 
 def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) -> dict[str, Any]:
-    """What the JSON holds: what was evaluated, the means, and every class where the metric has them."""
+    """The content of the JSON file: what was evaluated, the means, and, if available, each class's scores."""
     report: dict[str, Any] = {
         "config": runner.cfg.filename,
         "checkpoint": os.path.abspath(checkpoint),

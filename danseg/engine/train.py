@@ -1,4 +1,4 @@
-"""One training: its data checked, the checkpoint to continue from found, run, and what it left behind."""
+"""Run one training: check its data, find the checkpoint to continue from, train, and list the results."""
 
 import os
 from collections.abc import Callable
@@ -20,22 +20,23 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
     """Check the data, train, and say where the results are.
 
     Args:
-        config: complete, as from :func:`danseg.engine.options.configure_training`.
-        resume: "auto" to continue from the newest readable checkpoint of the work dir (and to start where
-            there is none); a checkpoint file to continue from; None to start, unless the config says
+        config: a complete config, as from :func:`danseg.engine.options.configure_training`.
+        resume: "auto" to continue from the newest readable checkpoint of the work dir, or start anew if
+            there is none; a checkpoint file to continue from; None to start anew, unless the config says
             ``resume=True``.
-        log: where messages go before the runner's logger exists, which repeats them in its file.
+        log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
         The runner, after training.
 
     Raises:
-        UserError: whatever the user can put right.
+        UserError: any problem that the user can fix.
     """
-    # Pickles in files named by the config (pretrained weights) are data here, too.
+    # Files that the config names (pretrained weights) must not run code from their pickles either.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     if (config.get("randomness") or {}).get("deterministic"):
-        # Or PyTorch refuses cuBLAS's products; one of the two settings that NVIDIA calls reproducible.
+        # Without this PyTorch refuses cuBLAS's matrix products. It is one of the two values that NVIDIA calls
+        # reproducible.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     runner = _runner(config, resume, log)
     runner.train()
@@ -45,7 +46,7 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
 
 
 def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> DansegRunner:
-    """All that comes before the first iteration. What it read is the runner's to let go of."""
+    """Do everything before the first iteration. Only the runner keeps the checkpoint, so it can free it."""
     said: list[str] = []
 
     def say(message: str | None) -> None:
@@ -73,7 +74,7 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
 
 
 def _resumed(work_dir: str, resume: str, say: Callable[[str], None]) -> tuple[str, dict] | None:
-    """The checkpoint to continue from, and its path. Rank 0 chooses, for all."""
+    """The path and content of the checkpoint to continue from. Rank 0 chooses it for all ranks."""
     read = on_rank_zero(lambda: find_resumable(work_dir, say) if resume == "auto" else _resumable(resume))
     paths: list[str | None] = [str(read[0]) if read else None]
     broadcast_object_list(paths)
@@ -94,14 +95,14 @@ def _resumable(path: str | Path) -> tuple[str | Path, dict]:
 
 
 def _loaded(path: str | None) -> tuple[str, dict] | None:
-    """The checkpoint to start from, and its path; one that lies elsewhere is mmengine's to fetch."""
+    """The path and content of the checkpoint to start from; None for a URL, which mmengine downloads."""
     if path is None or "://" in path:
         return None
     return path, on_every_rank(lambda: read_checkpoint(path))
 
 
 def results(runner: DansegRunner) -> str:
-    """Where a finished training left its checkpoints, logs and pictures."""
+    """Say where a finished training has written its checkpoints, logs and pictures."""
     info = runner.message_hub.runtime_info
     log_dir = Path(runner.work_dir) / runner.timestamp
     lines = ["Training finished."]

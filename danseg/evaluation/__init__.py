@@ -1,4 +1,4 @@
-"""Scores of label maps: a metric for mmengine's loops, and evaluation of folders of PNG files."""
+"""Score predicted label maps: a metric for mmengine's loops, and the evaluation of folders of PNG files."""
 
 from danseg.evaluation.confusion import Scores
 from danseg.evaluation.folders import evaluate_folders

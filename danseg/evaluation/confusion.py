@@ -1,9 +1,8 @@
-"""Exact counting of (label, prediction) pairs, and the scores that follow from the counts.
+"""Count (label, prediction) pairs exactly, and compute scores from the counts.
 
-Everything that reports a mIoU in danseg goes through this file: pixels are counted in
-int64, divided once in float64, and never rounded. Counts in float32 cannot do that: above
-2^24 pixels of a class, eight frames of 1024 x 2048, they round, and a histogram that adds one
-by one stops there.
+Every mIoU that danseg reports is computed in this file. Pixels are counted in int64, counts are divided once
+in float64, and nothing is rounded. Counts in float32 are exact only up to 2^24 pixels per class, which is
+eight frames of 1024 x 2048. Above that they are rounded, and a histogram that adds ones stops growing.
 """
 
 import csv
@@ -20,7 +19,7 @@ from danseg.io.files import whole_file
 
 
 def count_pairs(labels: np.ndarray, predictions: np.ndarray, size: int) -> np.ndarray:
-    """How often each (label, prediction) pair of ids occurs.
+    """Count how often each (label, prediction) pair of ids occurs.
 
     Args:
         labels: integer array of any shape, values in [0, size).
@@ -45,8 +44,8 @@ def count_pairs(labels: np.ndarray, predictions: np.ndarray, size: int) -> np.nd
 def sparse(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The non-zero entries of a count table as (flat positions, counts), both int64 of shape (K,).
 
-    One image has a few dozen different pairs, so this is what travels between processes:
-    an ADE20K image costs about 1 kB instead of the 180 kB of a full 150 x 150 matrix.
+    Processes send each other counts in this form. One image has only a few dozen different pairs, so an
+    ADE20K image takes about 1 kB instead of the 180 kB of a full 150 x 150 matrix.
     """
     positions = np.flatnonzero(table)
     return positions, table.ravel()[positions]
@@ -66,7 +65,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def mean(values: np.ndarray) -> float:
-    """Mean over the classes that have a value; nan when none has."""
+    """Mean over the classes that have a value; nan if no class has one."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")
 
@@ -75,13 +74,13 @@ def mean(values: np.ndarray) -> float:
 class Scores:
     """Per-class and mean scores of one confusion matrix: fractions in [0, 1], float64, unrounded.
 
-    ``iou``, ``acc``, ... are (C,) arrays. A class without a pixel in label and prediction has
-    IoU nan and is left out of the mean; a class that is only predicted has IoU 0 (and Acc nan).
-    What is meant for people, :meth:`percent`, :meth:`as_dict` and :meth:`table`, is in percent.
+    ``iou``, ``acc``, ... are (C,) arrays. A class that occurs neither in the labels nor in the predictions
+    has IoU nan and does not count in the mean. A class that is only predicted has IoU 0 and Acc nan. The
+    output for people, :meth:`percent`, :meth:`as_dict` and :meth:`table`, is in percent.
 
-    Pixels whose label is ignored must not be in the matrix. Predictions that name no class (the
-    Cityscapes evaluator permits 'unlabeled', for example) count against the labelled class and
-    for none, as in the evaluators of Cityscapes and ADE20K.
+    Pixels whose label is ignored must not be in the matrix. A prediction may name no class (the Cityscapes
+    evaluator permits 'unlabeled', for example). It then counts as an error for the labelled class and for no
+    other class, as in the evaluators of Cityscapes and ADE20K.
 
     Args:
         classes: C names.
@@ -136,8 +135,8 @@ class Scores:
     def fscore(self, beta: float = 1.0) -> np.ndarray:
         """(1 + beta^2) correct / (beta^2 labelled + predicted).
 
-        Equal to the usual formula in precision and recall, but 0 instead of undefined for a
-        class that is labelled and never predicted; with beta = 1 it is :attr:`dice`.
+        This equals the usual formula in precision and recall, except for a class that is labelled but never
+        predicted: here it gets 0, there it is undefined. With beta = 1 it is :attr:`dice`.
         """
         weight = beta * beta
         return _ratio((1 + weight) * self.correct_pixels, weight * self.label_pixels + self.predicted_pixels)
@@ -152,7 +151,7 @@ class Scores:
 
     @property
     def pixel_acc(self) -> float:
-        """Correct among all pixels that are not ignored (aAcc)."""
+        """The share of correct pixels among all pixels that are not ignored (aAcc)."""
         return float(_ratio(self.correct_pixels.sum(), self.confusion.sum()))
 
     def percent(self) -> dict[str, float]:
@@ -164,7 +163,7 @@ class Scores:
         }
 
     def as_dict(self) -> dict:
-        """All scores as plain Python numbers in percent, None for nan: ready for ``json.dump``."""
+        """All scores in percent as plain Python numbers, with None for nan, ready for ``json.dump``."""
 
         def number(value: float) -> float | None:
             return None if np.isnan(value) else float(value)
@@ -186,7 +185,7 @@ class Scores:
         }
 
     def table(self) -> str:
-        """A text table with one row a class and the means below, in percent with two decimals."""
+        """A text table with one row per class and the means below, in percent with two decimals."""
 
         def cell(value: float) -> str:
             return "-" if np.isnan(value) else f"{value * 100:.2f}"
@@ -209,13 +208,14 @@ class Scores:
         return f"{table.get_string()}\n{summary}"
 
     def write(self, path: str | os.PathLike, **facts) -> None:
-        """Write ``path``, a ``.json`` file with :meth:`as_dict` or a ``.csv`` file with one row a class.
+        """Write a ``.json`` file with :meth:`as_dict`, or a ``.csv`` file with one row per class.
 
-        The CSV ends with a row ``mean`` (mIoU, mAcc and the sums of the pixels).
+        The CSV ends with a row ``mean`` (mIoU, mAcc and the total numbers of pixels).
 
         Args:
             path: file to write; an existing one is replaced.
-            **facts: what the scores belong to (data set, checkpoint, ...); put first into the JSON.
+            **facts: what the scores belong to (data set, checkpoint, ...). The JSON starts with them; the CSV
+                leaves them out.
         """
         path = Path(path)
         content = self.as_dict()

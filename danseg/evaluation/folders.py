@@ -1,9 +1,9 @@
-"""mIoU from two folders of PNG files, without a model: predictions against the label maps of a set.
+"""Compute mIoU from two folders of PNG files, without a model: predictions and the label maps of a data set.
 
-The scores are those of the sets' own evaluators: for Cityscapes the per-class IoU of
-evalPixelLevelSemanticLabeling.py of cityscapesscripts, for ADE20K the pixel accuracy and the
-IoU of the scene-parsing benchmark. A prediction that names no class ('unlabeled', 'other')
-counts against the labelled class and for none.
+The scores equal those of each data set's own evaluator: for Cityscapes the per-class IoU of
+evalPixelLevelSemanticLabeling.py of cityscapesscripts, for ADE20K the pixel accuracy and the IoU of the
+scene-parsing benchmark. A prediction that names no class ('unlabeled', 'other') counts as an error for the
+labelled class and for no other class.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from danseg.known_datasets import KnownDataset, known_dataset
 from danseg.label_maps.id_formats import PREDICTION_IDS, IdFormat, id_format
 from danseg.label_maps.label_png import read_label_map
 
-_IDS = 256  # an 8-bit label map
+_IDS = 256  # number of ids in an 8-bit label map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class FolderEvaluation:
-    """What :func:`evaluate_folders` found.
+    """The result of :func:`evaluate_folders`.
 
     Attributes:
         scores: exact scores over all pairs.
         pairs: the files that were compared, in order.
-        unused: PNG files among the predictions that belong to no label map.
+        unused: PNG files in the folder of predictions that belong to no label map.
     """
 
     scores: Scores
@@ -65,21 +65,21 @@ def evaluate_folders(
     """Score a folder of predictions against a folder of label maps.
 
     Args:
-        prediction_dir: searched recursively, but for hidden files. A Cityscapes prediction is called
-            ``<city>_<sequence>_<frame>*.png``, the others like their label map.
-        label_dir: ``gtFine/val`` of Cityscapes (searched recursively for ``*_gtFine_labelIds.png``,
-            or ``*_gtFine_labelTrainIds.png`` where there are none), ``annotations/validation`` of
-            ADE20K, ``valannot`` of CamVid.
+        prediction_dir: folder of the predictions. It is searched recursively, except for hidden files. A
+            Cityscapes prediction is named ``<city>_<sequence>_<frame>*.png``, any other like its label map.
+        label_dir: ``gtFine/val`` of Cityscapes, ``annotations/validation`` of ADE20K or ``valannot`` of
+            CamVid. In Cityscapes' folder it searches recursively for ``*_gtFine_labelIds.png`` or, if there
+            are none, for ``*_gtFine_labelTrainIds.png``.
         dataset: a name of :data:`danseg.known_datasets.KNOWN_DATASETS`.
-        prediction_ids: the numbers in the predictions: 'labelIds', those that the data set publishes
-            and its server expects (ADE20K: 1..150, 0 = other), or 'trainIds', 0..C-1 (255 = no
-            class). None takes labelIds, and stops if the predictions look like trainIds.
-        workers: processes; None takes one a CPU core.
-        progress: show a progress bar with the time left on stderr, where that is a terminal.
+        prediction_ids: which ids the predictions hold. 'labelIds' are those that the data set publishes and
+            its server expects (ADE20K: 1..150, 0 = other). 'trainIds' are 0..C-1 (255 = no class). None means
+            labelIds, but raises an error if the predictions look like trainIds.
+        workers: number of processes; None means one per CPU core.
+        progress: whether to show a progress bar on stderr, if that is a terminal.
 
     Raises:
-        UserError: a folder or file is missing, damaged, of the wrong size or with ids that are
-            not in the format.
+        UserError: a folder or file is missing, or a file is damaged, has the wrong size, or holds ids that
+            its format does not allow.
     """
     prediction_dir, label_dir = Path(prediction_dir), Path(label_dir)
     known = known_dataset(dataset)
@@ -103,7 +103,7 @@ def evaluate_folders(
         _count_pair, label_format=label_format, prediction_format=prediction_format, formats=formats
     )
 
-    table = np.zeros((_IDS, _IDS), dtype=np.int64)  # ids as they stand in the files
+    table = np.zeros((_IDS, _IDS), dtype=np.int64)  # indexed by the ids stored in the files
     for positions, counts in _count_all(count_pair, pairs, workers, progress):
         add_sparse(table, positions, counts)
 
@@ -114,7 +114,7 @@ def evaluate_folders(
 
 
 def _visible(folder: Path, pattern: str) -> list[Path]:
-    """Files of a folder and those below it; hidden ones are left out, such as writes that were cut short."""
+    """Files in a folder and its subfolders, except hidden ones, such as the parts of interrupted writes."""
     found = sorted(folder.rglob(pattern))
     return [
         path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -122,7 +122,7 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
 
 
 def _find_labels(label_dir: Path, dataset: KnownDataset) -> tuple[dict[str, Path], IdFormat]:
-    """The label maps by frame, with which a prediction's name starts, and the ids that they hold."""
+    """The label maps by frame (the start of a prediction's name), and the format of their ids."""
     for suffix, ids in dataset.label_files:
         files = _visible(label_dir, f"*{suffix}")
         if files:
@@ -135,7 +135,7 @@ def _find_labels(label_dir: Path, dataset: KnownDataset) -> tuple[dict[str, Path
 
 
 def _by_key(root: Path, keys: dict[Path, str]) -> dict[str, Path]:
-    """Files by key; an error if two share one."""
+    """Files by key; raises an error if two files have the same key."""
     found: dict[str, Path] = {}
     for path, key in keys.items():
         first = found.setdefault(key, path)
@@ -150,7 +150,7 @@ def _by_key(root: Path, keys: dict[Path, str]) -> dict[str, Path]:
 def _find_pairs(
     prediction_dir: Path, label_dir: Path, labels: dict[str, Path], dataset: KnownDataset
 ) -> tuple[list[Pair], list[Path]]:
-    """Every label map with its prediction, and the PNG files that are nobody's prediction."""
+    """Every label map with its prediction, and the PNG files that belong to no label map."""
     files = _visible(prediction_dir, "*.png")
     if not files:
         others = sorted({path.suffix for path in _visible(prediction_dir, "*.*") if path.is_file()})
@@ -176,9 +176,10 @@ def _find_pairs(
 def _count_pair(
     pair: Pair, label_format: IdFormat, prediction_format: IdFormat, formats: dict[str, IdFormat]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read one pair and count its ids as they stand in the files; runs in a worker.
+    """Read one pair of files and count its pairs of ids; runs in a worker process.
 
-    ``formats`` are all that predictions may have, for the hint when they are not in theirs.
+    ``formats`` holds all formats of predictions. If the ids do not fit ``prediction_format``, the error
+    suggests one of these.
     """
     label, prediction = read_label_map(pair.label), read_label_map(pair.prediction)
     if label.shape != prediction.shape:
@@ -210,13 +211,13 @@ def _count_all(
     workers: int | None,
     progress: bool,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The counts of all pairs, counted by ``workers`` processes; by this one if one is enough."""
+    """Count all pairs in ``workers`` processes, or in this process if ``workers`` is 1."""
     workers = min(workers or available_cpus(), len(pairs))
     if workers == 1:
         pool: Executor = ThreadPoolExecutor(1)
     else:
-        # Forked workers start at once, where spawned ones would import torch and mmseg again. It is
-        # safe here: they run NumPy and decoders of PNG alone, and start before the bar's thread does.
+        # Forked workers start at once; spawned ones would import torch and mmseg again. Forking is safe here:
+        # the workers run only NumPy and PNG decoders, and they start before the progress bar's thread.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
     try:
@@ -228,15 +229,15 @@ def _count_all(
 
 
 def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which ends the workers."""
+    """Ignore Ctrl-C in a worker; the parent process handles it and ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: KnownDataset) -> None:
-    """Stop when predictions of undeclared ids look like train ids.
+    """Raise an error if predictions whose ids the user has not declared look like train ids.
 
     Args:
-        pixels: (256,) predicted pixels of every id in the files.
+        pixels: (256,) number of predicted pixels of each id.
     """
     ids = set(np.flatnonzero(pixels).tolist())
     last, telltale = len(dataset.classes) - 1, ids & dataset.telltale_ids
@@ -249,7 +250,7 @@ def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: KnownDa
 
 
 def _merge(table: np.ndarray, label_format: IdFormat, prediction_format: IdFormat) -> np.ndarray:
-    """(256, 256) counts of ids to the (C, C + 1) confusion of classes; ignored labels are dropped."""
+    """Convert (256, 256) counts of ids to the (C, C + 1) confusion of classes, without ignored labels."""
     num_classes = len(label_format.class_ids)
     confusion = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     labels, predictions = np.nonzero(table)

@@ -23,42 +23,41 @@ IOU_METRICS = ("mIoU", "mDice", "mFscore")
 
 @METRICS.register_module()
 class ExactIoUMetric(BaseMetric):
-    """Mean IoU from exact counts; takes the place of ``IoUMetric`` in any mmseg config.
+    """Mean IoU from exact counts; replaces ``IoUMetric`` in any mmseg config.
 
-    What differs from mmseg's:
+    Differences from mmseg's metric:
 
-    * pixels are counted in int64 and the scores are float64 and unrounded. Returned are the means
-      in percent (``mIoU``, ``mAcc``, ``aAcc``, ...), which is what one log line can hold; the
-      per-class scores are printed as a table and kept in :attr:`scores`.
-    * N processes give exactly the result of one, also when N does not divide the number of images.
-    * a label or a prediction outside the classes is an error that names the file and the ids,
-      instead of pixels that silently do not count.
-    * predictions are written in a declared format, and two images of one name cannot overwrite
-      each other's.
+    * Pixels are counted in int64; scores are float64 and unrounded. The metric returns the means in percent
+      (``mIoU``, ``mAcc``, ``aAcc``, ...). It prints the per-class scores as a table and keeps them in
+      :attr:`scores`.
+    * N processes give exactly the result of one process, even if N does not divide the number of images.
+    * A label or a prediction outside the classes is an error that names the file and the ids. mmseg silently
+      ignores such pixels.
+    * Predictions are written in a declared format, and images of the same name cannot overwrite each other's
+      predictions.
 
     Attributes:
-        scores: a :class:`~danseg.evaluation.confusion.Scores` with the unrounded per-class values
-            of the last evaluation, on rank 0; None before, and with ``format_only``.
+        scores: a :class:`~danseg.evaluation.confusion.Scores` with the unrounded per-class values of the last
+            evaluation, on rank 0; None before the first evaluation, and with ``format_only``.
 
     Args:
         ignore_index: label value that does not count.
-        iou_metrics: any of 'mIoU' (mIoU, mAcc), 'mDice' (mDice, mAcc), 'mFscore' (mFscore,
-            mPrecision, mRecall); aAcc is always returned. mFscore gives a class that is labelled
-            but never predicted 0; mmseg leaves it out of the mean.
-        nan_to_num: value that stands in for a class without pixels; None leaves such a class out
-            of the mean.
+        iou_metrics: any of 'mIoU' (mIoU, mAcc), 'mDice' (mDice, mAcc), 'mFscore' (mFscore, mPrecision,
+            mRecall); aAcc is always returned. A class that is labelled but never predicted has mFscore 0;
+            mmseg leaves it out of the mean.
+        nan_to_num: score of a class without pixels; None leaves such a class out of the mean.
         beta: weight of recall in mFscore.
-        output_dir: folder that predictions are written to; None writes none.
+        output_dir: folder for the predictions; None writes none.
         output_format: 'plain' or 'camvid' (train ids), 'cityscapes' (labelIds) or 'ade20k' (ids from 1); see
             :func:`danseg.label_maps.id_formats.id_format`.
-        format_only: write predictions and compute nothing, for test sets without labels.
-        collect_device: how results reach rank 0. 'gpu' sends them through the process group (on
-            gloo too), 'cpu' through files in ``collect_dir``, which all ranks must share.
+        format_only: write predictions and compute no scores, for test sets without labels.
+        collect_device: how results reach rank 0: 'gpu' sends them through the process group (also with gloo),
+            'cpu' through files in ``collect_dir``, which all ranks must share.
         collect_dir: folder for collect_device='cpu'.
-        prefix: put before the names of the results, as 'prefix/mIoU'.
+        prefix: text before the names of the results, as in 'prefix/mIoU'.
     """
 
-    # BaseMetric warns about a prefix of None; an empty one means the same.
+    # BaseMetric warns if the prefix is None; an empty prefix means the same.
     default_prefix = ""
 
     def __init__(
@@ -81,7 +80,7 @@ class ExactIoUMetric(BaseMetric):
             raise UserError(f"iou_metrics={list(iou_metrics)}: choose from {', '.join(IOU_METRICS)}")
         if format_only and output_dir is None:
             raise UserError("format_only=True writes predictions and nothing else: it needs output_dir")
-        id_format(output_format, len(CLASS_IDS))  # an unknown name should not wait for the first image
+        id_format(output_format, len(CLASS_IDS))  # raises now, not at the first image, if the name is unknown
         self.ignore_index = ignore_index
         self.nan_to_num = nan_to_num
         self.beta = beta
@@ -91,7 +90,7 @@ class ExactIoUMetric(BaseMetric):
         self.scores: Scores | None = None
         self._sources: dict[str, str] = {}  # name of a written file -> the image that it belongs to
         if self.output_dir is not None:
-            # On every rank: another one may write its first file before rank 0 comes here.
+            # On every rank, because another rank may write its first file before rank 0 gets here.
             make_folder(self.output_dir, "output_dir")
 
     @property
@@ -103,16 +102,16 @@ class ExactIoUMetric(BaseMetric):
         return tuple(name.strip() for name in classes)
 
     def process(self, data_batch: dict | None, data_samples: Sequence[dict]) -> None:
-        """Count, and write where asked, the predictions of one batch.
+        """Count the predictions of one batch and, if ``output_dir`` is set, write them.
 
         Args:
             data_batch: not used.
-            data_samples: what the model returned, as dictionaries: ``pred_sem_seg.data`` and
-                ``gt_sem_seg.data`` of shape (1, H, W), ``img_path``, ``seg_map_path``.
+            data_samples: the model's results as dictionaries: ``pred_sem_seg.data`` and ``gt_sem_seg.data``
+                of shape (1, H, W), ``img_path``, ``seg_map_path``.
 
         Raises:
-            UserError: ids outside the classes, a label of another size, no label, a name that
-                another image already used.
+            UserError: an id is outside the classes, a label is missing or has another size, or two images
+                have the same name.
         """
         num_classes = len(self.classes)
         for sample in data_samples:
@@ -133,14 +132,14 @@ class ExactIoUMetric(BaseMetric):
                         "format_only=True, and for others load the labels in the test pipeline"
                     )
                 label = self._checked_label(sample, prediction, label_path)
-                # Ignored pixels are row C of the table, which compute_metrics drops.
+                # Ignored pixels are counted in row C of the table, which compute_metrics drops.
                 result["pairs"] = sparse(count_pairs(label, prediction, num_classes + 1))
             if self.output_dir is not None:
                 result["file"] = self._write(self.output_dir, image_path, prediction)
             self.results.append(result)
 
     def _checked_label(self, sample: dict, prediction: np.ndarray, label_path: str) -> np.ndarray:
-        """The label (H, W) with C in place of the ignored value; everything else lies in 0..C-1."""
+        """The label (H, W) with the ignored value replaced by C; all other values lie in 0..C-1."""
         num_classes = len(self.classes)
         label = _ids(sample["gt_sem_seg"])
         if label.shape != prediction.shape:
@@ -160,7 +159,7 @@ class ExactIoUMetric(BaseMetric):
         return np.where(ignored, num_classes, label)
 
     def _write(self, folder: Path, image_path: str, prediction: np.ndarray) -> str:
-        """Write one prediction, return the file's name."""
+        """Write one prediction and return the file's name."""
         name = prediction_name(image_path, self.output_format)
         _claim(self._sources, name, image_path)
         write_label_map(folder / name, self._format().encode(prediction))
@@ -170,25 +169,25 @@ class ExactIoUMetric(BaseMetric):
         return id_format(self.output_format, len(self.classes))
 
     def evaluate(self, size: int) -> dict:
-        """As mmengine's: gather all ranks' results, compute on rank 0, return the same on all."""
+        """Gather the results of all ranks, compute on rank 0, return the same on all, as in mmengine."""
         try:
             return super().evaluate(size)
         finally:
             self._sources.clear()
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Sum the images and score; sets :attr:`scores`.
+        """Add up the images' counts, compute the scores and set :attr:`scores`.
 
         Args:
-            results: one entry an image, padding of the last batch already removed.
+            results: one entry per image; mmengine has removed the repeated images of the last batch.
 
         Returns:
-            Means in percent, unrounded. Empty with ``format_only``.
+            Means in percent, unrounded; empty with ``format_only``.
         """
         self.scores = None
         if self.output_dir is not None:
             sources: dict[str, str] = {}
-            for result in results:  # two ranks may have written files of one name
+            for result in results:  # two ranks may have written files of the same name
                 _claim(sources, result["file"], result["image"])
             print_log(f"{len(results)} predictions are in {self.output_dir.resolve()}", logger="current")
         if self.format_only:
@@ -221,25 +220,25 @@ class ExactIoUMetric(BaseMetric):
 
 
 def _ids(field: dict) -> np.ndarray:
-    """The (H, W) integer ids of a ``PixelData`` field that holds (1, H, W) or (H, W)."""
+    """The integer ids (H, W) of a ``PixelData`` field of shape (1, H, W) or (H, W)."""
     data: torch.Tensor = field["data"].detach().cpu()
     if data.dim() == 3 and data.shape[0] == 1:
         data = data[0]  # (1, H, W) -> (H, W)
     if data.dim() != 2:
         raise UserError(f"a label map must be (H, W) or (1, H, W), got {tuple(data.shape)}")
-    # A head with one output channel thresholds it and returns its 0 and 1 as floats.
+    # A head with one output channel applies a threshold and returns 0 and 1 as floats.
     return data.to(torch.int64).numpy()
 
 
 def _outside(ids: np.ndarray, num_classes: int) -> np.ndarray:
-    """The different ids that are not in 0..num_classes-1; cheap when there are none."""
+    """The unique ids that are not in 0..num_classes-1; fast if there are none."""
     if not ids.size or (ids.min() >= 0 and ids.max() < num_classes):
         return ids[:0].ravel()
     return np.unique(ids[(ids < 0) | (ids >= num_classes)])
 
 
 def _claim(sources: dict[str, str], name: str, image_path: str) -> None:
-    """Note that the file ``name`` belongs to ``image_path``; an error if it is another image's."""
+    """Record that the file ``name`` belongs to ``image_path``; raise an error if another image has it."""
     owner = sources.setdefault(name, image_path)
     if owner != image_path:
         raise UserError(

@@ -1,1 +1,1 @@
-"""Files that appear whole, pictures, the same work on many files: no torch, no mmseg."""
+"""Write files whole, read and write images, work on many files in parallel. Needs no torch and no mmseg."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folders that they lie in."""
+"""Write a file whole or not at all, and make folders."""
 
 import contextlib
 import os
@@ -11,17 +11,18 @@ from danseg.errors import UserError
 
 @contextlib.contextmanager
 def whole_file(target: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
-    """A path to write to, beside ``target``; it takes that name only when the block ends without an error.
+    """Give a temporary path to write to, which is renamed to ``target`` if the block ends without an error.
 
-    The path ends in ``.part`` and belongs to this call alone, so that neither threads nor processes nor
-    machines that share a disk meet. What had the target's name is replaced; after an error it stays.
+    The path lies beside ``target``, ends in ``.part`` and is unique to this call, so that threads, processes
+    and machines that share a disk can write at the same time. An existing ``target`` is replaced, or kept if
+    there was an error.
 
     Args:
         target: the file's final name.
-        durable: also wait until the file and its name are on the disk and survive a power cut.
+        durable: also wait until the file and its name are on the disk, so that they survive a power cut.
 
     Raises:
-        UserError: the file cannot be written, or the name belongs to something that is not a file.
+        UserError: the file cannot be written, or ``target`` exists and is not a file.
     """
     target = Path(target)
     part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
@@ -50,15 +51,15 @@ def _sync(path: Path) -> None:
 
 
 def make_folder(path: str | os.PathLike, what: str = "the folder", fix: str = "name another place") -> Path:
-    """Make a folder that can be written to, parents included, or say why not.
+    """Make a folder and its parents, and check that files can be written to it.
 
     Args:
-        path: the folder; one that exists is left as it is.
-        what: what to call it in the message, such as "the work dir".
-        fix: what the user can do, such as "choose --work-dir".
+        path: the folder; it may exist already.
+        what: what to call the folder in the error, such as "the work dir".
+        fix: what the error tells the user to do, such as "choose --work-dir".
 
     Raises:
-        UserError: something is in the way, or the folder cannot be made or written to.
+        UserError: a file has this name, or the folder cannot be made or written to.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Pictures: files to arrays and back, with errors that name the file."""
+"""Read and write images, with errors that name the file."""
 
 import os
 from pathlib import Path
@@ -19,13 +19,13 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image as (H, W, 3) uint8, RGB, in any format that OpenCV reads.
 
     Raises:
-        UserError: the file is missing, or not an image that can be decoded.
+        UserError: the file is missing, or cannot be decoded as an image.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"image {path} does not exist" + (" (it is a folder)" if path.is_dir() else ""))
     try:
-        # From bytes, because OpenCV does not find paths that are not ASCII on every platform.
+        # From bytes, because on some platforms OpenCV cannot open paths that are not ASCII.
         return decode_image_rows(path.read_bytes())[0]
     except (ValueError, OSError) as error:
         raise UserError(
@@ -42,7 +42,7 @@ def decode_image_rows(
     Args:
         data: the file, in any format that OpenCV reads.
         top: first row.
-        bottom: end of the rows, by default that of the image; what goes beyond it is left out.
+        bottom: end of the rows; by default, and at most, the image's height.
 
     Returns:
         uint8 (rows, width, 3) in the order RGB, with the values of ``cv2.imdecode``, and (height, width).
@@ -56,7 +56,7 @@ def decode_image_rows(
         return rows[top:], size
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:  # such as more pixels than OpenCV decodes
+    except cv2.error:  # for example, the image has more pixels than OpenCV accepts
         image = None
     if image is None:
         raise ValueError(f"{len(data)} bytes that are no image or a damaged one: copy or download it again")
@@ -65,15 +65,15 @@ def decode_image_rows(
 
 
 def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int | None = None) -> Path:
-    """Write a picture as PNG; one of that name is replaced whole.
+    """Write an image as PNG; an existing file is replaced only when the new one is complete.
 
     Args:
         image: (H, W, 3) RGB, (H, W, 4) with alpha, or (H, W) grey; uint8 or uint16.
-        path: the file; its folder must be there.
+        path: the file; its folder must exist.
         compression: zlib's level, 0 to 9; OpenCV's fastest choice by default.
 
     Raises:
-        UserError: the name belongs to something that is not a file, or it cannot be written.
+        UserError: the file cannot be written, or ``path`` exists and is not a file.
     """
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
@@ -84,7 +84,7 @@ def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int |
 
 
 def sample_bits(image: Image.Image, data: bytes) -> int:
-    """Bits a sample in the file ``data``; Pillow's mode alone hides the 16 bits of a colour PNG or TIFF."""
+    """Bits per sample in the file ``data``; Pillow's mode hides the 16 bits of a colour PNG or TIFF."""
     if image.format == "PNG":
         return data[24]  # IHDR: 8 signature, 4 length, 4 "IHDR", 4 width, 4 height, 1 bit depth
     if isinstance(image, TiffImageFile):

@@ -1,4 +1,4 @@
-"""The same work on many files: several at a time, with a progress bar that estimates the time left."""
+"""Do the same work on many files in parallel, with a progress bar that estimates the time left."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ Result = TypeVar("Result")
 
 
 def available_cpus() -> int:
-    """Processors this process may use, which on a shared machine are fewer than there are."""
+    """Number of processors that this process may use; on a shared machine, fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def progress_bar(progress: bool = True) -> Progress:
-    """A bar on stderr that estimates the time left; nothing without ``progress`` or where nobody watches."""
+    """A progress bar on stderr; hidden unless ``progress`` is set and stderr is a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -38,7 +38,7 @@ def progress_bar(progress: bool = True) -> Progress:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)  # in a log file a bar would be noise
+    hidden = not (progress and console.is_terminal)  # a bar would clutter a log file
     return Progress(*columns, console=console, transient=True, disable=hidden)
 
 
@@ -53,24 +53,24 @@ def parallel_map(
     """Apply ``function`` to every item, several at a time.
 
     Args:
-        function: Called with one item. In threads it gains where it decodes, compresses or reads files:
-            Pillow, OpenCV and zlib let go of the interpreter's lock.
+        function: Called with one item. Threads speed it up if it decodes, compresses or reads files:
+            Pillow, OpenCV and zlib release the interpreter's lock.
         items: What to work on.
         description: Shown before the bar.
-        progress: Whether to draw the bar, on stderr where that is a terminal.
-        pool: Where the work runs; one thread a processor unless given. It is shut down at the end.
+        progress: Whether to draw the bar, if stderr is a terminal.
+        pool: Executor that runs the work; by default one thread per processor. It is shut down at the end.
 
     Returns:
         The results in the order of ``items``.
 
     Raises:
-        The first exception that ``function`` raised; work not yet begun is dropped, so that neither an error
-        nor Ctrl-C waits for thousands of files.
+        The first exception that ``function`` raised. Items not yet begun are dropped, so that neither an
+        error nor Ctrl-C waits for thousands of files.
     """
     pool = pool or ThreadPoolExecutor(available_cpus())
     bar = progress_bar(progress)
     try:
-        # Before the bar, which has a thread of its own: a process forked beside it might inherit a held lock.
+        # Submitted before the bar starts its own thread: a process forked later might inherit a held lock.
         futures = [pool.submit(function, item) for item in items]
         with bar:
             task = bar.add_task(description, total=len(items))

@@ -1,7 +1,7 @@
-"""Plain PNGs decoded by kornia-rs, in half the time that libpng takes, which OpenCV and Pillow stand on.
+"""Decode plain PNGs with kornia-rs, in half the time that libpng takes, which OpenCV and Pillow use.
 
-A PNG is decoded from its top: the rows below those that are wanted need not be. Whatever is not plain
-(palettes, transparency, 16 bits, interlacing, other formats, damaged files) is left to OpenCV and Pillow.
+A PNG is decoded from the top, so rows below the last one needed are skipped. All other files (palettes,
+transparency, 16 bits, interlacing, other formats, damaged files) are left to OpenCV and Pillow.
 """
 
 import struct
@@ -11,14 +11,14 @@ import numpy as np
 
 try:
     from kornia_rs.io import decode_image_png_u8
-except ImportError:  # danseg was installed without its extras: everything goes to OpenCV and Pillow
+except ImportError:  # danseg was installed without its extras: OpenCV and Pillow decode everything
     decode_image_png_u8 = None
 
 GREY, RGB = 0, 2  # colour types of PNG
 _MODES = {GREY: "mono", RGB: "rgb"}
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Chunks that leave the pixels as they are, in every decoder. eXIf may turn an image, tRNS and acTL add alpha
-# and further frames.
+# Chunks that do not change the pixels in any decoder. Not among them: eXIf, which may rotate an image, tRNS,
+# which adds alpha, and acTL, which adds frames.
 _HARMLESS = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"pHYs", b"tIME")
     + (b"tEXt", b"zTXt", b"iTXt")
@@ -28,15 +28,15 @@ _HARMLESS = frozenset(
 def decode_plain_png(
     data: bytes, colour: int, bottom: int | None = None
 ) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """The rows of a plain PNG above ``bottom``, and the size of the whole.
+    """The rows of a plain PNG above ``bottom``, and the size of the whole image.
 
     Args:
-        data: a file.
-        colour: ``GREY`` or ``RGB``: another colour type is not decoded.
-        bottom: end of the rows, all of them by default.
+        data: the file's content.
+        colour: ``GREY`` or ``RGB``: the only colour type to decode.
+        bottom: end of the rows; all rows by default.
 
     Returns:
-        uint8 (rows, width, 1 or 3) and (height, width); None where another decoder shall judge the file.
+        uint8 (rows, width, 1 or 3) and (height, width); None if another decoder should try the file.
     """
     size = _plain_size(data, colour)
     if size is None:
@@ -51,7 +51,7 @@ def decode_plain_png(
 
 
 def _plain_size(data: bytes, colour: int) -> tuple[int, int] | None:
-    """(height, width) of a whole 8-bit PNG of that colour type without anything unusual, otherwise None."""
+    """(height, width) of the file if it is a complete, plain 8-bit PNG of this colour type, else None."""
     if decode_image_png_u8 is None or len(data) < 33 or data[:8] != _SIGNATURE or data[12:16] != b"IHDR":
         return None
     width, height, *kind = struct.unpack_from(">IIBBBBB", data, 16)
@@ -69,6 +69,6 @@ def _plain_size(data: bytes, colour: int) -> tuple[int, int] | None:
 
 
 def _cut_below(data: bytes, rows: int) -> bytes:
-    """The PNG with another height in its header: a decoder stops after that many rows."""
+    """The PNG with ``rows`` as the height in its header, so that a decoder stops after that many rows."""
     header = data[12:20] + struct.pack(">I", rows) + data[24:29]
     return b"".join((data[:12], header, struct.pack(">I", zlib.crc32(header)), memoryview(data)[33:]))

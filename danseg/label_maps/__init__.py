@@ -1,1 +1,1 @@
-"""Which number in a label file stands for which class, and the reading and writing of such files."""
+"""Label files: which number stands for which class, and how to read and write them."""

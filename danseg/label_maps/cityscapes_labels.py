@@ -57,7 +57,7 @@ LABELS = (
 
 
 ID = {label.name: label.id for label in LABELS}
-# The train id of every label id; 255 where the label does not count.
+# The train id of every label id; 255 if the label is ignored.
 TRAIN_IDS = np.array([label.train_id for label in LABELS], np.uint8)
-# The label id of every train id 0..18: the table holds the classes in the order of their train ids.
+# The label id of every train id 0..18; the table lists the classes in the order of their train ids.
 CLASS_IDS = tuple(label.id for label in LABELS if label.train_id != 255)

@@ -17,18 +17,18 @@ from danseg.label_maps.cityscapes_labels import CLASS_IDS, LABELS
 
 VOID = 255  # the train id that stands for "no class"
 
-PREDICTION_IDS = ("labelIds", "trainIds")  # what files may hold: a set's published ids, or 0..C-1
+PREDICTION_IDS = ("labelIds", "trainIds")  # ids in prediction files: the data set's published ids, or 0..C-1
 OUTPUT_FORMATS = ("plain", "cityscapes", "ade20k", "camvid")
 
 
 @dataclasses.dataclass(frozen=True)
 class IdFormat:
-    """Which 8-bit id stands for which class in a file.
+    """Which 8-bit id in a file stands for which class.
 
     Args:
-        name: for messages.
+        name: name of the format, for messages.
         class_ids: the id of every class, in the order of the train ids.
-        void_ids: further ids that are allowed and name no class.
+        void_ids: other allowed ids, which mean "no class".
     """
 
     name: str
@@ -37,7 +37,7 @@ class IdFormat:
 
     @functools.cached_property
     def index(self) -> np.ndarray:
-        """(256,) int64: id in the file -> class 0..C-1, C for the void ids, -1 for ids not allowed."""
+        """(256,) int64: id in the file -> class 0..C-1, C for void ids, -1 for ids that are not allowed."""
         index = np.full(256, -1, dtype=np.int64)
         index[list(self.void_ids)] = len(self.class_ids)
         index[list(self.class_ids)] = np.arange(len(self.class_ids))
@@ -48,14 +48,14 @@ class IdFormat:
         return f"{ranges(self.class_ids)} (classes) and {ranges(self.void_ids)} (no class)"
 
     def encode(self, train_ids: np.ndarray) -> np.ndarray:
-        """Train ids (H, W), all in 0..C-1, as uint8 ids of this format."""
+        """Convert train ids (H, W), all in 0..C-1, to uint8 ids of this format."""
         return np.asarray(self.class_ids, dtype=np.uint8)[train_ids]
 
     def decode(self, ids: np.ndarray, source: str | os.PathLike) -> np.ndarray:
-        """Ids (H, W) of this format, uint8, as uint8 train ids; void ids become 255.
+        """Convert uint8 ids (H, W) of this format to uint8 train ids; void ids become 255.
 
         Raises:
-            UserError: an id that is not allowed, with ``source`` named.
+            UserError: an id is not allowed; the message names ``source``.
         """
         classes = self.index[ids]
         if (classes < 0).any():
@@ -70,13 +70,13 @@ class IdFormat:
 def id_format(name: str, num_classes: int) -> IdFormat:
     """The format called ``name`` for ``num_classes`` classes.
 
-    * ``plain``: the train ids themselves; 255 = no class. What one reads back oneself.
+    * ``plain``: the train ids themselves; 255 = no class. For your own use.
     * ``cityscapes``: labelIds, as the Cityscapes server and its evaluator expect them.
-    * ``ade20k``: train id + 1, as the ADE20K server expects them; 0 = no class.
-    * ``camvid``: the train ids, and the number after the last = no class, as CamVid's labels are published.
+    * ``ade20k``: train id + 1, as the ADE20K server expects it; 0 = no class.
+    * ``camvid``: the train ids; the number after the last one = no class, as in CamVid's published labels.
 
     Raises:
-        UserError: an unknown name, or a number of classes that the format cannot hold.
+        UserError: the name is unknown, or the format cannot hold this number of classes.
     """
     if name not in OUTPUT_FORMATS:
         raise UserError(f"unknown format '{name}' for label maps; choose one of {', '.join(OUTPUT_FORMATS)}")
@@ -98,9 +98,9 @@ def id_format(name: str, num_classes: int) -> IdFormat:
 def prediction_name(image_path: str | os.PathLike, output_format: str) -> str:
     """The file name of the prediction for an image.
 
-    ``cityscapes`` gives ``<city>_<sequence>_<frame>_pred_labelIds.png``, which the official
-    evaluator finds for its ground truth by the first three parts; the other formats keep the
-    image's own stem, as the ADE20K server requires.
+    ``cityscapes`` gives ``<city>_<sequence>_<frame>_pred_labelIds.png``; the official evaluator finds the
+    prediction for a ground truth by the first three parts. The other formats keep the image's stem, as the
+    ADE20K server requires.
     """
     stem = Path(image_path).stem
     if output_format == "cityscapes":
@@ -109,11 +109,11 @@ def prediction_name(image_path: str | os.PathLike, output_format: str) -> str:
 
 
 def loaded_ids(reduce_zero_label: bool, label_map: dict[int, int] | None) -> np.ndarray:
-    """What mmseg's loading makes of each of the 256 ids that a label file can hold.
+    """What mmseg's loading turns each of the 256 possible ids of a label file into.
 
     Args:
-        reduce_zero_label: 0 becomes 255, which stays, and the others move down by one.
-        label_map: ids to be replaced, after that; the others stay.
+        reduce_zero_label: whether 0 becomes 255, 255 stays, and all other ids decrease by one.
+        label_map: replacements that are applied after that; ids it does not list stay the same.
 
     Returns:
         int64 (256,).

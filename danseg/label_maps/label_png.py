@@ -1,13 +1,14 @@
-"""Label maps as PNG files: the one reader and the one writer.
+"""Read and write label maps as PNG files; all of danseg uses this reader and this writer.
 
 The sample values that a file stores are the ids. A file may hold them as
 
-* grey of 8 bits, which is what :func:`write_label_map` writes;
-* a palette of 1, 2, 4 or 8 bits: the indices are the ids, the colours do not count;
-* grey of 1 bit: 0 and 1.
+* 8-bit grey, which is what :func:`write_label_map` writes;
+* a palette of 1, 2, 4 or 8 bits: the indices are the ids, the colours are ignored;
+* 1-bit grey: 0 and 1.
 
-All else is refused by name: colours, alpha, 16 bits, JPEG, damaged or empty files. So is grey of 2 or 4 bits,
-which other readers, mmseg's among them, stretch to 0..255. BMP, GIF and TIFF are read by the same rule.
+Everything else is refused with its reason: colours, alpha, 16 bits, JPEG, damaged or empty files. Grey of 2
+or 4 bits is refused too, because other readers, among them mmseg's, stretch it to 0..255. BMP, GIF and TIFF
+files follow the same rules.
 """
 
 import io
@@ -27,14 +28,14 @@ _MODES = {"L": "grey", "LA": "grey with alpha", "RGB": "RGB colours", "RGBA": "R
 
 
 class UnusableLabelMap(UserError):
-    """A file that holds no ids.
+    """Raised for a file that is not a label map.
 
     Attributes:
-        reason: what is wrong with it, in a few words, such as "16 bits a sample".
-        damaged: whether it cannot be read at all; otherwise it is a whole file of another kind.
+        reason: what is wrong with the file, in a few words, such as "16 bits a sample".
+        damaged: True if the file cannot be read at all, False if it is readable but of the wrong kind.
     """
 
-    # With one argument to be made of, so that it comes back whole from a worker process.
+    # Only the first argument is required, so that the error can be unpickled from a worker process.
     def __init__(self, message: str, reason: str = "", damaged: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
@@ -42,10 +43,11 @@ class UnusableLabelMap(UserError):
 
 
 def read_label_map(path: str | os.PathLike) -> np.ndarray:
-    """The ids in a label file, uint8 (H, W).
+    """Read the ids in a label file as uint8 (H, W).
 
     Raises:
-        UnusableLabelMap: it is missing, damaged, or of a kind that the module's docstring does not allow.
+        UnusableLabelMap: the file is missing, damaged, or of a kind that the module's docstring does not
+            allow.
     """
     try:
         data = Path(path).read_bytes()
@@ -55,7 +57,7 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
 
 
 def decode_label_map(data: bytes, source: str | os.PathLike) -> np.ndarray:
-    """As :func:`read_label_map`, from the content of the file ``source``."""
+    """Like :func:`read_label_map`, but from ``data``, the content of the file ``source``."""
     plain = decode_plain_png(data, GREY)
     if plain is not None:
         return plain[0][..., 0]
@@ -79,7 +81,7 @@ def _unreadable(source: str | os.PathLike, reason: str) -> UnusableLabelMap:
 
 
 def _what_is_wrong(image: Image.Image, data: bytes) -> str | None:
-    """Why the samples of a decoded file are no ids; None where they are."""
+    """Why the samples of a decoded file are not ids; None if they are."""
     kind = image.format or "unknown"
     if kind not in _LOSSLESS or image.info.get("compression") == "jpeg":
         return f"{kind}, whose compression may change ids"
@@ -94,7 +96,7 @@ def _what_is_wrong(image: Image.Image, data: bytes) -> str | None:
 
 
 def write_label_map(path: str | os.PathLike, ids: np.ndarray) -> Path:
-    """Write ids (H, W) as a grey PNG of 8 bits; a file of that name is replaced whole.
+    """Write ids (H, W) as an 8-bit grey PNG; an existing file is replaced only when the new one is complete.
 
     Raises:
         UserError: an id is not in 0..255, or the file cannot be written.

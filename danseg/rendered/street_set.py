@@ -1,7 +1,7 @@
-"""A street-scene set in the Cityscapes layout, drawn with OpenCV from a seed.
+"""Render a set of street scenes in the Cityscapes layout, drawn with OpenCV from a seed.
 
-The set lets a network be trained, evaluated and shown where no data can be downloaded. :func:`render` writes
-a tree that any reader of Cityscapes accepts::
+With this set a network can be trained, evaluated and shown without downloading data. :func:`render` writes a
+tree that any reader of Cityscapes accepts::
 
     leftImg8bit/{train,val}/<city>/<city>_SSSSSS_FFFFFF_leftImg8bit.png
     gtFine/{train,val}/<city>/<city>_SSSSSS_FFFFFF_gtFine_{labelIds,labelTrainIds,instanceIds,color}.png
@@ -9,11 +9,12 @@ a tree that any reader of Cityscapes accepts::
 
 Each frame is a street seen by a pinhole camera: a ground plane with lanes, kerbs and perhaps a crossing;
 lots along both sides (houses, walls, fences, parks); and, on the street, vehicles, people and furniture.
-Everything has a place and a size in metres, so that perspective sets scale, and is painted from far to near,
-so that the near hides the far. Light (day, overcast, dusk, fog), shadows, texture and sensor noise vary.
+Every object has a position and a size in metres, from which the perspective determines its scale. Objects are
+painted from far to near, so that near ones hide far ones. Light (day, overcast, dusk, fog), shadows, texture
+and sensor noise vary.
 
-Frame ``k`` of a split depends on ``(seed, split, k)`` and the image size alone: not on the number of frames
-or of processes. On one machine with one version of OpenCV and NumPy it is the same, byte for byte.
+Frame ``k`` of a split depends only on ``(seed, split, k)`` and the image size, not on the number of frames or
+processes. On the same machine with the same versions of OpenCV and NumPy it is equal byte for byte.
 """
 
 import functools
@@ -40,10 +41,10 @@ from danseg.rendered.frame import draw_street
 TRAIN_FRAMES, VAL_FRAMES = 200, 40
 HEIGHT, WIDTH = 256, 512
 
-# Raise it whenever a frame's bytes change, so that an old tree is not taken for a new one.
+# Increase it whenever a frame's bytes change, so that an old tree is not mistaken for a new one.
 DRAWING_VERSION = 1
 MANIFEST = "rendered.json"
-# Invented names. A frame's city follows from its number alone, not from how many frames are asked for.
+# Invented names. A frame's city depends only on its number, not on how many frames are rendered.
 CITIES = {"train": ("altwiek", "birkenau", "cronfurt", "dornach"), "val": ("eschfeld", "finkenberg")}
 FRAME_NUMBER = 19  # Cityscapes annotates the 20th frame of a 30-frame snippet.
 MIN_HEIGHT, MIN_WIDTH = 32, 64
@@ -62,28 +63,28 @@ def render(
     workers: int | None = None,
     progress: bool = False,
 ) -> dict:
-    """Draw a street-scene set below ``root``, or leave it alone if it is already there.
+    """Draw a set of street scenes below ``root``; do nothing if it is already there.
 
-    A set that was interrupted, or that lost files, is completed by calling again with the same arguments.
+    To complete a set after an interruption or after losing files, call again with the same arguments.
 
     Args:
-        root: Folder of the set; made if it does not exist.
+        root: Folder of the set; it is made if it does not exist.
         train: Number of frames in the training split.
         val: Number of frames in the validation split.
         height: Height of a frame in pixels.
         width: Width of a frame in pixels.
-        seed: Any integer from 0; each gives another set.
+        seed: Any integer from 0; each seed gives a different set.
         workers: Number of processes, by default one for each CPU this process may use. It does not change
             what is drawn.
-        progress: Show a bar with the time left, on stderr where that is a terminal.
+        progress: Whether to show a progress bar with the time left on stderr, if that is a terminal.
 
     Returns:
-        The manifest, which also lies at ``root/rendered.json``: ``drawing`` (version of the drawing),
+        The manifest, which is also written to ``root/rendered.json``: ``drawing`` (version of the drawing),
         ``parameters`` (train, val, height, width, seed) and ``complete``.
 
     Raises:
-        UserError: If an argument is out of range, or if ``root`` holds a tree that was not rendered with
-            these arguments. Nothing is overwritten then.
+        UserError: An argument is out of range, or ``root`` holds a tree that was not rendered with these
+            arguments. In this case nothing is overwritten.
     """
     parameters = dict(train=train, val=val, height=height, width=width, seed=seed)
     _check_parameters(parameters, workers)
@@ -116,7 +117,7 @@ def draw_frame(split: str, k: int, *, height: int, width: int, seed: int) -> tup
         The image, ``(height, width, 3)`` uint8 in RGB, and its instance ids, ``(height, width)`` uint16: the
         label id, or ``1000 * id + k`` for the k-th instance of a class that has instances.
     """
-    # A spawn key keeps the streams of all frames and both splits apart, whatever the seed.
+    # A spawn key makes the random streams of all frames in both splits independent, whatever the seed.
     stream = np.random.SeedSequence(seed, spawn_key=(list(CITIES).index(split), k))
     plan_rng, grain_rng = (np.random.default_rng(child) for child in stream.spawn(2))
     return draw_street(height, width, plan_rng, grain_rng)
@@ -130,7 +131,7 @@ def _check_parameters(parameters: dict, workers: int | None) -> None:
 
 
 def _read_manifest(root: Path) -> dict | None:
-    """The manifest below ``root``, or None where nothing stands in the way of a new set."""
+    """The manifest below ``root``; None if a new set can be written there."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file, not a folder: name another place for the rendered set.")
     path = root / MANIFEST
@@ -193,8 +194,8 @@ def _for_each(
                 write, frames, description=description, progress=progress, pool=ThreadPoolExecutor(1)
             )
         return
-    # A forked worker needs no import of torch and mmseg, which takes longer than the drawing. Elsewhere than
-    # on Linux, system libraries do not survive a fork.
+    # A forked worker need not import torch and mmseg, which takes longer than the drawing. On systems other
+    # than Linux, system libraries do not survive a fork.
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(0,))
     parallel_map(write, frames, description=description, progress=progress, pool=pool)

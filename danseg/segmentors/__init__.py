@@ -1,4 +1,4 @@
-"""Segmentors, registered in mmseg's ``MODELS``: what turns a network's logits into an image's labels."""
+"""Segmentors, registered in mmseg's ``MODELS``: they turn a network's logits into the labels of an image."""
 
 from danseg.errors import require_mmseg
 

@@ -1,4 +1,4 @@
-"""From a network's logits to the labels of images, which needs no logits at the images' resolution."""
+"""Turn a network's logits into the labels of images, without making logits at the images' resolution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from danseg.ops import upsampled_argmax
 
-# What stands between the logits and the labels in mmseg; a class with its own goes its own way.
+# mmseg's methods that turn logits into labels. A class that overrides one of them keeps its own way.
 _SEGMENTOR_METHODS = (
     "inference",
     "whole_inference",
@@ -26,15 +26,16 @@ _HEAD_METHODS = ("predict", "predict_by_feat")
 
 @dataclass(frozen=True)
 class CoarseLogits:
-    """An image's logits on the grid that the network gives them on, and how mmseg resizes them.
+    """An image's logits at the network's output resolution, and how mmseg would resize them.
 
     Attributes:
         logits: ``(C, h, w)``.
         size: height and width of the image, H and W.
-        align_corners: of every resize.
-        threshold: the probability above which a head of one channel says 1; None for several channels.
-        through: height and width that the logits are resized to first, those of the network's input.
-        padding: columns on the left and the right and rows at the top and the bottom that are then cut off.
+        align_corners: the argument of every resize.
+        threshold: for a head with one channel, the probability above which the label is 1; else None.
+        through: height and width of the network's input, to which the logits are resized first; None to
+            resize them to the image directly.
+        padding: what is cut off next: columns on the left and on the right, rows at the top and the bottom.
     """
 
     logits: Tensor
@@ -45,7 +46,10 @@ class CoarseLogits:
     padding: Sequence[int] = (0, 0, 0, 0)
 
     def labels(self) -> Tensor:
-        """Class ids (H, W), those of :meth:`resized` up to ties; see :func:`danseg.ops.upsampled_argmax`."""
+        """Class ids (H, W), equal to those of :meth:`resized` except at ties.
+
+        See :func:`danseg.ops.upsampled_argmax`.
+        """
         return upsampled_argmax(
             self.logits[None],
             self.size,
@@ -56,7 +60,7 @@ class CoarseLogits:
         )[0]
 
     def resized(self) -> Tensor:
-        """What mmseg calls ``seg_logits``: (C, H, W), probabilities where there is one channel."""
+        """mmseg's ``seg_logits`` (C, H, W); probabilities if there is only one channel."""
         how = dict(mode="bilinear", align_corners=self.align_corners, warning=False)
         logits = self.logits[None]
         if self.through is not None:
@@ -72,16 +76,16 @@ class CoarseLogits:
 def predict_labels(
     model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]
 ) -> list[Tensor]:
-    """The labels that ``model.predict`` gives, without full-resolution logits also where mmseg makes them.
+    """The labels that ``model.predict`` gives, if possible without full-resolution logits.
 
     Args:
-        model: any segmentor in eval mode. An ``EncoderDecoder`` of mmseg's is treated like a
-            ``LeanEncoderDecoder``; a class with a ``predict`` of its own is asked for its own labels.
+        model: any segmentor in eval mode. mmseg's ``EncoderDecoder`` is treated like a
+            ``LeanEncoderDecoder``. A class that overrides ``predict`` gives the labels of that method.
         inputs: ``(B, 3, H, W)`` from the model's data preprocessor.
-        data_samples: B samples with the meta information that pipeline and preprocessor noted.
+        data_samples: B samples with the meta information from pipeline and preprocessor.
 
     Returns:
-        B tensors of class ids, (height, width) of their image.
+        B tensors of class ids, each (height, width) of its image.
     """
     if type(model).predict is EncoderDecoder.predict:
         coarse = coarse_logits(model, inputs, data_samples)
@@ -93,14 +97,14 @@ def predict_labels(
 def coarse_logits(
     model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]
 ) -> list[CoarseLogits] | None:
-    """The logits of each image before mmseg resizes them; overlapping windows are already averaged.
+    """The logits of each image before mmseg resizes them, averaged over overlapping windows.
 
     Args:
         model, inputs, data_samples: as for :func:`predict_labels`.
 
     Returns:
-        One entry an image; None where this cannot be told: the model or its head does not go from
-        logits to labels as mmseg's ``EncoderDecoder`` and ``BaseDecodeHead`` do, or an image was flipped.
+        One entry per image. None if an image was flipped, or if the model or its head overrides how mmseg's
+        ``EncoderDecoder`` and ``BaseDecodeHead`` turn logits into labels.
     """
     metas = [sample.metainfo for sample in data_samples]
     if not _goes_as_mmseg(model) or any(meta.get("flip") for meta in metas):
@@ -123,7 +127,7 @@ def coarse_logits(
 
 
 def head_logits(model: BaseSegmentor, inputs: Tensor) -> Tensor:
-    """Logits (B, C, h, w) as the head gives them; of several classifiers, the first one's, as in mmseg."""
+    """The head's logits (B, C, h, w); with several classifiers, those of the first one, as in mmseg."""
     logits = model(inputs, mode="tensor")
     return logits[0] if isinstance(logits, (list, tuple)) else logits
 
@@ -139,13 +143,13 @@ def _inherits(one: object, base: type, methods: Sequence[str]) -> bool:
 
 
 def _resized_to(meta: dict) -> Sequence[int]:
-    """Height and width that mmseg's heads resize the logits of a batch to, from its first image's."""
+    """Height and width to which mmseg's heads resize the logits of a batch; ``meta`` is its first image's."""
     is_window = isinstance(meta["img_shape"], torch.Size)
     return meta["img_shape" if is_window or "pad_shape" not in meta else "pad_shape"][:2]
 
 
 def _mean_of_windows(model: EncoderDecoder, inputs: Tensor) -> Tensor:
-    """Mean logits (B, C, H, W) of overlapping windows, as ``slide_inference`` in a third of its memory."""
+    """Mean logits (B, C, H, W) of overlapping windows: ``slide_inference`` in a third of the memory."""
     crop, stride = model.test_cfg.crop_size, model.test_cfg.stride
     batch, _, *size = inputs.shape
     logits = inputs.new_zeros(batch, model.out_channels, *size)
@@ -153,7 +157,7 @@ def _mean_of_windows(model: EncoderDecoder, inputs: Tensor) -> Tensor:
     for rows in _windows(size[0], crop[0], stride[0]):
         for columns in _windows(size[1], crop[1], stride[1]):
             window = inputs[:, :, rows, columns]
-            # A torch.Size tells the head that this is a window.
+            # Passing a torch.Size tells the head that this is a window.
             logits[:, :, rows, columns] += model.encode_decode(
                 window, [{"img_shape": window.shape[2:]}] * batch
             )
@@ -162,7 +166,7 @@ def _mean_of_windows(model: EncoderDecoder, inputs: Tensor) -> Tensor:
 
 
 def _windows(length: int, crop: int, stride: int) -> list[slice]:
-    """Where windows lie on one axis: a stride apart, the last one moved back to the end."""
+    """Positions of the windows along one axis: one stride apart; the last one ends where the axis ends."""
     number = max(length - crop + stride - 1, 0) // stride + 1
     ends = [min(i * stride + crop, length) for i in range(number)]
     return [slice(max(end - crop, 0), end) for end in ends]

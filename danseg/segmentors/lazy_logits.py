@@ -1,4 +1,4 @@
-"""The ``seg_logits`` of a prediction that are made when someone reads them."""
+"""``seg_logits`` of a prediction that are computed only when they are read."""
 
 from collections import UserDict
 from functools import cached_property
@@ -10,24 +10,24 @@ from danseg.segmentors.labels import CoarseLogits
 
 
 class LazyLogits(PixelData):
-    """A :class:`PixelData` whose ``data``, (C, H, W), is resized from coarser logits on the first read.
+    """A :class:`PixelData` whose ``data`` (C, H, W) is resized from coarse logits when it is first read.
 
-    Whoever reads mmseg's ``sample.seg_logits.data`` finds it, also behind ``to_dict``, in which form
-    metrics get samples; whoever does not, does not pay for it. Copies, slices and moves between devices
-    read it. A pickle or a deep copy of logits that nobody has read yet holds the coarse ones.
+    Code that reads mmseg's ``sample.seg_logits.data`` finds it, also in the result of ``to_dict``, which
+    metrics receive. If no code reads it, it costs nothing. Copying, slicing and moving to another device read
+    it. A pickle or a deep copy made before the first read holds the coarse logits.
     """
 
     @classmethod
     def of(cls, coarse: CoarseLogits) -> "LazyLogits":
-        """Logits that ``coarse`` will give."""
+        """Make logits that are resized from ``coarse`` on the first read."""
         lazy = cls()
-        # Past __setattr__, which takes fields alone, and a field with its tensor.
+        # Not by __setattr__, which accepts only fields, and only together with their tensor.
         lazy.__dict__["_coarse"] = coarse
         lazy.__dict__["_data_fields"].add("data")
         return lazy
 
     def __getattr__(self, name: str) -> Tensor:
-        """Called for what is not there yet."""
+        """Make ``data`` on its first read; Python calls this only for attributes that do not exist yet."""
         coarse = self.__dict__.get("_coarse")
         if name != "data" or coarse is None:
             raise AttributeError(f"{type(self).__name__} has no {name}")
@@ -36,28 +36,28 @@ class LazyLogits(PixelData):
         return data
 
     def to_dict(self) -> dict:
-        """The fields by name, as mmengine's; they too wait for the first look at them."""
+        """The fields by name, as in mmengine; they too are made only when they are read."""
         return _Fields.of(self)
 
 
-class _Fields(UserDict, dict):  # type: ignore[misc]  # UserDict's methods are the ones that count
-    """A dict that fills itself when someone looks. A ``dict`` by class, because mmengine asks for one."""
+class _Fields(UserDict, dict):  # type: ignore[misc]  # UserDict's methods come first
+    """A dict that is filled when it is first read; a subclass of ``dict``, because mmengine requires one."""
 
     _element: PixelData
 
     @classmethod
     def of(cls, element: PixelData) -> "_Fields":
-        """What ``element`` holds when someone looks."""
+        """Make a dict of the fields that ``element`` has when the dict is first read."""
         fields = cls.__new__(cls)
         fields._element = element
         return fields
 
     @cached_property
-    def data(self) -> dict:  # type: ignore[override]  # made on the first look
-        """Where ``UserDict`` has its items."""
+    def data(self) -> dict:  # type: ignore[override]  # made on the first read
+        """The attribute in which ``UserDict`` keeps its items."""
         return dict(self._element.all_items())
 
-    def __copy__(self) -> dict:  # type: ignore[override]  # a plain one: it has been looked at
+    def __copy__(self) -> dict:  # type: ignore[override]  # a plain dict: copying has read the items
         return dict(self.data)
 
     def __reduce__(self) -> tuple:

@@ -1,4 +1,4 @@
-"""mmseg's encoder-decoder, whose labels take no logits at the image's resolution."""
+"""mmseg's encoder-decoder, but its labels need no logits at the image's resolution."""
 
 from collections.abc import Sequence
 
@@ -17,28 +17,28 @@ from danseg.segmentors.lazy_logits import LazyLogits
 class LeanEncoderDecoder(EncoderDecoder):
     """mmseg's ``EncoderDecoder`` with the same arguments, weights, losses and predictions, in less memory.
 
-    mmseg resizes the logits to the network's input and then to the image, and takes the best class: for
-    19 classes on a 1024 x 2048 frame twice 160 MB. Here ``predict``, and so ``val_step`` and
-    ``test_step``, takes the labels straight from the head's logits, tile by tile. ``seg_logits`` are
-    there as in mmseg, but made on the first read (:class:`~danseg.segmentors.LazyLogits`): test-time
-    augmentation and metrics that look at them need no option, and nothing else pays for them.
+    mmseg resizes the logits to the network's input, then to the image, and takes the best class. For 19
+    classes on a 1024 x 2048 frame this takes twice 160 MB. Here ``predict``, and therefore ``val_step`` and
+    ``test_step``, computes the labels directly from the head's logits, tile by tile. ``seg_logits`` exist as
+    in mmseg, but are made on the first read (:class:`~danseg.segmentors.LazyLogits`). Test-time augmentation
+    and metrics can read them without an option; if nothing reads them, they cost nothing.
 
-    Labels are mmseg's but for pixels where two classes tie to rounding. Batches with flipped images and
-    heads with a ``predict`` of their own (mmseg's ``DAHead``, for one) take mmseg's way.
+    Labels equal mmseg's, except where rounding decides between two classes. Batches with flipped images, and
+    heads that override ``predict`` (such as mmseg's ``DAHead``), are left to mmseg's code.
     """
 
     def predict(
         self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None
     ) -> Sequence[SegDataSample]:
-        """Labels of a batch.
+        """Predict the labels of a batch.
 
         Args:
             inputs: ``(B, 3, H, W)`` from the data preprocessor.
-            data_samples: B samples with the meta information that pipeline and preprocessor noted.
+            data_samples: B samples with the meta information from pipeline and preprocessor.
 
         Returns:
-            The samples, with ``pred_sem_seg`` (1, height, width) and ``seg_logits`` (C, height, width)
-            of their image.
+            The samples, with ``pred_sem_seg`` (1, height, width) and ``seg_logits`` (C, height, width) in the
+            size of their image.
         """
         if data_samples is None:
             return super().predict(inputs)
@@ -46,7 +46,7 @@ class LeanEncoderDecoder(EncoderDecoder):
         if coarse is None:
             return super().predict(inputs, data_samples)
         for sample, one in zip(data_samples, coarse, strict=True):
-            # mmseg's types: what argmax gives, and for a single channel that of the logits.
+            # The same types as in mmseg: int64 from argmax; with a single channel, the type of the logits.
             dtype = torch.int64 if one.threshold is None else one.logits.dtype
             sample.pred_sem_seg = PixelData(data=one.labels()[None].to(dtype))
             sample.seg_logits = LazyLogits.of(one)

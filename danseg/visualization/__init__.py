@@ -1,4 +1,4 @@
-"""Pictures: painted label maps, comparisons with the truth, and attention over the image."""
+"""Make pictures: coloured label maps, comparisons with the truth, and attention over the image."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SaveComparison":  # it lives in danseg.engine.hooks now, which lies above this package
+    if name == "SaveComparison":  # moved to danseg.engine.hooks, which this package must not import
         from mmseg.registry import HOOKS
 
         if name in HOOKS:

@@ -1,9 +1,9 @@
-"""Attention maps of a model that is running: record, ask, lay over the image.
+"""Record the inputs of a running model's attention modules, and compute attention maps from them.
 
-A module shows its attention here when it has ``attention_map(x, positions)`` as
-:class:`danseg.attention.PositionAttention` has it: one (H, W) map a position, each summing
-to 1. :func:`record_attention` keeps what such modules were given while the model ran, and
-the maps asked for afterwards cost one row each, never the N x N whole.
+A module can be shown if it has a method ``attention_map(x, positions)`` like that of
+:class:`danseg.attention.PositionAttention`, which returns one (H, W) map per position; each map sums to 1.
+:func:`record_attention` keeps the inputs of such modules while the model runs. A map computed from them later
+costs one row of the attention matrix, never the whole N x N matrix.
 """
 
 import inspect
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Placement:
-    """How an image lies in a network's input: resized to ``content``, then padded.
+    """How an image lies in a network's input: resized to ``content_size``, then padded.
 
     Attributes:
-        image_size: (height, width) of the image as it is on disk.
+        image_size: (height, width) of the image on disk.
         input_size: (height, width) of the network's input, padding included.
         content_size: (height, width) of the resized image inside that input.
-        offset: (rows, columns) of padding above and left of it.
+        offset: (rows, columns) of padding above it and to its left.
     """
 
     image_size: tuple[int, int]
@@ -68,7 +68,7 @@ class Placement:
     def over_image(self, maps: np.ndarray) -> np.ndarray:
         """Enlarge (P, h, w) maps of the network's input to (P, height, width) of the image.
 
-        Bilinear between the centres of cells; what lies in the padding is cut off.
+        Interpolates bilinearly between the centres of cells, and cuts off the padding.
         """
         if self.content_size != self.input_size:
             top, left = self.offset
@@ -79,15 +79,15 @@ class Placement:
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """What one attention module sees from some positions of one image.
+    """Where one attention module looks from some positions of one image.
 
     Attributes:
         module: the module's path in the model, such as ``decode_head.pam``.
         positions: P pairs (x, y) in pixels of the image.
-        rows: (P, h, w) float, on the module's own grid; each map sums to 1.
-        placement: how that grid's input relates to the image.
-        scale: the learned factor of the branch (``gamma.scale``) where the module has one:
-            at 0 the network ignores the attention, whatever its maps look like.
+        rows: (P, h, w) float, in the resolution of the module's feature map; each map sums to 1.
+        placement: how the image lies in the network's input.
+        scale: the learned factor of the branch (``gamma.scale``); None if the module has none. If it is 0,
+            the network ignores the attention, whatever the maps look like.
     """
 
     module: str
@@ -97,17 +97,17 @@ class AttentionMaps:
     scale: float | None = None
 
     def over_image(self) -> np.ndarray:
-        """(P, height, width) of the image, in multiples of uniform attention.
+        """The maps in the size of the image (P, height, width), in multiples of uniform attention.
 
-        A row of N cells that looks everywhere alike is 1 everywhere; 10 marks cells that
-        get ten times their share. Unlike the weights themselves this does not depend on N.
+        Uniform attention is 1 everywhere; 10 marks cells that get ten times as much. Unlike the weights,
+        these values do not depend on the number of cells.
         """
         cells = self.rows.shape[1] * self.rows.shape[2]
         return self.placement.over_image(self.rows * cells)
 
 
 class RecordedAttention:
-    """An attention module and the input it was last given."""
+    """An attention module and the last input it received."""
 
     def __init__(self, module: Any, x: Tensor) -> None:
         self.module = module
@@ -121,18 +121,18 @@ class RecordedAttention:
 
     @property
     def scale(self) -> float | None:
-        """The branch's learned factor, None where the module has none."""
+        """The branch's learned factor; None if the module has none."""
         scale = getattr(getattr(self.module, "gamma", None), "scale", None)
         return None if scale is None else scale.item()
 
     @torch.no_grad()
     def rows(self, positions: Sequence[tuple[int, int]]) -> Tensor:
-        """(B, P, H, W) attention of P (row, column) positions, each map summing to 1."""
+        """Attention maps (B, P, H, W) of P (row, column) positions; each map sums to 1."""
         return self.module.attention_map(self.x, positions)
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The model's modules that can show a map for a position, by their path in it."""
+    """The model's modules that can compute a map for a position, by their path in the model."""
     return {
         path: module
         for path, module in model.named_modules()
@@ -143,12 +143,12 @@ def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]:
-    """Keep the inputs of the model's attention modules while it runs.
+    """Keep the inputs of the model's attention modules while the model runs.
 
     Yields:
-        A dict that is empty at first and holds, after a run inside the ``with`` block, what
-        each module of :func:`attention_modules` was last given, by the module's path. It
-        stays valid after the block, which takes the hooks off again.
+        A dict, empty at first. When the model has run inside the ``with`` block, it holds the last input of
+        each module of :func:`attention_modules`, by the module's path. It stays valid after the block, which
+        removes the hooks at its end.
 
     Example::
 
@@ -160,7 +160,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
 
     def keep(path: str):
         def hook(module: Any, args: tuple) -> None:
-            # A decode head that attends itself, PSANet's, is given all of the backbone's feature maps.
+            # PSANet's decode head is itself the attention module; its input is a list of all feature maps.
             x = args[0] if isinstance(args[0], Tensor) else module._transform_inputs(args[0])
             recorded[path] = RecordedAttention(module, x.detach())
 
@@ -177,18 +177,19 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
 
 
 def segment_centres(labels: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Positions worth asking about: the middles of the largest segments of a label map.
+    """Positions whose attention is worth showing: the middles of the largest segments of a label map.
 
-    A segment is a connected region of one class; its middle is the pixel farthest from its
-    border. Each class gives its largest segment first, so that a picture shows several
-    classes; further segments follow only when there are fewer classes than positions.
+    A segment is a connected region of one class; its middle is the pixel farthest from its border. The
+    largest segment of each class comes first, so that a picture shows several classes. Further segments
+    follow only if there are fewer classes than positions.
 
     Args:
         labels: (H, W) class ids.
-        count: how many positions at most.
+        count: largest number of positions.
 
     Returns:
-        Pairs (x, y), largest segment first.
+        Pairs (x, y): the largest segments of all classes, then their second largest, and so on; within each
+        group the largest first.
     """
     segments = []  # (rank within its class, -area, (x, y))
     for label in np.unique(labels):
@@ -206,14 +207,14 @@ def _middle(region: np.ndarray) -> tuple[int, int]:
     """(x, y) of the region's pixel farthest from its border; the image's edge is a border."""
     padded = np.pad(region.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    # A long region has a ridge of equal distances: take its middle, not its end.
+    # In a long region many pixels have the same distance: take the one in their middle, not at an end.
     rows, columns = np.nonzero(distance >= distance.max() - 1e-3)
     centre = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
     return int(columns[centre]), int(rows[centre])
 
 
 def _resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(P, h, w) float to (P, *size), bilinear."""
+    """Resize (P, h, w) float maps to (P, *size) by bilinear interpolation."""
     height, width = size
     return np.stack(
         [cv2.resize(m.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for m in maps]

@@ -1,7 +1,6 @@
-"""Label maps as colours: plain arrays in, plain arrays out.
+"""Colour label maps: all functions take and return plain arrays.
 
-Classes and colours come from one place, the data set's ``METAINFO``; nothing here knows a
-class by name.
+The caller passes the classes and colours, which are defined only in the data set's ``METAINFO``.
 """
 
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ VOID_COLOUR = (0, 0, 0)
 
 
 def colourise(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Paint a label map.
+    """Colour a label map.
 
     Args:
-        labels: (H, W) integers. ``k`` takes ``palette[k]``; every id outside the palette
-            (255, the usual mark of pixels nobody labelled) takes black.
-        palette: one (red, green, blue) in 0..255 a class.
+        labels: (H, W) integers. Id ``k`` gets ``palette[k]``; an id outside the palette, such as 255, which
+            usually marks unlabelled pixels, becomes black.
+        palette: one (red, green, blue) in 0..255 per class.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -37,16 +36,16 @@ def colourise(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarra
 def overlay(
     image: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[int]], opacity: float = 0.5
 ) -> np.ndarray:
-    """Lay a painted label map over its image; pixels outside the palette show the image alone.
+    """Blend a coloured label map over its image; pixels with ids outside the palette show only the image.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         labels: (H, W) integers.
-        palette: one (red, green, blue) a class.
-        opacity: share of the paint, 0 (image alone) to 1 (paint alone).
+        palette: one (red, green, blue) per class.
+        opacity: share of the colour, from 0 (only the image) to 1 (only the colour).
 
     Returns:
-        (H, W, 3) uint8: ``round((1 - opacity) * image + opacity * paint)``.
+        (H, W, 3) uint8: ``round((1 - opacity) * image + opacity * colour)``.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must lie in 0..1, got {opacity}")

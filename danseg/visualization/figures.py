@@ -1,8 +1,8 @@
-"""The figures: comparison, attention, and both on one page.
+"""Draw figures: a comparison, attention maps, or both on one page.
 
-matplotlib's object interface alone (no pyplot): no display is needed, nothing global is
-touched, and threads do not meet. Panels are placed by their sizes in pixels, so that an
-image keeps its aspect and a legend never covers anything.
+This module uses only matplotlib's object interface, not pyplot. It therefore needs no display, changes
+nothing global and can run in several threads. It places panels by their sizes in pixels, so that an image
+keeps its aspect ratio and a legend covers nothing.
 """
 
 import math
@@ -27,7 +27,7 @@ PANEL_WIDTH = 560  # pixels
 GAP = 14
 TITLE = 30
 LEGEND_ROW = 26
-CHARACTER = 10.5  # pixels: a generous mean width at the sizes of type used here
+CHARACTER = 10.5  # pixels: a generous mean width of a character at the font sizes used here
 COLOUR_BAR = 62
 HEAT = "inferno"
 
@@ -38,7 +38,7 @@ class _Page:
     def __init__(
         self, columns: int, rows: Sequence[int], height: int, legend_rows: int, heading: bool
     ) -> None:
-        """``rows`` holds the pixels needed below each row of panels; ``height`` is a panel's."""
+        """``rows`` holds the pixels to keep free below each row of panels; ``height`` is that of a panel."""
         self.columns, self.below, self.panel_height = columns, list(rows), height
         self.top = GAP + (TITLE if heading else 0)
         self.width = columns * PANEL_WIDTH + (columns + 1) * GAP
@@ -53,12 +53,12 @@ class _Page:
         FigureCanvasAgg(self.figure)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes by their upper left corner and size in pixels of the page."""
+        """Add axes, given their upper left corner and size in pixels of the page."""
         box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
         return self.figure.add_axes(box)
 
     def panel(self, row: int, column: int, title: str) -> Axes:
-        """One panel of the grid, without ticks."""
+        """Add one panel of the grid, without ticks."""
         axes = self.axes(*self._corner(row, column), PANEL_WIDTH, self.panel_height)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -68,7 +68,7 @@ class _Page:
         return axes
 
     def bar(self, row: int, column: int) -> Axes:
-        """A flat colour bar below a panel."""
+        """Add axes for a horizontal colour bar below a panel."""
         left, top = self._corner(row, column)
         return self.axes(left + 0.1 * PANEL_WIDTH, top + self.panel_height + 8, 0.8 * PANEL_WIDTH, 10)
 
@@ -77,14 +77,14 @@ class _Page:
         return GAP + column * (PANEL_WIDTH + GAP), top
 
     def heading(self, text: str, top: float | None = None) -> None:
-        """One line over the whole page's width, ``top`` pixels from its upper edge."""
+        """Write one line across the page, ``top`` pixels below its upper edge."""
         text = _fit(text, self.width)
         self.figure.text(
             0.5, 1 - (GAP if top is None else top) / self.height, text, ha="center", va="top", fontsize=13
         )
 
     def legend(self, entries: Sequence[tuple[str, Sequence[int]]], below_row: int) -> None:
-        """Colours and their names under a row of panels."""
+        """Draw the colours and their names below a row of panels."""
         top = self._corner(below_row, 0)[1] + self.panel_height + GAP
         axes = self.axes(GAP, top, self.width - 2 * GAP, self.legend_height)
         axes.set_axis_off()
@@ -95,7 +95,7 @@ class _Page:
         axes.legend(
             handles=handles,
             loc="upper center",
-            # Rows of one length, not a full one and a rest.
+            # Rows of equal length, not full ones and a short last one.
             ncol=math.ceil(len(entries) / _legend_rows(entries, self.columns)),
             fontsize=11,
             frameon=False,
@@ -120,11 +120,11 @@ def comparison_figure(
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        truth: (H, W) class ids, ids outside the classes drawn black; None leaves it out.
+        truth: (H, W) class ids; ids outside the classes are drawn black. None draws no truth.
         prediction: (H, W) class ids.
-        classes: names, by id.
-        palette: (red, green, blue), by id.
-        name: written over the image.
+        classes: name of each class, by id.
+        palette: (red, green, blue) of each class, by id.
+        name: title of the image.
     """
     entries = _legend_entries(truth, prediction, classes, palette)
     columns = 2 if truth is None else 3
@@ -141,17 +141,17 @@ def attention_figure(
     labels: np.ndarray | None = None,
     classes: Sequence[str] | None = None,
 ) -> Figure:
-    """One panel a position: where the module looks from there, as heat over the image.
+    """One panel per position: where the module looks from there, as a heat map over the image.
 
-    Each panel has a scale of its own, from 0 to the largest weight of its map, because a
-    position on a wide road and one on a pole differ by orders of magnitude; the colour bars
-    give the numbers, in multiples of uniform attention.
+    Each panel has its own scale, from 0 to the largest weight of its map, because the weights of a position
+    on a wide road and of one on a pole differ by orders of magnitude. The colour bars show the numbers, in
+    multiples of uniform attention.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         attention: maps of one module.
-        labels: (H, W) predicted class ids; with ``classes`` they name what a position lies on.
-        classes: names, by id.
+        labels: (H, W) predicted class ids. Together with ``classes`` they name the class at each position.
+        classes: name of each class, by id.
     """
     count = len(attention.positions)
     columns = min(count, 3)
@@ -172,14 +172,14 @@ def overview_figure(
     palette: Sequence[Sequence[int]],
     name: str = "",
 ) -> Figure:
-    """The comparison with, below it, the attention from numbered positions of the image.
+    """The comparison and, below it, the attention from numbered positions of the image.
 
-    Arguments as in :func:`comparison_figure` and :func:`attention_figure`.
+    The arguments are those of :func:`comparison_figure` and :func:`attention_figure`.
     """
     entries = _legend_entries(truth, prediction, classes, palette)
     rows = math.ceil(len(attention.positions) / 3)
     legend_rows = _legend_rows(entries, 3)
-    # The first row keeps room for the legend and, under it, for the heading of the maps.
+    # The first row leaves room for the legend and, below it, for the heading of the maps.
     first = legend_rows * LEGEND_ROW + GAP + TITLE
     page = _Page(3, [first] + [COLOUR_BAR] * rows, _panel_height(image), 0, heading=False)
     page.legend_height = legend_rows * LEGEND_ROW
@@ -192,18 +192,18 @@ def overview_figure(
 
 
 def frame_miou(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]) -> float:
-    """Mean IoU of a single frame, 0..1, over the classes that its truth or prediction holds.
+    """Mean IoU of a single frame, 0..1, over the classes that occur in its truth or its prediction.
 
-    The mean of such figures is not the data set's mIoU, which sums intersections and unions
-    over all frames before it divides.
+    The mean of these values over all frames is not the mIoU of the data set, which sums intersections and
+    unions over all frames before dividing.
 
     Args:
         truth: (H, W) class ids; pixels outside the classes do not count.
         prediction: (H, W) class ids.
-        classes: names, by id.
+        classes: name of each class, by id.
 
     Returns:
-        nan for a frame without a labelled pixel.
+        The mean IoU; nan for a frame without a labelled pixel.
     """
     count = len(classes)
     if truth.shape != prediction.shape:
@@ -227,7 +227,7 @@ def _draw_comparison(page, image, truth, prediction, classes, palette, name) -> 
 
 
 def _draw_attention(page, first_row, columns, image, attention, labels, classes) -> None:
-    # Heat is laid over a dim grey image, whose own colours would be read as heat.
+    # The image is drawn in dim grey, because its own colours could be mistaken for heat.
     grey = np.repeat((image @ np.array([0.299, 0.587, 0.114]))[..., None] / 255, 3, axis=2)
     colour_map = matplotlib.colormaps[HEAT]
     for index, ((x, y), heat) in enumerate(zip(attention.positions, attention.over_image(), strict=True)):
@@ -249,7 +249,7 @@ def _draw_attention(page, first_row, columns, image, attention, labels, classes)
 
 
 def _mark(axes: Axes, x: int, y: int) -> None:
-    """A ring and a cross that show on bright and on dark."""
+    """Draw a ring and a cross that are visible on bright and dark ground."""
     for size, width, colour in ((15, 4.5, "black"), (15, 2.2, "#35f0ff")):
         axes.plot(
             x, y, marker="o", markersize=size, markeredgewidth=width, markeredgecolor=colour, fillstyle="none"
@@ -264,7 +264,7 @@ def _attention_heading(attention: AttentionMaps) -> str:
 
 
 def _fit(text: str, width: float) -> str:
-    """Cut text on the left, where paths and names are least telling, to fit a width in pixels."""
+    """Cut text to fit a width in pixels, on the left, where paths and names matter least."""
     most = int(width / CHARACTER)
     return text if len(text) <= most else "…" + text[len(text) - most + 1 :]
 
@@ -279,7 +279,7 @@ def _legend_entries(truth, prediction, classes, palette) -> list[tuple[str, Sequ
 
 
 def _legend_rows(entries: Sequence[tuple[str, Sequence[int]]], panels: int) -> int:
-    """Rows a legend takes under this many panels, with all columns as wide as the widest."""
+    """Number of rows of a legend below this many panels, if all columns are as wide as the widest."""
     widest = 60 + CHARACTER * max((len(name) for name, _ in entries), default=0)
     return max(1, math.ceil(len(entries) / max(1, int(panels * PANEL_WIDTH / widest))))
 
@@ -293,7 +293,7 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
     """Write a matplotlib figure as PNG at the figure's own size and resolution.
 
     Raises:
-        UserError: as :func:`danseg.io.images.save_image`.
+        UserError: as in :func:`danseg.io.images.save_image`.
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

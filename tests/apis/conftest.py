@@ -17,7 +17,7 @@ NUM_CLASSES = 11
 def _make_config(
     root, *, head: dict | None = None, scale=(48, 40), mode: dict | None = None, size_divisor=None
 ):
-    """A random network of a few channels on a CamVid tree at ``root``."""
+    """Make the config of a random network with a few channels, on a CamVid tree at ``root``."""
     norm = dict(type="SyncBN")
     pipeline = [
         dict(type="LoadImageFromFile"),
@@ -42,7 +42,7 @@ def _make_config(
             default_scope="mmseg",
             model=dict(
                 type="EncoderDecoder",
-                pretrained="open-mmlab://resnet18_v1c",  # must not be fetched
+                pretrained="open-mmlab://resnet18_v1c",  # must not be downloaded
                 data_preprocessor=dict(
                     type="SegDataPreProcessor",
                     mean=[120.0, 110.0, 100.0],
@@ -89,7 +89,7 @@ def camvid(tmp_path):
 
 
 def _make_checkpoint(config, path):
-    """Weights at random, with running statistics and a scale that an untrained network lacks."""
+    """Write random weights, with running statistics and a scale that differ from their initial values."""
     torch.manual_seed(0)
     model = apis.load_model(config, None, "cpu")
     for name, value in model.state_dict().items():

@@ -22,7 +22,7 @@ def test_attention_maps_are_rows_of_the_module_on_the_whole_image(
     maps = apis.attention_maps(model, path, positions)
     assert list(maps) == ["decode_head.pam"]
     found = maps["decode_head.pam"]
-    # 60 x 72 is resized to 40 x 48: 5 x 6 cells, or 8 x 8 where it is padded to 64 x 64.
+    # 60 x 72 is resized to 40 x 48: 5 x 6 cells, or 8 x 8 if it is padded to 64 x 64.
     padded = "size_divisor" in settings
     assert found.rows.shape == ((2, 8, 8) if padded else (2, 5, 6))
     np.testing.assert_allclose(found.rows.sum((1, 2)), 1, rtol=1e-5)

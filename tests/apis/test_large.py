@@ -22,7 +22,7 @@ from danseg.ops import upsampled_argmax
 
 @MODELS.register_module(force=True)
 class NearSighted(nn.Module):
-    """Stride 8, and every cell sees 7 pixels around its own and no others: less than a tile's edge."""
+    """A network of stride 8 whose cells see only 7 pixels beyond their own: less than a tile's edge."""
 
     def __init__(self, init_cfg=None, pretrained=None, channels=16):
         super().__init__()
@@ -66,7 +66,7 @@ def _picture(height, width, seed=0):
 
 
 def _write(path: Path, image: np.ndarray, **profile) -> Path:
-    """(H, W, 3) RGB, or bands (B, H, W), as GDAL writes them."""
+    """Write (H, W, 3) RGB, or bands (B, H, W), with GDAL."""
     bands = np.moveaxis(image, 2, 0) if image.shape[2] == 3 else image
     count, height, width = bands.shape
     profile = dict(driver="GTiff", count=count, height=height, width=width, dtype=bands.dtype) | profile
@@ -84,7 +84,7 @@ def _labels(path: Path) -> np.ndarray:
 
 
 def _whole(model, image: np.ndarray) -> np.ndarray:
-    """What mmseg makes of (H, W, 3) RGB in one piece."""
+    """The labels that mmseg predicts for the whole (H, W, 3) RGB image."""
     with torch.no_grad():
         sample = model.test_step(prepared_batch(model, image))[0]
     return sample.pred_sem_seg.data[0].numpy()
@@ -105,7 +105,7 @@ def test_a_network_that_sees_less_than_the_edges_of_tiles_labels_as_on_the_whole
     labels = _labels(done)
     assert labels.dtype == np.uint8 and labels.shape == (height, width)
     assert len(np.unique(whole)) > 5
-    # Blending rounds: a pixel where two classes tie to the last digit may fall to either.
+    # Blending rounds: where two classes tie to the last digit, the pixel may get either one.
     assert (labels != whole).mean() < 5e-5
 
 
@@ -117,7 +117,7 @@ def test_without_an_overlap_the_edges_of_tiles_show(near_sighted, tmp_path):
 
 
 def test_tiles_fade_into_each_other(near_sighted, tmp_path, monkeypatch):
-    # Networks that see far differ from tile to tile; here each tile's logits are its number.
+    # A network that sees far gives different logits in each tile; here they are the tile's number.
     numbers, maps = iter(range(9)), []
 
     def number(model, pixels):

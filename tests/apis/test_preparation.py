@@ -21,17 +21,17 @@ from own_test import own_test
 
 RESNET = dict(type="ResNetV1c", depth=18, base_channels=8, stem_channels=8)
 FCN = dict(type="FCNHead", num_convs=1)
-# Widths that 8 channels in place of 64 leave divisible.
+# Widths that remain divisible when the networks have 8 channels instead of 64.
 WIDTHS = dict(res2net=128, hs_resnet=80)
 
 
 def head_arguments(name: str) -> dict:
-    """What the head's own test gives it."""
+    """The arguments that the head's own test passes."""
     return dict(type=name, **own_test(getattr(danseg.heads, name)).ARGS)
 
 
 def build(head: dict = FCN, backbone: dict = RESNET, channels: int = 64, **model) -> nn.Module:
-    """A tiny network with an auxiliary head, and nothing left at a value that hides it."""
+    """A tiny network with an auxiliary head, and no parameter at a value that hides its effect."""
     init_default_scope("mmseg")
     torch.manual_seed(0)
     norm, strides = dict(type="SyncBN"), dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
@@ -72,7 +72,7 @@ def logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def balanced(model: nn.Module) -> nn.Module:
-    """The model, with a bias that gives every class its part of the image."""
+    """The model, with a bias that makes every class win in a part of the image."""
     with torch.no_grad():
         model.decode_head.conv_seg.bias -= logits(model, image()).mean((0, 2, 3))
     return model
@@ -83,7 +83,7 @@ def norms(module: nn.Module) -> int:
 
 
 def assert_equal_logits(prepared: nn.Module, model: nn.Module) -> None:
-    """To the tolerance that the docstring states; labels too, but for near ties."""
+    """Compare logits to the tolerance that the docstring states, and labels except at near ties."""
     want, found = logits(model, image()), logits(prepared, image())
     tolerance = 1e-5 * want.abs().max()
     assert found.dtype == torch.float32
@@ -116,7 +116,7 @@ def test_every_head_gives_equal_logits_without_batch_norms(name):
 def test_every_backbone_gives_equal_logits(kind):
     model = with_conv2(kind)
     prepared = apis.prepare_for_inference(model)
-    # What is left follows something else than a convolution: a sum or a concatenation.
+    # The batch norms that remain follow a sum or a concatenation, not a convolution.
     assert norms(prepared) < 0.5 * norms(model)
     assert_equal_logits(prepared, model)
 
@@ -192,20 +192,20 @@ def test_a_cascade_keeps_what_any_of_its_heads_reads():
 
 
 class ShiftedWeight(nn.Conv2d):
-    """Does not convolve with its weight as it is."""
+    """A convolution that changes its weight before it uses it."""
 
     def forward(self, x):
         return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
 
 
 class Pitfalls(nn.Module):
-    """Convolutions beside batch norms that must not be folded into them, and two that can be."""
+    """Convolutions with batch norms that must not be folded into them, and two with norms that can be."""
 
     def __init__(self) -> None:
         super().__init__()
         conv = partial(nn.Conv2d, 8, 8, 3, padding=1, bias=False)
         self.stem = nn.Conv2d(3, 8, 3, stride=8)
-        # Registered in another order than used: the first norm follows the second convolution.
+        # Registered in another order than they are used: the first norm follows the second convolution.
         self.conv_a, self.norm_b = conv(), nn.BatchNorm2d(8)
         self.conv_b, self.norm_a = conv(), nn.BatchNorm2d(8)
         self.twice, self.norm_twice = conv(), nn.BatchNorm2d(8)
@@ -248,7 +248,7 @@ def test_only_batch_norms_that_take_all_of_one_convolution_are_folded():
 
 def test_a_change_that_the_result_does_not_survive_is_undone():
     class Watchful(type(build().backbone)):
-        """Looks at its batch norms, which no pass of tensors shows."""
+        """Reads attributes of its batch norms, which tracing tensors does not show."""
 
         def forward(self, x):
             return tuple(y * (1 + norms(self)) for y in super().forward(x))
@@ -308,7 +308,7 @@ def test_test_step_of_mmseg_takes_a_prepared_model():
 
 @pytest.fixture
 def compilations(monkeypatch) -> list:
-    """What is compiled; eagerly, since a test cannot wait for a C++ compiler."""
+    """The functions that are compiled; they run eagerly, because a C++ compiler takes too long for a test."""
     seen, real = [], torch.compile
 
     def compile_eagerly(function):
@@ -328,7 +328,7 @@ def test_compile_compiles_backbone_and_head(camvid, tmp_path, compilations, make
     path = camvid / "val" / "a.png"
     labels = apis.predict(prepared, path)
     assert (labels == apis.predict(model, path)).mean() > 0.999
-    # Hooks that see nothing in compiled code see everything here, also after it has run.
+    # Compiled code does not call hooks, but here they are called, even after compiled code has run.
     maps, want = (apis.attention_maps(one, path, [(3, 3)]) for one in (prepared, model))
     np.testing.assert_allclose(maps["decode_head.pam"].rows, want["decode_head.pam"].rows, rtol=1e-4)
 

@@ -13,7 +13,7 @@ LOAD = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
 
 @pytest.fixture(autouse=True)
 def mmsegs_scope():
-    """As in a run: transforms go by mmseg's names."""
+    """Use mmseg's default scope, as a run does, so that its transforms are found by name."""
     init_default_scope("mmseg")
 
 

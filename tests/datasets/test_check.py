@@ -17,7 +17,7 @@ SIZE = (6, 8)  # height, width
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    """No test sees what another remembered, nor the user's own cache."""
+    """Give each test its own cache, so that it sees neither another test's nor the user's."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
@@ -57,7 +57,7 @@ def label(root, k: int = 1):
 
 
 def message(root, num_classes: int = 19, **kwargs) -> str:
-    """The error of a check of the Cityscapes tree."""
+    """The message of the error that checking the Cityscapes tree raises."""
     with pytest.raises(UserError) as error:
         check_dataset(config(root), num_classes, split_name="train", progress=False, **kwargs)
     return str(error.value)
@@ -99,7 +99,7 @@ def test_wrappers(cityscapes):
     both = dict(type="ConcatDataset", datasets=[one, repeated])
     report = check_dataset(both, 19, split_name="train", progress=False)
     assert report.images == 6 and report.sizes == {SIZE: 6} and sum(report.pixels) == 2 * 138
-    assert "pipeline" in one  # the caller's config is left alone
+    assert "pipeline" in one  # the caller's config is not changed
 
 
 def test_rendered_set(rendered_root):
@@ -230,7 +230,7 @@ def test_file_that_is_no_image(cityscapes):
 
 
 def test_16_bit_colour_image(cityscapes):
-    # Pillow alone reads such a file as 8 bits without a word.
+    # Pillow reads such a file as 8 bits without a warning.
     cv2.imwrite(str(image(cityscapes)), noise(*SIZE, 3).astype(np.uint16) * 257)
     text = message(cityscapes)
     assert "more than 8 bits" in text and f"{image(cityscapes)}: 16 bits" in text
@@ -375,7 +375,7 @@ def test_ade20k_zero_is_ignored_and_ids_move_down(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
-    """Paths that were decoded, as they are."""
+    """A list that collects each path when it is decoded."""
     paths = []
     original = check_contents._decode_pair
     monkeypatch.setattr(
@@ -397,7 +397,7 @@ def test_changed_file_is_decoded_again(cityscapes, decoded):
     passes(cityscapes)
     status = label(cityscapes).stat()
     data = label(cityscapes).read_bytes()
-    label(cityscapes).write_bytes(b"\0" * len(data))  # the size stays, the time does not
+    label(cityscapes).write_bytes(b"\0" * len(data))  # the size stays the same, the time changes
     os.utime(label(cityscapes), ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert "cannot be decoded" in message(cityscapes)
 

@@ -1,4 +1,4 @@
-"""The cache of unpacked frames: used where it is right, and never where it is not."""
+"""The cache of unpacked frames: it is used if it is valid, and never if it is not."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def array(root: Path, name: str) -> Path:
     return root / "danseg_cache" / f"{name}.npy"
 
 
-# --- what is right is used ------------------------------------------------------------------------------
+# --- a valid cache is used ------------------------------------------------------------------------------
 
 
 def test_samples_from_the_cache_are_those_from_the_files(root, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_second_call_writes_nothing_and_a_third_only_what_is_new(root):
     for folder in ("train", "trainannot"):
         (root / folder / "7.png").unlink()
     assert write(root).frames == 6
-    assert not array(root, "train/7.png").exists()  # what has no source takes no room
+    assert not array(root, "train/7.png").exists()  # a frame without a source is deleted
 
 
 def test_an_interrupted_call_leaves_what_it_had_and_the_next_goes_on(root, monkeypatch):
@@ -144,7 +144,7 @@ def test_files_that_were_copied_or_touched_are_taken_as_unchanged(root):
         assert_same(samples(root), expected)
 
 
-# --- what is not right is not used ----------------------------------------------------------------------
+# --- an invalid cache is not used -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keep_size", [False, True])
@@ -153,7 +153,7 @@ def test_a_source_that_changed_is_used_itself(root, name, keep_size):
     write(root)
     path = root / name
     pixels = 255 - np.array(Image.open(path))
-    if keep_size:  # one bit of a pixel, no byte more or less
+    if keep_size:  # one bit of a pixel; the size stays the same
         pixels = 255 - pixels
         pixels.flat[0] ^= 1
         data = path.read_bytes()
@@ -206,7 +206,7 @@ def test_a_damaged_array_is_not_used(root, damage):
     damage(array(root, "train/0.png"))
     with pytest.warns(UserWarning, match=r"train/0\.png\.npy (cannot be read|holds uint8)"):
         assert_same(samples(root), samples(root, cache=False))
-    if damage is not overwrite:  # which only reading it whole would tell
+    if damage is not overwrite:  # only reading the whole file would show it
         assert write(root).written == 1
 
 
@@ -236,7 +236,7 @@ def test_a_cache_serves_its_own_data_set_alone(root, tmp_path):
     assert find_cache(str(root / "train/0.png")).root == root
 
 
-# --- what cannot be written -----------------------------------------------------------------------------
+# --- a cache that cannot be written ---------------------------------------------------------------------
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(root, monkeypatch):

@@ -50,7 +50,7 @@ def frame(root: Path, split: str, kind: str) -> Path:
 
 @pytest.fixture
 def cityscapes(tmp_path):
-    """A training and a validation frame with all 34 labelIds, as the official archives hold them."""
+    """A training and a validation frame with all 34 labelIds, laid out as in the official archives."""
     root = tmp_path / "cityscapes"
     for split in ("train", "val"):
         save(frame(root, split, "leftImg8bit"), noise(*SIZE, 3))
@@ -171,7 +171,7 @@ def test_bad_label_ids_are_named_and_leave_nothing(cityscapes, content, words):
 
 @pytest.fixture
 def ade(tmp_path):
-    """The unpacked archive: one image a split with ids from 0 to 150."""
+    """The unpacked archive: one image per split with ids from 0 to 150."""
     root = tmp_path / "source/ADEChallengeData2016"
     for split, name in (("training", "ADE_train_00000001"), ("validation", "ADE_val_00000001")):
         save(root / f"images/{split}/{name}.jpg", noise(1, 151, 3))
@@ -196,7 +196,7 @@ def test_ade20k_from_the_archive(ade, tmp_path):
     assert [(report.split_name, report.images) for report in reports] == [("train", 1), ("val", 1)]
     assert prepare.ade20k(archive, tmp_path / "ade", progress=False)[
         0
-    ].cached  # a second time nothing is done
+    ].cached  # the second time nothing is written
     assert files(tmp_path / "ade") == expected
 
 

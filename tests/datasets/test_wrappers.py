@@ -1,4 +1,4 @@
-"""What is inside wrappers is found, in configs and in what is built of them."""
+"""Data sets inside wrappers are found, in configs and in built data sets."""
 
 import pytest
 from mmengine.config import Config

@@ -1,4 +1,4 @@
-"""What tests of trainings share: configs that are small enough to run in seconds."""
+"""Shared by tests of trainings: configs that are small enough to run in seconds."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +14,9 @@ TINY = Path(__file__).with_name("tiny.py")
 
 @pytest.fixture
 def tiny(tmp_path: Path, rendered_root: str) -> Callable[..., Config]:
-    """Make a config from a base: ``tiny(options, base=TINY, text="")``; ``text`` stands in its file.
+    """Make a config from a base: ``tiny(options, base=TINY, text="")``; ``text`` is added to its file.
 
-    mmengine keeps the runs of one process apart by their config's name, so each has one of its own.
+    mmengine distinguishes the runs of one process by their config's name, so each gets its own.
     """
     number = 0
 

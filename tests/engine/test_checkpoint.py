@@ -1,4 +1,4 @@
-"""Checkpoints: nothing in a file runs, nothing loads where it does not fit, a damaged one is passed over."""
+"""Checkpoints: no code in a file runs, weights load only where they fit, damaged files are skipped."""
 
 import os
 
@@ -24,7 +24,7 @@ class Malicious:
 
 
 class GetattrTrick:
-    """Uses the getattr that histories need to reach something else."""
+    """Misuses the getattr that histories need, to reach another object."""
 
     def __reduce__(self):
         return getattr, (np.ndarray, "tofile")
@@ -134,7 +134,7 @@ def test_the_newest_readable_checkpoint_is_found_without_a_note(tmp_path):
     save(tmp_path / "best_mIoU_iter_11.pth")
     path, checkpoint = find_resumable(tmp_path)
     assert path.name == "iter_10.pth"  # by number: "9" sorts after "10"
-    assert checkpoint["optimizer"] == {}  # read once
+    assert checkpoint["optimizer"] == {}  # the file is read once
 
     damaged = tmp_path / "iter_10.pth"
     damaged.write_bytes(damaged.read_bytes()[:300])

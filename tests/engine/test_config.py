@@ -1,4 +1,4 @@
-"""Reading configs: options that reach what they mean, and messages about what does not exist."""
+"""Reading configs: options reach every place they concern, and errors name what does not exist."""
 
 from pathlib import Path
 

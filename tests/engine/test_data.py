@@ -1,4 +1,4 @@
-"""What is checked of a config's data before a run."""
+"""The check of a config's data before a run."""
 
 import pytest
 from mmengine.config import Config

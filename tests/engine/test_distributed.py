@@ -1,4 +1,4 @@
-"""Deciding and failing together; whole two-process runs are in tests/tools."""
+"""Ranks decide and fail together; complete runs of two processes are in tests/tools."""
 
 import multiprocessing
 import sys
@@ -31,7 +31,7 @@ def fail_if(failing, rank):
 
 
 def rank_of_two(rank: int, folder: Path, run, failing: list[int]) -> None:
-    """What a rank returned or said goes to a file named after it; its exit status is that of a tool."""
+    """Run one rank: write its result or message to a file of its own, and exit as a tool does."""
     sys.stderr = (folder / f"{rank}.err").open("w")
     torch_dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     (folder / f"{rank}.out").write_text(str(run(lambda: fail_if(failing, rank))))
@@ -42,7 +42,7 @@ def rank_of_two(rank: int, folder: Path, run, failing: list[int]) -> None:
     ("run", "failing", "results", "said"),
     [
         (on_rank_zero, [], ["0", "None"], ""),
-        (on_rank_zero, [1], ["0", "None"], ""),  # its work is not asked for
+        (on_rank_zero, [1], ["0", "None"], ""),  # this rank's work is not called
         (on_rank_zero, [0], None, "error: broken on 0\n"),
         (on_every_rank, [], ["0", "1"], ""),
         (on_every_rank, [1], None, "error: broken on 1\n"),

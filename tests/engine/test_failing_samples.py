@@ -1,4 +1,4 @@
-"""A sample that fails in the middle of a run is named."""
+"""An error names the sample that fails during a run."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Everything that edits a config: each option reaches its place, or one message says why it cannot."""
+"""Editing a config: each option reaches its place, or an error says why it cannot."""
 
 import importlib.util
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_curves_go_to_tensorboard_where_it_is(monkeypatch):
         config = load_config(TINY, {"visualizer.vis_backends": None})
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
         add_tensorboard(config)
-        add_tensorboard(config)  # once is enough
+        add_tensorboard(config)  # it is not added twice
         return [backend["type"] for backend in config.visualizer.vis_backends]
 
     assert kinds(None) == ["LocalVisBackend"]

@@ -19,7 +19,7 @@ def _model() -> nn.Module:
 
 
 def _step(model: nn.Module) -> tuple[torch.Tensor, int]:
-    """Loss of one step on fixed images, and the bytes that autograd kept of it."""
+    """The loss of one step on fixed images, and the number of bytes that autograd saved for it."""
     torch.manual_seed(1)
     kept = {}
 
@@ -27,7 +27,7 @@ def _step(model: nn.Module) -> tuple[torch.Tensor, int]:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    x = torch.randn(2, 3, 12, 16)  # as images: no gradient of their own
+    x = torch.randn(2, 3, 12, 16)  # like images, which need no gradient
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = model["head"](model["body"](x)).square().mean()
     loss.backward()
@@ -42,7 +42,7 @@ def test_loss_gradients_and_statistics_stay_the_same_and_less_is_kept():
     for (name, p), q in zip(plain.named_parameters(), ours.parameters(), strict=True):
         assert torch.equal(q.grad, p.grad), name
     for (name, p), q in zip(plain.named_buffers(), ours.buffers(), strict=True):
-        assert torch.equal(q, p), name  # counted once
+        assert torch.equal(q, p), name  # each batch is counted once
     assert plain["body"][1].num_batches_tracked == 1
     assert kept < all_kept / 2
 

@@ -1,4 +1,4 @@
-"""The runner: what it says about a config that cannot work, loading what fits, writing whole files."""
+"""The runner: errors about wrong configs, loading of weights that fit, writing of whole files."""
 
 import os
 from pathlib import Path

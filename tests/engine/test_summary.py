@@ -1,4 +1,4 @@
-"""The lines that a run begins with, beyond those that trainings and tests show."""
+"""The summary at the start of a run: lines that the tests of training and testing do not cover."""
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ from danseg.engine.summary import _optimiser, summary
 
 def wrapper(kind=OptimWrapper, **arguments):
     optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
-    optimizer.param_groups[0]["initial_lr"] = 0.2  # a warm-up is under way
+    optimizer.param_groups[0]["initial_lr"] = 0.2  # during a warm-up
     return kind(optimizer=optimizer, **arguments)
 
 
 def test_learning_rate_and_precision_are_told():
     assert _optimiser(wrapper()) == "SGD, learning rate 0.2, float32"
     assert _optimiser(wrapper(BFloat16OptimWrapper)).endswith("0.2, bfloat16 (mixed precision)")
-    half = AmpOptimWrapper.__new__(AmpOptimWrapper)  # its __init__ asks for a GPU
+    half = AmpOptimWrapper.__new__(AmpOptimWrapper)  # its __init__ requires a GPU
     half.optimizer, half.cast_dtype = wrapper().optimizer, None
     assert _optimiser(half).endswith("0.2, float16 (mixed precision)")
     both = OptimWrapperDict(one=wrapper(), two=wrapper())

@@ -1,4 +1,4 @@
-"""An evaluation: its scores' file, what it reads, and what a person and the log file are told."""
+"""An evaluation: the file of its scores, what it reads, what it prints and what it logs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A training: continued to the bit, each file read once, and what a person and the log file are told."""
+"""A training: resumed bit for bit, each file read once, what it prints and what it logs."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from danseg.errors import UserError
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = Path(__file__).with_name("tiny.py")
 ONE_ITERATION = {"train_cfg.max_iters": 1, "default_hooks.checkpoint.interval": 1}
-# A network of a real config, cut down, on frames of 64 x 128.
+# The network of a real config, made smaller, on frames of 64 x 128.
 SMALL = {
     "image_scale": (128, 64),
     "crop_size": (32, 64),
@@ -39,7 +39,7 @@ SMALL = {
 
 @pytest.fixture
 def loads(monkeypatch):
-    """The files that torch.load has read."""
+    """A list that collects the files that torch.load reads."""
     read, load = [], torch.load
     monkeypatch.setattr(
         torch, "load", lambda file, *args, **kw: read.append(str(file)) or load(file, *args, **kw)
@@ -49,7 +49,7 @@ def loads(monkeypatch):
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory, rendered_root):
-    """What a training of one iteration left behind."""
+    """The results of a training of one iteration."""
     config = load_config(TINY, {"data_root": rendered_root, **ONE_ITERATION})
     config.work_dir = str(tmp_path_factory.mktemp("started"))
     train(config, log=lambda message: None)
@@ -71,7 +71,7 @@ def log_of(runner):
 
 @pytest.mark.parametrize("leaf", ["danet_r50_cityscapes", "danet_r18_demo"])
 def test_four_iterations_are_two_and_two_to_the_bit(tiny, tmp_path, leaf):
-    """With what the real bases name: LoadTrainingCrop, photometric distortion, dropout, recompute."""
+    """With all that the real bases use: LoadTrainingCrop, photometric distortion, dropout, recompute."""
     config = tiny(SMALL, CONFIGS / f"{leaf}.py")
     assert config.train_dataloader.dataset.pipeline[0].type == "LoadTrainingCrop" and config.recompute
     config.randomness = dict(seed=3)
@@ -109,7 +109,7 @@ def test_the_weights_to_start_from_are_read_once_and_before_anything_is_built(ti
     shutil.rmtree(tmp_path / "work")
     with pytest.raises(UserError, match=r"none\.pth does not exist"):
         train(tiny({**ONE_ITERATION, "load_from": str(tmp_path / "none.pth")}))
-    assert not list((tmp_path / "work").iterdir())  # no log: nothing had been built
+    assert not list((tmp_path / "work").iterdir())  # there is no log, because nothing was built yet
 
 
 def test_weights_alone_cannot_be_resumed_from(tiny, tmp_path):

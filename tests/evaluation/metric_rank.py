@@ -1,4 +1,4 @@
-"""Evaluations on one rank of gloo; test_metric.py starts it as a process of its own.
+"""Run evaluations on one gloo rank; test_metric.py starts this file as a separate process.
 
     python metric_rank.py RANK WORLD_SIZE FOLDER
 
@@ -24,7 +24,7 @@ RUNS = {"through_the_group": (1, "gpu"), "through_files": (2, "cpu")}
 
 
 def samples(images: int = 5) -> list[dict]:
-    """Images that differ so much in size and accuracy that one counted twice or lost would show."""
+    """Images that differ in size and accuracy: counting one twice or not at all changes the scores."""
     generator = torch.Generator().manual_seed(0)
     made = []
     for i in range(images):
@@ -56,7 +56,7 @@ def evaluate(folder: Path, batch_size: int, collect_device: str) -> dict:
     )
     evaluator.dataset_meta = dict(classes=CLASSES)
     data = samples()
-    order = list(DefaultSampler(data, shuffle=False))  # pads to the same length on every rank
+    order = list(DefaultSampler(data, shuffle=False))  # repeats images until every rank has the same number
     for start in range(0, len(order), batch_size):
         evaluator.process([data[i] for i in order[start : start + batch_size]])
     values = evaluator.evaluate(len(data))

@@ -1,4 +1,4 @@
-"""Counting and scoring, against loops over pixels and mmseg's own metric."""
+"""Counting and scoring, compared with loops over pixels and with mmseg's own metric."""
 
 import csv
 import json
@@ -94,7 +94,7 @@ def test_no_pixels_at_all_is_nan_without_a_warning(recwarn):
 
 
 def test_counts_above_float32_are_exact():
-    # 2^24 + 1 is the first integer that float32 lacks.
+    # 2^24 + 1 is the first integer that float32 cannot represent.
     confusion = np.array([[2**24 + 1, 1, 0], [0, 2**24 + 3, 0]])
     scores = Scores(("a", "b"), confusion)
     assert scores.iou[0] == (2**24 + 1) / (2**24 + 2)

@@ -1,4 +1,4 @@
-"""Scores of PNG folders, against the official Cityscapes evaluator and loops; every kind of bad folder."""
+"""Scores of PNG folders, compared with the official Cityscapes evaluator; every kind of bad folder."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def cityscapes(tmp_path: Path) -> tuple[Path, Path]:
             prediction[prediction == 33] = 0
         city = name.split("_")[0]
         save(labels / city / f"{name}_gtFine_labelIds.png", label)
-        # What lies beside it in gtFine must not be taken for a label map.
+        # Other files in gtFine must not be mistaken for label maps.
         save(labels / city / f"{name}_gtFine_color.png", np.zeros((*label.shape, 3)))
         save(predictions / prediction_name(f"{name}_leftImg8bit.png", "cityscapes"), prediction)
     return predictions, labels
@@ -60,7 +60,7 @@ def test_cityscapes_class_in_neither_is_left_out_as_officially(official_scores, 
     expected = official_scores(tmp_path / "pred", tmp_path / "gt")
     scores = evaluate_folders(tmp_path / "pred", tmp_path / "gt", "cityscapes").scores
     np.testing.assert_array_equal(scores.iou[:2], [0.5, 0.5])
-    # The building is predicted where nothing counts.
+    # The building is predicted only where labels are ignored.
     assert np.isnan(scores.iou[2:]).all() and np.isnan(expected["classScores"]["building"])
     assert scores.mean_iou == expected["averageScoreClasses"] == 0.5
 

@@ -70,7 +70,7 @@ def test_agrees_with_mmseg_up_to_its_rounding(names):
 
 def test_values_are_unrounded_and_scores_per_class():
     metric = make_metric()
-    # Row 0 right, of row 1 a third.
+    # Row 0 is right, and one third of row 1.
     metric.process(None, [make_sample([[0, 0, 0], [1, 0, 0]], [[0, 0, 0], [1, 1, 1]])])
     values = metric.evaluate(1)
     assert values["aAcc"] == 4 / 6 * 100
@@ -193,7 +193,7 @@ def test_same_name_in_two_folders_is_an_error(tmp_path):
     metric.process(None, [first])
     with pytest.raises(UserError, match=r"images/a\.png and other/a\.png would both be written to a\.png"):
         metric.process(None, [second])
-    # On two ranks neither sees the other's file; rank 0 finds it when it has all results.
+    # Neither of two ranks sees the other's file; rank 0 finds the clash when it has all results.
     results = [dict(image=path, file="a.png") for path in ("images/a.png", "other/a.png")]
     with pytest.raises(UserError, match="both be written to"):
         metric.compute_metrics(results)

@@ -1,4 +1,4 @@
-"""Pictures: the values of OpenCV, whatever the file, and a message where there are none."""
+"""Images: OpenCV's values for every kind of file, and an error for files that are no image."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Lists as messages show them."""
+"""Lists in messages."""
 
 import pytest
 

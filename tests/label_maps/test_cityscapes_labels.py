@@ -1,4 +1,4 @@
-"""The label table against that of the official scripts."""
+"""The label table, compared with that of the official scripts."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The ids of the formats, against cityscapesscripts' own list, and what mmseg makes of ids."""
+"""The ids of each format, compared with cityscapesscripts' list, and how mmseg's loading changes ids."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_camvids_void_is_the_number_after_the_classes():
 
 
 def written(path, name: str, classes: int) -> np.ndarray:
-    """The train ids of a file."""
+    """Read a file as train ids."""
     return id_format(name, classes).decode(read_label_map(path), path)
 
 

@@ -1,4 +1,4 @@
-"""The reader and the writer of label maps: one rule, which every way to a label keeps."""
+"""The reader and the writer of label maps: all code that reads a label follows the same rule."""
 
 import io
 import pickle
@@ -22,7 +22,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 
 def made_png(ids: np.ndarray, bits: int, colour: int, *more: tuple[bytes, bytes], interlaced=False) -> bytes:
-    """A PNG from its parts, as Pillow and OpenCV write only some of them; ``more`` are further chunks."""
+    """Build a PNG from its parts: Pillow and OpenCV cannot write all kinds; ``more``: extra chunks."""
 
     def packed(rows: np.ndarray) -> bytes:
         lines = []
@@ -55,7 +55,7 @@ def encoded(picture: np.ndarray, kind: str, **options) -> bytes:
     return stream.getvalue()
 
 
-# Whole files, and the ids that everybody has to find in them.
+# Valid files, and the ids that every reader must find in them.
 GOOD = {
     "grey": (made_png(IDS, 8, GREY), IDS),
     "grey, interlaced": (made_png(IDS, 8, GREY, interlaced=True), IDS),
@@ -69,7 +69,7 @@ GOOD = {
     "bmp": (encoded(IDS, "BMP"), IDS),
     "tiff": (encoded(IDS, "TIFF"), IDS),
 }
-# Whole files without ids, and the words for what they are.
+# Readable files that hold no ids, and what the error calls them.
 BAD = {
     "grey of 2 bits": (made_png(IDS >> 6, 2, GREY), "grey of 2 bits, which other readers stretch"),
     "grey of 4 bits": (made_png(IDS >> 4, 4, GREY), "grey of 4 bits, which other readers stretch"),
@@ -94,7 +94,7 @@ DAMAGED = {
 }
 
 
-# --- every way to a label -------------------------------------------------------------------------------
+# --- all code that reads a label ------------------------------------------------------------------------
 
 
 def from_path(path: Path) -> np.ndarray:
@@ -154,7 +154,7 @@ def in_the_check(path: Path) -> np.ndarray:
 
 
 def in_preparation(path: Path) -> np.ndarray:
-    """The labelIds that trainIds are made of; the ids of these tests go beyond 33, so the table does, too."""
+    """The labelIds from which trainIds are made; the table is longer, because the tests use ids above 33."""
     from danseg.datasets import prepare_cityscapes
 
     stem = path.with_name("x_")
@@ -216,7 +216,7 @@ def test_what_holds_no_ids_is_refused_with_its_name_its_kind_and_the_fix(place, 
     message = str(refused.value)
     assert "label.png" in message or "x_labelIds.png" in message
     assert words in message
-    assert "8-bit grey PNG" in message or route is in_the_check  # which says it once for all files
+    assert "8-bit grey PNG" in message or route is in_the_check  # it names the fix once for all
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.__name__)
@@ -232,7 +232,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_label_map(tmp_path / "b.png")
 
 
-# --- the fast way ---------------------------------------------------------------------------------------
+# --- the fast decoder -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", GOOD)

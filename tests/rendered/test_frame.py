@@ -15,7 +15,7 @@ def test_most_frames_have_at_least_12_classes_and_all_19_occur():
         train_ids = TRAIN_IDS[np.where(instances < 1000, instances, instances // 1000)]
         shares.append(np.bincount(train_ids.ravel(), minlength=256)[:19] / train_ids.size)
     shares = np.array(shares)
-    # A class counts where it covers at least 15 of the 32768 pixels.
+    # A class counts if it covers at least 15 of the 32768 pixels.
     assert np.mean((shares > 15 / 32768).sum(1) >= 12) >= 0.9
     assert (shares.max(0) > 0.002).all(), "a class is never larger than 0.2 % of a frame"
     assert ((shares > 0.001).mean(0) >= 0.3).all(), "a class is missing from most frames"
@@ -29,7 +29,7 @@ def test_image_and_label_show_the_same_thing():
         ids = np.where(instances < 1000, instances, instances // 1000)
         grey = image.mean(2)
         assert grey[ids == 23].mean() > grey[ids == 7].mean()
-        # Across the edge of the sky the image changes more than elsewhere in the sky's neighbourhood.
+        # The image changes more across the edge of the sky than elsewhere near it.
         edge = (ids[1:] != 23) & (ids[:-1] == 23)
         step = np.abs(np.diff(grey, axis=0))
         inside = (ids[1:] == 23) & (ids[:-1] == 23)

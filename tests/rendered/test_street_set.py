@@ -1,4 +1,4 @@
-"""The rendered set: its layout, its contents, its repeatability, and the official evaluator's word on it."""
+"""The rendered set: its layout, contents and repeatability, and that the official evaluator accepts it."""
 
 import hashlib
 import json
@@ -191,7 +191,7 @@ def test_a_bar_is_drawn_on_a_terminal_alone_and_never_on_stdout(tmp_path, capsys
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     render(tmp_path / "log", **arguments)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then treats any stream as a terminal
     render(tmp_path / "terminal", **arguments)
     captured = capsys.readouterr()
     assert "Rendering to" in captured.err and captured.out == ""

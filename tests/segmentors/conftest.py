@@ -1,4 +1,4 @@
-"""Tiny networks, batches, and what there is between logits and labels."""
+"""Tiny networks and batches, and a counter of full-resolution logits."""
 
 from collections.abc import Callable
 
@@ -44,7 +44,7 @@ def _build(head=None, mode=None, lean=False, **preprocessor) -> nn.Module:
     common = dict(in_channels=64, in_index=3, channels=8, num_classes=CLASSES, norm_cfg=dict(type="BN"))
     heads = head if isinstance(head, list) else [head or dict(type="FCNHead")]
     heads = [{**common, **one} for one in heads]
-    cascade = len(heads) > 1  # which danseg leaves to mmseg
+    cascade = len(heads) > 1  # danseg leaves it to mmseg
     kind = "LeanEncoderDecoder" if lean else "EncoderDecoder"
     config = dict(
         type="CascadeEncoderDecoder" if cascade else kind,
@@ -65,7 +65,7 @@ def _build(head=None, mode=None, lean=False, **preprocessor) -> nn.Module:
 
 
 def _batch(original, size=(48, 72), **meta) -> dict:
-    """What a pipeline packs of images, one an original size, that were resized to ``size``."""
+    """The packed batch of images resized to ``size``, one for each original size."""
     originals = original if isinstance(original, list) else [original]
     coarse = torch.rand(len(originals), 3, 6, 8, generator=torch.Generator().manual_seed(1)) * 4 - 2
     images = nn.functional.interpolate(coarse, size, mode="bicubic")
@@ -74,7 +74,7 @@ def _batch(original, size=(48, 72), **meta) -> dict:
 
 
 class _LargeTensors(TorchDispatchMode):
-    """Counts the floating-point tensors of at least a size that operators make."""
+    """Counts the floating-point tensors of at least a given size that operators make."""
 
     def __init__(self, numel: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Labels without full-resolution logits against mmseg's own ``predict``."""
+"""Labels without full-resolution logits, compared with mmseg's own ``predict``."""
 
 import pytest
 import torch

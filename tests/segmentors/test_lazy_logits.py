@@ -1,4 +1,4 @@
-"""Logits that are made on the first read: who reads them gets them, whatever the way."""
+"""Logits that are made on the first read: every way of reading them works."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""danseg's segmentor against mmseg's: labels, logits, and who makes which."""
+"""danseg's segmentor compared with mmseg's: labels, logits, and which of them makes logits when."""
 
 import pickle
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_without_samples_it_is_mmsegs(build, batch):
 
 
 class Keeps(BaseMetric):
-    """A metric of somebody else: the labels, and the logits where it asks for them."""
+    """A user's own metric, which keeps the labels and, on request, the logits."""
 
     def __init__(self, *keys):
         super().__init__(prefix="keeps")
@@ -64,7 +64,7 @@ def test_only_a_metric_that_reads_logits_pays_for_them(build, batch, full_resolu
         with full_resolution() as made:
             evaluator.process(run(build(mode=mode, lean=True), "val_step", batch(**frame)))
         found[keys] = evaluator.evaluate(1)["keeps/kept"]
-        windows = int(mode is not None)  # whose mean is of full resolution
+        windows = int(mode is not None)  # the mean over its windows has full resolution
         assert made.number == windows if keys == ("pred_sem_seg",) else made.number > windows
     [[labels, logits]] = found[keys]
     [want] = run(build(mode=mode), "val_step", batch(**frame))

@@ -1,4 +1,4 @@
-"""What only the author of a class knows of it, from the test file of its own."""
+"""Facts that only the author of a class knows, read from the class's own test file."""
 
 import functools
 import importlib.util
@@ -9,7 +9,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def own_test(of: type) -> ModuleType:
-    """The test file of a class, which must exist: tests/heads/test_danet.py for one in danseg.heads.danet."""
+    """Import a class's test file, which must exist: tests/heads/test_danet.py for danseg.heads.danet."""
     _, *folders, stem = of.__module__.split(".")
     return _loaded(TESTS.joinpath(*folders, f"test_{stem}.py"))
 

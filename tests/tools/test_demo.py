@@ -8,7 +8,7 @@ import pytest
 
 from danseg.visualization import read_image
 
-SCALES = (("train", 0), ("val", 1), ("test", 1))  # where the pipelines resize
+SCALES = (("train", 0), ("val", 1), ("test", 1))  # the size to which the pipelines resize
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def main(tool):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A config, random weights that tell places apart, and an image of 48 x 80."""
+    """A config, random weights whose predictions vary over the image, and an image of 48 x 80."""
     folder = tmp_path_factory.mktemp("predict")
     config = folder / "tiny.py"
     config.write_text(f'_base_ = ["{ROOT / "tests" / "engine" / "tiny.py"}"]\n')
@@ -58,7 +58,7 @@ def test_precision_and_compile_reach_the_model(main, trained, tmp_path, monkeypa
 
     def prepare_and_note(model, **options):
         asked.append(options)
-        return prepare(model, **{**options, "compile": False})  # which needs a C++ compiler, and a minute
+        return prepare(model, **{**options, "compile": False})  # it needs a C++ compiler and a minute
 
     monkeypatch.setattr(apis, "prepare_for_inference", prepare_and_note)
     options = ["--out", str(tmp_path), "--device", "cpu", "--attention", "10,20"]

@@ -1,4 +1,4 @@
-"""Every tool answers at once: help and mistakes in the arguments come before the slow imports."""
+"""Every tool starts quickly: help and wrong arguments are handled before the slow imports."""
 
 import argparse
 import inspect
@@ -15,7 +15,7 @@ from danseg.label_maps.id_formats import PREDICTION_IDS
 
 TOOLS = sorted((Path(__file__).resolve().parents[2] / "tools").glob("*.py"))
 
-# Runs a tool as a command and says on its last line what it imported that takes long.
+# Runs a tool as a command; the last line lists the slow packages that it has imported.
 PROGRAM = """
 import runpy, sys
 tool, *sys.argv[1:] = sys.argv[1:]
@@ -74,7 +74,7 @@ def choices(parser: argparse.ArgumentParser, option: str) -> list[str]:
     return list(parser._option_string_actions[option].choices)
 
 
-# What the tools write out, because it would take seconds to import, is what danseg knows.
+# The tools repeat these values, because importing them would take seconds: they equal danseg's.
 def test_choices_are_those_of_danseg(parser):
     assert choices(parser("predict"), "--precision") == list(apis.PRECISIONS)
     assert choices(parser("evaluate"), "--dataset") == list(KNOWN_DATASETS)

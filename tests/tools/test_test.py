@@ -101,7 +101,7 @@ def test_evaluation_makes_no_logits_at_the_images_resolution(run, monkeypatch):
     )
     plain = run()
     assert not resized
-    run("--tta")  # averages logits, and so needs them
+    run("--tta")  # it averages logits, so it needs them
     assert len(resized) >= 5 and plain["aAcc"] > 0
 
 
@@ -110,7 +110,7 @@ def test_tta_averages_over_scales_and_flips(run):
     plain, augmented = run(), run("--tta")
     assert augmented["tta"] and not plain["tta"]
     assert augmented["aAcc"] != plain["aAcc"]
-    # One scale and no flip is no augmentation.
+    # One scale without flips is the same as no augmentation.
     load, pack = [dict(type="LoadAnnotations")], [dict(type="PackSegInputs")]
     once = [dict(type="LoadImageFromFile"), dict(type="TestTimeAug", transforms=[load, pack])]
     alone = run("--tta", text=f"tta_pipeline = {once}\n")

@@ -32,7 +32,7 @@ def one_thread():
 
 @pytest.fixture
 def command(tool, tmp_path, rendered_root):
-    """Run a tool on a copy of the tiny config; mmengine keeps runs of one process apart by its name."""
+    """Run a tool on a copy of the tiny config; mmengine distinguishes runs of one process by its name."""
     number = 0
 
     def run(name, *arguments, data_root=rendered_root, options=()):
@@ -68,7 +68,7 @@ def weights_equal(a, b):
 
 
 def failure(capsys, run, *arguments, **keywords):
-    """The one message of a command that must fail."""
+    """The message of a command that must fail."""
     with pytest.raises(SystemExit) as ended:
         run(*arguments, **keywords)
     assert ended.value.code == 1
@@ -100,7 +100,7 @@ def test_train_validate_checkpoint_resume_and_test(command, tmp_path, capfd):
     moved.rename(work)
     command("train", "--resume")  # without a seed: the checkpoint has it
     assert "iter_4.pth is cut off" in "".join(capfd.readouterr())
-    assert weights_equal(straight, work / "iter_4.pth")  # augmentation, order and dropout went on
+    assert weights_equal(straight, work / "iter_4.pth")  # augmentation, order and dropout continued
 
     command("test", work / "iter_4.pth")
     report = json.loads(next(work.glob("metrics_*.json")).read_text())
@@ -200,7 +200,7 @@ def test_an_image_that_fails_in_the_middle_is_named(
 
     root = tmp_path / "data"
     shutil.copytree(rendered_root, root)
-    monkeypatch.setattr(train_module, "check_data", lambda config, splits: [])  # it would find them before
+    monkeypatch.setattr(train_module, "check_data", lambda config, splits: [])  # it would find them first
     for path in root.glob("leftImg8bit/train/*/*.png"):
         path.write_bytes(path.read_bytes()[:40])
     options = [f"train_dataloader.num_workers={workers}"]

@@ -60,7 +60,7 @@ def _overlapping_texts(figure) -> list[tuple[str, str]]:
 def test_frame_miou_counts_labelled_pixels_and_classes_seen():
     truth = np.array([[0, 0, 1, 255]])
     prediction = np.array([[0, 2, 1, 3]])
-    # class 0: 1/2, class 1: 1/1, class 2: 0/1; class 3 is predicted on an unlabelled pixel alone
+    # class 0: 1/2, class 1: 1/1, class 2: 0/1; class 3 is predicted only on an unlabelled pixel
     assert figures.frame_miou(truth, prediction, CLASSES) == pytest.approx(0.5)
     assert np.isnan(figures.frame_miou(np.full((1, 2), 255), np.zeros((1, 2), int), CLASSES))
 

@@ -1,4 +1,4 @@
-# Cityscapes cropped to 512x1024: the resizing and the crop differ from cityscapes.py, nothing else.
+# Cityscapes cropped to 512x1024: only the resizing and the crop differ from cityscapes.py.
 _base_ = "./cityscapes.py"
 
 crop_size = (512, 1024)  # height, width

@@ -1,6 +1,6 @@
-# The rendered street scenes that the demo draws: Cityscapes' layout, classes and file names, frames of
-# 256x512, taken at five eighths of their size. Total batch 4, one device. image_scale and crop_size are what
-# a run's time depends on.
+# The rendered street scenes of the demo, with Cityscapes' layout, classes and file names. Frames of 256x512
+# are resized to five eighths of their size. Total batch 4, one device. image_scale and crop_size determine
+# how long a run takes.
 dataset_type = "CityscapesDataset"
 data_root = "data/demo"
 prepare_command = "python tools/prepare_dataset.py demo"

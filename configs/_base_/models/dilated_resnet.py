@@ -1,13 +1,13 @@
 # ResNet-50-v1c at stride 8, a decode head on its stage 4 and an auxiliary FCN head on its stage 3. A recipe
-# adds num_classes to both heads and the crop's size to data_preprocessor; a leaf, the decode head's type.
+# adds num_classes to both heads and the crop's size to data_preprocessor; a leaf adds the decode head's type.
 #
-# In training these keep their input alone and are computed again for the backward pass: they hold a third
-# of the backbone's memory and a tenth of its forward pass. recompute=[] keeps all.
+# In training these modules keep only their input and are computed again for the backward pass. They take a
+# third of the backbone's memory and a tenth of its forward pass. recompute=[] recomputes nothing.
 recompute = ["backbone.stem", "backbone.layer1", "backbone.layer2"]
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
     type="LeanEncoderDecoder",
-    # Statistics of ImageNet in RGB, which the pretrained backbones were trained with.
+    # Mean and standard deviation of ImageNet in RGB, with which the pretrained backbones were trained.
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         mean=[123.675, 116.28, 103.53],

@@ -1,10 +1,10 @@
 # A short schedule for a network trained from scratch on 367 frames: iterations of 8 images on one device.
-# max_iters is its only number to change: warm-up, decay, validation and checkpoints follow from it.
+# Change only max_iters: warm-up, decay, validation and checkpoints are computed from it.
 _base_ = "./schedule_40k.py"
 
 max_iters = 1200
 val_interval = max_iters // 10
-warmup_iters = max_iters // 20  # no pretrained weights: the first steps are taken at a lower rate
+warmup_iters = max_iters // 20  # without pretrained weights, the first steps need a lower rate
 
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, begin=0, end=warmup_iters, by_epoch=False),

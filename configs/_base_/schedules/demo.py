@@ -9,7 +9,7 @@ param_scheduler = [
     dict(_base_.param_scheduler[0], end=warmup_iters),
     dict(_base_.param_scheduler[1], begin=warmup_iters, end=max_iters),
 ]
-# In so few iterations AdamW gets further than SGD.
+# In so few iterations AdamW reaches a better result than SGD.
 optim_wrapper = dict(optimizer=dict(_delete_=True, type="AdamW", lr=3e-3, weight_decay=1e-4))
 auto_scale_lr = dict(base_batch_size=4)
 train_cfg = dict(max_iters=max_iters, val_interval=val_interval)

@@ -1,4 +1,4 @@
-# SGD with the poly rate, 40k iterations of 8 images. The longer schedules differ from it in length alone.
+# SGD with the poly rate, 40k iterations of 8 images. The longer schedules differ only in length.
 max_iters = 40000
 val_interval = max_iters // 10
 
@@ -8,7 +8,7 @@ optim_wrapper = dict(
     clip_grad=None,
 )
 param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=1e-4, begin=0, end=max_iters, by_epoch=False)]
-# The total batch that lr belongs to: 4 GPUs x 2 images. With --auto-scale-lr, lr follows the actual total.
+# lr is chosen for a total batch of 4 GPUs x 2 images. With --auto-scale-lr, it follows the actual total.
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=val_interval)

@@ -1,4 +1,4 @@
-"""Training input: mmseg's transforms in less time, registered with mmseg."""
+"""Faster versions of mmseg's transforms for training, registered with mmseg."""
 
 from danseg.datasets.transforms.fast_photo_metric_distortion import FastPhotoMetricDistortion
 from danseg.datasets.transforms.load_training_crop import LoadTrainingCrop

@@ -12,17 +12,18 @@ _IDENTITY = np.arange(256, dtype=np.uint8)
 class FastPhotoMetricDistortion(PhotoMetricDistortion):
     """mmseg's ``PhotoMetricDistortion``, bit for bit, in about 40 % of its time.
 
-    Brightness, contrast, saturation and hue are each a function of one byte. They are computed for the 256
-    bytes there are, with mmseg's own arithmetic, and looked up, where mmseg converts the whole image to
-    float and back. Random numbers are drawn in mmseg's order: one seed gives both the same images.
+    Changing brightness, contrast, saturation or hue is a function of one byte. This class computes it once
+    for all 256 values with mmseg's own arithmetic and then looks each pixel up; mmseg converts the whole
+    image to float and back. Random numbers are drawn in mmseg's order, so the same seed gives the same
+    images.
 
     Required and modified key: ``img``, uint8 (H, W, 3) in BGR.
 
     Args:
-        brightness_delta: brightness is shifted by up to so many levels, up or down.
-        contrast_range: lower and upper bound of the contrast's factor.
-        saturation_range: lower and upper bound of the saturation's factor.
-        hue_delta: hue is shifted by up to so many steps of 2 degrees.
+        brightness_delta: largest shift of the brightness, up or down, in levels.
+        contrast_range: lower and upper bound of the factor for the contrast.
+        saturation_range: lower and upper bound of the factor for the saturation.
+        hue_delta: largest shift of the hue, in steps of 2 degrees.
     """
 
     def transform(self, results: dict) -> dict:
@@ -40,18 +41,18 @@ class FastPhotoMetricDistortion(PhotoMetricDistortion):
         return super().transform(results)
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
-        """``img * alpha + beta``, cut to 0..255."""
+        """``img * alpha + beta``, clipped to 0..255."""
         return cv2.LUT(img, super().convert(_IDENTITY, alpha, beta))
 
     def saturation(self, img: np.ndarray) -> np.ndarray:
-        """Multiply the saturation, or leave the image, each half of the time."""
+        """Multiply the saturation with probability 0.5; otherwise return the image unchanged."""
         if not np.random.randint(2):
             return img
         factor = np.random.uniform(self.saturation_lower, self.saturation_upper)
         return _in_hsv(img, saturation=super().convert(_IDENTITY, alpha=factor))
 
     def hue(self, img: np.ndarray) -> np.ndarray:
-        """Turn the hue, or leave the image, each half of the time."""
+        """Rotate the hue with probability 0.5; otherwise return the image unchanged."""
         if not np.random.randint(2):
             return img
         steps = np.random.randint(-self.hue_delta, self.hue_delta)

@@ -1,4 +1,4 @@
-"""From an image and a label file to a scaled, cropped and perhaps mirrored training sample."""
+"""Load an image and its label as one scaled, cropped and perhaps mirrored training sample."""
 
 import math
 from typing import Any
@@ -15,40 +15,41 @@ from danseg.io.images import decode_image_rows
 from danseg.label_maps.id_formats import loaded_ids
 from danseg.label_maps.label_png import decode_label_map
 
-_ATTEMPTS = 10  # mmseg's: crops that are drawn anew before one dominant class is put up with
+_ATTEMPTS = 10  # as in mmseg: so often a crop with one dominant class is drawn again, then it is accepted
 
 
 @TRANSFORMS.register_module()
 class LoadTrainingCrop(BaseTransform):
     """mmseg's LoadImageFromFile, LoadAnnotations, RandomResize, RandomCrop and RandomFlip in one.
 
-    The label is decoded first, because it and the random numbers decide the crop: of the image, only what
-    the crop shows is resized, and rows below it are not decoded. Random numbers are drawn in mmseg's order:
-    one seed gives both the same crops.
+    The label is decoded first, because the label and the random numbers determine the crop. Then only the
+    part of the image inside the crop is resized, and the rows below it are not decoded. Random numbers are
+    drawn in mmseg's order, so the same seed gives the same crops.
 
-    What differs from mmseg: labels are equal; images differ by one level at most, because OpenCV's
-    ``resize``, which mmseg calls on the whole image, rounds otherwise than its ``warpAffine``, which can
-    begin between two pixels (before OpenCV 5 in steps of 1/32 pixel, for up to two levels in photographs).
-    An image and a label of different sizes are an error.
+    Labels equal mmseg's. Images differ by one level at most, because the two round differently: mmseg calls
+    OpenCV's ``resize`` on the whole image, this class calls ``warpAffine``, which can start between two
+    pixels. Before OpenCV 5, ``warpAffine`` works in steps of 1/32 pixel, and photographs differ by up to two
+    levels. Unlike mmseg, this class raises an error if image and label differ in size.
 
-    Frames that ``tools/prepare_dataset.py --cache`` has unpacked are read from there instead
+    Frames that ``tools/prepare_dataset.py --cache`` has unpacked are read from the cache
     (:mod:`danseg.datasets.frame_cache`).
 
-    Required keys: ``img_path``, ``seg_map_path`` and, if there, ``reduce_zero_label`` and ``label_map``.
+    Required keys: ``img_path`` and ``seg_map_path``. Optional keys: ``reduce_zero_label`` and ``label_map``.
     Added keys: those of the five transforms, among them ``img`` (uint8, BGR), ``gt_seg_map`` (uint8),
     ``ori_shape``, ``img_shape``, ``scale_factor``, ``flip`` and ``flip_direction``.
 
     Args:
-        scale: width and height whose random multiple bounds the resized image; its aspect ratio is kept.
-        ratio_range: least and greatest multiple.
-        crop_size: height and width of the crop, or one number for both. What is smaller stays smaller, and
-            is padded by the data preprocessor.
-        cat_max_ratio: a crop in which one class has this share of the labelled pixels, or more, is drawn
+        scale: width and height in pixels. The image is resized to fit into a random multiple of them; its
+            aspect ratio is kept.
+        ratio_range: smallest and largest multiple.
+        crop_size: height and width of the crop, or one number for both. An image smaller than the crop stays
+            smaller; the data preprocessor pads it.
+        cat_max_ratio: largest share of the labelled pixels for one class. A crop that reaches it is drawn
             again, up to ten times; 1 accepts every crop.
         flip_prob: probability of mirroring left to right.
         ignore_index: label of pixels that belong to no class.
-        cache: whether to use a prepared cache where there is one.
-        backend_args: of mmengine's file reading, where the files are not on a local disk.
+        cache: whether to use a prepared cache if there is one.
+        backend_args: arguments of mmengine's file reading, for files that are not on a local disk.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class LoadTrainingCrop(BaseTransform):
 
         Raises:
             ValueError: an image cannot be decoded, or differs in size from its label.
-            UserError: a label holds no ids of 8 bits (:mod:`danseg.label_maps.label_png`).
+            UserError: a label file does not hold 8-bit ids (:mod:`danseg.label_maps.label_png`).
         """
         label = self._read_label(results["seg_map_path"])
         ids = loaded_ids(results.get("reduce_zero_label", False), results.get("label_map")).astype(np.uint8)
@@ -104,7 +105,7 @@ class LoadTrainingCrop(BaseTransform):
                     break
                 y, x = self._draw_corner(height, width)
                 label_crop = label_at(y, x)
-        # As mmseg draws it, so that the numbers after it are the same, too.
+        # Drawn the way mmseg draws it, so that the random numbers after it are the same, too.
         direction = np.random.choice(np.array(["horizontal", None]), p=[self.flip_prob, 1 - self.flip_prob])
         if direction:
             label_crop = cv2.flip(label_crop, 1)
@@ -130,7 +131,7 @@ class LoadTrainingCrop(BaseTransform):
         return decode_label_map(self._bytes(path), path) if label is None else label
 
     def _read_rows(self, path: str, top: int, bottom: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Rows of an image, RGB, and the size of the whole."""
+        """Rows of an image, RGB, and the size of the whole image."""
         image = self._cached(path)
         if image is None:
             return decode_image_rows(self._bytes(path), top, bottom)
@@ -149,13 +150,13 @@ class LoadTrainingCrop(BaseTransform):
         return int(self.scale[0] * ratio), int(self.scale[1] * ratio)
 
     def _draw_corner(self, height: int, width: int) -> tuple[int, int]:
-        """Top and left of a crop out of a resized image."""
+        """Draw the top and left position of a crop in a resized image."""
         y = np.random.randint(0, max(height - self.crop_size[0], 0) + 1)
         x = np.random.randint(0, max(width - self.crop_size[1], 0) + 1)
         return y, x
 
     def _is_varied(self, label: np.ndarray, ids: np.ndarray) -> bool:
-        """Whether there are two classes at least, and none has too great a share."""
+        """Whether the crop has at least two classes, none of which dominates."""
         raw = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel()
         counts = np.bincount(ids, weights=raw, minlength=256)
         counts[self.ignore_index] = 0
@@ -170,7 +171,7 @@ class LoadTrainingCrop(BaseTransform):
         shape: tuple[int, int],
         mirrored: bool,
     ) -> np.ndarray:
-        """The crop at ``corner``, of ``shape``, of the image resized from ``size`` to ``resized``; BGR."""
+        """The crop of ``shape`` at ``corner`` of the image resized from ``size`` to ``resized``; BGR."""
         (top, bottom, step_y, first_y), (left, right, step_x, first_x) = (
             _source(*axis) for axis in zip(size, resized, corner, shape, strict=True)
         )
@@ -211,17 +212,17 @@ def _pair(name: str, value: Any, meaning: str, kind: Any) -> tuple:
 
 
 def _nearest(resized: int, size: int) -> np.ndarray:
-    """Which of ``size`` positions each of ``resized`` shows, by the arithmetic of OpenCV's INTER_NEAREST."""
+    """The source index, below ``size``, of each of ``resized`` positions, as in OpenCV's INTER_NEAREST."""
     step = 1 / (resized / size)
     return np.minimum((np.arange(resized) * step).astype(np.intp), size - 1)
 
 
 def _source(size: int, resized: int, start: int, length: int) -> tuple[int, int, float, float]:
-    """Where ``length`` positions from ``start`` of a resized axis come from, with pixel centres aligned.
+    """Source positions of ``length`` positions of a resized axis, from ``start``, with pixel centres aligned.
 
     Returns:
-        First and end of the source's positions, the step between two, and the place of the first, counted
-        from the first of the source's positions.
+        The first source position, the end of the source positions (exclusive), the step between two samples,
+        and the place of the first sample relative to the first source position.
     """
     step = 1 / (resized / size)
     place = (start + 0.5) * step - 0.5

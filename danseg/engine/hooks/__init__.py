@@ -1,4 +1,4 @@
-"""What a run does beside its loop, one file a hook; importing this package registers them."""
+"""Hooks of training and testing, one file per hook. Importing this package registers them."""
 
 from danseg.engine.hooks.merge_batch_norm import MergeBatchNormHook
 from danseg.engine.hooks.non_finite_loss import NonFiniteLossHook

@@ -1,4 +1,4 @@
-"""One set of BatchNorm statistics for all processes."""
+"""Merge the BatchNorm statistics of all processes."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @HOOKS.register_module()
 class MergeBatchNormHook(Hook):
-    """Merges the processes' BatchNorm statistics before a validation.
+    """Merges the BatchNorm statistics of all processes before each validation.
 
-    Checkpoints merge them as well (:meth:`danseg.engine.runner.DansegRunner.save_checkpoint`), so
-    that the figures of a validation are those of the checkpoint saved beside it.
+    Saving a checkpoint merges them as well (:meth:`danseg.engine.runner.DansegRunner.save_checkpoint`), so a
+    validation gives the same scores as the checkpoint saved at the same iteration.
     """
 
     def before_val_epoch(self, runner: Any) -> None:
@@ -23,13 +23,13 @@ class MergeBatchNormHook(Hook):
 
 
 def average_batch_norm(model: torch.nn.Module) -> None:
-    """Give every process the BatchNorm statistics of all of them.
+    """Merge the BatchNorm statistics of all processes, and give the result to each of them.
 
-    Plain BatchNorm sees its own process's images only, so the running statistics drift apart
-    although the weights do not. The merged mean is the mean of the means; the merged variance is
-    the mean of the variances plus the variance of the means, which is the variance of all the
-    images together. Statistics that agree already (SyncBatchNorm, a second call) stay as they are
-    to the last bit. In a run of one process nothing happens.
+    Plain BatchNorm sees only the images of its own process, so the running statistics drift apart although
+    the weights do not. The merged mean is the mean of the means. The merged variance is the mean of the
+    variances plus the variance of the means, which is the variance over the images of all processes.
+    Statistics that already agree (SyncBatchNorm, a second call) do not change, not even in the last bit. With
+    one process this function does nothing.
     """
     _, world_size = get_dist_info()
     if world_size == 1:

@@ -1,4 +1,4 @@
-"""The end of a training whose loss is NaN or infinite."""
+"""Stop a training whose loss is NaN or infinite."""
 
 import math
 from typing import Any
@@ -12,11 +12,12 @@ from danseg.errors import UserError
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Stops a training whose loss is NaN or infinite, before such weights replace sound ones."""
+    """Stops a training whose loss is NaN or infinite, before broken weights overwrite good ones."""
 
     priority = "VERY_HIGH"
 
-    # float16 training overflows now and then; its scaler skips the step and the weights stay sound.
+    # The loss may be non-finite this often in a row in float16 training, which overflows now and then: its
+    # scaler skips such a step and the weights stay good.
     scaled_patience = 20
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class NonFiniteLossHook(Hook):
 
 
 def advice_on_divergence(runner: Any) -> str:
-    """What to do about weights or losses that are no longer finite."""
+    """A message that says what to do when weights or losses are no longer finite."""
     rates = runner.optim_wrapper.get_lr()
     rate = max(next(iter(rates.values()), [math.nan]))
     last = runner.message_hub.runtime_info.get("last_ckpt")

@@ -1,8 +1,8 @@
-"""Continuing the random numbers of a run that is resumed.
+"""Continue the sequence of random numbers when a training is resumed.
 
-With no data workers a resumed run draws exactly the numbers that the uninterrupted one would have
-drawn. Worker processes cannot be asked for their state: they are seeded afresh at every start, and
-a resumed run gives them seeds of its own, so that they do not repeat the first iterations.
+Without data workers, a resumed run draws exactly the numbers that the uninterrupted run would have drawn. The
+state of worker processes cannot be read. They are seeded anew at every start, and a resumed run gives them
+other seeds, so that they do not repeat the numbers of the first iterations.
 """
 
 import functools
@@ -19,7 +19,7 @@ _CHECKPOINT_KEY = "random_states"
 
 
 def capture() -> dict[str, Any]:
-    """The state of every generator that training draws from, in types a safe reader accepts."""
+    """The state of every random generator that training uses, in types that the restricted reader accepts."""
     numpy = np.random.get_state(legacy=False)
     assert isinstance(numpy, dict) and numpy["bit_generator"] == "MT19937"
     version, words, gauss_next = random.getstate()
@@ -43,7 +43,7 @@ def capture() -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Set every generator to a state from :func:`capture`."""
+    """Set every generator to a state that :func:`capture` returned."""
     torch.set_rng_state(state["torch"].cpu())
     numpy = state["numpy"]
     keys = numpy["keys"].cpu().numpy().astype(np.uint32)
@@ -55,7 +55,7 @@ def restore(state: dict[str, Any]) -> None:
 
 
 def _seeded_like_a_later_run(loader: torch.utils.data.DataLoader, iteration: int) -> None:
-    """Move the workers' seeds on, for a loader whose workers have not started."""
+    """Give the workers of a loader, which have not started yet, other seeds than at iteration 0."""
     function = loader.worker_init_fn
     if isinstance(function, functools.partial) and "seed" in function.keywords:
         seed = (function.keywords["seed"] + 1_000_003 * iteration) % 2**31
@@ -80,7 +80,8 @@ class _ResumingIterator:
     def __next__(self) -> Any:
         if self._state is not None and self._to_skip <= 0:
             if hasattr(self._batches, "_ensure_iterator"):
-                # Making an iterator draws a number, which the uninterrupted run drew long ago.
+                # Making an iterator draws a number, as the uninterrupted run did at its start. Restore the
+                # state after that.
                 self._batches._ensure_iterator()
             restore(self._state)
             self._state = None
@@ -90,18 +91,18 @@ class _ResumingIterator:
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Stores every rank's random state in checkpoints and continues from it on resuming."""
+    """Stores every rank's random state in checkpoints, and restores it when a training is resumed."""
 
     def __init__(self) -> None:
         self._to_store: list[dict[str, Any]] = []
         self._loaded: list[dict[str, Any]] | None = None
 
     def gather(self) -> None:
-        """Collect the states of all ranks; every rank calls this before one of them saves."""
+        """Collect the states of all ranks; every rank must call this before rank 0 saves a checkpoint."""
         self._to_store = all_gather_object(capture())
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        if "optimizer" in checkpoint:  # weights alone are not resumed from
+        if "optimizer" in checkpoint:  # training cannot resume from weights alone
             checkpoint[_CHECKPOINT_KEY] = self._to_store
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints written in an order that loses none."""
+"""Delete an old checkpoint only after the new one is complete."""
 
 import os
 from pathlib import Path
@@ -14,23 +14,23 @@ from danseg.io.files import whole_file
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook, except that nothing old is deleted before the new is whole.
+    """mmengine's CheckpointHook, but it deletes an old checkpoint only after the new one is complete.
 
-    A kill or a full disk at any moment leaves at least the checkpoint before. Together with the
-    runner's atomic writing this holds for ``max_keep_ckpts=1`` and for the best checkpoint too.
+    If the process is killed or the disk is full, at least the previous checkpoint remains. Because the runner
+    writes files atomically, this also holds for ``max_keep_ckpts=1`` and for the best checkpoint.
     """
 
-    best_ckpt_path: str | None  # mmengine's, as is the next
+    best_ckpt_path: str | None  # set by mmengine's hook, like the next one
     best_ckpt_path_dict: dict[str, str | None]
 
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
         if is_main_process():
-            # What a writing that was killed left behind may be as large as a checkpoint.
+            # A run killed while writing leaves a temporary file, which may be as large as a checkpoint.
             for part in Path(self.out_dir).glob(".*.pth.*.part"):
                 part.unlink(missing_ok=True)
-        # A resumed checkpoint knows the best one by the path it had, perhaps in another folder;
-        # the best of the folder that was copied from is not this run's to delete.
+        # A resumed checkpoint stores the path of the best one, which may lie in another folder if the work
+        # dir was copied. Look for it in this run's folder, so that the original is not deleted.
         if self.save_best is not None and len(self.key_indicators) == 1:
             self.best_ckpt_path = self._here(self.best_ckpt_path)
         elif self.save_best is not None:
@@ -74,7 +74,7 @@ class SafeCheckpointHook(CheckpointHook):
         for key in self.key_indicators:
             if key != "auto" and key not in metrics:
                 raise UserError(f"save_best={key!r} is not among the metrics: {', '.join(metrics)}")
-        # mmengine deletes the best it knows of before it saves the next: let it know of none.
+        # mmengine deletes the best checkpoint it knows before it saves the next one: hide it from mmengine.
         if len(self.key_indicators) == 1:
             before, self.best_ckpt_path = self.best_ckpt_path, None
             super()._save_best_checkpoint(runner, metrics)
@@ -89,7 +89,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     @staticmethod
     def _keep_one(before: str | None, after: str | None) -> str | None:
-        """The best checkpoint from now on; the one before is deleted if another took its place."""
+        """Return the best checkpoint from now on; delete the previous one if a new one replaces it."""
         if before and after and before != after and is_main_process():
             _remove(before)
         return after or before

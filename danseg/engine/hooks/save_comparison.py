@@ -1,4 +1,4 @@
-"""The hook behind ``tools/test.py --show-dir``: one comparison a tested frame."""
+"""The hook behind ``tools/test.py --show-dir``: one comparison picture per tested frame."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ from danseg.visualization.figures import comparison_figure, save_figure
 
 @HOOKS.register_module()
 class SaveComparison(Hook):
-    """Write ``<stem>.png`` (image, truth, prediction) for every frame that is tested.
+    """Writes ``<stem>.png`` (image, truth, prediction) for every tested frame.
 
-    Frames without a label give image and prediction. In a distributed test each process
-    writes the frames it tests. A picture of the same name is replaced.
+    Without a label, the picture shows image and prediction only. In a distributed test, each process writes
+    the frames that it tests. An existing picture of the same name is replaced.
 
     Args:
-        out_dir: folder for the pictures, made when it is not there.
+        out_dir: folder for the pictures; it is made if it does not exist.
 
     Raises:
-        UserError: ``out_dir`` cannot be a folder.
+        UserError: the folder cannot be made or written to.
     """
 
     priority = "LOW"

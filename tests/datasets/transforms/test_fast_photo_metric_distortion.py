@@ -17,13 +17,13 @@ NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 def test_the_same_seed_gives_mmsegs_image(options):
     theirs, ours = PhotoMetricDistortion(**options), FastPhotoMetricDistortion(**options)
     changed = 0
-    for seed in range(60):  # every combination of the five coins is among them
+    for seed in range(60):  # enough for every combination of the five random choices
         np.random.seed(seed)
         want = theirs(dict(img=NOISE.copy()))["img"]
         after = np.random.random()
         np.random.seed(seed)
         np.testing.assert_array_equal(ours(dict(img=NOISE))["img"], want)
-        assert np.random.random() == after  # as many numbers were drawn
+        assert np.random.random() == after  # both drew the same number of random numbers
         changed += (want != NOISE).any()
     assert changed > 40
 

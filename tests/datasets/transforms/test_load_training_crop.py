@@ -16,7 +16,7 @@ from PIL import Image
 from danseg.datasets import LoadTrainingCrop
 from danseg.errors import UserError
 
-# OpenCV 4's warpAffine knows 32 places between two pixels; on white noise, the worst case, that shows.
+# OpenCV 4's warpAffine has steps of 1/32 pixel, which matters most on white noise.
 LEVELS = 1 if int(cv2.__version__.split(".")[0]) >= 5 else 8
 THEIRS = ("LoadImageFromFile", "LoadAnnotations", "RandomResize", "RandomCrop", "RandomFlip")
 
@@ -36,7 +36,7 @@ def mmsegs(scale, crop_size, ratio_range=(0.5, 2.0), cat_max_ratio=0.75, flip_pr
 
 
 def write(folder: Path, image: np.ndarray, label: np.ndarray, suffix: str = ".png") -> dict[str, Any]:
-    """Files, and what a data set says of them."""
+    """Write an image and a label; returns the results dict that a data set would give."""
     info = dict(img_path=str(folder / f"image{suffix}"), seg_map_path=str(folder / "label.png"))
     Image.fromarray(image).save(info["img_path"])
     Image.fromarray(label).save(info["seg_map_path"])
@@ -64,7 +64,7 @@ def sample(transform: Any, info: dict, seed: int) -> dict:
         ((97, 61), dict(scale=(131, 77), crop_size=(37, 29), ratio_range=(0.9, 3.0))),
         ((40, 50), dict(scale=(50, 40), crop_size=(64, 64))),  # often smaller than the crop
         ((64, 64), dict(scale=(64, 64), crop_size=(32, 32), ratio_range=(1.0, 1.0), flip_prob=1.0)),
-        ((33, 65), dict(scale=(65, 33), crop_size=(9, 11), cat_max_ratio=0.24)),  # never varied enough
+        ((33, 65), dict(scale=(65, 33), crop_size=(9, 11), cat_max_ratio=0.24)),  # no crop is varied enough
         ((33, 65), dict(scale=(65, 33), crop_size=(9, 11), cat_max_ratio=1.0, flip_prob=0.0)),
     ],
 )
@@ -78,7 +78,7 @@ def test_one_seed_gives_mmsegs_sample(tmp_path, size, options, suffix):
         one, other = got.pop("img"), want.pop("img")
         assert one.dtype == np.uint8 and one.shape == other.shape
         assert np.abs(one.astype(int) - other).max() <= LEVELS
-        want.pop("swap_seg_labels", None)  # an argument that ours does not have
+        want.pop("swap_seg_labels", None)  # danseg's transform has no such argument
         assert got == want
         assert [type(value) for value in got.values()] == [type(want[key]) for key in got]
 
@@ -131,7 +131,7 @@ STREET = dict(scale=(WIDTH, HEIGHT), crop_size=(30, 60))
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory) -> dict[str, Any]:
-    """A frame whose pixels tell where they are, and a label that one class dominates in places."""
+    """A frame whose pixels encode their position, and a label that one class dominates in places."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     image = np.stack([2 * x, 4 * y, 0 * x], axis=-1).astype(np.uint8)
     label = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -141,7 +141,7 @@ def street(tmp_path_factory) -> dict[str, Any]:
 
 
 def statistics(transform: Any, info: dict, first_seed: int) -> dict[str, np.ndarray]:
-    """What is random in many samples: scale, place, mirroring, and the share of each class."""
+    """The random quantities of many samples: scale, position, mirroring, and the share of each class."""
     rows = []
     for seed in range(first_seed, first_seed + DRAWS):
         drawn = sample(transform, info, seed)
@@ -162,7 +162,7 @@ def mmsegs_statistics(street) -> dict[str, np.ndarray]:
 
 
 def p_values(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
-    """Kolmogorov-Smirnov for what is continuous, Fisher's exact test for the coin."""
+    """Kolmogorov-Smirnov test for continuous quantities, Fisher's exact test for mirroring."""
     values = {key: scipy.stats.ks_2samp(ours[key], theirs[key]).pvalue for key in ours if key != "flips"}
     table = [[side["flips"].sum(), (~side["flips"]).sum()] for side in (ours, theirs)]
     return values | dict(flips=scipy.stats.fisher_exact(table).pvalue)
@@ -174,7 +174,7 @@ def test_scales_places_flips_and_classes_are_distributed_as_mmsegs(street, mmseg
 
 
 class Upper(LoadTrainingCrop):
-    """Leaves out the lower half of the places."""
+    """A wrong transform: it never draws the lower half of the positions."""
 
     def _draw_corner(self, height: int, width: int) -> tuple[int, int]:
         y, x = super()._draw_corner(height, width)

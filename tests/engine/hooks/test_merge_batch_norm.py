@@ -8,7 +8,7 @@ from danseg.engine.hooks import MergeBatchNormHook, merge_batch_norm
 
 def test_merged_statistics_are_those_of_all_images(monkeypatch):
     torch.manual_seed(0)
-    images = [torch.randn(4, 3, 8, 8) + 2, 3 * torch.randn(4, 3, 8, 8) - 1]  # one batch a rank
+    images = [torch.randn(4, 3, 8, 8) + 2, 3 * torch.randn(4, 3, 8, 8) - 1]  # one batch per rank
     ranks = [nn.BatchNorm2d(3, momentum=1.0) for _ in images]
     for layer, batch in zip(ranks, images, strict=True):
         layer(batch)
@@ -17,7 +17,7 @@ def test_merged_statistics_are_those_of_all_images(monkeypatch):
     merged = nn.Sequential(nn.BatchNorm2d(3))
     merged[0].load_state_dict(ranks[0].state_dict())
     mean = torch.stack([r.running_mean for r in ranks]).double().mean(0)
-    # What the other rank contributes to the two reductions.
+    # The values that the other rank contributes to the two reductions.
     others = iter(
         [ranks[1].running_mean.double(), ranks[1].running_var + (ranks[1].running_mean - mean) ** 2]
     )

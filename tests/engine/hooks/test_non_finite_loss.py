@@ -34,7 +34,7 @@ def test_a_scaled_loss_may_overflow_now_and_then():
     for _ in range(3):
         for _ in range(hook.scaled_patience - 1):
             hook.after_train_iter(scaled, 6, outputs=outputs(float("inf")))
-        hook.after_train_iter(scaled, 6, outputs=outputs(1.0))  # the count begins again
+        hook.after_train_iter(scaled, 6, outputs=outputs(1.0))  # the count starts again
     with pytest.raises(UserError, match="no checkpoint had been saved"):
         for _ in range(hook.scaled_patience):
             hook.after_train_iter(scaled, 6, outputs=outputs(float("inf")))

@@ -14,7 +14,7 @@ def draw():
 
 
 def test_numbers_continue_after_a_round_trip_through_a_file(tmp_path):
-    np.random.randn()  # leaves numpy's generator with a second Gaussian in store
+    np.random.randn()  # NumPy's generator now stores a second Gaussian number
     torch.save({"state_dict": {}, "random_states": [capture()]}, tmp_path / "a.pth")
     expected = draw()
     draw()

@@ -1,4 +1,4 @@
-"""Nothing old is deleted before the new is whole."""
+"""No old checkpoint is deleted before the new one is complete."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from danseg.errors import UserError
 
 
 class Runner:
-    """Writes names into empty files, as long as there is room."""
+    """A runner whose checkpoints are empty files, and whose disk can be full."""
 
     def __init__(self, work_dir):
         self.work_dir, self.iter, self.epoch = str(work_dir), 0, 0
@@ -44,7 +44,7 @@ def test_the_old_checkpoint_goes_when_the_new_one_is_there(tmp_path):
     for runner.iter in range(3):
         hook.after_train_iter(runner, runner.iter)
         assert runner.files() == [f"iter_{runner.iter + 1}.pth"]
-    assert runner.seen == [[], ["iter_1.pth"], ["iter_2.pth"]]  # there while the next was written
+    assert runner.seen == [[], ["iter_1.pth"], ["iter_2.pth"]]  # it existed while the next one was written
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "iter_3.pth")
 
     runner.full, runner.iter = True, 3

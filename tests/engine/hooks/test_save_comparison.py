@@ -20,7 +20,7 @@ META = dict(classes=("road", "sky"), palette=[(128, 64, 128), (70, 130, 180)])
 
 @pytest.fixture
 def tested(tmp_path):
-    """A runner that tests one frame, and what its model returned."""
+    """A runner that tests one frame, and the output of its model."""
     rng = np.random.default_rng(0)
     path = tmp_path / "city_000001.png"
     cv2.imwrite(str(path), rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))

@@ -301,7 +301,7 @@ def inference(monkeypatch):
             tiny,
             [(64, 96)],
             [(5, [(64, 96)])],
-            [(tiny, mode) for mode in inference.TEST_MODES],
+            [(tiny, "windows")],
             (64, 96),
             tiny,
             (64, 96),
@@ -315,13 +315,13 @@ def test_quick_inference_benchmark_runs_and_writes_its_files(inference, tmp_path
     inference.main(["--quick", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)])
     assert "of danseg's own time in float32" in capsys.readouterr().out
     [stored] = tmp_path.glob("inference_cpu-*_torch*_mmseg*_quick.json")
-    image, narrow, labels, *validation, process, _ = json.loads(stored.read_text())["rows"]
+    image, narrow, labels, validation, process, _ = json.loads(stored.read_text())["rows"]
     assert (image["mode"], narrow["mode"], labels["mode"]) == ("float32", "bfloat16", "5 classes")
     assert image["max_relative_error"] < 1e-4 < narrow["max_relative_error"]
     assert labels["max_relative_error"] < 1e-3, "labels differ"
-    assert [row["mode"] for row in validation] == [f"{mode}, width 4" for mode in inference.TEST_MODES]
-    assert all(row["max_relative_error"] < 1e-3 for row in validation), "labels differ"
-    for row in (image, narrow, labels, *validation):
+    assert validation["mode"] == "windows, width 4"
+    assert validation["max_relative_error"] < 1e-3, "labels differ"
+    for row in (image, narrow, labels, validation):
         assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
     assert len(image["ours_rounds"]) == 2 and image["theirs_rounds"] == narrow["theirs_rounds"]
     assert process["ours_extra_bytes"] > 100 * measure.MIB, "the libraries count"

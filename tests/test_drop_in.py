@@ -156,6 +156,7 @@ def test_mmsegs_scripts_train_and_test_a_stock_config(tmp_path, rendered_root):
     assert miou("test.py", weights, "--tta")  # it averages logits
 
 
+@pytest.mark.slow
 def test_mmsegs_runner_validates_without_logits_and_mmsegs_users_find_them(
     tmp_path, rendered_root, monkeypatch
 ):

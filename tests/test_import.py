@@ -47,6 +47,7 @@ def test_heads_without_mmseg_name_the_command_that_installs_it():
     assert "pip install 'danseg[onedl]'" in run.stderr
 
 
+@pytest.mark.slow
 def test_the_package_hands_out_its_modules():
     run = _run(
         "import danseg\n"
@@ -100,6 +101,7 @@ def _registered() -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 def test_registration_imports_every_file_that_registers():
     package = Path(danseg.__file__).parent
     files = [path for path in package.rglob("*.py") if ".register_module(" in path.read_text()]

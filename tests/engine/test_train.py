@@ -69,6 +69,7 @@ def log_of(runner):
     return (Path(runner.log_dir) / f"{runner.timestamp}.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaf", ["danet_r50_cityscapes", "danet_r18_demo"])
 def test_four_iterations_are_two_and_two_to_the_bit(tiny, tmp_path, leaf):
     """With all that the real bases use: LoadTrainingCrop, photometric distortion, dropout, recompute."""
@@ -89,6 +90,7 @@ def test_four_iterations_are_two_and_two_to_the_bit(tiny, tmp_path, leaf):
     assert not equal(halfway["state_dict"], resumed["state_dict"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", ["auto", "path", "the config's"])
 def test_a_resumed_checkpoint_is_read_once(tiny, tmp_path, started, loads, resume):
     path = tmp_path / ("elsewhere.pth" if resume == "path" else "work/iter_1.pth")

@@ -89,6 +89,7 @@ def test_scores_equal_the_official_evaluators_on_the_written_predictions(
     assert 0 < report["mIoU"]
 
 
+@pytest.mark.slow
 def test_evaluation_makes_no_logits_at_the_images_resolution(run, monkeypatch):
     from mmseg.models.segmentors.base import BaseSegmentor
 

@@ -111,6 +111,7 @@ def test_train_validate_checkpoint_resume_and_test(command, tmp_path, capfd):
     assert (work / "iter_5.pth").is_file()
 
 
+@pytest.mark.slow
 def test_the_config_is_built_and_a_resumed_checkpoint_read_once(command, monkeypatch, tmp_path):
     options = ["train_cfg.max_iters=1", "default_hooks.checkpoint.interval=1"]
     command("train", options=options)
@@ -126,12 +127,14 @@ def test_the_config_is_built_and_a_resumed_checkpoint_read_once(command, monkeyp
     assert len(configs) == 2 and len(loads) == 2
 
 
+@pytest.mark.slow
 def test_learning_rate_follows_the_total_batch(command, tmp_path):
     quick = ["train_cfg.max_iters=1", "param_scheduler=None"]
     command("train", "--auto-scale-lr", options=quick)
     assert scalars(tmp_path / "work")[0]["lr"] == pytest.approx(0.02 * 2 / 8)
 
 
+@pytest.mark.slow
 def test_mixed_precision_on_cpu(command, tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("the default differs where there is a GPU")
@@ -140,6 +143,7 @@ def test_mixed_precision_on_cpu(command, tmp_path, capsys):
     assert "bfloat16" in failure(capsys, command, "train", "--amp", "float16")
 
 
+@pytest.mark.slow
 def test_deterministic_training_takes_cublas_along(command, tmp_path, monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:

@@ -1,7 +1,6 @@
 """Check what the files of a data set contain: image sizes, label ids, and what is wrong with them."""
 
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from danseg.datasets.check_files import TRAIN_IDS_SUFFIX, cityscapes_command
 from danseg.datasets.check_report import DatasetReport
-from danseg.io.images import sample_bits
+from danseg.io.images import decode_whole, sample_bits
 from danseg.io.parallel import parallel_map
 from danseg.io.words import ranges
 from danseg.known_datasets import known_dataset
@@ -98,15 +97,9 @@ def _decode_image(path: str, finding: _Finding) -> Image.Image | None:
     """Decode an image. If it is damaged or has more than 8 bits, add a problem and return None."""
     try:
         data = Path(path).read_bytes()
-        if not data:
-            raise ValueError("the file has 0 bytes")
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
-        reason = str(error) or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = "no known image format"
-        finding.problems.append((_UNREADABLE, f"{path}: {reason}"))
+        image = decode_whole(data)
+    except (OSError, ValueError) as error:
+        finding.problems.append((_UNREADABLE, f"{path}: {error}"))
         return None
     bits = sample_bits(image, data)
     if bits > 8:

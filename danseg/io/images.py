@@ -1,5 +1,6 @@
 """Read and write images, with errors that name the file."""
 
+import io
 import os
 from pathlib import Path
 
@@ -62,6 +63,23 @@ def decode_image_rows(
         raise ValueError(f"{len(data)} bytes that are no image or a damaged one: copy or download it again")
     size, image = image.shape[:2], image[top:bottom]
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), size
+
+
+def decode_whole(data: bytes) -> Image.Image:
+    """Decode all of an image file with Pillow, which keeps its kind: mode, format and metadata.
+
+    Raises:
+        ValueError: the file is damaged or no image; the message is the reason in a few words.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        reason = str(error) or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "no known image format" if data else "the file has 0 bytes"
+        raise ValueError(reason) from error
+    return image
 
 
 def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int | None = None) -> Path:

@@ -11,7 +11,6 @@ or 4 bits is refused too, because other readers, among them mmseg's, stretch it 
 files follow the same rules.
 """
 
-import io
 import os
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from danseg.errors import UserError
-from danseg.io.images import sample_bits, save_image
+from danseg.io.images import decode_whole, sample_bits, save_image
 from danseg.io.png import GREY, decode_plain_png
 
 FIX = "store the ids themselves, not colours, in an 8-bit grey PNG made from the original annotation"
@@ -62,13 +61,9 @@ def decode_label_map(data: bytes, source: str | os.PathLike) -> np.ndarray:
     if plain is not None:
         return plain[0][..., 0]
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
-        reason = str(error) or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = "no known image format" if data else "the file has 0 bytes"
-        raise _unreadable(source, reason) from error
+        image = decode_whole(data)
+    except ValueError as error:
+        raise _unreadable(source, str(error)) from error
     wrong = _what_is_wrong(image, data)
     if wrong:
         raise UnusableLabelMap(f"{source} is no label map: {wrong}; {FIX}", wrong)

@@ -28,6 +28,14 @@ from danseg.heads import (
 )
 from danseg.segmentors import LeanEncoderDecoder
 
+
+class _MMSegsPSAHead(PSANetHead):
+    """:class:`PSANetHead` that means by ``compact`` what mmseg's head does."""
+
+    def __init__(self, *args, swap_compact: bool = True, **kwargs) -> None:
+        super().__init__(*args, swap_compact=swap_compact, **kwargs)
+
+
 HEADS = {
     "CCHead": CCNetHead,
     "DAHead": DANetHead,
@@ -36,7 +44,7 @@ HEADS = {
     "GCHead": GCNetHead,
     "ISAHead": ISANetHead,
     "NLHead": NonLocalHead,
-    "PSAHead": PSANetHead,
+    "PSAHead": _MMSegsPSAHead,
 }
 
 SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder}

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from danseg.attention.parts.arguments import check_at_least_one
 
-
 KERNELS = ("dot", "gaussian", "rbf")
 
 

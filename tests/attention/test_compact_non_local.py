@@ -21,7 +21,7 @@ PARAMETER_NAMES = {
         "norm.bias",
     ]
 }
-FORMS = {"CompactGeneralizedNonLocal": [dict(kernel="gaussian"), dict(kernel="rbf", use_scale=True)]}
+VARIANTS = {"CompactGeneralizedNonLocal": [dict(kernel="gaussian"), dict(kernel="rbf", use_scale=True)]}
 
 
 def _make(**arguments) -> CompactGeneralizedNonLocal:

@@ -126,12 +126,14 @@ class NonLocal2d(nn.Module):
             if hasattr(self, name):
                 conv = self._projection(name)
                 nn.init.normal_(conv.weight, std=0.01)
-                nn.init.zeros_(conv.bias)
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
         if "concat_project" in self._modules:
             nn.init.kaiming_normal_(self.concat_project.conv.weight, mode="fan_out", nonlinearity="relu")
-        last = self.conv_out.norm or self.conv_out.conv
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
+        if isinstance(self.conv_out, ConvNorm):  # a subclass may leave it out
+            last = self.conv_out.norm or self.conv_out.conv
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
 
     def _projection(self, name: str) -> Any:
         """The convolution behind ``g``, ``theta`` or ``phi``, pooled or not."""

@@ -24,10 +24,7 @@ PARAMETER_NAMES = {name: _NAMES for name in ("NonLocal1d", "NonLocal2d", "NonLoc
 # bias reaches every position alike, and the batch norm, in training, cancels it.
 ZERO_GRADIENT = {name: ["g.conv.bias", "phi.conv.bias"] for name in PARAMETER_NAMES}
 
-VARIANTS = {
-    name: [dict(mode=mode) for mode in MODES if mode != "embedded_gaussian"] + [dict(sub_sample="input")]
-    for name in PARAMETER_NAMES
-}
+VARIANTS = {name: [dict(sub_sample="input")] for name in PARAMETER_NAMES}
 
 FORMS = {NonLocal1d: (9,), NonLocal2d: (5, 7), NonLocal3d: (3, 5, 4)}
 

@@ -48,6 +48,12 @@ CONV2 = {
     "pyramid_split_dual": Conv2(PyramidSplitDualAttention),
     "selective_kernel": Conv2(SelectiveKernel, base_width=128, norm_inside=True),
     "split_attention": Conv2(SplitAttention, norm_inside=True),
+    "split_attention_pooled": Conv2(
+        SplitAttention,
+        norm_inside=True,
+        # It makes a difference in dilated stages, whose first blocks have a stride of 1.
+        defaults=lambda stage, first: dict(always_pool=first and stage > 0),
+    ),
     "pyconv": Conv2(
         PyramidalConv,
         # One level fewer with each stage, as the maps get smaller.
@@ -114,7 +120,8 @@ class VariantResNet(ResNet):
     ``"pyramid_split_dual"``     PyramidSplitDual-       --                 64
                                  Attention
     ``"selective_kernel"``       SelectiveKernel         SKNet              128
-    ``"split_attention"``        SplitAttention          ResNeSt            64
+    ``"split_attention"``        SplitAttention          ResNeSt of mmseg   64
+    ``"split_attention_pooled"`` SplitAttention          ResNeSt            64
     ``"pyconv"``                 PyramidalConv           PyConvResNet       64
     ``"res2net"``                Res2NetConv             Res2Net 26w x 4s   104
     ``"hs_resnet"``              HierarchicalSplit       HS-ResNet          85
@@ -124,7 +131,9 @@ class VariantResNet(ResNet):
     convolutions: ``conv2=dict(type="pyramid_split", groups=(32, 32, 32, 32)), base_width=128`` is EPSANet
     (large), ``conv2=dict(type="res2net", scale=8), base_width=208`` is Res2Net 26w x 8s. mmseg's arguments
     set the rest of the network: ResNeSt has ``deep_stem=True, avg_down=True``, and ``stem_channels=128``
-    from depth 101 on. mmseg's ResNeSt weights load key for key. PyConvResNet's authors leave out the stem's
+    from depth 101 on. mmseg's ResNeSt weights load key for key. In dilated stages the authors keep the 3x3
+    average pooling of the first block, which mmseg drops: with ``"split_attention_pooled"`` and
+    ``contract_dilation=True`` this is the authors' dilated network; without dilation the two are one. PyConvResNet's authors leave out the stem's
     pooling and add one to the first shortcut of each stage; this network keeps ResNet's stem and shortcuts.
     HS-ResNet's width is danseg's choice: it gives as many parameters as ResNet has.
 

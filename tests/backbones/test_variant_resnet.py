@@ -119,6 +119,38 @@ def test_resnest_equals_mmsegs(changes):
         torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
 
 
+def test_pooled_resnest_is_the_authors_dilated_network():
+    """The authors' first blocks of stages 3 and 4 pool, 3x3 with a stride of 1, and dilate half as far."""
+    arguments = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True)
+    torch.manual_seed(0)
+    theirs = draw(ResNeSt(depth=50, base_channels=8, stem_channels=8, **arguments)).double()
+    for stage in (theirs.layer3, theirs.layer4):
+        stage[0].avd_layer, stage[0].avg_down_stride = nn.AvgPool2d(3, 1, padding=1), True
+    ours = VariantResNet(
+        50,
+        "split_attention_pooled",
+        base_channels=8,
+        stem_channels=8,
+        deep_stem=True,
+        avg_down=True,
+        **arguments,
+    ).double()
+    ours.eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = image(dtype=torch.float64)
+    for out, want in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
+
+
+def test_the_pooling_makes_no_difference_without_dilation():
+    plain, pooled = (
+        build(kind, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+        for kind in ("split_attention", "split_attention_pooled")
+    )
+    for one, other in zip(plain(image(33, 49)), pooled(image(33, 49)), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("style", ["pytorch", "caffe"])
 def test_a_plain_kernel_makes_mmsegs_resnet(style):
     arguments = dict(

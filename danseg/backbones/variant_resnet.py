@@ -133,9 +133,10 @@ class VariantResNet(ResNet):
     set the rest of the network: ResNeSt has ``deep_stem=True, avg_down=True``, and ``stem_channels=128``
     from depth 101 on. mmseg's ResNeSt weights load key for key. In dilated stages the authors keep the 3x3
     average pooling of the first block, which mmseg drops: with ``"split_attention_pooled"`` and
-    ``contract_dilation=True`` this is the authors' dilated network; without dilation the two are one. PyConvResNet's authors leave out the stem's
-    pooling and add one to the first shortcut of each stage; this network keeps ResNet's stem and shortcuts.
-    HS-ResNet's width is danseg's choice: it gives as many parameters as ResNet has.
+    ``contract_dilation=True`` this is the authors' dilated network; without dilation the two are one.
+    PyConvResNet's authors leave out the stem's pooling and add one to the first shortcut of each stage; this
+    network keeps ResNet's stem and shortcuts. HS-ResNet's width is danseg's choice: it gives as many
+    parameters as ResNet has.
 
     Unlike in mmseg's ResNet, the default strides and dilations are those of segmentation: the last two
     stages keep an eighth of the input's size.

@@ -149,8 +149,9 @@ class VariantResNet(ResNet):
         strides: of the stages' first blocks, by default (1, 2, 1, 1), or (2, 2, 1, 1) where the stem has
             no pooling.
         dilations: of the stages.
-        pool_shortcuts: move the stem's 3x3 max-pooling to the stages: with a stride, a stage's first
-            shortcut pools by it and then projects, as in PyConvResNet. The stem no longer pools.
+        pool_shortcuts: move the stem's 3x3 max-pooling to the stages: each stage's first shortcut pools,
+            with the stage's stride, and then projects, as in PyConvResNet. Its authors' dilated network keeps
+            the pooling, with a stride of 1. The stem no longer pools.
         **kwargs: all other arguments of mmseg's ``ResNet``, except ``dcn``.
 
     Shapes: ``(B, 3, H, W)`` to a tuple of ``(B, 256, H / 4, W / 4)``, ``(B, 512, H / 8, W / 8)``,
@@ -205,7 +206,7 @@ class VariantResNet(ResNet):
     def make_res_layer(self, block: type[nn.Module], planes: int, **kwargs) -> ResLayer:
         """Make a stage of blocks with ``conv2`` inside; they take the place of mmseg's ``block``."""
         if self.pool_shortcuts:
-            kwargs["avg_down"] = True  # mmseg's shortcuts with a pooling in front, which is replaced below
+            kwargs["avg_down"] = True  # a shortcut with a pooling in front, which is replaced below
         stage = ResLayer(
             block=_Bottleneck,
             planes=planes,
@@ -216,6 +217,5 @@ class VariantResNet(ResNet):
             **kwargs,
         )
         if self.pool_shortcuts:
-            stride = kwargs["stride"]
-            stage[0].downsample[0] = nn.MaxPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
+            stage[0].downsample[0] = nn.MaxPool2d(3, kwargs["stride"], padding=1)
         return stage

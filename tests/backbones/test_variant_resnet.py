@@ -209,7 +209,7 @@ def _authors_pyconv_resnet(state: dict, x: torch.Tensor, strides: tuple, dilatio
             y = norm(f"{name}.bn2", torch.cat(seen, dim=1)).relu()
             y = norm(f"{name}.bn3", F.conv2d(y, state[f"{name}.conv3.weight"]))
             if i == 0:
-                x = F.max_pool2d(x, 3, stride, padding=1) if stride > 1 else x
+                x = F.max_pool2d(x, 3, stride, padding=1)  # also where dilation leaves a stride of 1
                 x = norm(f"{name}.downsample.2", F.conv2d(x, state[f"{name}.downsample.1.weight"]))
             x = (x + y).relu()
         outs.append(x)

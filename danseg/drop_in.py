@@ -32,8 +32,8 @@ from danseg.segmentors import LeanEncoderDecoder
 class _MMSegsPSAHead(PSANetHead):
     """:class:`PSANetHead` that means by ``compact`` what mmseg's head does."""
 
-    def __init__(self, *args, swap_compact: bool = True, **kwargs) -> None:
-        super().__init__(*args, swap_compact=swap_compact, **kwargs)
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{"swap_compact": True, **kwargs})
 
 
 HEADS = {

@@ -102,7 +102,7 @@ class NonLocal2d(nn.Module):
             norm_layer = _BATCH_NORM[self.dims]
         # mmcv's order, so that optimizer states load as well: they refer to parameters by number.
         self.g = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))
-        self.conv_out = ConvNorm(inter_channels, in_channels, norm_layer=norm_layer, conv=conv)
+        self.conv_out: nn.Module = ConvNorm(inter_channels, in_channels, norm_layer=norm_layer, conv=conv)
         if mode != "gaussian":
             self.theta = ConvNorm(in_channels, inter_channels, conv=conv)
             self.phi = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))

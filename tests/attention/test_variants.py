@@ -89,3 +89,10 @@ def test_weights_and_copies_compute_the_same(name, arguments):
     other.load_state_dict(module.state_dict(), strict=True)
     assert torch.equal(module(x), other(x))
     assert torch.equal(module(x), copy.deepcopy(module)(x))
+
+
+@pytest.mark.slow
+@every_variant
+def test_exports(name, arguments):
+    module, x = _make(name, arguments), _input(name)
+    torch.testing.assert_close(torch.export.export(module, (x,)).module()(x), module(x))

@@ -29,8 +29,8 @@ from danseg.heads import (
 from danseg.segmentors import LeanEncoderDecoder
 
 
-class _MMSegsPSAHead(PSANetHead):
-    """:class:`PSANetHead` that means by ``compact`` what mmseg's head does."""
+class PSAHead(PSANetHead):
+    """:class:`danseg.heads.PSANetHead`, with mmseg's meaning of ``compact`` where there is one direction."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **{"swap_compact": True, **kwargs})
@@ -44,7 +44,7 @@ HEADS = {
     "GCHead": GCNetHead,
     "ISAHead": ISANetHead,
     "NLHead": NonLocalHead,
-    "PSAHead": _MMSegsPSAHead,
+    "PSAHead": PSAHead,
 }
 
 SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder}

@@ -45,10 +45,11 @@ class NonLocal2d(nn.Module):
     i and one for j, so θ and φ are not computed at all unless pooling lies between them and ``w``.
 
     Paper: Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, equations 1 to 6.
-    Parameter names and results are mmcv's. As in mmcv, the embedded Gaussian divides its energies by
-    √C', which the paper does not do; ``use_scale=False`` gives the paper's form. With ``sub_sample=True``
-    pooling follows the projections φ and g, as in mmcv. The authors' code pools ``x`` before it projects
-    it, and ``sub_sample="input"`` does so too; a maximum and a projection cannot change places.
+    Parameter names and results are mmcv's. As in mmcv and in the authors' code, the embedded Gaussian
+    divides its energies by √C', which the paper does not do; ``use_scale=False`` gives the paper's form.
+    With ``sub_sample=True`` pooling follows the projections φ and g, as in mmcv. The authors' code pools
+    ``x`` before it projects it, and ``sub_sample="input"`` does so too; a maximum and a projection cannot
+    change places. That code pools by default, this module does not.
 
     Args:
         in_channels: channels C of the input and of the output.

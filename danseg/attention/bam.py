@@ -30,8 +30,8 @@ class BAM(nn.Module):
 
     That code multiplies the branches, and ``fusion="product"`` is its network: σ(M_c · M_s) takes the place
     of σ(M_c + M_s), there is no normalisation at the ends, but one between W₁ and the ReLU, and every layer
-    has a bias. The code's weights then load key for key. On maps that are not square, the code averages
-    a part of the map; this module averages all of it.
+    has a bias. The code's weights then load key for key. On maps that are not square, the code
+    fails or averages a part of the map; this module averages all of it.
 
     In training the channel branch is normalised over the batch alone, so it needs at least two images.
 

@@ -12,7 +12,7 @@ from danseg.attention.parts.query_positions import positions_first
 from danseg.attention.parts.scale import ResidualScale
 
 # Queries and keys are (B, N, C').
-_CENTRED_DIMS = {"channel": (1,), "layer": (1, 2)}
+_CENTRED_DIMS: dict[str, tuple[int, ...]] = {"channel": (1,), "layer": (1, 2), "none": ()}
 
 
 class DisentangledNonLocal2d(NonLocal2d):
@@ -37,9 +37,10 @@ class DisentangledNonLocal2d(NonLocal2d):
 
         x_i + gamma.scale · Σ_j w_ij g_j + Σ_j softmax_j(m_j) g_j
 
-    Its configs "temp_in" have the defaults of the other arguments, "nowd_in" has ``use_scale=False,
-    temperature=1``, and "nowd_ln" also ``centring="layer"``. The code's ``conv_query``, ``conv_key`` and
-    ``conv_value`` are ``theta``, ``phi`` and ``g`` here.
+    Its networks "temp_in" have the defaults of the other arguments, "nowd_in" has ``use_scale=False,
+    temperature=1``, and "nowd_ln" also ``centring="layer"``. The config of "nowd_in" asks for a centring by
+    a name that the code does not know, so the code as published does none: ``centring="none"``. The code's
+    ``conv_query``, ``conv_key`` and ``conv_value`` are ``theta``, ``phi`` and ``g`` here.
 
     Args:
         in_channels: channels C of the input and of the output.
@@ -49,8 +50,9 @@ class DisentangledNonLocal2d(NonLocal2d):
         temperature: divides the energies of the embedded Gaussian.
         norm_layer: as in :class:`NonLocal2d`; ``use_out=False`` leaves it out.
         use_out: whether a projection ends the block; without it, a learned scale weighs the pairwise term.
-        centring: subtract from queries and keys each channel's mean over the map (``"channel"``), or the
-            one mean over channels and positions (``"layer"``); ``concatenation`` takes the first alone.
+        centring: subtract from queries and keys each channel's mean over the map (``"channel"``), the one
+            mean over channels and positions (``"layer"``, not with ``concatenation``), or nothing
+            (``"none"``).
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
@@ -74,7 +76,7 @@ class DisentangledNonLocal2d(NonLocal2d):
             raise ValueError(f"temperature must be positive, got {temperature}")
         if centring not in _CENTRED_DIMS or (centring == "layer" and mode == "concatenation"):
             raise ValueError(
-                f'centring must be one of {", ".join(_CENTRED_DIMS)}, and "channel" for '
+                f'centring must be one of {", ".join(_CENTRED_DIMS)}, and not "layer" with '
                 f'mode="concatenation", got {centring!r} and mode={mode!r}'
             )
         if not use_out and callable(norm_layer):
@@ -131,4 +133,5 @@ class DisentangledNonLocal2d(NonLocal2d):
 
     def _centred(self, x: Tensor) -> Tensor:
         """Subtract the mean from (B, N, C'), or from (B, N)."""
-        return x - x.mean(dim=_CENTRED_DIMS[self.centring], keepdim=True)
+        dims = _CENTRED_DIMS[self.centring]
+        return x - x.mean(dim=dims, keepdim=True) if dims else x

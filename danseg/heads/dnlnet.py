@@ -25,7 +25,7 @@ class DNLNetHead(ContextHead):
         temperature: divides the energies of the embedded Gaussian.
         use_out: whether a projection ends the block, as in mmseg; False is the authors' form. See
             :class:`danseg.attention.DisentangledNonLocal2d`.
-        centring: ``"channel"``, as in mmseg, or ``"layer"``.
+        centring: ``"channel"``, as in mmseg, ``"layer"`` or ``"none"``.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`.
     """
 

@@ -32,6 +32,7 @@ VARIANTS = {
     "DisentangledNonLocal2d": [
         dict(use_out=False),
         dict(use_out=False, mode="dot_product"),
+        dict(centring="none"),
         dict(use_out=False, centring="layer", use_scale=False, temperature=1),
     ]
 }
@@ -88,7 +89,8 @@ def _authors_block(module: DisentangledNonLocal2d, x: torch.Tensor, whitening: s
     """What the authors' code does without its last projection; parameters under the module's names.
 
     Queries and keys have C' channels and biases, values C channels and none. Whitening "in_nostd" subtracts
-    each channel's mean over an image's positions, "ln_nostd" an image's mean over both.
+    each channel's mean over an image's positions, "ln_nostd" an image's mean over both. Another name does
+    nothing.
     """
     flat = x.flatten(2)
     query, key, mask = (
@@ -96,8 +98,8 @@ def _authors_block(module: DisentangledNonLocal2d, x: torch.Tensor, whitening: s
         for conv in (module.theta.conv, module.phi.conv, module.conv_mask)
     )
     value = torch.einsum("dc,bcn->bdn", module.g.conv.weight.flatten(1), flat)
-    dims = {"in_nostd": 2, "ln_nostd": (1, 2)}[whitening]
-    query, key = (t - t.mean(dim=dims, keepdim=True) for t in (query, key))
+    if dims := {"in_nostd": 2, "ln_nostd": (1, 2)}.get(whitening):
+        query, key = (t - t.mean(dim=dims, keepdim=True) for t in (query, key))
     similarity = (torch.einsum("bci,bcj->bij", query, key) / divisor).softmax(dim=2)
     pairwise = torch.einsum("bij,bcj->bci", similarity, value)
     unary = torch.einsum("bcj,bj->bc", value, mask[:, 0].softmax(dim=1))
@@ -109,7 +111,8 @@ def _authors_block(module: DisentangledNonLocal2d, x: torch.Tensor, whitening: s
     ("config", "arguments", "whitening", "divisor"),
     [
         ("temp_in", dict(), "in_nostd", 3**0.5 * 0.05),
-        ("nowd_in", dict(use_scale=False, temperature=1), "in_nostd", 1),
+        ("nowd_in as named", dict(use_scale=False, temperature=1), "in_nostd", 1),
+        ("nowd_in as published", dict(use_scale=False, temperature=1, centring="none"), "channel", 1),
         ("nowd_ln", dict(use_scale=False, temperature=1, centring="layer"), "ln_nostd", 1),
     ],
 )
@@ -155,9 +158,9 @@ def test_map_does_not_see_what_all_positions_share():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="centring must be one of channel, layer, .*got 'row'"):
+    with pytest.raises(ValueError, match="centring must be one of channel, layer, none, .*got 'row'"):
         DisentangledNonLocal2d(6, centring="row")
-    with pytest.raises(ValueError, match='"channel" for mode="concatenation", got \'layer\''):
+    with pytest.raises(ValueError, match="got .layer. and mode=.concatenation."):
         DisentangledNonLocal2d(6, centring="layer", mode="concatenation")
     with pytest.raises(ValueError, match="norm_layer .* use_out=False"):
         DisentangledNonLocal2d(6, use_out=False, norm_layer=nn.BatchNorm2d)

@@ -1,3 +1,3 @@
-"""Training and evaluation on mmengine. Importing this package registers hooks, a wrapper and FLOP handles."""
+"""Training and evaluation on mmengine. Importing this package registers hooks and an optimiser wrapper."""
 
-from danseg.engine import bfloat16_optim_wrapper, flop_handles, hooks  # noqa: F401  (registration)
+from danseg.engine import bfloat16_optim_wrapper, hooks  # noqa: F401  (registration)

@@ -61,13 +61,13 @@ class _FlopHandles:
     def find_spec(cls, name: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
         if name != _ANALYSIS:
             return None
-        sys.meta_path.remove(cls)
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_both(module: ModuleType) -> None:
                 execute(module)
+                sys.meta_path.remove(cls)
                 importlib.import_module(FLOP_HANDLES)
 
             spec.loader.exec_module = execute_both  # type: ignore[method-assign]

@@ -85,6 +85,12 @@ def test_it_takes_the_arguments_of_mmsegs_config_and_sees_every_position(name):
         assert (head.double()([changed]) - head([x]))[:, :, -1, -1].abs().amax() > 1e-9
 
 
+def test_it_means_by_a_compact_mask_what_mmsegs_head_does():
+    arguments = _stock_arguments("PSAHead") | dict(compact=True, psa_type="collect", mask_size=(5, 7))
+    assert HEADS["PSAHead"](**arguments).swap_compact  # tests/heads compares this setting with mmseg's head
+    assert not HEADS["PSAHead"](**arguments, swap_compact=False).swap_compact
+
+
 @every_pair
 def test_it_takes_mmsegs_weights_and_gives_its_logits(name):
     arguments = _stock_arguments(name)

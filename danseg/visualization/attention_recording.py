@@ -9,6 +9,7 @@ costs one row of the attention matrix, never the whole N x N matrix.
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,13 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+import danseg.attention
+from danseg.errors import UserError
+from danseg.io.words import listed
+
+# The recordings that have begun and not yet ended in this thread or asynchronous task.
+_RUNNING: ContextVar[tuple[object, ...]] = ContextVar("running recordings", default=())
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ class RecordedAttention:
     @property
     def map_size(self) -> tuple[int, int]:
         """(height, width) of the module's feature map."""
-        height, width = self.x.shape[-2:]
+        height, width = self.x.shape[2:]
         return height, width
 
     @property
@@ -133,22 +141,29 @@ class RecordedAttention:
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The model's modules that can compute a map for a position, by their path in the model."""
-    return {
-        path: module
-        for path, module in model.named_modules()
-        if callable(getattr(module, "attention_map", None))
-        and "positions" in inspect.signature(module.attention_map).parameters
-    }
+    return {path: module for path, module in model.named_modules() if _shows_positions(module)}
+
+
+def _shows_positions(module: Any) -> bool:
+    """Whether a module, or a class of modules, can compute a map for a position."""
+    method = getattr(module, "attention_map", None)
+    return callable(method) and "positions" in inspect.signature(method).parameters
 
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]:
     """Keep the inputs of the model's attention modules while the model runs.
 
+    Only what runs in the thread (or asynchronous task) that opened the block is recorded. Several threads
+    can record the same model, and blocks can be nested.
+
     Yields:
         A dict, empty at first. When the model has run inside the ``with`` block, it holds the last input of
-        each module of :func:`attention_modules`, by the module's path. It stays valid after the block, which
-        removes the hooks at its end.
+        each module of :func:`attention_modules` that ran, by the module's path. It stays valid after the
+        block, which removes the hooks at its end.
+
+    Raises:
+        UserError: no module of the model can be recorded, or the block ends and none of them ran.
 
     Example::
 
@@ -156,24 +171,53 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
             model(images)
         rows = recorded["decode_head.pam"].rows([(3, 7)])   # (B, 1, H, W)
     """
+    modules = attention_modules(model)
+    if not modules:
+        raise UserError(
+            f"{_named(model)} has no attention of single positions to show; of danseg's modules, "
+            f"{', '.join(_classes())} have it"
+        )
     recorded: dict[str, RecordedAttention] = {}
+    this, handles = object(), []
 
-    def keep(path: str):
-        def hook(module: Any, args: tuple) -> None:
-            # PSANet's decode head is itself the attention module; its input is a list of all feature maps.
-            x = args[0] if isinstance(args[0], Tensor) else module._transform_inputs(args[0])
-            recorded[path] = RecordedAttention(module, x.detach())
+    def watch(path: str, module: Any) -> None:
+        # A head that is itself the attention module names the child that gets the module's input: mmseg calls
+        # a head's ``forward``, which calls no hook.
+        entry = getattr(module, "attention_entry", module)
 
-        return hook
+        def hook(running: nn.Module, args: tuple) -> None:
+            # A copy of the model has copies of the hooks, but other modules.
+            if running is entry and this in _RUNNING.get():
+                recorded[path] = RecordedAttention(module, args[0].detach())
 
-    handles = [
-        module.register_forward_pre_hook(keep(path)) for path, module in attention_modules(model).items()
-    ]
+        handles.append(entry.register_forward_pre_hook(hook))
+
+    token = _RUNNING.set((*_RUNNING.get(), this))
     try:
+        for path, module in modules.items():
+            watch(path, module)
         yield recorded
     finally:
+        _RUNNING.reset(token)
         for handle in handles:
             handle.remove()
+    if not recorded:
+        raise UserError(
+            f"none of the modules that record attention ran: {listed(modules)}. Run the model itself inside "
+            "the block, in its thread and not compiled; auxiliary heads run in training only"
+        )
+
+
+def _classes() -> list[str]:
+    """The names of danseg's modules that can compute a map for a position."""
+    return [name for name in danseg.attention.__all__ if _shows_positions(getattr(danseg.attention, name))]
+
+
+def _named(model: Any) -> str:
+    """What to call a model in messages: a segmentor by its heads, which most often hold the attention."""
+    head = getattr(model, "decode_head", model)
+    heads = head if isinstance(head, nn.ModuleList) else [head]
+    return " + ".join(type(one).__name__ for one in heads)
 
 
 def segment_centres(labels: np.ndarray, count: int) -> list[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +56,8 @@ def predict_large(
 
     Memory does not grow with the image's height. It holds the pixels and the logits of one row of tiles
     across the image, and one tile's pass through the network. The source is read once from top to bottom,
-    which also works for PNG and JPEG.
+    which also works for PNG and JPEG. For those rasterio warns that they have no georeferencing; hiding that
+    here would change the warnings of all threads.
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`, an ``EncoderDecoder`` with one
@@ -156,17 +156,9 @@ def _failing_as(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the warning that an image has no georeferencing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", _rasterio().errors.NotGeoreferencedWarning)
-        yield
-
-
-@contextlib.contextmanager
 def _opened(path: Path):
     """Open the raster of a file and check that it has the bands that the network needs."""
-    with _failing_as(f"image {path} cannot be read; it is not an image or it is damaged"), _quiet():
+    with _failing_as(f"image {path} cannot be read; it is not an image or it is damaged"):
         image = _rasterio().open(path)
     with image:
         wrong = None
@@ -226,7 +218,7 @@ def _created(
         place = dict(gcps=points, crs=crs)
     what = f"{destination} cannot be written"
     with whole_file(destination) as part:
-        with _failing_as(what), _quiet():
+        with _failing_as(what):
             file = _rasterio().open(
                 part,
                 "w",
@@ -259,7 +251,7 @@ def _created(
 def _is_whole(path: Path) -> bool:
     """Whether the file contains all tiles that the GeoTIFF lists: GDAL hides errors when it closes a file."""
     try:
-        with _quiet(), _rasterio().open(path) as file:
+        with _rasterio().open(path) as file:
             for (i, j), _ in file.block_windows(1):
                 place = (file.get_tag_item(f"BLOCK_{what}_{j}_{i}", "TIFF", 1) for what in ("OFFSET", "SIZE"))
                 if sum(int(number) for number in place) > path.stat().st_size:

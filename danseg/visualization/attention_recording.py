@@ -92,7 +92,8 @@ class AttentionMaps:
     Attributes:
         module: the module's path in the model, such as ``decode_head.pam``.
         positions: P pairs (x, y) in pixels of the image.
-        rows: (P, h, w) float, in the resolution of the module's feature map; each map sums to 1.
+        rows: (P, h, w) float, in the resolution that the module attends in: that of its feature map, or half
+            of it as in PSANet. Each map sums to 1, except those of modes without a softmax.
         placement: how the image lies in the network's input.
         scale: the learned factor of the branch (``gamma.scale``); None if the module has none. If it is 0,
             the network ignores the attention, whatever the maps look like.
@@ -103,6 +104,11 @@ class AttentionMaps:
     rows: np.ndarray
     placement: Placement
     scale: float | None = None
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether the weights are shares of 1; those of a dot product, without softmax, may have any sum."""
+        return bool(np.allclose(self.rows.sum((1, 2)), 1, atol=0.02) and (self.rows >= 0).all())
 
     def over_image(self) -> np.ndarray:
         """The maps in the size of the image (P, height, width), in multiples of uniform attention.

@@ -16,7 +16,7 @@ from danseg.errors import UserError
 from danseg.io.files import whole_file
 from danseg.io.parallel import progress_bar
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
-from danseg.segmentors import head_logits
+from danseg.segmentors import head_logits, require_eval_mode
 
 # Side of the tiles that the destination file stores, in pixels. Whole rows of them are written at once.
 _BLOCK = 512
@@ -79,6 +79,7 @@ def predict_large(
     Raises:
         UserError: rasterio is not installed, the source cannot be read or has other bands, the destination
             exists or cannot be written, or the network cannot run on such tiles.
+        ValueError: the model is in training mode.
     """
     source, destination = Path(source), Path(destination)
     _check_network(model, tile, overlap)
@@ -112,6 +113,7 @@ def _check_network(model: BaseSegmentor, tile: int, overlap: int) -> None:
             f"{type(model).__name__} cannot run by tiles, whose logits have to come from one decode head; "
             "mmseg's EncoderDecoder can"
         )
+    require_eval_mode(model)
     if tile < 1:
         raise UserError(f"tile must be the side of a tile in pixels, at least 1, got {tile}")
     if not 0 <= overlap <= tile // 2:

@@ -55,7 +55,7 @@ def load_model(
 
 def dataset_meta(config: Config) -> dict[str, Any]:
     """What :func:`danseg.datasets.metainfo.built_metainfo` says about the data set that a config tests on."""
-    return built_metainfo(config.test_dataloader.dataset)
+    return built_metainfo(tested_dataset(config))
 
 
 def _predicted_meta(config: Config, checkpoint: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
@@ -84,5 +84,14 @@ def _predicted_meta(config: Config, checkpoint: Mapping[str, Any], num_classes: 
 
 
 def tested_dataset(config: Config) -> dict:
-    """The config of the data set that a config tests on; of several (ConcatDataset), the first one."""
+    """The config of the data set that a config tests on; of several (ConcatDataset), the first one.
+
+    Raises:
+        UserError: the config has no such data set.
+    """
+    if not (config.get("test_dataloader") or {}).get("dataset"):
+        raise UserError(
+            f"config {config.filename or ''} has no test_dataloader.dataset, whose pipeline and classes "
+            "predictions need"
+        )
     return next(inner_configs(config.test_dataloader.dataset))

@@ -267,6 +267,13 @@ def test_a_model_whose_parts_recompute(camvid, make_config):
     assert (apis.attention_maps(model, image, [(30, 30)])["decode_head.pam"].rows == expected).all()
 
 
+CALLS = dict(
+    maps=lambda model, image, _: apis.attention_maps(model, image, [(1, 1)]),
+    predict=lambda model, image, _: apis.predict(model, image),
+    large=lambda model, image, folder: apis.predict_large(model, image, folder / "labels.tif"),
+)
+
+
 def state(model: torch.nn.Module) -> list:
     """All that hangs on a model: hooks, attributes and the tensors themselves."""
     return [
@@ -279,9 +286,11 @@ def state(model: torch.nn.Module) -> list:
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
-def test_nothing_is_left_on_the_model(camvid, make_config, monkeypatch, error):
+@pytest.mark.parametrize("call", sorted(CALLS))
+def test_nothing_is_left_on_the_model(camvid, tmp_path, make_config, monkeypatch, call, error):
     """Neither after a call nor during it, when other threads see the model, nor when it is interrupted."""
-    model = loaded(camvid, make_config).train()
+    model = loaded(camvid, make_config)
+    model.train(call == "maps")  # they are those of the trained model, whatever mode it is in
     weights = copy.deepcopy(model.state_dict())
     before, during = state(model), []
 
@@ -293,7 +302,16 @@ def test_nothing_is_left_on_the_model(camvid, make_config, monkeypatch, error):
 
     monkeypatch.setattr(danseg.heads.DANetHead, "forward", forward)
     with pytest.raises(error) if error else nullcontext():
-        apis.attention_maps(model, str(camvid / "val" / "a.png"), [(1, 1)])
+        CALLS[call](model, camvid / "val" / "a.png", tmp_path)
     assert during == [before] and state(model) == before
     for name, value in model.state_dict().items():  # batch statistics too, though the model is in training
         assert torch.equal(value, weights[name])
+
+
+@pytest.mark.parametrize("call", ["large", "predict"])
+def test_a_model_in_training_mode_is_refused(camvid, tmp_path, make_config, call):
+    model = loaded(camvid, make_config).train()
+    weights = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"EncoderDecoder is in training mode.* model\.eval\(\)"):
+        CALLS[call](model, camvid / "val" / "a.png", tmp_path)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())

@@ -100,3 +100,10 @@ def test_names_of_another_number_of_classes_are_refused(camvid, make_config):
         UserError, match="CamVidDataset, which the config tests on, has 11 classes, the model 3;"
     ):
         apis.load_model(config, None, "cpu")
+
+
+def test_a_config_that_tests_on_nothing(camvid, make_config):
+    config = make_config(camvid)
+    config.pop("test_dataloader")
+    with pytest.raises(UserError, match=r"no test_dataloader\.dataset"):
+        apis.load_model(config, None, "cpu")

@@ -6,6 +6,7 @@ A module can be shown if it has a method ``attention_map(x, positions)`` like th
 costs one row of the attention matrix, never the whole N x N matrix.
 """
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,8 +142,13 @@ class RecordedAttention:
 
     @torch.no_grad()
     def rows(self, positions: Sequence[tuple[int, int]]) -> Tensor:
-        """Attention maps (B, P, H, W) of P (row, column) positions; each map sums to 1."""
-        return self.module.attention_map(self.x, positions)
+        """Attention maps (B, P, H, W) of P (row, column) positions, with the weights that the module has now.
+
+        Each map sums to 1, except those of modes without a softmax.
+        """
+        # In training mode, batch norms would add this pass to their statistics.
+        module = copy.deepcopy(self.module) if self.module.training else self.module
+        return module.attention_map(self.x, positions)
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -191,12 +197,14 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
         # a head's ``forward``, which calls no hook.
         entry = getattr(module, "attention_entry", module)
 
-        def hook(running: nn.Module, args: tuple) -> None:
+        def hook(running: nn.Module, args: tuple, named: dict) -> None:
             # A copy of the model has copies of the hooks, but other modules.
             if running is entry and this in _RUNNING.get():
-                recorded[path] = RecordedAttention(module, args[0].detach())
+                x, *_ = (*args, *named.values())
+                # A copy, because what runs later may change the feature map in place.
+                recorded[path] = RecordedAttention(module, x.detach().clone())
 
-        handles.append(entry.register_forward_pre_hook(hook))
+        handles.append(entry.register_forward_pre_hook(hook, with_kwargs=True))
 
     token = _RUNNING.set((*_RUNNING.get(), this))
     try:

@@ -62,9 +62,9 @@ def _predicted_meta(config: Config, checkpoint: Mapping[str, Any], num_classes: 
     """The meta information of what the model predicts: that of its training, if the checkpoint has it."""
     meta = checkpoint.get("meta") or {}
     # mmseg before 1.0 wrote CLASSES and PALETTE.
-    trained = meta.get("dataset_meta") or {key.lower(): value for key, value in meta.items()}
+    trained = meta.get("dataset_meta") or dict(classes=meta.get("CLASSES"), palette=meta.get("PALETTE"))
     classes, palette = (trained.get(key) or () for key in ("classes", "palette"))
-    if len(classes) == num_classes:
+    if len(classes) == num_classes and not isinstance(classes, str):
         try:
             tested = dataset_meta(config)
         except UserError:  # what it tests on does not matter

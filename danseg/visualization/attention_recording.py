@@ -98,6 +98,9 @@ class AttentionMaps:
         placement: how the image lies in the network's input.
         scale: the learned factor of the branch (``gamma.scale``); None if the module has none. If it is 0,
             the network ignores the attention, whatever the maps look like.
+
+    Raises:
+        ValueError: there is no position, or not one map for each.
     """
 
     module: str
@@ -105,6 +108,13 @@ class AttentionMaps:
     rows: np.ndarray
     placement: Placement
     scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.positions or self.rows.shape[:1] != (len(self.positions),) or self.rows.ndim != 3:
+            raise ValueError(
+                f"attention maps of {self.module} are one (h, w) map for each of at least one position, got "
+                f"{len(self.positions)} positions and maps of shape {self.rows.shape}"
+            )
 
     @property
     def sums_to_one(self) -> bool:

@@ -236,3 +236,9 @@ def test_maps_of_a_model_in_training_do_not_touch_its_statistics():
     expected = copy.deepcopy(module).attention_map(x, [(0, 3)])
     assert torch.equal(recorded[""].rows([(0, 3)]), expected)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(("positions", "shape"), [([], (0, 4, 8)), ([(0, 0)], (2, 4, 8)), ([(0, 0)], (4, 8))])
+def test_no_maps_are_no_attention_maps(positions, shape):
+    with pytest.raises(ValueError, match="at least one position"):
+        AttentionMaps("pam", positions, np.zeros(shape), Placement((30, 50), (32, 64), (30, 50)))

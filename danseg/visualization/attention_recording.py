@@ -208,6 +208,9 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
         entry = getattr(module, "attention_entry", module)
 
         def hook(running: nn.Module, args: tuple, named: dict) -> None:
+            # Compiled code would go on calling the hook when the block has ended.
+            if torch.compiler.is_compiling():
+                return
             # A copy of the model has copies of the hooks, but other modules.
             if running is entry and this in _RUNNING.get():
                 x, *_ = (*args, *named.values())

@@ -242,3 +242,18 @@ def test_maps_of_a_model_in_training_do_not_touch_its_statistics():
 def test_no_maps_are_no_attention_maps(positions, shape):
     with pytest.raises(ValueError, match="at least one position"):
         AttentionMaps("pam", positions, np.zeros(shape), Placement((30, 50), (32, 64), (30, 50)))
+
+
+def test_compiled_code_is_not_recorded_neither_in_the_block_nor_after_it():
+    model = nn.Sequential(_module())
+    x = torch.randn(1, 8, 3, 5, dtype=torch.float64)
+    compiled = torch.compile(model, backend="eager")
+    with pytest.raises(UserError, match=r"none .* ran: _orig_mod\.0\..*not compiled"):
+        with record_attention(compiled) as recorded:
+            compiled(x)
+    compiled(x)
+    assert not recorded
+    with record_attention(model) as recorded:
+        model(x)
+    compiled(x + 1)
+    assert torch.equal(recorded["0"].x, x)

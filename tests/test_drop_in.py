@@ -15,6 +15,8 @@ from mmseg.apis import inference_model
 from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 
+import danseg.heads
+
 MIM = Path(mmseg.__file__).parent / ".mim"
 BY_MMSEG = dict(MODELS.module_dict)
 
@@ -72,6 +74,10 @@ def test_the_import_takes_the_names_of_all_that_danseg_has_too():
         "PSAHead",
     ]
     assert all(BY_MMSEG[name].__module__.startswith("mmseg.") for name in REGISTERED)
+
+
+def test_they_are_the_heads_that_all_other_tests_cover():
+    assert set(HEADS.values()) <= {getattr(danseg.heads, name) for name in danseg.heads.__all__}
 
 
 @pytest.mark.parametrize("name", sorted(HEADS.keys() - {"FCNHead"}))  # it has no attention

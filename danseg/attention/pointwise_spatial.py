@@ -26,6 +26,7 @@ class PointwiseSpatialContext:
     """
 
     align_corners = True  # as in the authors' code; a head has its own value
+    reduce: nn.Module
 
     def build_context(
         self,
@@ -71,6 +72,11 @@ class PointwiseSpatialContext:
         self.proj = ConvNorm(
             channels * (2 if both else 1), in_channels, padding=proj_padding, norm_layer=norm_layer, relu=True
         )
+
+    @property
+    def attention_entry(self) -> nn.Module:
+        """The child that receives the attention's input ``x`` on every way through the module or head."""
+        return self.reduce
 
     def context(self, x: Tensor) -> Tensor:
         """The features that all positions gather, projected and resized to the size of ``x`` (B, C, H, W)."""

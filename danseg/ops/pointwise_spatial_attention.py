@@ -19,8 +19,13 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from danseg.ops.inputs import energy_dtype
+from danseg.ops.operator import operator
 
 KINDS = ("collect", "distribute")
+_NAMES = (
+    "danseg.ops.pointwise_spatial_attention",
+    "danseg.ops.reference.pointwise_spatial_energies",
+)
 
 
 def pointwise_spatial_attention(
@@ -143,7 +148,7 @@ def _add_energy_gradients(
             grad_mask[cells].baddbmm_(slopes.mT, given)
 
 
-@torch.library.custom_op("danseg::pointwise_spatial_forward", mutates_args=())
+@operator(*_NAMES)
 def _pointwise_spatial_forward(
     x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
 ) -> Tensor:
@@ -167,7 +172,7 @@ def _(x, hidden, weight, mask_size, kind, softmax):
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("danseg::pointwise_spatial_backward", mutates_args=())
+@operator(*_NAMES)
 def _pointwise_spatial_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,11 +218,10 @@ def _save_for_backward(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, grad: Tensor):
-    grads = _pointwise_spatial_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.options)
-    return *grads, None, None, None
+    return _pointwise_spatial_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.options)
 
 
-_pointwise_spatial_forward.register_autograd(_backward, setup_context=_save_for_backward)
+_pointwise_spatial_forward.register_gradient(_save_for_backward, _backward)
 
 
 def _products(x_shape, hidden_shape, mask_size, kind) -> tuple[int, int]:

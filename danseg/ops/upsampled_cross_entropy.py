@@ -14,6 +14,7 @@ from torch import Tensor
 
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.interpolation import along_rows, bilinear, pieces
+from danseg.ops.operator import operator
 
 # A block of upsampled logits takes about this many bytes: few on CPUs, to stay in the caches; many on other
 # devices, to keep all their cores busy.
@@ -59,14 +60,15 @@ def upsampled_cross_entropy(
             "upsampled_cross_entropy takes floating-point logits and whole-number labels, got "
             f"{logits.dtype} and {labels.dtype}"
         )
-    with_grad = torch.is_grad_enabled() and logits.requires_grad
-    loss, correct, _ = _forward(logits, labels, ignore_index, align_corners, with_grad)
+    loss, correct, _ = _upsampled_cross_entropy(logits, labels, ignore_index, align_corners)
     return loss, correct
 
 
-@torch.library.custom_op("danseg::upsampled_cross_entropy", mutates_args=())
-def _forward(
-    logits: Tensor, labels: Tensor, ignore_index: int, align_corners: bool, with_grad: bool
+@operator(
+    "danseg.ops.upsampled_cross_entropy", "torch.nn.functional.interpolate and cross_entropy"
+)
+def _upsampled_cross_entropy(
+    logits: Tensor, labels: Tensor, ignore_index: int, align_corners: bool, with_grad: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, number of correct pixels, and the loss's gradient (B, C, h, w), empty without ``with_grad``."""
     batch, classes, height, width = logits.shape
@@ -118,8 +120,8 @@ def _check_labels(labels: Tensor, classes: int) -> None:
             )
 
 
-@_forward.register_fake
-def _(logits, labels, ignore_index, align_corners, with_grad):
+@_upsampled_cross_entropy.register_fake
+def _(logits, labels, ignore_index, align_corners, with_grad=False):
     wide = energy_dtype(logits.dtype)
     return (
         logits.new_empty((), dtype=wide),
@@ -133,9 +135,9 @@ def _save_for_backward(ctx, inputs, output) -> None:
     ctx.dtype = inputs[0].dtype
 
 
-def _backward(ctx, grad_loss: Tensor, _grad_correct: Tensor | None, _grad_grad: Tensor | None):
+def _backward(ctx, grad_loss: Tensor):
     (grad,) = ctx.saved_tensors
-    return (grad_loss * grad).to(ctx.dtype), None, None, None, None
+    return ((grad_loss * grad).to(ctx.dtype),)
 
 
-_forward.register_autograd(_backward, setup_context=_save_for_backward)
+_upsampled_cross_entropy.register_gradient(_save_for_backward, _backward)

@@ -7,7 +7,7 @@ is registered here, with one rule for all derivatives: the first one, in reverse
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ class Operator:
     def _differentiate(self, *args: Any) -> Any:
         """What autograd does with a call, in PyTorch's own API and in each of ``torch.func``'s transforms."""
         tensors = [value for value in args if isinstance(value, Tensor)]
-        if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        if _with_tangent(tensors):
             self.refuse(
                 "has no forward-mode derivative (jvp, jacfwd, linearize, dual numbers): take the gradient by "
                 "backward(), torch.autograd.grad or torch.func.grad"
@@ -86,7 +86,7 @@ class Operator:
         with enable_single_level_autograd_function():
             return super(torch.autograd.Function, _Once).apply(self, *args)
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> NoReturn:
         raise NotImplementedError(f"{self._function} {reason}, or use the plain form, {self._plain}")
 
     def _one_by_one(self, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
@@ -106,12 +106,23 @@ class Operator:
         return outputs, (0,) * len(outputs)
 
 
+def differentiated(*values: Any) -> bool:
+    """Whether a tensor among the arguments is being differentiated, in any mode, or mapped over."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    followed = any(t.requires_grad for t in tensors) or _with_tangent(tensors)
+    return followed or torch._C._are_functorch_transforms_active()
+
+
+def _with_tangent(tensors: list[Tensor]) -> bool:
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
 class _Once(torch.autograd.Function):
     """The autograd function of all operators: one gradient, and an error for a gradient of that gradient."""
 
     @staticmethod
     def forward(operator, *args):
-        # PyTorch switches derivatives off here, for the transforms around this one as well: they would see zero.
+        # PyTorch switches derivatives off here, and the transforms around this one would see zero.
         with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
             return operator.below_autograd(*args)
 

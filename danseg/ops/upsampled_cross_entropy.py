@@ -64,9 +64,7 @@ def upsampled_cross_entropy(
     return loss, correct
 
 
-@operator(
-    "danseg.ops.upsampled_cross_entropy", "torch.nn.functional.interpolate and cross_entropy"
-)
+@operator("danseg.ops.upsampled_cross_entropy", "torch.nn.functional.interpolate and cross_entropy")
 def _upsampled_cross_entropy(
     logits: Tensor, labels: Tensor, ignore_index: int, align_corners: bool, with_grad: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:

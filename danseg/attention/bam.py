@@ -5,6 +5,7 @@ Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv 1807.06514.
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_batch_norm, check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 
 
@@ -44,6 +45,7 @@ class BAM(nn.Module):
                 "in_channels, reduction and dilation must be at least 1, "
                 f"got {in_channels}, {reduction} and {dilation}"
             )
+        self.in_channels = in_channels
         hidden = max(1, in_channels // reduction)
         # No bias before a normalisation, which would cancel it.
         self.channel = nn.Sequential(
@@ -68,12 +70,8 @@ class BAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        norm = self.channel[-1]
-        if x.shape[0] == 1 and norm.training and isinstance(norm, nn.BatchNorm2d):
-            raise ValueError(
-                "BAM normalises its channel branch over the batch: training needs at least 2 images, got 1; "
-                "raise the batch size, or share statistics between devices (SyncBN)"
-            )
+        check_feature_map(self, x)
+        check_batch_norm(self.channel[-1], x.shape[0])
         gate = (self.channel(wide_mean(x, (2, 3))) + self.spatial(x)).sigmoid()  # (B, C, H, W)
         return x * (1 + gate.to(x.dtype))
 
@@ -82,4 +80,5 @@ class BAM(nn.Module):
 
         This is the gate of a channel whose ``M_c`` is 0. Other channels add their ``M_c`` before the sigmoid.
         """
+        check_feature_map(self, x)
         return self.spatial(x).sigmoid()

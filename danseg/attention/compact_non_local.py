@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_feature_map
+
 
 class CompactGeneralizedNonLocal(nn.Module):
     """Every channel at every position gathers from all channels of its group at all positions.
@@ -63,6 +65,7 @@ class CompactGeneralizedNonLocal(nn.Module):
             raise ValueError(f"gamma must be positive, got {gamma}")
         inter_channels = max(1, in_channels // reduction)
         self.groups = math.gcd(groups, inter_channels, in_channels)
+        self.in_channels = in_channels
         self.order = order
         self.gamma = gamma
         self.theta = nn.Conv2d(in_channels, inter_channels, 1, bias=False)
@@ -79,6 +82,7 @@ class CompactGeneralizedNonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         theta, phi, g = self.theta(x), self.phi(x), self.g(x)
         # The sums over a group's positions and channels, and the powers, can exceed float16's range.
         wide = torch.promote_types(theta.dtype, torch.float32)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index
 from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import criss_cross_attention
@@ -47,6 +48,7 @@ class CrissCrossAttention(nn.Module):
                 f"in_channels, recurrence and query_channels must be at least 1, got {in_channels}, "
                 f"{recurrence} and {query_channels}"
             )
+        self.in_channels = in_channels
         self.recurrence = recurrence
         self.query_conv = nn.Conv2d(in_channels, query_channels, 1)
         self.key_conv = nn.Conv2d(in_channels, query_channels, 1)
@@ -55,6 +57,7 @@ class CrissCrossAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, in the memory format of ``x``."""
+        check_feature_map(self, x)
         # The attention needs channels last, and on CPUs 1x1 convolutions are up to three times as fast
         # with it. So the layout changes once, for all recurrences.
         out = x.contiguous(memory_format=torch.channels_last)
@@ -84,6 +87,7 @@ class CrissCrossAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        check_feature_map(self, x)
         height, width = x.shape[2:]
         index = flat_index(positions, (height, width), x.device)
         earlier = []

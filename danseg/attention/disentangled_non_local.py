@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.non_local import NonLocal2d, NormLayer
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import positions_first
 
 
@@ -68,6 +69,7 @@ class DisentangledNonLocal2d(NonLocal2d):
 
         They are (B, 1, H, W) in at least float32; each map sums to 1.
         """
+        check_feature_map(self, x)
         mask = self.conv_mask(x)
         wide = mask.to(torch.promote_types(mask.dtype, torch.float32))
         return wide.flatten(2).softmax(dim=-1).unflatten(2, x.shape[2:])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.ops import attention, concatenation_attention
@@ -88,6 +89,7 @@ class NonLocal2d(nn.Module):
             raise ValueError(
                 f'norm_layer must be "batch_norm", None or a function that makes a layer, got {norm_layer!r}'
             )
+        self.in_channels = in_channels
         self.mode = mode
         self.use_scale = use_scale
         self.sub_sample = sub_sample
@@ -130,6 +132,7 @@ class NonLocal2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         return x + self.conv_out(self._gather(x)).to(x.dtype)
 
     def _gather(self, x: Tensor) -> Tensor:
@@ -195,6 +198,7 @@ class NonLocal2d(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        check_feature_map(self, x)
         index = flat_index(positions, tuple(x.shape[2:]), x.device)
         size = _half_size(x[:, :1]).shape[2:] if self.sub_sample else x.shape[2:]
         return self._weights(x, index).unflatten(2, size)

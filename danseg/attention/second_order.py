@@ -6,6 +6,7 @@ Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arX
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_batch_norm, check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 
 
@@ -43,6 +44,7 @@ class GlobalSecondOrderPooling(nn.Module):
                 "in_channels and reduced_channels must be at least 1, "
                 f"got {in_channels} and {reduced_channels}"
             )
+        self.in_channels = in_channels
         rows = reduced_channels
         self.reduce = ConvNorm(in_channels, rows, norm_layer=nn.BatchNorm2d, relu=True)
         self.row_norm = nn.BatchNorm2d(rows)
@@ -51,7 +53,9 @@ class GlobalSecondOrderPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         rows = _covariance(self.reduce(x)).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), each row as a column
+        check_batch_norm(self.row_norm, rows.shape[0], rows.shape[2])
         gate = self.expand(self.row_conv(self.row_norm(rows))).sigmoid()  # (B, C, 1, 1)
         return x * gate.to(x.dtype)
 

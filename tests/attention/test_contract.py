@@ -189,6 +189,68 @@ def test_takes_channels_last(name):
     torch.testing.assert_close(module(by_position), module(x), rtol=1e-9, atol=1e-11)
 
 
+def takers(name: str) -> list[str]:
+    """The module's public methods that take a feature map, ``forward`` among them."""
+    found = []
+    for method, function in inspect.getmembers(MODULES[name], inspect.isfunction):
+        of_danseg = function.__module__.startswith("danseg.")
+        if (
+            of_danseg
+            and not method.startswith("_")
+            and list(inspect.signature(function).parameters)[1:2] == ["x"]
+        ):
+            found.append(method)
+    assert "forward" in found
+    return found
+
+
+def call(module: nn.Module, method: str, x: torch.Tensor) -> object:
+    """Call a method with a feature map and, where it asks for positions, with the first one."""
+    others = (
+        [[(0,) * getattr(module, "dims", 2)]]
+        if "positions" in inspect.signature(getattr(module, method)).parameters
+        else []
+    )
+    return getattr(module, method)(x, *others)
+
+
+WRONG = {
+    "twice the channels": lambda x: torch.cat([x, x], dim=1),
+    "half the channels": lambda x: x[:, : IN_CHANNELS // 2],
+    "one channel": lambda x: x[:, :1],
+    "no batch": lambda x: x[0],
+    "one dimension more": lambda x: x[..., None],
+    "two dimensions": lambda x: x.flatten(1),
+    "no positions": lambda x: x[..., :0],
+    "integers": lambda x: x.long(),
+    "complex": lambda x: x + 0j,
+}
+
+
+@every_module
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_input_that_it_was_not_made_for_is_named(name, wrong):
+    module, x = make(name), WRONG[wrong](feature_map(name))
+    wanted = rf"{name} was made for {IN_CHANNELS} channels.*got {re.escape(str(tuple(x.shape)))} of {x.dtype}"
+    for method in takers(name):
+        with pytest.raises(ValueError, match=wanted + (r".*x\[None\]" if wrong == "no batch" else "")):
+            call(module, method, x)
+
+
+@every_module
+@pytest.mark.parametrize("side", [1, 2, None])
+def test_training_on_one_image_works_or_names_the_fix(name, side):
+    x = feature_map(name, batch=1)
+    if side is not None:
+        x = x[(..., *[slice(side)] * (x.dim() - 2))]
+    module = make(name)
+    assert module(x).shape == x.shape
+    try:
+        assert module.train()(x).shape == x.shape
+    except ValueError as error:
+        assert re.search("at least 2 images, got 1; raise the batch size.*SyncBN", str(error))
+
+
 class BytesMade(TorchDispatchMode):
     """Sums up the sizes of all tensors that operators make, whether they are kept or not."""
 

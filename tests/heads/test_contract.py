@@ -8,6 +8,8 @@ What only a head's author knows stands in its own test file, ``tests/heads/test_
 * ``WITHOUT_ATTENTION = True`` for a baseline.
 """
 
+import re
+
 import pytest
 import torch
 from mmengine.structures import PixelData
@@ -152,3 +154,13 @@ def test_losses_and_gradients_equal_mmsegs(name, dtype, tolerance):
         scale = largest if key in zero else value.abs().max()
         assert (grads[key] - value).abs().max() / scale < tolerance, key
     assert relative(grad, their_grad) < tolerance
+
+
+@every_head
+@pytest.mark.parametrize(
+    "shape", [(2, 16, 9, 13), (2, 48, 9, 13), (24, 9, 13), (2, 24, 2, 9, 13), (2, 24, 0, 13)], ids=str
+)
+def test_a_feature_map_that_it_was_not_made_for_is_named(name, shape):
+    head = build(name).eval()
+    with pytest.raises(ValueError, match=rf"{name} was made for 24 channels.*got {re.escape(str(shape))}"):
+        head([torch.zeros(shape)])

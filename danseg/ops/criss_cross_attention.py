@@ -59,7 +59,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
             f"criss_cross_attention needs query and key of one shape, and a value of the same batch, "
             f"height and width, got {shapes}"
         )
-    check_alike("criss_cross_attention", query, key, value)
+    check_alike("criss_cross_attention", query=query, key=key, value=value)
 
 
 def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype, alive: int) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from danseg.ops.inputs import energy_dtype
+from danseg.ops.inputs import check_one_device, energy_dtype
 from danseg.ops.operator import operator
 
 KINDS = ("collect", "distribute")
@@ -54,9 +54,20 @@ def pointwise_spatial_attention(
         ``(B, C, H, W)`` with channels last in memory, in the dtype of ``x``, differentiable once.
 
     Raises:
-        ValueError: for an unknown kind, or a weight that does not fit the mask.
+        ValueError: for an unknown kind, or shapes, dtypes or devices that do not fit.
     """
     _check(hidden, weight, mask_size, kind)
+    if (
+        x.dim() != 4
+        or not x.is_floating_point()
+        or x.shape[0] != len(hidden)
+        or x.shape[2:] != hidden.shape[2:]
+    ):
+        raise ValueError(
+            "pointwise_spatial_attention takes floating-point x (B, C, H, W) and hidden (B, K, H, W), got x "
+            f"{tuple(x.shape)} of {x.dtype} and hidden {tuple(hidden.shape)}"
+        )
+    check_one_device("pointwise_spatial_attention", x=x, hidden=hidden, weight=weight)
     by_position = (t.permute(0, 2, 3, 1).contiguous() for t in (x, hidden))  # (B, H, W, channels)
     out = _pointwise_spatial_forward(*by_position, weight, list(mask_size), kind, softmax)
     return out.permute(0, 3, 1, 2)
@@ -75,9 +86,19 @@ def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     mask_height, mask_width = mask_size
+    if (
+        hidden.dim() != 4
+        or 0 in hidden.shape[1:]
+        or not hidden.is_floating_point()
+        or not weight.is_floating_point()
+    ):
+        raise ValueError(
+            "pointwise_spatial_attention takes floating-point hidden (B, K, H, W) and weight, got hidden "
+            f"{tuple(hidden.shape)} of {hidden.dtype} and weight of {weight.dtype}"
+        )
     if weight.shape != (mask_height * mask_width, hidden.shape[1]):
         raise ValueError(
-            f"a mask of {mask_height}x{mask_width} on {hidden.shape[1]} channels needs a weight of shape "
+            f"a mask of {mask_height}x{mask_width} for hidden {tuple(hidden.shape)} needs a weight of shape "
             f"{(mask_height * mask_width, hidden.shape[1])}, got {tuple(weight.shape)}"
         )
 

@@ -96,7 +96,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, block_size: int | None) ->
         )
     if key.shape[1] == 0:
         raise ValueError(f"attention needs at least one key to attend to, got {shapes}")
-    check_alike("attention", query, key, value)
+    check_alike("attention", query=query, key=key, value=value)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1 or None, got {block_size}")
 

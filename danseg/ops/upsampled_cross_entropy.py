@@ -12,7 +12,7 @@ The forward pass is a custom operator, as in :mod:`danseg.ops.softmax_attention`
 import torch
 from torch import Tensor
 
-from danseg.ops.inputs import energy_dtype
+from danseg.ops.inputs import check_one_device, energy_dtype
 from danseg.ops.interpolation import along_rows, bilinear, pieces
 from danseg.ops.operator import operator
 
@@ -47,19 +47,20 @@ def upsampled_cross_entropy(
         with other classes: 0-d, int64.
 
     Raises:
-        ValueError: when shapes or dtypes do not match, or (on CPUs) when a label is neither a class nor
-            ``ignore_index``.
+        ValueError: when shapes, dtypes or devices do not match, or (on CPUs) when a label is neither a
+            class nor ``ignore_index``.
     """
-    if logits.dim() != 4 or labels.dim() != 3 or logits.shape[0] != labels.shape[0]:
+    if logits.dim() != 4 or labels.dim() != 3 or len(logits) != len(labels) or 0 in logits.shape[1:]:
         raise ValueError(
             "upsampled_cross_entropy takes logits (B, C, h, w) and labels (B, H, W), got "
             f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    if not logits.is_floating_point() or labels.is_floating_point():
+    if not logits.is_floating_point() or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             "upsampled_cross_entropy takes floating-point logits and whole-number labels, got "
             f"{logits.dtype} and {labels.dtype}"
         )
+    check_one_device("upsampled_cross_entropy", logits=logits, labels=labels)
     loss, correct, _ = _upsampled_cross_entropy(logits, labels, ignore_index, align_corners)
     return loss, correct
 

@@ -59,8 +59,8 @@ class DisentangledNonLocal2d(NonLocal2d):
 
     def _gather(self, x: Tensor) -> Tensor:
         value = self.g(x)  # (B, C', H, W)
+        mask = self.unary_map(x).to(value.dtype)  # (B, 1, H, W)
         with torch.autocast(x.device.type, enabled=False):
-            mask = self.unary_map(x).to(value.dtype)  # (B, 1, H, W)
             unary = mask.flatten(2) @ positions_first(value)  # (B, 1, C')
         return self._pairwise(x, positions_first(value)) + unary.transpose(1, 2)[..., None]
 

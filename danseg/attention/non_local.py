@@ -146,8 +146,9 @@ class NonLocal2d(nn.Module):
         elif self.mode == "dot_product":
             out = dot_product(self._query(x), self._key(x), value, scale=1 / value.shape[1])
         else:
-            query = self._query(x)
-            out = attention(query, self._key(x), value, scale=self._scale(query))
+            # Under autocast the values are 16 bits wide, while the Gaussian form's queries and keys are x.
+            query, key = self._query(x).to(value.dtype), self._key(x).to(value.dtype)
+            out = attention(query, key, value, scale=self._scale(query))
         return out.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def _query(self, x: Tensor) -> Tensor:
@@ -250,12 +251,12 @@ class _HalfSize(nn.Module):
 
 
 def _half_size(x: Tensor) -> Tensor:
-    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1."""
+    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1. The dtype stays, under autocast too."""
     sides = x.shape[2:]
     kernel = [min(2, side) for side in sides]
     if len(sides) == 3:
         kernel[0] = 1
-    return _POOL[len(sides)](x, kernel)
+    return _POOL[len(sides)](x, kernel).to(x.dtype)
 
 
 def _folded(x: Tensor, projection: Any, row: Tensor) -> Tensor:

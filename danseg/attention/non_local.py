@@ -251,7 +251,7 @@ class _HalfSize(nn.Module):
 
 
 def _half_size(x: Tensor) -> Tensor:
-    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1. The dtype stays, under autocast too."""
+    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1. Autocast does not change the dtype."""
     sides = x.shape[2:]
     kernel = [min(2, side) for side in sides]
     if len(sides) == 3:

@@ -6,6 +6,7 @@ mode, and derivatives of the outputs that are kept for the backward pass count f
 is registered here, with one rule for all derivatives: the first one, in reverse mode, or an error.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -41,8 +42,7 @@ class Operator:
         self._overload = getattr(torch.ops.danseg, name).default
         arguments = self._overload._schema.arguments
         self._before_with_grad = len(arguments) - 1 if arguments[-1].name == "with_grad" else None
-        # Code that runs beside compiled code must not compile the kernel's loops.
-        _LIBRARY.impl(name, torch._disable_dynamo(kernel), "CompositeExplicitAutograd")
+        _LIBRARY.impl(name, _never_compiled(kernel), "CompositeExplicitAutograd")
         _LIBRARY.impl(name, self._differentiate, "Autograd")
         torch.library.register_vmap(self._name, self._one_by_one, lib=_LIBRARY)
 
@@ -64,7 +64,7 @@ class Operator:
         self._save, self._backward = save, backward
 
     def below_autograd(self, *args: Any) -> Any:
-        """The kernel's outputs, which know nothing of derivatives."""
+        """The kernel, whose loops ``torch.compile`` must not unroll where it meets them between compiled code."""
         with torch._C._AutoDispatchBelowAutograd():
             return self._overload(*args)
 
@@ -104,6 +104,16 @@ class Operator:
             return torch.stack(calls), 0
         outputs = tuple(torch.stack(output) for output in zip(*calls, strict=True))
         return outputs, (0,) * len(outputs)
+
+
+def _never_compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, whose loops ``torch.compile`` must not unroll where it meets them between compiled code."""
+    disabled = torch._disable_dynamo(kernel)  # imports the compiler when it is first called, in two seconds
+
+    def run(*args: Any) -> Any:
+        return (disabled if "torch._dynamo" in sys.modules else kernel)(*args)
+
+    return run
 
 
 def differentiated(*values: Any) -> bool:

@@ -6,7 +6,6 @@ Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971.
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -172,7 +171,6 @@ class NonLocal2d(nn.Module):
             return a, (to_key @ self.phi(x).flatten(2)).squeeze(1)
         return a, _folded(x, self._projection("phi"), to_key)
 
-    @torch.no_grad()
     def _weights(self, x: Tensor, index: Tensor) -> Tensor:
         """Rows (B, P, M) of the map ``f / C``, of the positions with row-major indices ``index``."""
         if self.mode == "concatenation":
@@ -251,12 +249,12 @@ class _HalfSize(nn.Module):
 
 
 def _half_size(x: Tensor) -> Tensor:
-    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1. Autocast does not change the dtype."""
+    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1. The dtype stays."""
     sides = x.shape[2:]
     kernel = [min(2, side) for side in sides]
     if len(sides) == 3:
         kernel[0] = 1
-    return _POOL[len(sides)](x, kernel).to(x.dtype)
+    return _POOL[len(sides)](x, kernel).to(x.dtype)  # autocast widens the 3d form
 
 
 def _folded(x: Tensor, projection: Any, row: Tensor) -> Tensor:

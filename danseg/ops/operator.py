@@ -64,7 +64,7 @@ class Operator:
         self._save, self._backward = save, backward
 
     def below_autograd(self, *args: Any) -> Any:
-        """The kernel, whose loops ``torch.compile`` must not unroll where it meets them between compiled code."""
+        """The kernel's outputs, which know nothing of derivatives."""
         with torch._C._AutoDispatchBelowAutograd():
             return self._overload(*args)
 
@@ -107,7 +107,7 @@ class Operator:
 
 
 def _never_compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """The kernel, whose loops ``torch.compile`` must not unroll where it meets them between compiled code."""
+    """The kernel; ``torch.compile`` must not unroll its loops where it meets them between compiled code."""
     disabled = torch._disable_dynamo(kernel)  # imports the compiler when it is first called, in two seconds
 
     def run(*args: Any) -> Any:

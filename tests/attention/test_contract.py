@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import func, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -183,6 +183,57 @@ def test_every_mode_trains_in_16_bits(name, arguments, training, way, dtype, tol
     if not training:  # batch statistics of a few almost equal numbers magnify rounding without limit
         want = exact(x.detach().double())
         assert (out.double() - want).abs().max() / want.abs().max() < tolerance
+
+
+def gradient(function: Callable, x: torch.Tensor, create_graph: bool = False) -> torch.Tensor:
+    x = x if create_graph else x.detach().clone().requires_grad_()
+    [grad] = torch.autograd.grad(function(x).square().sum(), x, create_graph=create_graph)
+    return grad
+
+
+def tangent(function: Callable, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return (function(x + 1e-6 * v) - function(x - 1e-6 * v)) / 2e-6
+
+
+#: What PyTorch computes, and what it should be by means that need no derivative or only the first one.
+TRANSFORMS: dict[str, tuple[Callable, Callable]] = {
+    "grad": (lambda f, x, v: func.grad(lambda y: f(y).square().sum())(x), lambda f, x, v: gradient(f, x)),
+    "vmap": (lambda f, x, v: func.vmap(f)(torch.stack([x, v])), lambda f, x, v: torch.stack([f(x), f(v)])),
+    "jvp": (lambda f, x, v: func.jvp(f, (x,), (v,))[1], tangent),
+    "hessian vector product": (
+        lambda f, x, v: torch.autograd.grad(gradient(f, y := x.clone().requires_grad_(), True), y, v)[0],
+        lambda f, x, v: tangent(lambda y: gradient(f, y), x, v),
+    ),
+    "jvp of grad": (
+        lambda f, x, v: func.jvp(func.grad(lambda y: f(y).square().sum()), (x,), (v,))[1],
+        lambda f, x, v: tangent(lambda y: gradient(f, y), x, v),
+    ),
+}
+
+
+@every_variant
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_derivatives_are_right_or_refused(name, arguments, transform):
+    module = make(name, torch.float64, **arguments)
+    got, want = TRANSFORMS[transform]
+    x = feature_map(name, torch.float64) * 0.4  # no map is so peaked that it has no slope
+    v = feature_map(name, torch.float64).flip(0).sin()
+    for method in takers(name):
+        if method == "attention_map" and arguments.get("pooling_type") == "avg":
+            continue  # there is none
+
+        def function(x, method=method):
+            return call(module, method, x)
+
+        try:
+            found = got(function, x, v)
+        except NotImplementedError as error:
+            assert transform not in ("grad", "vmap")
+            assert re.match(r"danseg\.ops\.\w+ .*use the plain form, danseg\.ops\.reference\.\w+", str(error))
+            continue
+        wanted = want(function, x, v)
+        assert method != "forward" or wanted.abs().max() > 0  # a map behind a ReLU may be zero
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6 * wanted.abs().max().item() + 1e-12)
 
 
 # Without softmax, PSANet's sums are not means: they are as large as there are positions.

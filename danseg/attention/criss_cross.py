@@ -97,7 +97,10 @@ class CrissCrossAttention(nn.Module):
         rows = self._rows(x, index)
         for given in reversed(earlier):
             column, row = self._weights(given).split((height, width), dim=-1)
-            rows = torch.einsum("bphw,bhwg->bpgw", rows, column) + torch.einsum("bphw,bhwv->bphv", rows, row)
+            with torch.autocast(x.device.type, enabled=False):
+                rows = torch.einsum("bphw,bhwg->bpgw", rows, column) + torch.einsum(
+                    "bphw,bhwv->bphv", rows, row
+                )
         return rows
 
     def _rows(self, x: Tensor, index: Tensor) -> Tensor:

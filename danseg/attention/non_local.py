@@ -13,6 +13,7 @@ from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.ops import attention, concatenation_attention
+from danseg.ops.inputs import energy_dtype
 from danseg.ops.products import dot_product, energies
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -174,7 +175,7 @@ class NonLocal2d(nn.Module):
     def _weights(self, x: Tensor, index: Tensor) -> Tensor:
         """Rows (B, P, M) of the map ``f / C``, of the positions with row-major indices ``index``."""
         if self.mode == "concatenation":
-            a, b = self._halves(x)
+            a, b = (half.to(energy_dtype(half.dtype)) for half in self._halves(x))
             return (a[:, index, None] + b[:, None, :]).relu() / b.shape[1]
         query, key = self._query(x), self._key(x)
         energy = energies(query[:, index], key)

@@ -185,6 +185,22 @@ def test_every_mode_trains_in_16_bits(name, arguments, training, way, dtype, tol
         assert (out.double() - want).abs().max() / want.abs().max() < tolerance
 
 
+@every_variant
+@pytest.mark.parametrize("way", ["cast", "autocast", "autocast after a convolution"])
+def test_maps_are_as_wide_as_they_say_in_16_bits(name, arguments, way):
+    module = make(name, torch.bfloat16 if way == "cast" else torch.float32, **arguments)
+    x = feature_map(name, torch.float32 if way == "autocast" else torch.bfloat16)
+    for method in takers(name):
+        if method == "forward" or (method == "attention_map" and arguments.get("pooling_type") == "avg"):
+            continue
+        with torch.autocast("cpu", torch.bfloat16, enabled=way != "cast"):
+            found = call(module, method, x)
+        assert found.isfinite().all()
+        says = " ".join((getattr(MODULES[name], method).__doc__ or "").split())
+        if "at least float32" in says:
+            assert found.dtype == torch.float32
+
+
 def gradient(function: Callable, x: torch.Tensor, create_graph: bool = False) -> torch.Tensor:
     x = x if create_graph else x.detach().clone().requires_grad_()
     [grad] = torch.autograd.grad(function(x).square().sum(), x, create_graph=create_graph)

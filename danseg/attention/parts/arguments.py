@@ -1,6 +1,7 @@
 """Checks that all modules share: of their arguments, and of what they are given."""
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +20,7 @@ def check_at_least_one(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def check_feature_map(module: nn.Module, x: Tensor) -> None:
+def check_feature_map(module: Any, x: Tensor) -> None:
     """Refuse an input that ``module`` was not made for; its methods that take a feature map start with this.
 
     Args:
@@ -40,7 +41,7 @@ def check_feature_map(module: nn.Module, x: Tensor) -> None:
     )
 
 
-def check_batch_norm(norm: nn.Module | None, *size: int) -> None:
+def check_batch_norm(norm: object, *size: int) -> None:
     """Refuse, in training, to normalise a single value per channel, whose result would be its bias alone.
 
     Args:

@@ -93,7 +93,7 @@ class CompactGeneralizedNonLocal(nn.Module):
             for p in range(self.order + 1):
                 out = out + factor * weighted.sum(dim=2, keepdim=True) * power
                 weighted, power, factor = weighted * phi, power * theta, factor * 2 * self.gamma / (p + 1)
-            out = (out * (-self.gamma * theta.square()).exp()).reshape(x.shape[0], -1, *x.shape[2:])
+            out = (out * (-self.gamma * theta.square()).exp()).flatten(1).unflatten(1, (-1, *x.shape[2:]))
             out = F.conv2d(out, self.conv_out.weight.to(wide), groups=self.groups)
             weight, bias = self.norm.weight.to(wide), self.norm.bias.to(wide)
             out = F.group_norm(out, self.groups, weight, bias, self.norm.eps)

@@ -252,6 +252,24 @@ def test_derivatives_are_right_or_refused(name, arguments, transform):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6 * wanted.abs().max().item() + 1e-12)
 
 
+@every_module
+def test_gradients_of_parameters_by_functional_call(name):
+    module, x = make(name, torch.float64), feature_map(name, torch.float64)
+    parameters = dict(module.named_parameters())
+    found = func.grad(lambda given: func.functional_call(module, given, (x,)).square().sum())(parameters)
+    wanted = torch.autograd.grad(module(x).square().sum(), parameters.values())
+    torch.testing.assert_close(list(found.values()), list(wanted))
+
+
+@every_module
+def test_an_empty_batch_stays_empty(name):
+    x = feature_map(name)[:0].requires_grad_()
+    out = make(name)(x)
+    assert out.shape == x.shape
+    out.sum().backward()
+    assert x.grad.shape == x.shape
+
+
 # Without softmax, PSANet's sums are not means: they are as large as there are positions.
 BOUNDED = [(name, arguments) for name, arguments in VARIANTS if arguments.get("psa_softmax", True)]
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _SIDES = {1: "L", 2: "H, W", 3: "T, H, W"}
@@ -45,17 +45,21 @@ def check_batch_norm(norm: object, *size: int) -> None:
     """Refuse, in training, to normalise a single value per channel, whose result would be its bias alone.
 
     Args:
-        norm: the normalisation; only batch norms that do not share statistics between devices are checked.
+        norm: the normalisation; a batch norm that shares statistics between processes may see one value.
         size: sizes of the dimensions that it normalises over, such as the batch's, the height and the width.
 
     Raises:
         ValueError: naming the layer and the fix.
     """
-    if isinstance(norm, nn.SyncBatchNorm) or not isinstance(norm, _BatchNorm) or not norm.training:
+    if not isinstance(norm, _BatchNorm) or not norm.training or math.prod(size) != 1:
         return
-    if math.prod(size) == 1:
+    if not (isinstance(norm, nn.SyncBatchNorm) and _has_other_processes()):
         raise ValueError(
             f"{type(norm).__name__} over the batch would get a single value per channel: training needs at "
             "least 2 images, got 1; raise the batch size, share statistics between devices (SyncBN), or call "
             "eval()"
         )
+
+
+def _has_other_processes() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

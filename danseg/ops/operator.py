@@ -42,7 +42,7 @@ class Operator:
         self._overload = getattr(torch.ops.danseg, name).default
         arguments = self._overload._schema.arguments
         self._before_with_grad = len(arguments) - 1 if arguments[-1].name == "with_grad" else None
-        _LIBRARY.impl(name, _never_compiled(kernel), "CompositeExplicitAutograd")
+        _LIBRARY.impl(name, _sealed(kernel), "CompositeExplicitAutograd")
         _LIBRARY.impl(name, self._differentiate, "Autograd")
         torch.library.register_vmap(self._name, self._one_by_one, lib=_LIBRARY)
 
@@ -106,12 +106,16 @@ class Operator:
         return outputs, (0,) * len(outputs)
 
 
-def _never_compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """The kernel; ``torch.compile`` must not unroll its loops where it meets them between compiled code."""
+def _sealed(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, with inputs that autograd does not follow, and with loops that are never compiled.
+
+    ``torch.compile`` would unroll the loops where it meets them between compiled code.
+    """
     disabled = torch._disable_dynamo(kernel)  # imports the compiler when it is first called, in two seconds
 
     def run(*args: Any) -> Any:
-        return (disabled if "torch._dynamo" in sys.modules else kernel)(*args)
+        function = disabled if "torch._dynamo" in sys.modules else kernel
+        return function(*(value.detach() if isinstance(value, Tensor) else value for value in args))
 
     return run
 

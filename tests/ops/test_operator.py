@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import danseg
 import danseg.ops
 from danseg.ops import reference
+from danseg.ops.operator import differentiated
 from danseg.ops.products import dot_product, energies, product
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -197,6 +198,22 @@ def test_the_plain_forms_that_errors_name_exist():
         named += re.findall(r"reference\.(\w+)", str(error.value))
     assert len(named) >= 3
     assert all(hasattr(reference, name) for name in named)
+
+
+@pytest.mark.parametrize("transform", ["backward", "grad", "vmap of grad"])
+def test_kernels_see_nothing_that_is_differentiated(transform, monkeypatch):
+    # With it, products would leave the fast library, which knows no derivatives.
+    seen = []
+
+    def product_of(*inputs):
+        seen.append(differentiated(*inputs))
+        return product(*inputs)
+
+    monkeypatch.setattr("danseg.ops.softmax_attention.product", product_of)
+    function, _, inputs = CASES["attention"]
+    TRANSFORMS[transform](function, inputs)
+    assert len(seen) >= 6 and not any(seen)
+    assert differentiated(*tracked(inputs))
 
 
 def test_compiled_and_exported_calls_follow_the_same_rule():

@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_batch_norm, check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 
 FUSIONS = ("sum", "product")
@@ -54,6 +55,7 @@ class BAM(nn.Module):
                 "in_channels, reduction and dilation must be at least 1, "
                 f"got {in_channels}, {reduction} and {dilation}"
             )
+        self.in_channels = in_channels
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
         self.fusion = fusion
@@ -85,14 +87,10 @@ class BAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         channel, spatial = self._branches()
-        if x.shape[0] == 1 and any(
-            norm.training and isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)) for norm in channel.modules()
-        ):
-            raise ValueError(
-                "BAM normalises its channel branch over the batch: training needs at least 2 images, got 1; "
-                "raise the batch size, or share statistics between devices (SyncBN)"
-            )
+        for norm in channel.modules():
+            check_batch_norm(norm, x.shape[0])
         m_c, m_s = channel(wide_mean(x, (2, 3))), spatial(x)  # (B, C, 1, 1) or (B, C), and (B, 1, H, W)
         energy = m_c + m_s if self.fusion == "sum" else m_c[:, :, None, None] * m_s
         return x * (1 + energy.sigmoid().to(x.dtype))  # (B, C, H, W)
@@ -106,6 +104,7 @@ class BAM(nn.Module):
         This is the gate of a channel whose ``M_c`` is 0, or 1 where the branches are multiplied. Other
         channels add their ``M_c`` before the sigmoid, or multiply by it.
         """
+        check_feature_map(self, x)
         return self._branches()[1](x).sigmoid()
 
     def extra_repr(self) -> str:

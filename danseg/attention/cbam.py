@@ -5,6 +5,7 @@ Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv 1807.
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 from danseg.attention.parts.spatial_gate import SpatialGate
 
@@ -42,6 +43,7 @@ class CBAM(nn.Module):
             raise ValueError(
                 f"in_channels and reduction must be at least 1, got {in_channels} and {reduction}"
             )
+        self.in_channels = in_channels
         hidden = max(1, in_channels // reduction)
         self.mlp = nn.Sequential(
             nn.Conv2d(in_channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, in_channels, 1)
@@ -50,6 +52,7 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         y = self._gate_channels(x)
         return y * self.spatial_gate(y)
 
@@ -59,4 +62,5 @@ class CBAM(nn.Module):
 
     def attention_map(self, x: Tensor) -> Tensor:
         """The spatial gate ``(B, 1, H, W)``, between 0 and 1, for the module's input ``x`` (B, C, H, W)."""
+        check_feature_map(self, x)
         return self.spatial_gate(self._gate_channels(x))

@@ -6,6 +6,7 @@ Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 180
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.scale import ResidualScale
 
 
@@ -31,8 +32,7 @@ class ChannelAttention(nn.Module):
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
     Raises:
-        ValueError: for ``in_channels`` below 1, and in ``forward`` for an input with
-            another number of channels.
+        ValueError: for ``in_channels`` below 1.
     """
 
     def __init__(self, in_channels: int) -> None:
@@ -53,11 +53,7 @@ class ChannelAttention(nn.Module):
 
         The weights are at least float32: an energy sums over all positions and can exceed float16's range.
         """
-        if x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"ChannelAttention was made for {self.in_channels} channels, got an input of shape "
-                f"{tuple(x.shape)}"
-            )
+        check_feature_map(self, x)
         with torch.autocast(x.device.type, enabled=False):
             a = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, C, N)
             energy = torch.bmm(a, a.transpose(1, 2))  # (B, C, C)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danseg.attention.parts.arguments import check_at_least_one
+from danseg.attention.parts.arguments import check_at_least_one, check_feature_map
 
 KERNELS = ("dot", "gaussian", "rbf")
 
@@ -83,6 +83,7 @@ class CompactGeneralizedNonLocal(nn.Module):
             raise ValueError(f"gamma must be positive, got {gamma}")
         inter_channels = max(1, in_channels // reduction)
         self.groups = math.gcd(groups, inter_channels, in_channels)
+        self.in_channels = in_channels
         self.order = order
         self.gamma = gamma
         self.kernel = kernel
@@ -101,12 +102,13 @@ class CompactGeneralizedNonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         theta, phi, g = self.theta(x), self.phi(x), self.g(x)
         # The sums over a group's positions and channels, and the powers, can exceed float16's range.
         wide = torch.promote_types(theta.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             theta, phi, g = (self._grouped(t.to(wide)) for t in (theta, phi, g))  # (B, groups, n)
-            out = self._gather(theta, phi, g).reshape(x.shape[0], -1, *x.shape[2:])
+            out = self._gather(theta, phi, g).flatten(1).unflatten(1, (-1, *x.shape[2:]))
             out = F.conv2d(out, self.conv_out.weight.to(wide), groups=self.groups)
             weight, bias = self.norm.weight.to(wide), self.norm.bias.to(wide)
             out = F.group_norm(out, self.groups, weight, bias, self.norm.eps)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index
 from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import criss_cross_attention
@@ -47,6 +48,7 @@ class CrissCrossAttention(nn.Module):
                 f"in_channels, recurrence and query_channels must be at least 1, got {in_channels}, "
                 f"{recurrence} and {query_channels}"
             )
+        self.in_channels = in_channels
         self.recurrence = recurrence
         self.query_conv = nn.Conv2d(in_channels, query_channels, 1)
         self.key_conv = nn.Conv2d(in_channels, query_channels, 1)
@@ -55,12 +57,13 @@ class CrissCrossAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, in the memory format of ``x``."""
+        check_feature_map(self, x)
         # The attention needs channels last, and on CPUs 1x1 convolutions are up to three times as fast
-        # with it. So the layout changes once, for all recurrences.
-        out = x.contiguous(memory_format=torch.channels_last)
+        # with it. So the layout changes once, for all recurrences. (``vmap`` knows no memory formats.)
+        out = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         for _ in range(self.recurrence):
             out = self._once(out)
-        return out if x.is_contiguous(memory_format=torch.channels_last) else out.contiguous()
+        return out if x.stride(1) == 1 else out.contiguous()
 
     def _once(self, x: Tensor) -> Tensor:
         return self.gamma(x, criss_cross_attention(self.query_conv(x), self.key_conv(x), self.value_conv(x)))
@@ -84,6 +87,7 @@ class CrissCrossAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        check_feature_map(self, x)
         height, width = x.shape[2:]
         index = flat_index(positions, (height, width), x.device)
         earlier = []
@@ -93,7 +97,10 @@ class CrissCrossAttention(nn.Module):
         rows = self._rows(x, index)
         for given in reversed(earlier):
             column, row = self._weights(given).split((height, width), dim=-1)
-            rows = torch.einsum("bphw,bhwg->bpgw", rows, column) + torch.einsum("bphw,bhwv->bphv", rows, row)
+            with torch.autocast(x.device.type, enabled=False):
+                rows = torch.einsum("bphw,bhwg->bpgw", rows, column) + torch.einsum(
+                    "bphw,bhwv->bphv", rows, row
+                )
         return rows
 
     def _rows(self, x: Tensor, index: Tensor) -> Tensor:

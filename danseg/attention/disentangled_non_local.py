@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.non_local import NonLocal2d, NormLayer
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import positions_first
 from danseg.attention.parts.scale import ResidualScale
@@ -95,8 +96,8 @@ class DisentangledNonLocal2d(NonLocal2d):
 
     def _gather(self, x: Tensor) -> Tensor:
         value = self.g(x)  # (B, C', H, W)
+        mask = self.unary_map(x).to(value.dtype)  # (B, 1, H, W)
         with torch.autocast(x.device.type, enabled=False):
-            mask = self.unary_map(x).to(value.dtype)  # (B, 1, H, W)
             unary = mask.flatten(2) @ positions_first(value)  # (B, 1, C')
         unary = unary.transpose(1, 2)[..., None]
         pairwise = self._pairwise(x, positions_first(value))
@@ -107,6 +108,7 @@ class DisentangledNonLocal2d(NonLocal2d):
 
         They are (B, 1, H, W) in at least float32; each map sums to 1.
         """
+        check_feature_map(self, x)
         mask = self.conv_mask(x)
         wide = mask.to(torch.promote_types(mask.dtype, torch.float32))
         return wide.flatten(2).softmax(dim=-1).unflatten(2, x.shape[2:])

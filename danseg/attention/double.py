@@ -6,6 +6,8 @@ Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, arXiv 1810.115
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
+
 
 class DoubleAttention(nn.Module):
     """Second-order gathering and distribution of features, linear in the number of positions.
@@ -43,6 +45,7 @@ class DoubleAttention(nn.Module):
                 "in_channels, feature_channels and attention_channels must be at least 1, got "
                 f"{in_channels}, {feature_channels} and {attention_channels}"
             )
+        self.in_channels = in_channels
         self.feature_project = nn.Conv2d(in_channels, feature_channels, 1)
         self.gather_project = nn.Conv2d(in_channels, attention_channels, 1)
         self.distribute_project = nn.Conv2d(in_channels, attention_channels, 1)
@@ -50,6 +53,7 @@ class DoubleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         features, scores = self.feature_project(x).flatten(2), self.distribute_project(x).flatten(2)
         gather = self.attention_map(x).flatten(2)  # (B, n, N)
         with torch.autocast(x.device.type, enabled=False):
@@ -62,6 +66,7 @@ class DoubleAttention(nn.Module):
 
         Each H x W slice sums to 1. A map belongs to a descriptor, not to a query position.
         """
+        check_feature_map(self, x)
         scores = self.gather_project(x)
         wide = torch.promote_types(scores.dtype, torch.float32)
         return scores.to(wide).flatten(2).softmax(dim=-1).unflatten(2, x.shape[2:])

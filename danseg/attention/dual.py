@@ -6,6 +6,7 @@ Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 180
 from torch import Tensor, nn
 
 from danseg.attention.channel import ChannelAttention
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.position import PositionAttention
 
 
@@ -30,9 +31,11 @@ class DualAttention(nn.Module):
 
     def __init__(self, in_channels: int, query_channels: int | None = None) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.pam = PositionAttention(in_channels, query_channels)
         self.cam = ChannelAttention(in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         return self.pam(x) + self.cam(x)

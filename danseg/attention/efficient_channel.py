@@ -8,6 +8,7 @@ import math
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 
 
@@ -49,6 +50,7 @@ class EfficientChannelAttention(nn.Module):
             raise ValueError(f"in_channels must be at least 1, got {in_channels}")
         if gamma <= 0:
             raise ValueError(f"gamma must be above 0, got {gamma}")
+        self.in_channels = in_channels
         if kernel_size is None:
             kernel_size = int(abs((math.log2(in_channels) + b) / gamma)) // 2 * 2 + 1
         elif (gamma, b) != (2, 1):
@@ -62,6 +64,7 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         mean = wide_mean(x, (2, 3)).flatten(1).unsqueeze(1)  # (B, 1, C)
         gate = self.conv(mean).sigmoid().to(x.dtype)
         return x * gate.transpose(1, 2).unsqueeze(3)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 
 _POOLINGS = ("att", "avg")
@@ -57,6 +58,7 @@ class GlobalContext(nn.Module):
             raise ValueError(f"pooling_type must be one of {_POOLINGS}, got {pooling_type!r}")
         if not fusion_types or not set(fusion_types) <= set(_FUSIONS):
             raise ValueError(f"fusion_types must be a tuple from {_FUSIONS}, got {fusion_types!r}")
+        self.in_channels = in_channels
         self.pooling_type = pooling_type
         planes = max(1, int(in_channels * ratio))
         if pooling_type == "att":
@@ -78,6 +80,7 @@ class GlobalContext(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         context = self._context(x)
         out = x
         if self.channel_mul_conv is not None:
@@ -109,6 +112,7 @@ class GlobalContext(nn.Module):
         """
         if self.pooling_type == "avg":
             raise ValueError("pooling_type='avg' weighs all positions alike; a map needs pooling_type='att'")
+        check_feature_map(self, x)
         energy = self.conv_mask(x).flatten(2)  # (B, 1, N)
         energy = energy.to(torch.promote_types(energy.dtype, torch.float32))
         return energy.softmax(dim=2).unflatten(2, x.shape[2:])

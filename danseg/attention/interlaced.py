@@ -9,6 +9,7 @@ from math import ceil
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import positions_first
 from danseg.attention.parts.scale import ResidualScale
@@ -118,6 +119,7 @@ class InterlacedSparseAttention(nn.Module):
                 f"in_channels, isa_channels and down_factor must be at least 1, got {in_channels}, "
                 f"{isa_channels} and {tuple(down_factor)}"
             )
+        self.in_channels = in_channels
         self.down_factor = (down_factor[0], down_factor[1])
         self.global_relation = RelationBlock(in_channels, isa_channels, norm_layer)
         self.local_relation = RelationBlock(in_channels, isa_channels, norm_layer)
@@ -125,6 +127,7 @@ class InterlacedSparseAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         return self.gamma(x, interlace(x, self.down_factor, self.global_relation, self.local_relation))
 
     def extra_repr(self) -> str:

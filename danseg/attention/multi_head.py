@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index
 from danseg.ops import attention
 from danseg.ops.products import energies
@@ -44,6 +45,7 @@ class MultiHeadSelfAttention(nn.Module):
                 f"in_channels must be divisible by heads = {heads}, got {in_channels}; choose another number "
                 "of heads"
             )
+        self.in_channels = in_channels
         self.heads = heads
         self.query_project = nn.Conv2d(in_channels, in_channels, 1)
         self.key_project = nn.Conv2d(in_channels, in_channels, 1)
@@ -52,6 +54,7 @@ class MultiHeadSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         query, key, value = (
             self._split(project(x)) for project in (self.query_project, self.key_project, self.value_project)
         )
@@ -77,6 +80,7 @@ class MultiHeadSelfAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        check_feature_map(self, x)
         index = flat_index(positions, x.shape[2:], x.device)
         query = self._split(self.query_project(x))[:, index]  # (B·heads, P, d)
         key = self._split(self.key_project(x))  # (B·heads, N, d)

@@ -6,13 +6,14 @@ Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971.
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.ops import attention, concatenation_attention
+from danseg.ops.inputs import energy_dtype
 from danseg.ops.products import dot_product, energies
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -94,6 +95,7 @@ class NonLocal2d(nn.Module):
             raise ValueError(
                 f'norm_layer must be "batch_norm", None or a function that makes a layer, got {norm_layer!r}'
             )
+        self.in_channels = in_channels
         self.mode = mode
         self.use_scale = use_scale
         self.sub_sample = sub_sample
@@ -143,6 +145,7 @@ class NonLocal2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         return x + self.conv_out(self._gather(x)).to(x.dtype)
 
     def _gather(self, x: Tensor) -> Tensor:
@@ -156,8 +159,9 @@ class NonLocal2d(nn.Module):
         elif self.mode == "dot_product":
             out = dot_product(self._query(x), self._key(x), value, scale=1 / value.shape[1])
         else:
-            query = self._query(x)
-            out = attention(query, self._key(x), value, scale=self._scale(query))
+            # Under autocast the values are 16 bits wide, while the Gaussian form's queries and keys are x.
+            query, key = self._query(x).to(value.dtype), self._key(x).to(value.dtype)
+            out = attention(query, key, value, scale=self._scale(query))
         return out.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def _query(self, x: Tensor) -> Tensor:
@@ -181,11 +185,10 @@ class NonLocal2d(nn.Module):
             return a, (to_key @ self.phi(x).flatten(2)).squeeze(1)
         return a, _folded(self._source(x), self._projection("phi"), to_key)
 
-    @torch.no_grad()
     def _weights(self, x: Tensor, index: Tensor) -> Tensor:
         """Rows (B, P, M) of the map ``f / C``, of the positions with row-major indices ``index``."""
         if self.mode == "concatenation":
-            a, b = self._halves(x)
+            a, b = (half.to(energy_dtype(half.dtype)) for half in self._halves(x))
             return (a[:, index, None] + b[:, None, :]).relu() / b.shape[1]
         query, key = self._query(x), self._key(x)
         energy = energies(query[:, index], key)
@@ -208,6 +211,7 @@ class NonLocal2d(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        check_feature_map(self, x)
         index = flat_index(positions, tuple(x.shape[2:]), x.device)
         size = _half_size(x[:, :1]).shape[2:] if self.sub_sample else x.shape[2:]
         return self._weights(x, index).unflatten(2, size)
@@ -259,12 +263,12 @@ class _HalfSize(nn.Module):
 
 
 def _half_size(x: Tensor) -> Tensor:
-    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1."""
+    """Max-pool by 2 in length, or in height and width; a side of 1 stays 1. The dtype stays."""
     sides = x.shape[2:]
     kernel = [min(2, side) for side in sides]
     if len(sides) == 3:
         kernel[0] = 1
-    return _POOL[len(sides)](x, kernel)
+    return _POOL[len(sides)](x, kernel).to(x.dtype)  # autocast widens the 3d form
 
 
 def _folded(x: Tensor, projection: Any, row: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.attention.parts.scale import ResidualScale
@@ -80,6 +81,7 @@ class PointwiseSpatialContext:
 
     def context(self, x: Tensor) -> Tensor:
         """The features that all positions gather, projected and resized to the size of ``x`` (B, C, H, W)."""
+        check_feature_map(self, x)
         gathered = [self._gather(*branch) for branch in self._branches(x)]
         out = self.proj(torch.cat(gathered, dim=1) / self.normalization_factor)
         _, align_corners = self._shrunk(x.shape[2:])
@@ -150,6 +152,7 @@ class PointwiseSpatialContext:
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        check_feature_map(self, x)
         flat_index(positions, x.shape[2:], x.device)  # raises if a position lies outside the map
         (height, width), _ = self._shrunk(x.shape[2:])
         cells = [(row * height // x.shape[2], column * width // x.shape[3]) for row, column in positions]
@@ -232,6 +235,7 @@ class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
             psa_softmax,
             norm_layer,
         )
+        self.in_channels = in_channels
         self.gamma = ResidualScale()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import attention
@@ -44,6 +45,7 @@ class PositionAttention(nn.Module):
             raise ValueError(
                 f"in_channels and query_channels must be at least 1, got {in_channels} and {query_channels}"
             )
+        self.in_channels = in_channels
         # mmseg's order, so that optimizer states load as well: they refer to parameters by number.
         self.key_project = nn.Conv2d(in_channels, query_channels, 1)
         self.query_project = nn.Conv2d(in_channels, query_channels, 1)
@@ -52,6 +54,7 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         return self.gamma(x, self._gather(x))
 
     def _gather(self, x: Tensor) -> Tensor:
@@ -77,6 +80,7 @@ class PositionAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        check_feature_map(self, x)
         index = flat_index(positions, x.shape[2:], x.device)
         query = positions_first(self.query_project(x))[:, index]  # (B, P, C')
         key = positions_first(self.key_project(x))  # (B, N, C')

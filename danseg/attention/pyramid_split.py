@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.parts.arguments import check_at_least_one
+from danseg.attention.parts.arguments import check_at_least_one, check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 
 
@@ -43,6 +43,7 @@ class PyramidSplit(nn.Module, ABC):
                 f"in_channels must be divisible by the number of branches, {len(kernel_sizes)}, "
                 f"got {in_channels}"
             )
+        self.in_channels = in_channels
         self.branches = len(kernel_sizes)
         self.branch_channels = in_channels // self.branches
         for i, (size, group) in enumerate(zip(kernel_sizes, groups, strict=True), start=1):
@@ -64,6 +65,7 @@ class PyramidSplit(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        check_feature_map(self, x)
         features = [getattr(self, f"conv_{i}")(x) for i in range(1, self.branches + 1)]
         weight = self.score(features).softmax(dim=1).to(features[0].dtype)[..., None, None]
         weighed = [w * f for w, f in zip(weight.unbind(dim=1), features, strict=True)]

@@ -6,7 +6,7 @@ Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arX
 import torch
 from torch import Tensor, nn
 
-from danseg.attention.parts.arguments import check_at_least_one
+from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 
 
@@ -54,6 +54,7 @@ class GlobalSecondOrderPooling(nn.Module):
         if reduced_channels is None:
             reduced_channels = min(128, in_channels)
         check_at_least_one(in_channels=in_channels, reduced_channels=reduced_channels, stride=stride)
+        self.in_channels = in_channels
         self.stride = stride
         self.relu_first = relu_first
         rows = reduced_channels
@@ -64,9 +65,11 @@ class GlobalSecondOrderPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         seen = x[:, :, :: self.stride, :: self.stride]
         reduced = self.reduce(seen.relu() if self.relu_first else seen)
         rows = _covariance(reduced).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), each row as a column
+        check_batch_norm(self.row_norm, rows.shape[0], rows.shape[2])
         gate = self.expand(self.row_conv(self.row_norm(rows))).sigmoid()  # (B, C, 1, 1)
         return x * gate.to(x.dtype)
 

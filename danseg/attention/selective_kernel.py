@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from danseg.attention.parts.arguments import check_at_least_one
+from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 
 
@@ -69,6 +69,7 @@ class SelectiveKernel(nn.Module):
         )
         if branches < 2:
             raise ValueError(f"branches must be at least 2, or there is nothing to select, got {branches}")
+        self.in_channels = in_channels
         squeezed = max(in_channels // reduction, min_channels)
 
         def path(rate: int) -> nn.Sequential:
@@ -96,6 +97,8 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        check_feature_map(self, x)
+        check_batch_norm(self.attn.bn, x.shape[0])
         features = [path(x) for path in self.paths]  # M of (B, C, H, W)
         fused = sum(features)
         energy = self.attn(wide_mean(fused, (2, 3))).unflatten(1, (len(features), -1))  # (B, M, C, 1, 1)

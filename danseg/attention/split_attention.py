@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danseg.attention.parts.arguments import check_at_least_one
+from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
 
 
 class SplitAttention(nn.Module):
@@ -75,6 +75,7 @@ class SplitAttention(nn.Module):
             raise ValueError(
                 f"in_channels must be divisible by radix * groups = {radix * groups}, got {in_channels}"
             )
+        self.in_channels = in_channels
         self.radix = radix
         self.groups = groups
         self.stride = stride
@@ -97,6 +98,8 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        check_feature_map(self, x)
+        check_batch_norm(self.bn1, x.shape[0])
         features = self.bn0(self.conv(x)).relu()
         splits = features.unflatten(1, (self.radix, -1))  # (B, R, C, H, W)
         weight = self._weight(splits).to(splits.dtype)  # (B, R, C, 1, 1)

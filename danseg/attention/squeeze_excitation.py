@@ -5,6 +5,7 @@ Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv 1709.01507.
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.pooling import wide_mean
 
 
@@ -36,11 +37,13 @@ class SqueezeExcitation(nn.Module):
             raise ValueError(
                 f"in_channels and reduction must be at least 1, got {in_channels} and {reduction}"
             )
+        self.in_channels = in_channels
         hidden = max(1, in_channels // reduction)
         self.fc1 = nn.Conv2d(in_channels, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, in_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         gate = self.fc2(self.fc1(wide_mean(x, (2, 3))).relu()).sigmoid()  # (B, C, 1, 1)
         return x * gate.to(x.dtype)

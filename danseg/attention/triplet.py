@@ -5,6 +5,7 @@ Misra et al., "Rotate to Attend: Convolutional Triplet Attention Module", WACV 2
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.spatial_gate import SpatialGate
 
 
@@ -36,12 +37,14 @@ class TripletAttention(nn.Module):
         super().__init__()
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+        self.in_channels = in_channels
         self.cw = SpatialGate(kernel_size)
         self.hc = SpatialGate(kernel_size)
         self.hw = SpatialGate(kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        check_feature_map(self, x)
         cw = self.cw(x.transpose(1, 2)).transpose(1, 2)  # pooled over H: (B, C, 1, W)
         hc = self.hc(x.transpose(1, 3)).transpose(1, 3)  # pooled over W, convolved as (H, C): (B, C, H, 1)
         hw = self.hw(x)  # pooled over C: (B, 1, H, W)
@@ -49,4 +52,5 @@ class TripletAttention(nn.Module):
 
     def attention_map(self, x: Tensor) -> Tensor:
         """The gate over positions ``(B, 1, H, W)``, between 0 and 1, for the module's input ``x``."""
+        check_feature_map(self, x)
         return self.hw(x)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_feature_map
+
 
 class HierarchicalSplit(nn.Module):
     """HS-ResNet's hierarchical-split block.
@@ -49,6 +51,7 @@ class HierarchicalSplit(nn.Module):
             raise ValueError(f"splits must be at least 2, got {splits}")
         if in_channels % splits:
             raise ValueError(f"in_channels must be divisible by splits = {splits}, got {in_channels}")
+        self.in_channels = in_channels
         self.splits = splits
         self.stride = stride
         self.convs = nn.ModuleList()
@@ -63,6 +66,7 @@ class HierarchicalSplit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        check_feature_map(self, x)
         first, *others = x.chunk(self.splits, dim=1)
         out = [first]
         handed: Tensor | None = None  # what a split passes on to the next

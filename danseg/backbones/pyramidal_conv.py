@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
+
 
 class PyramidalConv(nn.Module):
     """PyConv's convolution: the larger a kernel, the fewer channels it sees.
@@ -62,6 +64,7 @@ class PyramidalConv(nn.Module):
             )
         channels = [in_channels // parts] * (len(kernel_sizes) - 1)
         channels.append(in_channels - sum(channels))
+        self.in_channels = in_channels
         self.levels = nn.ModuleList(
             nn.Conv2d(
                 in_channels,
@@ -78,4 +81,5 @@ class PyramidalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        check_feature_map(self, x)
         return torch.cat([level(x) for level in self.levels], dim=1)

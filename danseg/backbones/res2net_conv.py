@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_feature_map
+
 
 class Res2NetConv(nn.Module):
     """Res2Net's hierarchical residual connections within one block.
@@ -55,6 +57,7 @@ class Res2NetConv(nn.Module):
             raise ValueError(f"in_channels must be divisible by scale = {scale}, got {in_channels}")
         if chained and stride > 1:
             raise ValueError(f"stride must be 1 unless chained=False, got {stride}")
+        self.in_channels = in_channels
         self.scale = scale
         self.chained = chained
         self.stride = stride
@@ -67,6 +70,7 @@ class Res2NetConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        check_feature_map(self, x)
         *splits, last = x.chunk(self.scale, dim=1)
         out: list[Tensor] = []
         for split, conv, bn in zip(splits, self.convs, self.bns, strict=True):

@@ -3,8 +3,8 @@
 Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, arXiv 1604.06174.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from torch import nn
@@ -55,20 +55,25 @@ def _has(model: nn.Module, name: str) -> bool:
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     """The contexts in which the first and the second forward pass run."""
-    return nullcontext(), _statistics_kept(module)
+    return nullcontext(), _StatisticsKept(module)
 
 
-@contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Let batch norms update copies of their running statistics, and discard the copies at the end."""
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
-    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
-    for norm, buffers in zip(norms, kept, strict=True):
-        for name, buffer in buffers.items():
-            setattr(norm, name, buffer.clone())
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, kept, strict=True):
+class _StatisticsKept(AbstractContextManager):
+    """Lets batch norms update copies of their running statistics, and discards the copies at the end.
+
+    A second derivative enters it again.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+
+    def __enter__(self) -> None:
+        self.kept = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]
+        for norm, buffers in zip(self.norms, self.kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+
+    def __exit__(self, *error: object) -> None:
+        for norm, buffers in zip(self.norms, self.kept, strict=True):
             for name, buffer in buffers.items():
                 setattr(norm, name, buffer)

@@ -1,11 +1,13 @@
 """The heads' cross entropy in bounded memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_feature_map
 from danseg.ops import upsampled_cross_entropy
 
 # Avoids a division by 0 where every label is ignored; the value is mmseg's.
@@ -13,12 +15,23 @@ _EPSILON = 1.1920929e-07
 
 
 class UpsampledLoss(BaseDecodeHead):
-    """A mixin for mmseg's heads: their losses, computed without full-resolution logits.
+    """A mixin for mmseg's heads: a check of their input, and their losses without full-resolution logits.
 
     If every loss is mmseg's ``CrossEntropyLoss`` over a softmax, averaged over equally weighted pixels,
     :func:`danseg.ops.upsampled_cross_entropy` computes the losses and the accuracy, with the same values and
     gradients. With class weights, a pixel sampler (OHEM), or any other loss, mmseg's own code runs.
     """
+
+    def _transform_inputs(self, inputs: Sequence[Tensor]) -> Any:
+        """The feature map that the head works on, as in mmseg.
+
+        Raises:
+            ValueError: for a map of other channels than the head was made for.
+        """
+        x = super()._transform_inputs(inputs)
+        if isinstance(x, Tensor):
+            check_feature_map(self, x)
+        return x
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Losses by name, and ``acc_seg`` in percent (1,), from logits (B, classes, h, w)."""

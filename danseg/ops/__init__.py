@@ -1,4 +1,9 @@
-"""Functions on tensors; they import torch alone."""
+"""Functions on tensors; they import torch alone.
+
+All are differentiable once, by ``backward()``, ``torch.autograd.grad``, ``torch.func.grad`` and the like, and
+``vmap`` maps them. Where a function cannot give another derivative, of a second order or in forward mode, it
+raises ``NotImplementedError`` and names a plain form that can; no derivative is silently zero.
+"""
 
 from danseg.ops.concatenation_attention import concatenation_attention
 from danseg.ops.criss_cross_attention import criss_cross_attention

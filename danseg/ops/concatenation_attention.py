@@ -10,6 +10,8 @@ approximated.
 import torch
 from torch import Tensor
 
+from danseg.ops.inputs import check_alike, energy_dtype
+
 
 def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     """Mean of the values under the weights ``relu(a_i + b_j)``, in linear memory.
@@ -22,25 +24,30 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
 
     Args:
         a: ``(B, N)``, the queries' terms of the weights, floating point.
-        b: ``(B, M)``, the keys' terms.
-        value: ``(B, M, D)``.
+        b: ``(B, M)``, the keys' terms, same dtype and device.
+        value: ``(B, M, D)``, same dtype and device.
 
     Returns:
         ``(B, N, D)`` in the dtype of ``value``, differentiable with respect to all three.
 
     Raises:
-        ValueError: when the shapes do not match, or there are no keys.
+        ValueError: when shapes, dtypes or devices do not match, or there are no keys.
     """
-    if a.dim() != 2 or b.dim() != 2 or value.shape[:2] != b.shape or a.shape[0] != b.shape[0]:
+    if (
+        not a.dim() == b.dim() == value.dim() - 1 == 2
+        or value.shape[:2] != b.shape
+        or a.shape[0] != b.shape[0]
+    ):
         raise ValueError(
             f"concatenation_attention takes a (B, N), b (B, M) and value (B, M, D), got a {tuple(a.shape)}, "
             f"b {tuple(b.shape)}, value {tuple(value.shape)}"
         )
+    check_alike("concatenation_attention", a=a, b=b, value=value)
     keys = b.shape[1]
     if keys == 0:
         raise ValueError(f"concatenation_attention needs at least one key, got b {tuple(b.shape)}")
     dtype = value.dtype
-    wide = torch.promote_types(dtype, torch.float32)
+    wide = energy_dtype(dtype)
     a, b, value = a.to(wide), b.to(wide), value.to(wide)
     b, order = b.sort(dim=1, descending=True)
     value = value.gather(1, order[:, :, None].expand_as(value))  # (B, M, D), largest b first

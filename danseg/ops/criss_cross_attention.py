@@ -18,9 +18,11 @@ from torch.utils.flop_counter import register_flop_formula
 
 from danseg.ops.blocks import block_bytes
 from danseg.ops.inputs import check_alike, energy_dtype
+from danseg.ops.operator import operator
 
 # Columns are multiplied in groups. The result of a group takes this many bytes, to stay in the caches.
 _GROUP_BYTES = 2 * 2**20
+_NAMES = "danseg.ops.criss_cross_attention", "danseg.ops.reference.criss_cross_attention"
 
 
 def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
             f"criss_cross_attention needs query and key of one shape, and a value of the same batch, "
             f"height and width, got {shapes}"
         )
-    check_alike("criss_cross_attention", query, key, value)
+    check_alike("criss_cross_attention", query=query, key=key, value=value)
 
 
 def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype, alive: int) -> int:
@@ -110,7 +112,7 @@ def _add_columns(out: Tensor, a: Tensor, b: Tensor) -> None:
         _columns(out)[c].add_(torch.bmm(a[c], _columns(b)[c]))
 
 
-@torch.library.custom_op("danseg::criss_cross_forward", mutates_args=())
+@operator(*_NAMES)
 def _criss_cross_forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Output (B, H, W, D) of query, key and value, all given as (B, H, W, channels)."""
     batch, height, width, _ = query.shape
@@ -137,7 +139,7 @@ def _(query, key, value):
     return torch.empty_like(value)
 
 
-@torch.library.custom_op("danseg::criss_cross_backward", mutates_args=())
+@operator(*_NAMES)
 def _criss_cross_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,7 +195,7 @@ def _backward(ctx, grad: Tensor):
     return _criss_cross_backward(grad.contiguous(), *ctx.saved_tensors)
 
 
-_criss_cross_forward.register_autograd(_backward, setup_context=_save_for_backward)
+_criss_cross_forward.register_gradient(_save_for_backward, _backward)
 
 
 @register_flop_formula(torch.ops.danseg.criss_cross_forward)

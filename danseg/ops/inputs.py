@@ -9,19 +9,25 @@ def energy_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def check_alike(operator: str, query: Tensor, key: Tensor, value: Tensor) -> None:
+def check_alike(operator: str, **tensors: Tensor) -> None:
     """Refuse inputs of different dtypes or devices, and inputs that are not floating point.
 
     Raises:
         ValueError: naming the operator, what it got, and the fix.
     """
-    if not query.dtype == key.dtype == value.dtype or not query.is_floating_point():
-        raise ValueError(
-            f"{operator} needs one floating-point dtype, got query {query.dtype}, key {key.dtype}, "
-            f"value {value.dtype}; cast them with .to(dtype)"
-        )
-    if not query.device == key.device == value.device:
-        raise ValueError(
-            f"{operator} needs one device, got query on {query.device}, key on {key.device}, "
-            f"value on {value.device}"
-        )
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1 or not dtypes.pop().is_floating_point:
+        got = ", ".join(f"{name} {tensor.dtype}" for name, tensor in tensors.items())
+        raise ValueError(f"{operator} needs one floating-point dtype, got {got}; cast them with .to(dtype)")
+    check_one_device(operator, **tensors)
+
+
+def check_one_device(operator: str, **tensors: Tensor) -> None:
+    """Refuse inputs on different devices.
+
+    Raises:
+        ValueError: naming the operator and what it got.
+    """
+    if len({tensor.device for tensor in tensors.values()}) > 1:
+        got = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
+        raise ValueError(f"{operator} needs one device, got {got}; move them with .to(device)")

@@ -18,9 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from danseg.ops.inputs import energy_dtype
+from danseg.ops.inputs import check_one_device, energy_dtype
+from danseg.ops.operator import operator
 
 KINDS = ("collect", "distribute")
+_NAMES = (
+    "danseg.ops.pointwise_spatial_attention",
+    "danseg.ops.reference.pointwise_spatial_energies",
+)
 
 
 def pointwise_spatial_attention(
@@ -49,9 +54,20 @@ def pointwise_spatial_attention(
         ``(B, C, H, W)`` with channels last in memory, in the dtype of ``x``, differentiable once.
 
     Raises:
-        ValueError: for an unknown kind, or a weight that does not fit the mask.
+        ValueError: for an unknown kind, or shapes, dtypes or devices that do not fit.
     """
     _check(hidden, weight, mask_size, kind)
+    if (
+        x.dim() != 4
+        or not x.is_floating_point()
+        or x.shape[0] != len(hidden)
+        or x.shape[2:] != hidden.shape[2:]
+    ):
+        raise ValueError(
+            "pointwise_spatial_attention takes floating-point x (B, C, H, W) and hidden (B, K, H, W), got x "
+            f"{tuple(x.shape)} of {x.dtype} and hidden {tuple(hidden.shape)}"
+        )
+    check_one_device("pointwise_spatial_attention", x=x, hidden=hidden, weight=weight)
     by_position = (t.permute(0, 2, 3, 1).contiguous() for t in (x, hidden))  # (B, H, W, channels)
     out = _pointwise_spatial_forward(*by_position, weight, list(mask_size), kind, softmax)
     return out.permute(0, 3, 1, 2)
@@ -70,9 +86,19 @@ def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     mask_height, mask_width = mask_size
+    if (
+        hidden.dim() != 4
+        or 0 in hidden.shape[1:]
+        or not hidden.is_floating_point()
+        or not weight.is_floating_point()
+    ):
+        raise ValueError(
+            "pointwise_spatial_attention takes floating-point hidden (B, K, H, W) and weight, got hidden "
+            f"{tuple(hidden.shape)} of {hidden.dtype} and weight of {weight.dtype}"
+        )
     if weight.shape != (mask_height * mask_width, hidden.shape[1]):
         raise ValueError(
-            f"a mask of {mask_height}x{mask_width} on {hidden.shape[1]} channels needs a weight of shape "
+            f"a mask of {mask_height}x{mask_width} for hidden {tuple(hidden.shape)} needs a weight of shape "
             f"{(mask_height * mask_width, hidden.shape[1])}, got {tuple(weight.shape)}"
         )
 
@@ -143,7 +169,7 @@ def _add_energy_gradients(
             grad_mask[cells].baddbmm_(slopes.mT, given)
 
 
-@torch.library.custom_op("danseg::pointwise_spatial_forward", mutates_args=())
+@operator(*_NAMES)
 def _pointwise_spatial_forward(
     x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
 ) -> Tensor:
@@ -167,7 +193,7 @@ def _(x, hidden, weight, mask_size, kind, softmax):
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("danseg::pointwise_spatial_backward", mutates_args=())
+@operator(*_NAMES)
 def _pointwise_spatial_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,11 +239,10 @@ def _save_for_backward(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, grad: Tensor):
-    grads = _pointwise_spatial_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.options)
-    return *grads, None, None, None
+    return _pointwise_spatial_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.options)
 
 
-_pointwise_spatial_forward.register_autograd(_backward, setup_context=_save_for_backward)
+_pointwise_spatial_forward.register_gradient(_save_for_backward, _backward)
 
 
 def _products(x_shape, hidden_shape, mask_size, kind) -> tuple[int, int]:

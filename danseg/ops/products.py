@@ -4,23 +4,27 @@ import torch
 from torch import Tensor
 
 from danseg.ops.inputs import energy_dtype
+from danseg.ops.operator import differentiated
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """``a bᵀ + bias`` for a (E, R, K), b (E, S, K) and a bias (E, S), as (E, R, S).
 
     On CPUs, a single pair of float32 matrices goes to oneDNN. On processors other than Intel's it is
-    about twice as fast as the library behind ``torch.bmm``; on Intel's it is as fast.
+    about twice as fast as the library behind ``torch.bmm``; on Intel's it is as fast. It knows no
+    derivatives, so tensors that are being differentiated, as none is in an operator, go to ``torch.bmm``.
     """
-    if len(a) == 1 and a.dtype == torch.float32 and a.device.type == "cpu" and _onednn_is_there():
+    if _onednn_takes(a) and not differentiated(a, b, bias):
         row = None if bias is None else bias[0]
         linear = torch.ops.mkldnn._linear_pointwise
         return linear(a[0].contiguous(), b[0].contiguous(), row, "none", [], "")[None]
     return torch.bmm(a, b.mT) if bias is None else torch.baddbmm(bias[:, None], a, b.mT)
 
 
-def _onednn_is_there() -> bool:
+def _onednn_takes(a: Tensor) -> bool:
     mkldnn = torch.backends.mkldnn
+    if len(a) != 1 or a.dtype != torch.float32 or a.device.type != "cpu":
+        return False
     return bool(mkldnn.enabled and mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 

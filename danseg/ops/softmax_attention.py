@@ -31,11 +31,13 @@ from torch.utils.flop_counter import register_flop_formula
 
 from danseg.ops.blocks import block_bytes, keep_freed_blocks
 from danseg.ops.inputs import check_alike, energy_dtype
+from danseg.ops.operator import operator
 from danseg.ops.products import product
 
 _LEAST_ROWS = 32  # with fewer rows, the products wait for the other operand to be read
 # Maps that are smaller than this share a block, which then stays in the caches.
 _SHARED_BYTES = 2 * 2**20
+_NAMES = "danseg.ops.attention", "danseg.ops.reference.attention"
 # sdpa_kernel sets flags of the whole process and puts back what it found. Without turns, one thread would put
 # back what another one had set, for good.
 _SDPA_TURN = threading.Lock()
@@ -87,8 +89,7 @@ def attention(
                 value.contiguous()[:, None],  # (B, 1, M, D)
                 scale=scale,
             )[:, 0]
-    with_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-    return _attention_forward(query, key, value, scale, block_size or 0, with_grad)[0]
+    return _attention_forward(query, key, value, scale, block_size or 0)[0]
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, block_size: int | None) -> None:
@@ -102,7 +103,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, block_size: int | None) ->
         )
     if key.shape[1] == 0:
         raise ValueError(f"attention needs at least one key to attend to, got {shapes}")
-    check_alike("attention", query, key, value)
+    check_alike("attention", query=query, key=key, value=value)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1 or None, got {block_size}")
 
@@ -161,9 +162,9 @@ def _weighted(block: Tensor, value_t: Tensor, out: Tensor) -> None:
         out.copy_(product(block, value_t))
 
 
-@torch.library.custom_op("danseg::attention_forward", mutates_args=())
+@operator(*_NAMES)
 def _attention_forward(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, block_size: int, with_grad: bool
+    query: Tensor, key: Tensor, value: Tensor, scale: float, block_size: int, with_grad: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Output (B, N, D) and the log-sum-exp of each row of energies (B, N), empty without ``with_grad``."""
     batch, n, _ = query.shape
@@ -193,7 +194,7 @@ def _attention_forward(
 
 
 @_attention_forward.register_fake
-def _(query, key, value, scale, block_size, with_grad):
+def _(query, key, value, scale, block_size, with_grad=False):
     shape = (query.shape[0], query.shape[1]) if with_grad else (0, 0)
     return (
         _empty_in_layout_of(value, query.shape[1]),
@@ -201,7 +202,7 @@ def _(query, key, value, scale, block_size, with_grad):
     )
 
 
-@torch.library.custom_op("danseg::attention_backward", mutates_args=())
+@operator(*_NAMES)
 def _attention_backward(
     grad: Tensor,
     query: Tensor,
@@ -272,13 +273,14 @@ def _(grad, query, key, value, out, lse, scale, block_size):
 def _save_for_backward(ctx, inputs, output) -> None:
     query, key, value, ctx.scale, ctx.block_size, _ = inputs
     ctx.save_for_backward(query, key, value, *output)
+    ctx.mark_non_differentiable(output[1])  # read by the backward operator alone
 
 
-def _backward(ctx, grad: Tensor, _grad_lse: Tensor | None):
-    return *_attention_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.block_size), None, None, None
+def _backward(ctx, grad: Tensor):
+    return _attention_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.block_size)
 
 
-_attention_forward.register_autograd(_backward, setup_context=_save_for_backward)
+_attention_forward.register_gradient(_save_for_backward, _backward)
 
 
 @register_flop_formula(torch.ops.danseg.attention_forward)

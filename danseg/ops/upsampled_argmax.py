@@ -14,6 +14,7 @@ from torch import Tensor
 
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.interpolation import along_rows, bilinear, pieces
+from danseg.ops.operator import operator
 
 # A tile's logits take about this many bytes. On CPUs they stay in the caches between the product and the
 # search for its maximum; on GPUs it matters more to launch few kernels.
@@ -138,7 +139,7 @@ def _positive(name: str, size: Sequence[int]) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-@torch.library.custom_op("danseg::upsampled_argmax", mutates_args=())
+@operator("danseg.ops.upsampled_argmax", "torch.nn.functional.interpolate and argmax")
 def _upsampled_argmax(
     logits: Tensor,
     out_height: int,

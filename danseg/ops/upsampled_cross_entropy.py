@@ -12,8 +12,9 @@ The forward pass is a custom operator, as in :mod:`danseg.ops.softmax_attention`
 import torch
 from torch import Tensor
 
-from danseg.ops.inputs import energy_dtype
+from danseg.ops.inputs import check_one_device, energy_dtype
 from danseg.ops.interpolation import along_rows, bilinear, pieces
+from danseg.ops.operator import operator
 
 # A block of upsampled logits takes about this many bytes: few on CPUs, to stay in the caches; many on other
 # devices, to keep all their cores busy.
@@ -46,27 +47,27 @@ def upsampled_cross_entropy(
         with other classes: 0-d, int64.
 
     Raises:
-        ValueError: when shapes or dtypes do not match, or (on CPUs) when a label is neither a class nor
-            ``ignore_index``.
+        ValueError: when shapes, dtypes or devices do not match, or (on CPUs) when a label is neither a
+            class nor ``ignore_index``.
     """
-    if logits.dim() != 4 or labels.dim() != 3 or logits.shape[0] != labels.shape[0]:
+    if logits.dim() != 4 or labels.dim() != 3 or len(logits) != len(labels) or 0 in logits.shape[1:]:
         raise ValueError(
             "upsampled_cross_entropy takes logits (B, C, h, w) and labels (B, H, W), got "
             f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    if not logits.is_floating_point() or labels.is_floating_point():
+    if not logits.is_floating_point() or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             "upsampled_cross_entropy takes floating-point logits and whole-number labels, got "
             f"{logits.dtype} and {labels.dtype}"
         )
-    with_grad = torch.is_grad_enabled() and logits.requires_grad
-    loss, correct, _ = _forward(logits, labels, ignore_index, align_corners, with_grad)
+    check_one_device("upsampled_cross_entropy", logits=logits, labels=labels)
+    loss, correct, _ = _upsampled_cross_entropy(logits, labels, ignore_index, align_corners)
     return loss, correct
 
 
-@torch.library.custom_op("danseg::upsampled_cross_entropy", mutates_args=())
-def _forward(
-    logits: Tensor, labels: Tensor, ignore_index: int, align_corners: bool, with_grad: bool
+@operator("danseg.ops.upsampled_cross_entropy", "torch.nn.functional.interpolate and cross_entropy")
+def _upsampled_cross_entropy(
+    logits: Tensor, labels: Tensor, ignore_index: int, align_corners: bool, with_grad: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, number of correct pixels, and the loss's gradient (B, C, h, w), empty without ``with_grad``."""
     batch, classes, height, width = logits.shape
@@ -118,8 +119,8 @@ def _check_labels(labels: Tensor, classes: int) -> None:
             )
 
 
-@_forward.register_fake
-def _(logits, labels, ignore_index, align_corners, with_grad):
+@_upsampled_cross_entropy.register_fake
+def _(logits, labels, ignore_index, align_corners, with_grad=False):
     wide = energy_dtype(logits.dtype)
     return (
         logits.new_empty((), dtype=wide),
@@ -133,9 +134,9 @@ def _save_for_backward(ctx, inputs, output) -> None:
     ctx.dtype = inputs[0].dtype
 
 
-def _backward(ctx, grad_loss: Tensor, _grad_correct: Tensor | None, _grad_grad: Tensor | None):
+def _backward(ctx, grad_loss: Tensor):
     (grad,) = ctx.saved_tensors
-    return (grad_loss * grad).to(ctx.dtype), None, None, None, None
+    return ((grad_loss * grad).to(ctx.dtype),)
 
 
-_forward.register_autograd(_backward, setup_context=_save_for_backward)
+_upsampled_cross_entropy.register_gradient(_save_for_backward, _backward)

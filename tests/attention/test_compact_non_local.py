@@ -21,6 +21,7 @@ PARAMETER_NAMES = {
         "norm.bias",
     ]
 }
+ROUNDING = 2  # one sum of both signs over a whole group scales all of its values
 VARIANTS = {"CompactGeneralizedNonLocal": [dict(kernel="gaussian"), dict(kernel="rbf", use_scale=True)]}
 
 

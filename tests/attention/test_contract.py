@@ -2,7 +2,8 @@
 
 What only a module's author knows stands in its own test file, ``tests/attention/test_STEM.py``:
 ``PARAMETER_NAMES`` (an interface: checkpoints hold them) and, where there are any, ``ZERO_GRADIENT``,
-the parameters whose true gradient is zero.
+the parameters whose true gradient is zero, ``NEEDED``, what a switch that is on needs beside itself,
+and ``ROUNDING``, how many times more than other modules it magnifies the rounding of 16-bit numbers.
 """
 
 import copy
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import func, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -21,18 +22,21 @@ from torch.utils._pytree import tree_leaves
 import danseg.attention
 from danseg.attention.non_local import MODES
 from own_test import own_test
+from variants import pairs, switches
 
 MODULES = {name: getattr(danseg.attention, name) for name in danseg.attention.__all__}
 IN_CHANNELS = 16
 
 
-def make(name: str, dtype: torch.dtype = torch.float32, in_channels: int = IN_CHANNELS) -> nn.Module:
+def make(
+    name: str, dtype: torch.dtype = torch.float32, in_channels: int = IN_CHANNELS, **arguments
+) -> nn.Module:
     """The module in evaluation mode, with no parameter at a value that hides what the module does.
 
     Scales, last layers and biases start at zero, batch statistics at 0 and 1; here they are drawn at random.
     """
     torch.manual_seed(0)
-    module = MODULES[name](in_channels)
+    module = MODULES[name](in_channels, **arguments)
     for parameter in module.parameters():
         if not parameter.any():
             nn.init.constant_(parameter, 0.7) if parameter.dim() == 0 else nn.init.normal_(
@@ -141,21 +145,148 @@ def test_precisions_agree_with_float64(name, dtype, tolerance):
     assert (out.double() - wide).abs().max() / wide.abs().max() < tolerance
 
 
-@every_module
-def test_runs_under_autocast(name):
-    module, x = make(name), feature_map(name)
-    with torch.autocast("cpu", torch.bfloat16):
+def variants(name: str) -> list[dict]:
+    """Keyword arguments for all pairs of the values of the module's modes and switches."""
+    module = MODULES[name]
+    needed = getattr(own_test(module), "NEEDED", {})
+
+    def complete(arguments: dict) -> dict:
+        beside = [others for switch, others in needed.items() if arguments.get(switch)]
+        return dict(arguments, **{key: value for others in beside for key, value in others.items()})
+
+    def build(**arguments: object) -> object:
+        return module(IN_CHANNELS, **complete(arguments))
+
+    return [complete(arguments) for arguments in pairs(switches(module, build), build)]
+
+
+VARIANTS = [(name, arguments) for name in sorted(MODULES) for arguments in variants(name)]
+every_variant = pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+
+
+def test_there_are_variants():
+    assert {name for name, _ in VARIANTS} == set(MODULES)
+    assert {arguments["mode"] for name, arguments in VARIANTS if name == "NonLocal3d"} == set(MODES)
+
+
+@every_variant
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("way", ["cast", "autocast", "autocast after a convolution"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-2), (torch.float16, 5e-3)])
+def test_every_mode_trains_in_16_bits(name, arguments, training, way, dtype, tolerance):
+    module = make(name, dtype if way == "cast" else torch.float32, **arguments).train(training)
+    exact = copy.deepcopy(module).double()
+    x = feature_map(name, torch.float32 if way == "autocast" else dtype).requires_grad_()
+    with torch.autocast("cpu", dtype, enabled=way != "cast"):
         out = module(x)
-        out.float().square().mean().backward()
     assert out.dtype == x.dtype
-    assert (out - module(x)).abs().max() / module(x).abs().max() < 3e-2
+    assert out.isfinite().all()
+    out.float().square().mean().backward()
+    assert x.grad.isfinite().all()
+    assert not [n for n, p in module.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    if not training:  # batch statistics of a few almost equal numbers magnify rounding without limit
+        want = exact(x.detach().double())
+        magnified = getattr(own_test(MODULES[name]), "ROUNDING", 1)
+        assert (out.double() - want).abs().max() / want.abs().max() < tolerance * magnified
+
+
+@every_variant
+@pytest.mark.parametrize("way", ["cast", "autocast", "autocast after a convolution"])
+def test_maps_are_as_wide_as_they_say_in_16_bits(name, arguments, way):
+    module = make(name, torch.bfloat16 if way == "cast" else torch.float32, **arguments)
+    x = feature_map(name, torch.float32 if way == "autocast" else torch.bfloat16)
+    for method in takers(name):
+        if method == "forward" or (method == "attention_map" and arguments.get("pooling_type") == "avg"):
+            continue
+        with torch.autocast("cpu", torch.bfloat16, enabled=way != "cast"):
+            found = call(module, method, x)
+        assert found.isfinite().all()
+        says = " ".join((getattr(MODULES[name], method).__doc__ or "").split())
+        if "at least float32" in says:
+            assert found.dtype == torch.float32
+
+
+def gradient(function: Callable, x: torch.Tensor, create_graph: bool = False) -> torch.Tensor:
+    x = x if create_graph else x.detach().clone().requires_grad_()
+    [grad] = torch.autograd.grad(function(x).square().sum(), x, create_graph=create_graph)
+    return grad
+
+
+def tangent(function: Callable, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return (function(x + 1e-6 * v) - function(x - 1e-6 * v)) / 2e-6
+
+
+#: What PyTorch computes, and what it should be by means that need no derivative or only the first one.
+TRANSFORMS: dict[str, tuple[Callable, Callable]] = {
+    "grad": (lambda f, x, v: func.grad(lambda y: f(y).square().sum())(x), lambda f, x, v: gradient(f, x)),
+    "vmap": (lambda f, x, v: func.vmap(f)(torch.stack([x, v])), lambda f, x, v: torch.stack([f(x), f(v)])),
+    "jvp": (lambda f, x, v: func.jvp(f, (x,), (v,))[1], tangent),
+    "hessian vector product": (
+        lambda f, x, v: torch.autograd.grad(gradient(f, y := x.clone().requires_grad_(), True), y, v)[0],
+        lambda f, x, v: tangent(lambda y: gradient(f, y), x, v),
+    ),
+    "jvp of grad": (
+        lambda f, x, v: func.jvp(func.grad(lambda y: f(y).square().sum()), (x,), (v,))[1],
+        lambda f, x, v: tangent(lambda y: gradient(f, y), x, v),
+    ),
+}
+
+
+@every_variant
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_derivatives_are_right_or_refused(name, arguments, transform):
+    module = make(name, torch.float64, **arguments)
+    got, want = TRANSFORMS[transform]
+    x = feature_map(name, torch.float64) * 0.4  # no map is so peaked that it has no slope
+    v = feature_map(name, torch.float64).flip(0).sin()
+    for method in takers(name):
+        if method == "attention_map" and arguments.get("pooling_type") == "avg":
+            continue  # there is none
+
+        def function(x, method=method):
+            return call(module, method, x)
+
+        try:
+            found = got(function, x, v)
+        except NotImplementedError as error:
+            assert transform not in ("grad", "vmap")
+            assert re.match(r"danseg\.ops\.\w+ .*use the plain form, danseg\.ops\.reference\.\w+", str(error))
+            continue
+        wanted = want(function, x, v)
+        assert method != "forward" or wanted.abs().max() > 0  # a map behind a ReLU may be zero
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6 * wanted.abs().max().item() + 1e-12)
 
 
 @every_module
-def test_large_activations_do_not_overflow(name):
-    size = {1: (4096,), 2: (64, 64), 3: (4, 32, 32)}[getattr(MODULES[name], "dims", 2)]
-    x = torch.full((1, IN_CHANNELS, *size), 8.0, dtype=torch.float16)  # 4096 positions: energies of 262144
-    assert make(name, torch.float16)(x).isfinite().all()
+def test_gradients_of_parameters_by_functional_call(name):
+    module, x = make(name, torch.float64), feature_map(name, torch.float64)
+    parameters = dict(module.named_parameters())
+    found = func.grad(lambda given: func.functional_call(module, given, (x,)).square().sum())(parameters)
+    wanted = torch.autograd.grad(module(x).square().sum(), parameters.values())
+    torch.testing.assert_close(list(found.values()), list(wanted))
+
+
+@every_module
+def test_an_empty_batch_stays_empty(name):
+    x = feature_map(name)[:0].requires_grad_()
+    out = make(name)(x)
+    assert out.shape == x.shape
+    out.sum().backward()
+    assert x.grad.shape == x.shape
+
+
+# Without softmax, PSANet's sums are not means: they are as large as there are positions.
+BOUNDED = [(name, arguments) for name, arguments in VARIANTS if arguments.get("psa_softmax", True)]
+
+
+@pytest.mark.parametrize(("name", "arguments"), BOUNDED, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_activations_do_not_overflow(name, arguments, dtype):
+    size = {1: (1024,), 2: (32, 32), 3: (1, 32, 32)}[getattr(MODULES[name], "dims", 2)]
+    if arguments.get("compact"):
+        arguments = {**arguments, "mask_size": (16, 16)}
+    x = torch.full((1, IN_CHANNELS, *size), 16.0, dtype=dtype)  # 1024 positions: energies of 262144
+    assert make(name, dtype, **arguments)(x).isfinite().all()
 
 
 @every_module
@@ -187,6 +318,68 @@ def test_takes_channels_last(name):
     module, x = make(name, torch.float64), feature_map(name, torch.float64)
     by_position = x.movedim(1, -1).contiguous().movedim(-1, 1)
     torch.testing.assert_close(module(by_position), module(x), rtol=1e-9, atol=1e-11)
+
+
+def takers(name: str) -> list[str]:
+    """The module's public methods that take a feature map, ``forward`` among them."""
+    found = []
+    for method, function in inspect.getmembers(MODULES[name], inspect.isfunction):
+        of_danseg = function.__module__.startswith("danseg.")
+        if (
+            of_danseg
+            and not method.startswith("_")
+            and list(inspect.signature(function).parameters)[1:2] == ["x"]
+        ):
+            found.append(method)
+    assert "forward" in found
+    return found
+
+
+def call(module: nn.Module, method: str, x: torch.Tensor) -> object:
+    """Call a method with a feature map and, where it asks for positions, with the first one."""
+    others = (
+        [[(0,) * getattr(module, "dims", 2)]]
+        if "positions" in inspect.signature(getattr(module, method)).parameters
+        else []
+    )
+    return getattr(module, method)(x, *others)
+
+
+WRONG = {
+    "twice the channels": lambda x: torch.cat([x, x], dim=1),
+    "half the channels": lambda x: x[:, : IN_CHANNELS // 2],
+    "one channel": lambda x: x[:, :1],
+    "no batch": lambda x: x[0],
+    "one dimension more": lambda x: x[..., None],
+    "two dimensions": lambda x: x.flatten(1),
+    "no positions": lambda x: x[..., :0],
+    "integers": lambda x: x.long(),
+    "complex": lambda x: x + 0j,
+}
+
+
+@every_module
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_input_that_it_was_not_made_for_is_named(name, wrong):
+    module, x = make(name), WRONG[wrong](feature_map(name))
+    wanted = rf"{name} was made for {IN_CHANNELS} channels.*got {re.escape(str(tuple(x.shape)))} of {x.dtype}"
+    for method in takers(name):
+        with pytest.raises(ValueError, match=wanted + (r".*x\[None\]" if wrong == "no batch" else "")):
+            call(module, method, x)
+
+
+@every_module
+@pytest.mark.parametrize("side", [1, 2, None])
+def test_training_on_one_image_works_or_names_the_fix(name, side):
+    x = feature_map(name, batch=1)
+    if side is not None:
+        x = x[(..., *[slice(side)] * (x.dim() - 2))]
+    module = make(name)
+    assert module(x).shape == x.shape
+    try:
+        assert module.train()(x).shape == x.shape
+    except ValueError as error:
+        assert re.search("at least 2 images, got 1; raise the batch size.*SyncBN", str(error))
 
 
 class BytesMade(TorchDispatchMode):

@@ -9,6 +9,7 @@ from danseg.attention import PointwiseSpatialAttention
 from danseg.ops import reference
 
 _BRANCH = ["conv.weight", "bn.weight", "bn.bias"]
+NEEDED = {"compact": dict(mask_size=(3, 4))}  # the contract's map of 5x7, shrunk by 2
 PARAMETER_NAMES = {
     "PointwiseSpatialAttention": [
         f"{layer}.{name}"

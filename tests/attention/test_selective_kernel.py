@@ -96,3 +96,9 @@ def test_bad_arguments_are_named():
         SelectiveKernel(8, branches=1)
     with pytest.raises(ValueError, match="reduction.*at least 1.*-3"):
         SelectiveKernel(8, reduction=-3)
+
+
+def test_a_synchronised_norm_without_other_processes_needs_two_images_too():
+    module = SelectiveKernel(8, norm_layer=torch.nn.SyncBatchNorm)
+    with pytest.raises(ValueError, match="SyncBatchNorm.*at least 2 images, got 1"):
+        module(torch.randn(1, 8, 5, 7))

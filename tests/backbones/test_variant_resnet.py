@@ -455,3 +455,35 @@ def test_a_network_of_both_trains():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.2
+
+
+@every_conv2
+def test_a_replacement_names_an_input_that_it_was_not_made_for(kind):
+    module = CONV2[kind].module(80).eval()
+    x = torch.randn(2, 80, 5, 7)
+    assert module(x).shape == x.shape
+    for wrong in (x[:, :79], x[:, :40], torch.cat([x, x], dim=1), x[0], x[..., None], x[..., :0], x.long()):
+        with pytest.raises(ValueError, match=rf"was made for 80 channels.*got \({wrong.shape[0]}, "):
+            module(wrong)
+
+
+@every_conv2
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("cast", [False, True])
+def test_a_replacement_trains_in_16_bits(kind, dtype, cast):
+    torch.manual_seed(0)
+    module = CONV2[kind].module(80)
+    wide = copy.deepcopy(module).eval()
+    module = module.to(dtype) if cast else module
+    x = torch.randn(2, 80, 5, 7).to(dtype).requires_grad_()
+    for training in (False, True):
+        module.train(training)
+        with torch.autocast("cpu", dtype, enabled=not cast):
+            out = module(x)
+        assert out.dtype == dtype
+        out.float().square().mean().backward()
+        if not training:
+            want = wide(x.detach().float())
+            assert (out - want).abs().max() / want.abs().max() < 3e-2
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in module.parameters())

@@ -72,3 +72,19 @@ def test_evaluation_is_the_plain_forward_pass():
 def test_an_unknown_name_is_refused_with_those_that_exist(name, there):
     with pytest.raises(UserError, match=f"{name}.*{there}"):
         recompute(_model(), [name])
+
+
+def test_a_second_derivative_is_the_plain_one():
+    found = []
+    for recomputed in (False, True):
+        torch.manual_seed(0)
+        model = nn.ModuleDict(dict(body=nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Tanh())))
+        if recomputed:
+            recompute(model, ["body"])
+        x = torch.randn(2, 3, 5, 6).requires_grad_()
+        [slope] = torch.autograd.grad(model["body"](x).square().sum(), x, create_graph=True)
+        slope.square().sum().backward()
+        found.append((x.grad, model["body"][1].running_mean, model["body"][1].num_batches_tracked))
+    assert found[0][0].abs().sum() > 0
+    for want, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, want)

@@ -5,8 +5,11 @@ What only a head's author knows stands in its own test file, ``tests/heads/test_
 * ``ARGS``, the head's own arguments beside :data:`small_head.COMMON`;
 * ``counterpart()`` where mmseg has the network: mmseg's head with ``COMMON | ARGS``;
 * ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero;
+* ``NEEDED``, where there is any: what a switch that is on needs beside itself;
 * ``WITHOUT_ATTENTION = True`` for a baseline.
 """
+
+import re
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from torch import nn
 import danseg.heads
 from own_test import own_test
 from small_head import COMMON
+from variants import one_by_one, switches
 
 HEADS = {name: getattr(danseg.heads, name) for name in danseg.heads.__all__}
 
@@ -35,9 +39,13 @@ def draw(head: nn.Module) -> None:
             buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
 
 
-def build(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+def plain(name: str, **arguments) -> nn.Module:
+    return MODELS.build({"type": name, **COMMON, **own_test(HEADS[name]).ARGS, **arguments})
+
+
+def build(name: str, dtype: torch.dtype = torch.float32, **arguments) -> nn.Module:
     torch.manual_seed(0)
-    head = MODELS.build(dict(type=name, **COMMON, **own_test(HEADS[name]).ARGS))
+    head = plain(name, **arguments)
     draw(head)
     return head.to(dtype)
 
@@ -107,6 +115,35 @@ def test_loss_trains_every_parameter(name):
     assert not [key for key, parameter in head.named_parameters() if parameter.grad is None]
 
 
+def variants(name: str) -> list[dict]:
+    """Keyword arguments for each of the head's modes and switches."""
+    needed = getattr(own_test(HEADS[name]), "NEEDED", {})
+    found = one_by_one(switches(HEADS[name], lambda **arguments: plain(name, **arguments)))
+    return [arguments | needed.get(next(iter(arguments), None), {}) for arguments in found]
+
+
+VARIANTS = [(name, arguments) for name in sorted(HEADS) for arguments in variants(name)]
+
+
+@pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+@pytest.mark.parametrize("way", ["cast", "autocast"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+def test_every_mode_trains_in_16_bits(name, arguments, way, dtype, tolerance):
+    losses = []
+    for narrow in (False, True):
+        head = build(name, dtype if narrow and way == "cast" else torch.float32, **arguments)
+        inputs, samples = batch(next(head.parameters()).dtype)
+        torch.manual_seed(2)  # the same dropout
+        with torch.autocast("cpu", dtype, enabled=narrow and way == "autocast"):
+            found = head.loss(inputs, samples, None)
+        sum(value for key, value in found.items() if "loss" in key).backward()
+        assert inputs[0].grad.isfinite().all()
+        assert not [k for k, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        losses.append({key: value.item() for key, value in found.items() if "loss" in key})
+    assert losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+
+
 def pair(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     """danseg's and mmseg's head with equal weights, which have gone both ways."""
     ours, theirs = build(name, dtype), own_test(HEADS[name]).counterpart().to(dtype)
@@ -152,3 +189,13 @@ def test_losses_and_gradients_equal_mmsegs(name, dtype, tolerance):
         scale = largest if key in zero else value.abs().max()
         assert (grads[key] - value).abs().max() / scale < tolerance, key
     assert relative(grad, their_grad) < tolerance
+
+
+@every_head
+@pytest.mark.parametrize(
+    "shape", [(2, 16, 9, 13), (2, 48, 9, 13), (24, 9, 13), (2, 24, 2, 9, 13), (2, 24, 0, 13)], ids=str
+)
+def test_a_feature_map_that_it_was_not_made_for_is_named(name, shape):
+    head = build(name).eval()
+    with pytest.raises(ValueError, match=rf"{name} was made for 24 channels.*got {re.escape(str(shape))}"):
+        head([torch.zeros(shape)])

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_batch_norm
+
 
 class ConvNorm(nn.Module):
     """A convolution and, if asked for, a normalisation and a ReLU after it.
@@ -60,6 +62,7 @@ class ConvNorm(nn.Module):
         """Map ``(B, in_channels, ...)`` to ``(B, out_channels, ...)``."""
         x = self.conv(x)
         if self.norm is not None:
+            check_batch_norm(self.norm, x.shape[0], *x.shape[2:])
             x = self.norm(x)
         return x.relu() if self.relu else x
 

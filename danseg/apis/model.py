@@ -12,6 +12,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS, MODELS
 
 from danseg.datasets.wrappers import inner_configs
+from danseg.engine.channels import check_normalisation
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
 from danseg.engine.options import drop_pretrained
@@ -32,10 +33,12 @@ def load_model(
         ``classes`` and ``palette``.
 
     Raises:
-        UserError: the config or the checkpoint cannot be read, or they do not fit each other.
+        UserError: the config or the checkpoint cannot be read, they do not fit each other, or the config's
+            normalisation does not fit the channels of its network.
     """
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
     init_default_scope(config.get("default_scope", "mmseg"))
+    check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
     model = MODELS.build(config.model)
     if checkpoint is not None:

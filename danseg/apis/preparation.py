@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from danseg.engine.channels import input_channels
 from danseg.errors import UserError
 
 #: Types that a prepared model may compute in, by name.
@@ -156,12 +157,20 @@ def _watch(model: EncoderDecoder) -> _Pass:
     parameter = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
     window = (model.test_cfg or {}).get("crop_size")
+    channels = _channels(model)
     try:
-        return _pass(model, torch.randn(1, 3, *_IMAGE_SIZE, generator=generator).to(parameter))
+        return _pass(model, torch.randn(1, channels, *_IMAGE_SIZE, generator=generator).to(parameter))
     except (ValueError, RuntimeError):  # some heads accept only one size of image
         if not window:
             raise
-    return _pass(model, torch.randn(1, 3, *window, generator=generator).to(parameter))
+    return _pass(model, torch.randn(1, channels, *window, generator=generator).to(parameter))
+
+
+def _channels(model: EncoderDecoder) -> int:
+    """The channels of a model's images: as its config says, or else as the backbone's first convolution."""
+    told = input_channels(model.cfg.model) if hasattr(model, "cfg") else None
+    convs = (layer for layer in model.backbone.modules() if isinstance(layer, _ConvNd))
+    return told or next((conv.in_channels for conv in convs), 3)
 
 
 def _pass(model: EncoderDecoder, image: Tensor) -> _Pass:

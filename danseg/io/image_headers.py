@@ -26,6 +26,7 @@ FIXES = {
 }
 _ORIENTATION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 274, 262, 277, 338
 _GREY_TIFF, _UNASSOCIATED_ALPHA = (0, 1), 2
+Content = bytes | mmap.mmap
 
 
 class UnusableImage(ValueError):
@@ -45,7 +46,7 @@ class UnusableImage(ValueError):
         return f"{self.reason}: {FIXES[self.kind]}"
 
 
-def require_whole(data: bytes | mmap.mmap) -> None:
+def require_whole(data: Content) -> None:
     """Refuse a PNG or JPEG that is cut short, and a PNG with a checksum that does not fit.
 
     Some decoders fill what is missing with grey or with zeros and say nothing: OpenCV 4 for JPEGs, GDAL for
@@ -62,7 +63,7 @@ def require_whole(data: bytes | mmap.mmap) -> None:
         raise UnusableImage("damaged", f"a JPEG that is cut short after {len(data)} bytes")
 
 
-def _require_whole_png(data: bytes | mmap.mmap) -> None:
+def _require_whole_png(data: Content) -> None:
     with memoryview(data) as view:
         for name, start, length in chunks(data):
             with view[start - 4 : start + length] as checked:
@@ -74,7 +75,7 @@ def _require_whole_png(data: bytes | mmap.mmap) -> None:
     raise UnusableImage("damaged", f"a PNG that is cut short after {len(data)} bytes")
 
 
-def _jpeg_scan(data: bytes | mmap.mmap) -> int:
+def _jpeg_scan(data: Content) -> int:
     """Where a JPEG's first scan starts, behind the headers and the thumbnail that one may hold."""
     at = 2
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
@@ -82,7 +83,7 @@ def _jpeg_scan(data: bytes | mmap.mmap) -> int:
     return at
 
 
-def orientation(data: bytes | mmap.mmap) -> int:
+def orientation(data: Content) -> int:
     """The EXIF orientation of a JPEG, PNG, WebP or TIFF: 2 to 8 if a viewer turns it, else 1."""
     tags: Any = {}
     # Damaged notes about an image are no reason to refuse it.
@@ -102,11 +103,11 @@ def orientation(data: bytes | mmap.mmap) -> int:
     return found if found in range(2, 9) else 1
 
 
-def _stream(data: bytes | mmap.mmap) -> Any:
+def _stream(data: Content) -> Any:
     return io.BytesIO(data) if isinstance(data, bytes) else data
 
 
-def tiff_tags(data: bytes | mmap.mmap) -> Any:
+def tiff_tags(data: Content) -> Any:
     """The tags of a TIFF's first image, by number; empty for another format."""
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return {}
@@ -121,7 +122,7 @@ def tiff_tags(data: bytes | mmap.mmap) -> Any:
         raise UnusableImage("damaged", f"a TIFF without a readable list of tags ({error})") from error
 
 
-def tiff_bands(data: bytes) -> tuple[int, bool, bool]:
+def tiff_bands(data: Content) -> tuple[int, bool, bool]:
     """Of a TIFF: the number of bands, whether they are colours, and whether the last is alpha to apply.
 
     (1, True, False) for other formats.
@@ -133,7 +134,7 @@ def tiff_bands(data: bytes) -> tuple[int, bool, bool]:
 
 
 @contextlib.contextmanager
-def mapped(path: Any) -> Iterator[bytes | mmap.mmap]:
+def mapped(path: Any) -> Iterator[Content]:
     """The bytes of a file, which are not held in memory."""
     with open(path, "rb") as file:
         if not file.seek(0, io.SEEK_END):

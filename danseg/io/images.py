@@ -8,9 +8,9 @@ What a reader of 8-bit colours makes of a file, here and in every pipeline that 
 * the picture is turned as its EXIF orientation says, so that height and width are those of the upright one;
 * of several pictures in one file, the first one is read.
 
-Refused, with the fix: files that are cut short or damaged; more than 8 bits a channel and floating point, which
-OpenCV would cut to 8 bits; TIFFs of several bands that are not marked as colours, of which OpenCV would read the
-first alone; TIFFs whose alpha would darken their colours, as OpenCV does in no other format.
+Refused, with the fix: files that are cut short or damaged; more than 8 bits a channel and floating point,
+which OpenCV would cut to 8 bits; TIFFs of several bands that are not marked as colours, of which OpenCV would
+read the first alone; TIFFs whose alpha would darken their colours, as OpenCV does in no other format.
 """
 
 import io
@@ -105,8 +105,17 @@ def check_bands(data: bytes, every: bool = False) -> None:
             raise UnusableImage("bands", f"a TIFF of {count} bands, of which OpenCV would read {first}")
     elif alpha:
         pixels = np.asarray(decode_whole(data).convert("RGBA"))
-        if pixels[pixels[..., 3] < 255, :3].any():
-            raise UnusableImage("alpha", "a TIFF whose alpha OpenCV would multiply its colours by")
+        refuse_alpha(pixels[..., :3], pixels[..., 3])
+
+
+def refuse_alpha(colours: np.ndarray, alpha: np.ndarray) -> None:
+    """Refuse the pixels of a TIFF, (H, W, C) and (H, W), that OpenCV would darken by multiplying with alpha.
+
+    Raises:
+        UnusableImage: a pixel would change.
+    """
+    if colours[alpha < 255].any():
+        raise UnusableImage("alpha", "a TIFF whose alpha OpenCV would multiply its colours by")
 
 
 def _decoded(data: bytes) -> np.ndarray:

@@ -4,6 +4,7 @@ A PNG is decoded from the top, so rows below the last one needed are skipped. Al
 transparency, 16 bits, interlacing, other formats, damaged files) are left to OpenCV and Pillow.
 """
 
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def decode_plain_png(
         return None
 
 
-def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
     """Name, first byte and length of each complete chunk of a PNG; ends where the file is cut short."""
     at = 8
     while at + 12 <= len(data):

@@ -15,6 +15,7 @@ import numpy as np
 from danseg.datasets.check_contents import decode_all, fixes, suspicious_ids
 from danseg.datasets.check_files import build_dataset, labels_without_image, list_pairs, require_folders
 from danseg.datasets.check_report import DatasetReport, describe_problems, merged
+from danseg.datasets.loading import loading_step
 from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, remember
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
@@ -99,10 +100,12 @@ def _check_one(
     table = loaded_ids(dataset.reduce_zero_label, dataset.label_map)
     class_ids = table < num_classes
     allowed = class_ids | (table == dataset.ignore_index)
-    key = fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index])
+    # A config without a pipeline is checked for what mmseg's usual step loads.
+    step = (config.get("pipeline") or [dict(type="LoadImageFromFile")])[0]
+    key = fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index, str(step)])
     contents = read_passed(key)
     if contents is None:
-        contents = decode_all(pairs, allowed, f"Checking {split_name} data", progress)
+        contents = decode_all(pairs, allowed, loading_step([step]), f"Checking {split_name} data", progress)
         if contents.problems:
             mend = fixes(dataset, contents, allowed, num_classes)
             raise UserError(describe_problems(f"{where} in {root} cannot be used", contents.problems, mend))

@@ -36,9 +36,25 @@ _DEEP_TYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
 
 def loading_step(pipeline: Any) -> Any:
-    """The step of a pipeline that loads pictures: its first one, built if it is still a config."""
-    first = pipeline[0]
-    return TRANSFORMS.build(first) if isinstance(first, dict) else first
+    """The step of a pipeline that loads pictures: its first one, built if it is still a config.
+
+    Raises:
+        UserError: there is no such step, or it cannot be built.
+    """
+    first = next(iter(pipeline), None)
+    if first is None:
+        raise UserError(
+            "the pipeline has no step; its first one has to load the image, as LoadImageFromFile does"
+        )
+    try:
+        return TRANSFORMS.build(first) if isinstance(first, dict) else first
+    except Exception as error:  # a step may raise anything
+        raise UserError(f"the first step of the pipeline, {first}, cannot be built: {error}") from error
+
+
+def is_known(loader: Any) -> bool:
+    """Whether it is known what a step makes of a file and of an array."""
+    return loads_colours(loader) or _is_mmcvs(loader) or keeps_stored_bands(loader)
 
 
 def load_picture(loader: Any, source: str | Path | np.ndarray) -> dict:
@@ -173,14 +189,14 @@ def _from_array(loader: Any, pixels: Any) -> dict:
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise ValueError(f"image must be (H, W) or (H, W, channels), none of them 0, got {pixels.shape}")
     image = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+    if not is_known(loader):
+        raise ValueError(
+            f"images are loaded by {described(loader)}, which takes no array; give the path of a file"
+        )
     if keeps_stored_bands(loader):
         conversion = None
         deep = True
     else:
-        if not (_is_mmcvs(loader) or loads_colours(loader)):
-            raise ValueError(
-                f"images are loaded by {described(loader)}, which takes no array; give the path of a file"
-            )
         known = _CONVERSIONS[getattr(loader, "color_type", "color")]
         channels = 1 if image.ndim == 2 else image.shape[2]
         if channels not in known:

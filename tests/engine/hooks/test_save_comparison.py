@@ -31,7 +31,7 @@ def tested(tmp_path):
         gt_sem_seg=PixelData(data=torch.from_numpy(truth)[None]),
         pred_sem_seg=PixelData(data=torch.from_numpy(prediction)[None]),
     )
-    pipeline = Compose([dict(type="mmseg.LoadImageFromFile")])
+    pipeline = Compose([dict(type="LoadImageFromFile")])
     dataset = SimpleNamespace(metainfo=META, pipeline=pipeline)
     runner = SimpleNamespace(test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)))
     return runner, sample, truth, prediction

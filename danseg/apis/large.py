@@ -104,7 +104,7 @@ def predict_large(
         _check_place(image, band, source)
         # The first tile shows the number of classes and the network's output stride.
         first = band.read(0, min(tile, size[0]))[:, :, :tile]
-        require_channels(model, np.moveaxis(first, 0, 2), loader, source)
+        require_channels(model, len(first), loader, source)
         logits = _logits(model, first)
         classes, *cells = logits.shape
         rows, columns = (_spans(*each, tile, overlap) for each in zip(size, cells, strict=True))

@@ -57,9 +57,8 @@ def prepared_batch(model: BaseSegmentor, image: str | Path | np.ndarray) -> dict
     """Pass one image, without a label, through the test pipeline; returns a batch for ``test_step``."""
     first, *steps = (step for step in tested_dataset(model.cfg)["pipeline"] if not loads_labels(step))
     loader = loading_step([first])
-    results = load_picture(loader, image)
-    require_channels(model, results["img"], loader, image)
-    data = Compose(steps)(results)
+    data = Compose(steps)(load_picture(loader, image))
+    require_channels(model, len(data["inputs"]), loader, image)
     return dict(inputs=[data["inputs"]], data_samples=[data["data_samples"]])
 
 
@@ -74,17 +73,14 @@ def loads_labels(step: dict) -> bool:
     return step_name(step).startswith("Load") and "Annotation" in step_name(step)
 
 
-def require_channels(
-    model: BaseSegmentor, pixels: np.ndarray, loader: Any, image: str | Path | np.ndarray
-) -> None:
-    """Refuse pixels, (H, W) or (H, W, C), that the network would not take once they are normalised.
+def require_channels(model: BaseSegmentor, found: int, loader: Any, image: str | Path | np.ndarray) -> None:
+    """Refuse an image with ``found`` channels that the network would not take once they are normalised.
 
     Raises:
         UserError: a file has the wrong number of channels.
         ValueError: an array has.
     """
     wanted = input_channels(model.cfg.model)
-    found = 1 if pixels.ndim == 2 else pixels.shape[2]
     mean = getattr(model.data_preprocessor, "mean", None)
     if found == 1 and mean is not None:
         found = len(mean)  # a grey image is normalised once for each

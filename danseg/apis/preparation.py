@@ -61,7 +61,8 @@ def prepare_for_inference(
     Returns:
         A model of the same class in eval mode, without gradients, for :func:`danseg.apis.predict`,
         :func:`danseg.apis.attention_maps` and mmseg's ``test_step``. It cannot be trained, and its
-        ``state_dict`` differs from the given model's.
+        ``state_dict`` differs from the given model's. ``copy.deepcopy`` copies it, and ``torch.save`` and
+        ``torch.load(..., weights_only=False)`` keep it whole.
 
     Raises:
         UserError: the precision is unknown or not available on the model's device, or the model is of another
@@ -305,20 +306,22 @@ def _convert(model: EncoderDecoder, dtype: torch.dtype, device: torch.device) ->
 
 
 class _Cast:
-    """A hook that casts a module's input. It is a class, so that the model can be copied and pickled."""
+    """A hook that casts a module's input. It is a class, so that the model can be copied and saved."""
 
     def __init__(
         self, dtype: torch.dtype, memory_format: torch.memory_format = torch.preserve_format
     ) -> None:
         self.dtype = dtype
-        self.memory_format = memory_format
+        # By name, because torch.save's format of pickles cannot hold a memory format.
+        self.memory_format = str(memory_format).removeprefix("torch.")
 
     def __call__(self, module: nn.Module, args: tuple) -> tuple:
-        return (args[0].to(dtype=self.dtype, memory_format=self.memory_format), *args[1:])
+        memory_format = getattr(torch, self.memory_format)
+        return (args[0].to(dtype=self.dtype, memory_format=memory_format), *args[1:])
 
 
 class _Compiled:
-    """A module's compiled ``forward``; a copy of the module compiles it again."""
+    """A module's compiled ``forward``; a copy of the module, and one that is loaded, compiles it again."""
 
     def __init__(self, forward: Callable) -> None:
         self.forward = forward
@@ -327,5 +330,5 @@ class _Compiled:
     def __call__(self, *args, **kwargs) -> Any:
         return self.compiled(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict) -> "_Compiled":
-        return _Compiled(copy.deepcopy(self.forward, memo))
+    def __reduce__(self) -> tuple:
+        return _Compiled, (self.forward,)

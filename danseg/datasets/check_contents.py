@@ -68,6 +68,7 @@ class _Finding:
 _UNREADABLE = "files that cannot be decoded"
 _REFUSED = {
     "damaged": _UNREADABLE,
+    "foreign": "images of a kind that loading cannot decode",
     "deep": "images with more than 8 bits a channel, which loading would cut to 8",
     "bands": "images with several bands, of which loading would read some alone",
     "alpha": "images whose alpha loading would multiply their colours by",

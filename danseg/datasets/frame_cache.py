@@ -240,7 +240,7 @@ def _shape(path: str, is_image: bool) -> tuple[int, ...]:
     try:
         with Image.open(path) as header:
             return (header.height, header.width, 3) if is_image else (header.height, header.width)
-    except OSError as error:
+    except Exception as error:  # Pillow raises almost anything
         raise UserError(f"{path} cannot be read ({error}): copy or download it again") from error
 
 

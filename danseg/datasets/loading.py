@@ -3,7 +3,7 @@
 The first step of a test pipeline decides what the network sees: how many channels, in which order, of which
 numbers. mmseg's usual one, ``LoadImageFromFile``, reads 8-bit colours by the rules in
 :mod:`danseg.io.images`. Its ``color_type`` says what else it may read: "grayscale" gives one channel,
-"unchanged" keeps grey, alpha and 16 bits as they are and turns nothing.
+"unchanged" keeps grey, alpha and 16 bits as they are and turns nothing but TIFFs.
 """
 
 from pathlib import Path
@@ -102,18 +102,14 @@ def loads_colours(loader: Any) -> bool:
     )
 
 
-def turns(loader: Any) -> bool:
-    """Whether a step turns pictures by their EXIF orientation."""
-    return loads_colours(loader) or (
-        _is_mmcvs(loader)
-        and loader.color_type in ("color", "grayscale")
-        and _backend(loader) in ("cv2", "pillow")
-    )
-
-
 def turned_by(loader: Any, data: Content) -> int:
-    """The EXIF orientation by which a step turns the file ``data``, 2 to 8; 1 if it does not."""
-    return orientation(data) if turns(loader) else 1
+    """The EXIF orientation by which a step turns the file ``data``, 2 to 8; 1 if it does not.
+
+    OpenCV and Pillow turn a TIFF whatever ``color_type`` says.
+    """
+    decodes = loads_colours(loader) or (_is_mmcvs(loader) and _backend(loader) in ("cv2", "pillow"))
+    asked = getattr(loader, "color_type", "color") in ("color", "grayscale")
+    return orientation(data) if decodes and (asked or data[:2] in (b"II", b"MM")) else 1
 
 
 def keeps_stored_bands(loader: Any) -> bool:

@@ -17,6 +17,7 @@ from danseg.io.png import SIGNATURE, chunks
 #: What can be wrong with an image file, and how to mend it.
 FIXES = {
     "damaged": "copy or download it again",
+    "foreign": "copy or download it again, or save it plainly (gdal_translate -co TILED=NO IN OUT)",
     "deep": "save it with 8 bits a channel, scaled as the images of training were (for values up to 4095: "
     "gdal_translate -ot Byte -scale 0 4095 0 255 IN OUT), or have the config's pipelines keep its values: "
     "LoadImageFromFile with color_type='unchanged'",
@@ -25,6 +26,8 @@ FIXES = {
     "alpha": "save it without alpha (gdal_translate -b 1 -b 2 -b 3 IN OUT)",
 }
 _ORIENTATION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 274, 262, 277, 338
+# Offsets and sizes of what holds a TIFF's pixels: strips, or tiles.
+_PLACES = ((273, 279), (324, 325))
 _GREY_TIFF, _UNASSOCIATED_ALPHA = (0, 1), 2
 Content = bytes | mmap.mmap
 
@@ -47,10 +50,11 @@ class UnusableImage(ValueError):
 
 
 def require_whole(data: Content) -> None:
-    """Refuse a PNG or JPEG that is cut short, and a PNG with a checksum that does not fit.
+    """Refuse a PNG, JPEG or TIFF that is cut short, and a PNG with a checksum that does not fit.
 
     Some decoders fill what is missing with grey or with zeros and say nothing: OpenCV 4 for JPEGs, GDAL for
-    PNGs. All decoders notice by themselves that another format is cut short.
+    PNGs, both for TIFFs whose bands are stored one after the other or whose writing was interrupted. All
+    decoders notice by themselves that another format is cut short.
 
     Raises:
         UnusableImage: the file is damaged.
@@ -61,6 +65,12 @@ def require_whole(data: Content) -> None:
         _require_whole_png(data)
     elif data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _jpeg_scan(data)) < 0:
         raise UnusableImage("damaged", f"a JPEG that is cut short after {len(data)} bytes")
+    elif tags := tiff_tags(data):
+        for offsets, sizes in ((tags.get(one) or (), tags.get(other) or ()) for one, other in _PLACES):
+            if any(
+                not size or offset + size > len(data) for offset, size in zip(offsets, sizes, strict=False)
+            ):
+                raise UnusableImage("damaged", f"a TIFF of {len(data)} bytes that lacks a part of its pixels")
 
 
 def _require_whole_png(data: Content) -> None:

@@ -24,7 +24,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from danseg.errors import UserError
 from danseg.io.files import whole_file
-from danseg.io.image_headers import UnusableImage, require_whole, tiff_bands
+from danseg.io.image_headers import UnusableImage, require_whole, tiff_bands, tiff_tags
 from danseg.io.png import RGB, decode_plain_png
 
 _TIFF_BITS_PER_SAMPLE = 258
@@ -125,6 +125,8 @@ def _decoded(data: bytes) -> np.ndarray:
     if image is None:
         image = _imdecode(data, cv2.IMREAD_UNCHANGED)  # some kinds, such as grey floats, are no colours to it
         if image is None or image.dtype == np.uint8:
+            if tiff_tags(data):
+                raise UnusableImage("foreign", "a TIFF that OpenCV cannot decode")
             raise UnusableImage("damaged", f"{len(data)} bytes that are no image or a damaged one")
     if image.dtype != np.uint8:
         raise UnusableImage("deep", f"its samples are {image.dtype}, which would be cut to 8 bits")

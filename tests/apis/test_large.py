@@ -205,6 +205,17 @@ def test_every_file_gives_the_labels_of_the_whole_picture(near_sighted, tmp_path
     assert (apis.predict(model, apis.read_picture(model, source)) == whole).all()
 
 
+@pytest.mark.parametrize("color_type", ["color_ignore_orientation", "unchanged"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_a_pipeline_that_turns_nothing_is_followed(near_sighted, tmp_path, color_type, kind):
+    model, source = near_sighted(loader=dict(color_type=color_type)), tmp_path / "source"
+    source.write_bytes(FILES[f"{kind} turned 6"]())
+    whole = apis.predict(model, source)
+    assert whole.shape == ((301, 230) if kind == "TIFF" else (230, 301))  # decoders always turn TIFFs
+    labels = _labels(apis.predict_large(model, source, tmp_path / "labels.tif", tile=128, overlap=32))
+    assert labels.shape == whole.shape and (labels != whole).mean() < 1e-4
+
+
 @pytest.mark.parametrize("how", ["tiled", "infrared", "premultiplied"])
 def test_other_tiffs_of_the_same_picture(near_sighted, tmp_path, how):
     model, bands = near_sighted(), np.moveaxis(_PICTURE, 2, 0)
@@ -446,6 +457,24 @@ def test_an_image_that_is_cut_short_is_named_and_leaves_nothing_behind(near_sigh
     with pytest.raises(UserError, match=r"short.tif cannot be read"):
         apis.predict_large(near_sighted(), source, tmp_path / "labels.tif", tile=128, overlap=32)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_a_geotiff_that_was_never_finished_is_refused(near_sighted, tmp_path, interleave):
+    profile = dict(driver="GTiff", count=3, height=256, width=256, dtype="uint8", photometric="rgb")
+    blocks = dict(tiled=True, blockxsize=128, blockysize=128, sparse_ok=True, interleave=interleave)
+    with rasterio.open(tmp_path / "part.tif", "w", **profile, **blocks) as file:
+        if interleave == "band":  # the whole of the first band, nothing of the others
+            file.write(_picture(256, 256)[..., 0], 1)
+        else:
+            file.write(np.moveaxis(_picture(128, 128), 2, 0), window=rasterio.windows.Window(0, 0, 128, 128))
+    for run in (
+        lambda: apis.predict(near_sighted(), tmp_path / "part.tif"),
+        lambda: apis.predict_large(near_sighted(), tmp_path / "part.tif", tmp_path / "labels.tif"),
+    ):
+        with pytest.raises(UserError, match=r"part\.tif cannot be read.*lacks a part of its pixels"):
+            run()
+    assert not (tmp_path / "labels.tif").exists()
 
 
 @pytest.mark.parametrize("missing", [20, 5_000, 50_000])  # bytes: at the end, GDAL says nothing

@@ -48,6 +48,7 @@ GOOD = {
     "jpeg": encoded(PIXELS, "JPEG"),
     "turned jpeg": encoded(PIXELS, "JPEG", exif=TURNED),
     "turned png": encoded(PIXELS, exif=TURNED),
+    "turned tiff": encoded(PIXELS, "TIFF", tiffinfo={274: 6}),
     "grey": encoded(GREY),
     "rgba": encoded(RGBA),
     "palette": encoded(Image.fromarray(PIXELS).quantize(16)),
@@ -91,10 +92,9 @@ def test_files_give_the_numbers_of_mmsegs_own_step(tmp_path, color_type, backend
         assert {key: found[key] for key in expected if key != "img"} == {
             key: expected[key] for key in expected if key != "img"
         }
-        size = (WIDTH, HEIGHT) if kind.startswith("turned") and turned_by(loader, data) else (HEIGHT, WIDTH)
-        if kind.startswith("turned"):
-            size = (WIDTH, HEIGHT) if color_type in ("color", "grayscale") else (HEIGHT, WIDTH)
-            assert (turned_by(loader, data) == 6) == (size == (WIDTH, HEIGHT))
+        turns = kind.startswith("turned") and (color_type in ("color", "grayscale") or "tiff" in kind)
+        size = (WIDTH, HEIGHT) if turns else (HEIGHT, WIDTH)
+        assert turned_by(loader, data) == (6 if turns else 1), kind
         assert found["ori_shape"] == size
 
 

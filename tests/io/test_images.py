@@ -175,6 +175,16 @@ def tiff(bands: np.ndarray, **options) -> bytes:
         return memory.read()
 
 
+@pytest.mark.parametrize("interleave", ["band", "pixel"])
+@pytest.mark.parametrize("tiled", [dict(), dict(tiled=True, blockxsize=16, blockysize=16, compress="deflate")])
+def test_a_tiff_that_lacks_pixels_is_refused(interleave, tiled):
+    whole = tiff(PIXELS, interleave=interleave, photometric="rgb", **tiled)
+    np.testing.assert_array_equal(decode_image_rows(whole)[0], PIXELS)
+    for cut in (1, 50, 500):
+        with pytest.raises(UnusableImage, match="lacks a part of its pixels: copy"):
+            decode_image_rows(whole[:-cut])
+
+
 TWELVE_BITS = (PIXELS.astype(np.uint16) * 16)[..., ::-1]
 DEEP = {
     "png": lambda: cv2.imencode(".png", TWELVE_BITS)[1].tobytes(),

@@ -176,7 +176,9 @@ def tiff(bands: np.ndarray, **options) -> bytes:
 
 
 @pytest.mark.parametrize("interleave", ["band", "pixel"])
-@pytest.mark.parametrize("tiled", [dict(), dict(tiled=True, blockxsize=16, blockysize=16, compress="deflate")])
+@pytest.mark.parametrize(
+    "tiled", [dict(), dict(tiled=True, blockxsize=16, blockysize=16, compress="deflate")]
+)
 def test_a_tiff_that_lacks_pixels_is_refused(interleave, tiled):
     whole = tiff(PIXELS, interleave=interleave, photometric="rgb", **tiled)
     np.testing.assert_array_equal(decode_image_rows(whole)[0], PIXELS)

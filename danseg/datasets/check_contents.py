@@ -142,10 +142,7 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
     return {
         _UNREADABLE: "copy or download them again",
         **{title: FIXES[kind] for kind, title in _REFUSED.items() if kind != "damaged"},
-        _TURNED: (
-            "turn the pixels and drop the tag (PIL.ImageOps.exif_transpose) or drop the tag alone, whichever "
-            "fits the labels"
-        ),
+        _TURNED: FIXES["turned"],
         _NO_IDS: FIX,
         _SIZES: "put the right label beside each image",
         _IDS: ids,

@@ -23,6 +23,8 @@ FIXES = {
     "LoadImageFromFile with color_type='unchanged'",
     "bands": "save red, green and blue alone (gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN OUT), or "
     "have the config's pipelines load all bands",
+    "turned": "turn the pixels and drop the tag (PIL.ImageOps.exif_transpose) or drop the tag alone, "
+    "whichever fits the label",
     "alpha": "save it without alpha (gdal_translate -b 1 -b 2 -b 3 IN OUT)",
 }
 _ORIENTATION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 274, 262, 277, 338
@@ -111,6 +113,17 @@ def orientation(data: Content) -> int:
             tags = tiff_tags(data)
     found = tags.get(_ORIENTATION, 1)
     return found if found in range(2, 9) else 1
+
+
+def require_upright(data: bytes) -> None:
+    """Refuse an image that is turned by its EXIF orientation, which its label is not.
+
+    Raises:
+        UnusableImage: the orientation is not 1.
+    """
+    turned = orientation(data)
+    if turned != 1:
+        raise UnusableImage("turned", f"orientation {turned}, by which loading turns it but not its label")
 
 
 def _stream(data: Content) -> Any:

@@ -14,6 +14,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
+from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.registry import TRANSFORMS
 
 from danseg.datasets.transforms import LoadTrainingCrop
@@ -135,8 +136,12 @@ def shown(loader: Any, image: np.ndarray) -> np.ndarray:
 
 
 def _is_mmcvs(loader: Any) -> bool:
-    """Whether a step is mmcv's LoadImageFromFile, or a class that reads files the same way."""
-    return isinstance(loader, LoadImageFromFile) and type(loader).transform is LoadImageFromFile.transform
+    """Whether a step is mmcv's LoadImageFromFile, or a class that reads files the same way.
+
+    mmseg's LoadImageFromNDArray, which takes pixels that were read, counts as the step that read them.
+    """
+    own = (LoadImageFromFile.transform, LoadImageFromNDArray.transform)
+    return isinstance(loader, LoadImageFromFile) and type(loader).transform in own
 
 
 def _backend(loader: Any) -> str:

@@ -230,6 +230,12 @@ def test_what_is_drawn_on_is_the_picture(tmp_path, color_type):
     np.testing.assert_array_equal(shown(loader, deep * 0), np.zeros((2, 2, 3)))
 
 
+def test_a_step_that_takes_pixels_counts_as_the_one_that_read_them(tmp_path):
+    taken, read = (loading_step([dict(type=f"LoadImageFrom{what}")]) for what in ("NDArray", "File"))
+    for source in (PIXELS, GREY, stored(tmp_path, GOOD["rgb"])):
+        np.testing.assert_array_equal(load_picture(taken, source)["img"], load_picture(read, source)["img"])
+
+
 def test_mmcvs_global_backend_is_followed(tmp_path, monkeypatch):
     monkeypatch.setattr(mmcv.image.io, "imread_backend", "pillow")
     config = step(imdecode_backend=None)

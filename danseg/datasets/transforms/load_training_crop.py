@@ -33,8 +33,8 @@ class LoadTrainingCrop(BaseTransform):
     levels. Unlike mmseg, this class raises an error if image and label differ in size, if an EXIF tag would
     turn the image but not its label, and if the image has more than 8 bits a channel.
 
-    Images are read as 8-bit colours (:mod:`danseg.io.images`). For a network of another number of channels use
-    mmseg's five transforms, with the ``color_type`` of its images.
+    Images are read as 8-bit colours (:mod:`danseg.io.images`). For a network of another number of channels
+    use mmseg's five transforms, with the ``color_type`` of its images.
 
     Frames that ``tools/prepare_dataset.py --cache`` has unpacked are read from the cache
     (:mod:`danseg.datasets.frame_cache`).

@@ -189,7 +189,8 @@ def _from_array(loader: Any, pixels: Any) -> dict:
         raise ValueError(f"image must be a file's path or a NumPy array, got {type(pixels).__name__}")
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise ValueError(f"image must be (H, W) or (H, W, channels), none of them 0, got {pixels.shape}")
-    image = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+    # A copy, because a later step may write into it.
+    image = np.array(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels, order="C")
     if not is_known(loader):
         raise ValueError(
             f"images are loaded by {described(loader)}, which takes no array; give the path of a file"

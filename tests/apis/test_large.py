@@ -334,6 +334,47 @@ def test_a_network_of_other_channels_sees_what_its_pipeline_loads(
     assert apis.read_picture(model, source).shape == (230, 301, 3)
 
 
+class _Gdal:
+    """What mmseg calls of GDAL's own package, which has no wheels, by rasterio."""
+
+    def __init__(self, path):
+        self.path = path
+
+    Open = classmethod(lambda cls, path: cls(path))
+
+    def ReadAsArray(self):
+        with rasterio.open(self.path) as file:
+            return file.read()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_rasters_of_many_bands_are_read_as_mmsegs_step_for_them_reads_them(
+    near_sighted, tmp_path, monkeypatch, dtype
+):
+    monkeypatch.setattr("mmseg.datasets.transforms.loading.gdal", _Gdal)
+    bands = np.dstack([_PICTURE, _PICTURE[..., :2]]).astype(dtype)
+    source = _write(tmp_path / "bands.tif", np.moveaxis(bands, 2, 0))
+    model = near_sighted(channels=5, loader=dict(type="LoadSingleRSImageFromFile"))
+    whole = apis.predict(model, source)
+    with torch.no_grad():
+        pixels = torch.from_numpy(bands.astype(np.float32).transpose(2, 0, 1).copy())
+        logits = model.encode_decode(pixels[None], [dict(img_shape=pixels.shape[1:])])[0]
+    assert (whole == logits.argmax(0).numpy()).mean() > 0.9999 and len(np.unique(whole)) > 1
+    assert (apis.predict(model, bands) == whole).all()
+    labels = _labels(apis.predict_large(model, source, tmp_path / "labels.tif", tile=128, overlap=32))
+    assert (labels != whole).mean() < 1e-4
+    assert apis.read_picture(model, source).shape == (230, 301, 3)
+    if dtype == np.float32:
+        bands[100, 7] = np.nan
+        _write(source, np.moveaxis(bands, 2, 0))
+        for run in (
+            lambda: apis.predict(model, source),
+            lambda: apis.predict_large(model, source, tmp_path / "again.tif", tile=128, overlap=32),
+        ):
+            with pytest.raises(UserError, match=r"bands\.tif holds values that are not finite"):
+                run()
+
+
 def test_channels_that_the_network_does_not_take_are_named(near_sighted, tmp_path):
     grey = _write(tmp_path / "grey.tif", _PICTURE[..., :1].transpose(2, 0, 1))
     model = near_sighted(channels=4, loader=dict(color_type="unchanged"))

@@ -161,6 +161,7 @@ def test_an_array_is_what_its_file_is(tmp_path, color_type, pixels):
         from_file, from_array = load_picture(loader, path)["img"], load_picture(loader, pixels)["img"]
         np.testing.assert_array_equal(from_array, from_file)
         assert from_array.dtype == from_file.dtype
+        assert not np.shares_memory(from_array, pixels)
     np.testing.assert_array_equal(pixels, before)
 
 

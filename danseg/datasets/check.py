@@ -101,11 +101,14 @@ def _check_one(
     class_ids = table < num_classes
     allowed = class_ids | (table == dataset.ignore_index)
     # A config without a pipeline is checked for what mmseg's usual step loads.
-    step = (config.get("pipeline") or [dict(type="LoadImageFromFile")])[0]
-    key = fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index, str(step)])
+    step, *steps = config.get("pipeline") or [dict(type="LoadImageFromFile")]
+    distorted = any("PhotoMetricDistortion" in str(one["type"]) for one in steps)
+    read = [str(step), distorted]
+    key = fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index, *read])
     contents = read_passed(key)
     if contents is None:
-        contents = decode_all(pairs, allowed, loading_step([step]), f"Checking {split_name} data", progress)
+        said = f"Checking {split_name} data"
+        contents = decode_all(pairs, allowed, loading_step([step]), said, progress, distorted)
         if contents.problems:
             mend = fixes(dataset, contents, allowed, num_classes)
             raise UserError(describe_problems(f"{where} in {root} cannot be used", contents.problems, mend))

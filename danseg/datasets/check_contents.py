@@ -37,14 +37,23 @@ def decode_all(
     loader: Any,
     description: str,
     progress: bool,
+    distorted: bool = False,
 ) -> Contents:
-    """Decode every image, as ``loader`` does, and every label.
+    """Decode every image and label.
 
-    ``allowed`` (256,) is True for each id that a label may hold.
+    Args:
+        pairs: paths of images and labels.
+        allowed: (256,), True for each id that a label may hold.
+        loader: the step that loads images.
+        description, progress: of the progress bar.
+        distorted: whether PhotoMetricDistortion will change the images' colours.
     """
     contents = Contents()
     findings = parallel_map(
-        lambda pair: _decode_pair(*pair, allowed, loader), pairs, description=description, progress=progress
+        lambda pair: _decode_pair(*pair, allowed, loader, distorted),
+        pairs,
+        description=description,
+        progress=progress,
     )
     for finding in findings:
         contents.sizes.update([finding.size] if finding.size else [])
@@ -74,14 +83,17 @@ _REFUSED = {
     "alpha": "images whose alpha loading would multiply their colours by",
 }
 _TURNED = "images with an EXIF orientation, by which loading turns them but not their labels"
+_NO_COLOURS = "images that PhotoMetricDistortion cannot change or would cut to 0..255"
 _NO_IDS = "labels that are no maps of class ids"
 _SIZES = "labels that differ from their image in size"
 _IDS = "labels with ids outside the classes"
 
 
-def _decode_pair(image_path: str, label_path: str | None, allowed: np.ndarray, loader: Any) -> _Finding:
+def _decode_pair(
+    image_path: str, label_path: str | None, allowed: np.ndarray, loader: Any, distorted: bool
+) -> _Finding:
     finding = _Finding()
-    _decode_image(image_path, loader, finding)
+    _decode_image(image_path, loader, distorted, finding)
     if label_path is None:
         return finding
     try:
@@ -101,11 +113,15 @@ def _decode_pair(image_path: str, label_path: str | None, allowed: np.ndarray, l
     return finding
 
 
-def _decode_image(path: str, loader: Any, finding: _Finding) -> None:
+def _decode_image(path: str, loader: Any, distorted: bool, finding: _Finding) -> None:
     """Load an image as training does; add its size, and what is wrong with it."""
     try:
         if is_known(loader):
-            finding.size = load_picture(loader, path)["ori_shape"]
+            results = load_picture(loader, path)
+            finding.size = results["ori_shape"]
+            if distorted and not _has_colours_of_8_bits(results["img"]):
+                held = "x".join(map(str, results["img"].shape))
+                finding.problems.append((_NO_COLOURS, f"{path}: {held} of {results['img'].dtype}"))
         else:  # it may need more than a path; at least the file has to be an image
             finding.size = decode_whole(Path(path).read_bytes()).size[::-1]
         with mapped(path) as data:
@@ -117,6 +133,12 @@ def _decode_image(path: str, loader: Any, finding: _Finding) -> None:
         return
     if turned != 1:
         finding.problems.append((_TURNED, f"{path}: orientation {turned}"))
+
+
+def _has_colours_of_8_bits(image: np.ndarray) -> bool:
+    if image.ndim != 3 or image.shape[2] != 3:
+        return False
+    return image.dtype == np.uint8 or (image.dtype == np.float32 and image.min() >= 0 and image.max() <= 255)
 
 
 def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: int) -> dict[str, str]:
@@ -143,6 +165,7 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
         _UNREADABLE: "copy or download them again",
         **{title: FIXES[kind] for kind, title in _REFUSED.items() if kind != "damaged"},
         _TURNED: FIXES["turned"],
+        _NO_COLOURS: "take it out of the pipeline: it is for 8-bit images of three channels",
         _NO_IDS: FIX,
         _SIZES: "put the right label beside each image",
         _IDS: ids,

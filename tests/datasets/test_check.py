@@ -294,6 +294,23 @@ def test_bands_and_alpha_that_loading_would_lose_are_named(cityscapes):
     assert "multiply their colours by: 1" in text and "without alpha" in text
 
 
+@pytest.mark.parametrize("kind", ["PhotoMetricDistortion", "FastPhotoMetricDistortion"])
+def test_colours_that_a_distortion_would_lose_are_named(cityscapes, kind):
+    load, distort = dict(type="LoadImageFromFile", color_type="unchanged"), dict(type=kind)
+    distorted = dict(config(cityscapes), pipeline=[load, distort])
+    assert check_dataset(distorted, 19, split_name="train", progress=False).images == 3
+    cv2.imwrite(str(image(cityscapes, 0)), noise(*SIZE, 3).astype(np.uint16) * 16)
+    save(image(cityscapes, 1), noise(*SIZE))
+    with pytest.raises(UserError) as error:
+        check_dataset(distorted, 19, split_name="train", progress=False)
+    text = str(error.value)
+    assert "PhotoMetricDistortion cannot change or would cut to 0..255: 2" in text and "take it out" in text
+    assert f"{image(cityscapes, 0)}: 6x8x3 of uint16" in text
+    assert f"{image(cityscapes, 1)}: 6x8 of uint8" in text
+    without = dict(config(cityscapes), pipeline=[load])
+    assert check_dataset(without, 19, split_name="train", progress=False).images == 3
+
+
 def test_images_that_another_step_loads_are_only_opened(cityscapes):
     from mmseg.registry import TRANSFORMS
 

@@ -580,6 +580,8 @@ def test_rasterio_is_asked_for(near_sighted, tmp_path, monkeypatch):
 _PEAK = """
 import sys, torch
 from danseg.apis import predict_large
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from PIL import Image
@@ -595,6 +597,10 @@ model = EncoderDecoder(
     decode_head=dict(type="mmseg.FCNHead", **fields),
     data_preprocessor=dict(type="mmseg.SegDataPreProcessor", mean=[0, 0, 0], std=[1, 1, 1]),
 )
+init_default_scope("mmseg")
+pipeline = [dict(type="LoadImageFromFile"), dict(type="PackSegInputs")]
+loader = dict(dataset=dict(pipeline=pipeline))
+model.cfg = Config(dict(model=dict(backbone=dict(type="Cheap")), test_dataloader=loader))
 status = lambda key: int(open("/proc/self/status").read().split(key + ":")[1].split()[0]) * 1024
 before = status("VmRSS")
 predict_large(model.eval(), *sys.argv[1:], tile=256, overlap=64)

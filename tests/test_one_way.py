@@ -22,6 +22,24 @@ ONE_WAY = {
         {"cv2.imencode", "cv2.imwrite", "Image.fromarray"},
         {("danseg/io/images.py", "save_image")},
     ),
+    "decodes an image": (
+        {"cv2.imdecode", "cv2.imread", "Image.open"},
+        {
+            ("danseg/io/images.py", "_imdecode"),
+            ("danseg/io/images.py", "decode_whole"),
+            ("danseg/datasets/frame_cache.py", "_shape"),  # the header alone
+        },
+    ),
+    "reads a picture for a network": (
+        {"load_picture"},
+        {
+            ("danseg/apis/predict.py", "prepared_batch"),
+            ("danseg/apis/predict.py", "read_picture"),
+            ("danseg/apis/raster_rows.py", "_loaded"),
+            ("danseg/datasets/check_contents.py", "_decode_image"),
+            ("danseg/engine/hooks/save_comparison.py", "after_test_iter"),
+        },
+    ),
     "decodes a label": (
         {"mmcv.imfrombytes", "mmcv.imread", "decode_plain_png:GREY"},
         {("danseg/label_maps/label_png.py", "decode_label_map")},

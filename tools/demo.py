@@ -147,7 +147,7 @@ def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
     from mmseg.registry import DATASETS
 
     from danseg import apis
-    from danseg.visualization import overview_figure, read_image, read_labels, save_figure, segment_centres
+    from danseg.visualization import overview_figure, read_labels, save_figure, segment_centres
 
     model = apis.load_model(config, checkpoint)
     dataset = DATASETS.build({**config.test_dataloader.dataset, "pipeline": []})
@@ -156,7 +156,7 @@ def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
     for index in (round((k + 0.5) * len(dataset) / count - 0.5) for k in range(count)):
         info = dataset.get_data_info(index)
         path = Path(info["img_path"])
-        image, prediction = read_image(path), apis.predict(model, path)
+        image, prediction = apis.read_picture(model, path), apis.predict(model, path)
         maps = apis.attention_maps(model, path, segment_centres(prediction, POSITIONS))
         name = path.name.removesuffix(dataset.img_suffix)
         figure = overview_figure(

@@ -14,6 +14,10 @@ memory::
     python tools/predict.py CONFIG CHECKPOINT aerial.tif --out labels --tiles
 
 writes only ``aerial_labels.tif``, a GeoTIFF with the image's georeferencing.
+
+With and without ``--tiles``, an image is read as the config's test pipeline reads it: turned by its EXIF
+orientation, so that the labels have the size of the upright picture, and refused if it has more than 8 bits a
+channel, unless the pipeline keeps them (``LoadImageFromFile`` with ``color_type="unchanged"``).
 """
 
 import argparse
@@ -28,7 +32,10 @@ AUTOMATIC_POSITIONS = 3
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Segment images with a trained model, and show where its attention looks.",
-        epilog="Pictures are named after the images; a picture of the same name in the folder is replaced.",
+        epilog="Images are read as the config's test pipeline reads them: turned by their EXIF orientation, "
+        "so that labels have the size of the upright picture, and refused if they have more than 8 bits that "
+        "the pipeline would cut. Pictures are named after the images; a picture of the same name in the "
+        "folder is replaced.",
     )
     parser.add_argument("config", help="config file the model was trained with")
     parser.add_argument("checkpoint", help="trained weights")
@@ -76,7 +83,6 @@ def run(args: argparse.Namespace) -> None:
         attention_figure,
         overlay,
         picture_dir,
-        read_image,
         save_figure,
         save_image,
         segment_centres,
@@ -104,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
             options = dict(tile=args.tiles, overlap=args.tiles // 4, overwrite=True, progress=True)
             print(apis.predict_large(model, path, out / f"{stem}_labels.tif", **options))
             continue
-        image = read_image(path)
+        image = apis.read_picture(model, path)
         labels = apis.predict(model, path)
         shown = {}
         if args.attention is not None:  # before anything is written: not every network has maps

@@ -17,7 +17,7 @@ require_mmseg("danseg.apis")
 from danseg.apis.attention_maps import attention_maps
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
-from danseg.apis.predict import predict
+from danseg.apis.predict import predict, read_picture
 from danseg.apis.preparation import PRECISIONS, prepare_for_inference
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "predict",
     "predict_large",
     "prepare_for_inference",
+    "read_picture",
 ]

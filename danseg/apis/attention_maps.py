@@ -29,9 +29,9 @@ def attention_maps(
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`.
-        image: a file, or (H, W, 3) uint8 RGB.
-        positions: pairs (x, y) in pixels of the image. A position's map is that of the feature cell that
-            contains the pixel's centre.
+        image: a file or an array, as for :func:`danseg.apis.predict`.
+        positions: pairs (x, y) in pixels of the image, of the upright one if its file is turned. A
+            position's map is that of the feature cell that contains the pixel's centre.
 
     Returns:
         The maps of every module that can compute them and runs in inference, by the module's path in the

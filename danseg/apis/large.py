@@ -4,14 +4,19 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mmseg.models import BaseSegmentor, EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import TRANSFORMS
 from torch import Tensor
 
+from danseg.apis.model import tested_dataset
+from danseg.apis.predict import loads_labels, require_channels, step_name
+from danseg.apis.raster_rows import STRICT, RowReader, failing_as, import_rasterio, opened
+from danseg.datasets.loading import loading_step
 from danseg.errors import UserError
 from danseg.io.files import whole_file
 from danseg.io.parallel import progress_bar
@@ -22,6 +27,9 @@ from danseg.segmentors import head_logits, require_eval_mode
 _BLOCK = 512
 # Size of GDAL's cache for source and destination, in MiB. GDAL's default is a twentieth of the memory.
 _CACHE_MIB = 64
+# Steps of a test pipeline: left out, because tiles have the image's own resolution; done on rows of pixels.
+_LEFT_OUT = ("PackSegInputs", "Pad", "Resize", "ResizeShortestEdge", "ResizeToMultiple")
+_BY_ROWS = ("Normalize",)
 
 
 class _Span(NamedTuple):
@@ -55,16 +63,22 @@ def predict_large(
     blended, not probabilities. The blended logits are then upsampled as one map.
 
     Memory does not grow with the image's height. It holds the pixels and the logits of one row of tiles
-    across the image, and one tile's pass through the network. The source is read once from top to bottom,
-    which also works for PNG and JPEG. For those rasterio warns that they have no georeferencing; hiding that
-    here would change the warnings of all threads.
+    across the image, and one tile's pass through the network. The source is read once from top to bottom.
+    JPEG, WebP and the like, palettes, samples of less than 8 bits and pictures that an EXIF orientation
+    turns are held in memory, because the test pipeline's own loading reads them. For files without a place
+    on a map rasterio warns that they have no georeferencing; hiding that here would change the warnings of
+    all threads.
+
+    Pixels are those that the test pipeline loads, as in :func:`danseg.apis.predict`: turned by an EXIF
+    orientation, and refused if they have more bits than the pipeline keeps. In a TIFF that JPEG compresses,
+    coloured edges may differ by a dozen levels from the pipeline's, because GDAL decodes them.
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`, an ``EncoderDecoder`` with one
             decode head.
-        source: any raster that GDAL reads (GeoTIFF, PNG, JPEG, ...) with three 8-bit bands, red, green and
-            blue. A fourth band, alpha, is ignored. Pixels are used as they are stored: an orientation tag or
-            a nodata value has no effect.
+        source: any raster that GDAL reads (GeoTIFF, PNG, JPEG, ...) with the bands that the pipeline loads:
+            for its usual step, 8 bits of red, green and blue, or grey; alpha is dropped. A nodata value has
+            no effect.
         destination: file for the labels, ``.tif``: one band of class ids (8 bits for up to 256 classes),
             tiled and compressed, with the source's georeferencing. It is written whole or not at all.
         tile: side of a tile in pixels, a multiple of the network's output stride. A larger tile shows the
@@ -77,24 +91,30 @@ def predict_large(
         The destination.
 
     Raises:
-        UserError: rasterio is not installed, the source cannot be read or has other bands, the destination
-            exists or cannot be written, or the network cannot run on such tiles.
+        UserError: rasterio is not installed, the source is damaged or has other bands or bits than the
+            pipeline loads, the destination exists or cannot be written, the network cannot run on such tiles,
+            or the test pipeline has a step that needs the whole image.
         ValueError: the model is in training mode.
     """
     source, destination = Path(source), Path(destination)
     _check_network(model, tile, overlap)
     _check_paths(source, destination, overwrite)
-    rasterio = _rasterio()
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), _opened(source) as image, progress_bar(progress) as bar:
-        band = _RowReader(image, source)
-        size = image.height, image.width
+    loader, normalise = _steps(model)
+    settings = dict(STRICT, GDAL_CACHEMAX=_CACHE_MIB)
+    with import_rasterio().Env(**settings), opened(source) as image, progress_bar(progress) as bar:
+        band = RowReader(image, source, loader, normalise)
+        size = band.size
+        _check_place(image, band, source)
         # The first tile shows the number of classes and the network's output stride.
-        logits = _logits(model, band.read(0, min(tile, size[0]))[:, :, :tile])
+        first = band.read(0, min(tile, size[0]))[:, :, :tile]
+        require_channels(model, len(first), loader, source)
+        logits = _logits(model, first)
         classes, *cells = logits.shape
         rows, columns = (_spans(*each, tile, overlap) for each in zip(size, cells, strict=True))
         task = bar.add_task(source.name, total=len(rows) * len(columns))
         single = classes == 1
-        with _created(destination, image, label_dtype(2 if single else classes), overwrite) as write:
+        kind = label_dtype(2 if single else classes)
+        with _created(destination, image, size, kind, overwrite) as write:
             labels = _Blend(logits, rows, columns, size, model.decode_head, write)
             for down, below in zip(rows, [*rows[1:], None], strict=True):
                 pixels = band.read(down.start, down.end)
@@ -136,80 +156,9 @@ def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
             raise UserError(f"{destination} exists; name another destination or ask for it to be overwritten")
 
 
-def _rasterio():
-    try:
-        import rasterio
-        import rasterio.windows
-    except ImportError as error:
-        raise UserError(
-            f"very large images are read and written with rasterio, which cannot be imported ({error}); "
-            "install it with pip install 'danseg[large]'"
-        ) from error
-    return rasterio
-
-
-@contextlib.contextmanager
-def _failing_as(what: str) -> Iterator[None]:
-    """Turn errors of GDAL and of the operating system into a UserError that starts with ``what``."""
-    try:
-        yield
-    except (_rasterio().errors.RasterioError, OSError) as error:
-        raise UserError(f"{what}: {error.__cause__ or error}") from error
-
-
-@contextlib.contextmanager
-def _opened(path: Path):
-    """Open the raster of a file and check that it has the bands that the network needs."""
-    with _failing_as(f"image {path} cannot be read; it is not an image or it is damaged"):
-        image = _rasterio().open(path)
-    with image:
-        wrong = None
-        if image.count != 3 and not (image.count == 4 and image.colorinterp[3].name == "alpha"):
-            wrong = f"has {image.count} bands ({', '.join(c.name for c in image.colorinterp)})"
-            fix = "gdal_translate -b 1 -b 2 -b 3 picks three bands, -expand rgb replaces a palette by colours"
-        elif set(image.dtypes) != {"uint8"}:
-            wrong = f"holds {', '.join(sorted(set(image.dtypes)))}"
-            fix = "gdal_translate -ot Byte -scale converts the values"
-        if wrong:
-            raise UserError(
-                f"image {path} {wrong}; red, green and blue of 8 bits are needed, perhaps with alpha: {fix}"
-            )
-        yield image
-
-
-class _RowReader:
-    """Reads an image's rows, each row only once, because some formats cannot go back."""
-
-    def __init__(self, image, path: Path) -> None:
-        self.image = image
-        self.path = path
-        names = [c.name for c in image.colorinterp]
-        colours = ("blue", "green", "red")
-        told = set(colours) <= set(names)
-        self.bands = [names.index(colour) + 1 for colour in colours] if told else [3, 2, 1]
-        self.start = 0
-        self.pixels = np.empty((3, 0, image.width), np.uint8)
-
-    def read(self, start: int, end: int) -> np.ndarray:
-        """Rows of blue, green and red (3, end - start, W), the order that mmseg's preprocessors expect.
-
-        Neither ``start`` nor ``end`` may be smaller than in the previous call.
-        """
-        known = self.start + self.pixels.shape[1]
-        kept = self.pixels[:, start - self.start :]
-        self.start = start
-        if end > known:
-            window = _rasterio().windows.Window(0, known, self.image.width, end - known)
-            with _failing_as(f"image {self.path} cannot be read from row {known} on; it may be cut short"):
-                added = self.image.read(self.bands, window=window)
-            kept = np.concatenate([kept, added], axis=1)
-        self.pixels = kept
-        return kept
-
-
 @contextlib.contextmanager
 def _created(
-    destination: Path, image, dtype: torch.dtype, overwrite: bool
+    destination: Path, image: Any, size: tuple[int, int], dtype: torch.dtype, overwrite: bool
 ) -> Iterator[Callable[[np.ndarray, int], None]]:
     """Give a function that writes rows of labels (n, W) from a given row on; name the file at the end."""
     place = dict(crs=image.crs) if image.crs else {}
@@ -220,13 +169,13 @@ def _created(
         place = dict(gcps=points, crs=crs)
     what = f"{destination} cannot be written"
     with whole_file(destination) as part:
-        with _failing_as(what):
-            file = _rasterio().open(
+        with failing_as(what):
+            file = import_rasterio().open(
                 part,
                 "w",
                 driver="GTiff",
-                height=image.height,
-                width=image.width,
+                height=size[0],
+                width=size[1],
                 count=1,
                 dtype=str(dtype).removeprefix("torch."),
                 tiled=True,
@@ -238,8 +187,8 @@ def _created(
             )
 
         def write(labels: np.ndarray, row: int) -> None:
-            window = _rasterio().windows.Window(0, row, image.width, len(labels))
-            with _failing_as(what):
+            window = import_rasterio().windows.Window(0, row, size[1], len(labels))
+            with failing_as(what):
                 file.write(labels, 1, window=window)
 
         with file:
@@ -253,18 +202,47 @@ def _created(
 def _is_whole(path: Path) -> bool:
     """Whether the file contains all tiles that the GeoTIFF lists: GDAL hides errors when it closes a file."""
     try:
-        with _rasterio().open(path) as file:
+        with import_rasterio().open(path) as file:
             for (i, j), _ in file.block_windows(1):
                 place = (file.get_tag_item(f"BLOCK_{what}_{j}_{i}", "TIFF", 1) for what in ("OFFSET", "SIZE"))
                 if sum(int(number) for number in place) > path.stat().st_size:
                     return False
-    except (_rasterio().errors.RasterioError, TypeError):  # the list, or an entry in it, is missing
+    except (import_rasterio().errors.RasterioError, TypeError):  # the list, or an entry in it, is missing
         return False
     return True
 
 
+def _steps(model: BaseSegmentor) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """The step that loads images, and what the test pipeline then does to pixels (H, W, C)."""
+    first, *steps = (step for step in tested_dataset(model.cfg)["pipeline"] if not loads_labels(step))
+    names = [step_name(step) for step in steps]
+    other = [name for name in names if name not in _LEFT_OUT + _BY_ROWS]
+    if other:
+        raise UserError(
+            f"{other[0]} of the test pipeline is not done by tiles, so that labels would differ from those "
+            "of whole images; predict whole images, or train without it"
+        )
+    done = [TRANSFORMS.build(step) for step, name in zip(steps, names, strict=True) if name in _BY_ROWS]
+
+    def normalise(pixels: np.ndarray) -> np.ndarray:
+        results = dict(img=pixels)
+        for step in done:
+            results = step(results)
+        return results["img"]
+
+    return loading_step([first]), normalise
+
+
+def _check_place(image: Any, band: RowReader, source: Path) -> None:
+    if band.turned and (image.crs or image.gcps[0] or not image.transform.is_identity):
+        raise UserError(
+            f"image {source} lies on a map, but its orientation tag turns it; remove the tag, or turn the "
+            "pixels, for example with gdalwarp"
+        )
+
+
 def _logits(model: BaseSegmentor, pixels: np.ndarray) -> Tensor:
-    """The head's logits (C, h, w) for blue, green and red (3, H, W), in at least float32."""
+    """The head's logits (C, h, w) for pixels (channels, H, W) of a loaded image, in at least float32."""
     preprocessor = copy.copy(model.data_preprocessor)
     preprocessor.test_cfg = None  # no padding: it would change the labels at the image's edges
     data = preprocessor(dict(inputs=[torch.from_numpy(np.ascontiguousarray(pixels))]), training=False)

@@ -14,6 +14,7 @@ from mmseg.registry import MODELS
 
 from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
+from danseg.engine.channels import check_normalisation
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
 from danseg.engine.options import drop_pretrained
@@ -37,11 +38,12 @@ def load_model(
         network predicts.
 
     Raises:
-        UserError: the config or the checkpoint cannot be read, or they do not fit each other, or neither
-            names the model's classes.
+        UserError: the config or the checkpoint cannot be read, they do not fit each other, neither names the
+            model's classes, or the config's normalisation does not fit the channels of its network.
     """
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
     init_default_scope(config.get("default_scope", "mmseg"))
+    check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
     model = MODELS.build(config.model)
     content = {} if checkpoint is None else load_weights(model, checkpoint)

@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from danseg.engine.channels import input_channels
 from danseg.errors import UserError
 
 #: Types that a prepared model may compute in, by name.
@@ -60,7 +61,8 @@ def prepare_for_inference(
     Returns:
         A model of the same class in eval mode, without gradients, for :func:`danseg.apis.predict`,
         :func:`danseg.apis.attention_maps` and mmseg's ``test_step``. It cannot be trained, and its
-        ``state_dict`` differs from the given model's.
+        ``state_dict`` differs from the given model's. ``copy.deepcopy`` copies it, and ``torch.save`` and
+        ``torch.load(..., weights_only=False)`` keep it whole.
 
     Raises:
         UserError: the precision is unknown or not available on the model's device, or the model is of another
@@ -156,12 +158,20 @@ def _watch(model: EncoderDecoder) -> _Pass:
     parameter = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
     window = (model.test_cfg or {}).get("crop_size")
+    channels = _channels(model)
     try:
-        return _pass(model, torch.randn(1, 3, *_IMAGE_SIZE, generator=generator).to(parameter))
+        return _pass(model, torch.randn(1, channels, *_IMAGE_SIZE, generator=generator).to(parameter))
     except (ValueError, RuntimeError):  # some heads accept only one size of image
         if not window:
             raise
-    return _pass(model, torch.randn(1, 3, *window, generator=generator).to(parameter))
+    return _pass(model, torch.randn(1, channels, *window, generator=generator).to(parameter))
+
+
+def _channels(model: EncoderDecoder) -> int:
+    """The channels of a model's images: as its config says, or else as the backbone's first convolution."""
+    told = input_channels(model.cfg.model) if hasattr(model, "cfg") else None
+    convs = (layer for layer in model.backbone.modules() if isinstance(layer, _ConvNd))
+    return told or next((conv.in_channels for conv in convs), 3)
 
 
 def _pass(model: EncoderDecoder, image: Tensor) -> _Pass:
@@ -296,20 +306,22 @@ def _convert(model: EncoderDecoder, dtype: torch.dtype, device: torch.device) ->
 
 
 class _Cast:
-    """A hook that casts a module's input. It is a class, so that the model can be copied and pickled."""
+    """A hook that casts a module's input. It is a class, so that the model can be copied and saved."""
 
     def __init__(
         self, dtype: torch.dtype, memory_format: torch.memory_format = torch.preserve_format
     ) -> None:
         self.dtype = dtype
-        self.memory_format = memory_format
+        # By name, because torch.save's format of pickles cannot hold a memory format.
+        self.memory_format = str(memory_format).removeprefix("torch.")
 
     def __call__(self, module: nn.Module, args: tuple) -> tuple:
-        return (args[0].to(dtype=self.dtype, memory_format=self.memory_format), *args[1:])
+        memory_format = getattr(torch, self.memory_format)
+        return (args[0].to(dtype=self.dtype, memory_format=memory_format), *args[1:])
 
 
 class CompiledForward:
-    """A module's compiled ``forward``; a copy of the module compiles it again."""
+    """A module's compiled ``forward``; a copy of the module, and one that is loaded, compiles it again."""
 
     def __init__(self, forward: Callable) -> None:
         self.forward = forward
@@ -318,5 +330,5 @@ class CompiledForward:
     def __call__(self, *args, **kwargs) -> Any:
         return self.compiled(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict) -> "CompiledForward":
-        return CompiledForward(copy.deepcopy(self.forward, memo))
+    def __reduce__(self) -> tuple:
+        return CompiledForward, (self.forward,)

@@ -15,6 +15,7 @@ import numpy as np
 from danseg.datasets.check_contents import decode_all, fixes, suspicious_ids
 from danseg.datasets.check_files import build_dataset, labels_without_image, list_pairs, require_folders
 from danseg.datasets.check_report import DatasetReport, describe_problems, merged
+from danseg.datasets.loading import loading_step
 from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, remember
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
@@ -99,10 +100,15 @@ def _check_one(
     table = loaded_ids(dataset.reduce_zero_label, dataset.label_map)
     class_ids = table < num_classes
     allowed = class_ids | (table == dataset.ignore_index)
-    key = fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index])
+    # A config without a pipeline is checked for what mmseg's usual step loads.
+    step, *steps = config.get("pipeline") or [dict(type="LoadImageFromFile")]
+    distorted = any("PhotoMetricDistortion" in str(one["type"]) for one in steps)
+    read = [str(step), distorted]
+    key = fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index, *read])
     contents = read_passed(key)
     if contents is None:
-        contents = decode_all(pairs, allowed, f"Checking {split_name} data", progress)
+        said = f"Checking {split_name} data"
+        contents = decode_all(pairs, allowed, loading_step([step]), said, progress, distorted)
         if contents.problems:
             mend = fixes(dataset, contents, allowed, num_classes)
             raise UserError(describe_problems(f"{where} in {root} cannot be used", contents.problems, mend))

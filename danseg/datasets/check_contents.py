@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from danseg.datasets.check_files import TRAIN_IDS_SUFFIX, cityscapes_command
 from danseg.datasets.check_report import DatasetReport
-from danseg.io.images import decode_whole, sample_bits
+from danseg.datasets.loading import is_known, load_picture, turned_by
+from danseg.errors import UserError
+from danseg.io.image_headers import FIXES, UnusableImage, mapped
+from danseg.io.images import decode_whole
 from danseg.io.parallel import parallel_map
 from danseg.io.words import ranges
 from danseg.known_datasets import known_dataset
 from danseg.label_maps.cityscapes_labels import LABELS
 from danseg.label_maps.label_png import FIX, UnusableLabelMap, read_label_map
-
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclasses.dataclass
@@ -32,12 +32,28 @@ class Contents:
 
 
 def decode_all(
-    pairs: Sequence[tuple[str, str | None]], allowed: np.ndarray, description: str, progress: bool
+    pairs: Sequence[tuple[str, str | None]],
+    allowed: np.ndarray,
+    loader: Any,
+    description: str,
+    progress: bool,
+    distorted: bool = False,
 ) -> Contents:
-    """Decode every image and label; ``allowed`` (256,) is True for each id that a label may hold."""
+    """Decode every image and label.
+
+    Args:
+        pairs: paths of images and labels.
+        allowed: (256,), True for each id that a label may hold.
+        loader: the step that loads images.
+        description, progress: of the progress bar.
+        distorted: whether PhotoMetricDistortion will change the images' colours.
+    """
     contents = Contents()
     findings = parallel_map(
-        lambda pair: _decode_pair(*pair, allowed), pairs, description=description, progress=progress
+        lambda pair: _decode_pair(*pair, allowed, loader, distorted),
+        pairs,
+        description=description,
+        progress=progress,
     )
     for finding in findings:
         contents.sizes.update([finding.size] if finding.size else [])
@@ -59,21 +75,25 @@ class _Finding:
 
 # Kinds of problem, as they are named in messages.
 _UNREADABLE = "files that cannot be decoded"
-_DEEP = "images with more than 8 bits a channel, which loading would cut to 8"
+_REFUSED = {
+    "damaged": _UNREADABLE,
+    "foreign": "images of a kind that loading cannot decode",
+    "deep": "images with more than 8 bits a channel, which loading would cut to 8",
+    "bands": "images with several bands, of which loading would read some alone",
+    "alpha": "images whose alpha loading would multiply their colours by",
+}
 _TURNED = "images with an EXIF orientation, by which loading turns them but not their labels"
+_NO_COLOURS = "images that PhotoMetricDistortion cannot change or would cut to 0..255"
 _NO_IDS = "labels that are no maps of class ids"
 _SIZES = "labels that differ from their image in size"
 _IDS = "labels with ids outside the classes"
 
 
-def _decode_pair(image_path: str, label_path: str | None, allowed: np.ndarray) -> _Finding:
+def _decode_pair(
+    image_path: str, label_path: str | None, allowed: np.ndarray, loader: Any, distorted: bool
+) -> _Finding:
     finding = _Finding()
-    image = _decode_image(image_path, finding)
-    if image is not None:
-        finding.size = (image.height, image.width)
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-        if orientation in range(2, 9):
-            finding.problems.append((_TURNED, f"{image_path}: orientation {orientation}"))
+    _decode_image(image_path, loader, distorted, finding)
     if label_path is None:
         return finding
     try:
@@ -93,19 +113,32 @@ def _decode_pair(image_path: str, label_path: str | None, allowed: np.ndarray) -
     return finding
 
 
-def _decode_image(path: str, finding: _Finding) -> Image.Image | None:
-    """Decode an image. If it is damaged or has more than 8 bits, add a problem and return None."""
+def _decode_image(path: str, loader: Any, distorted: bool, finding: _Finding) -> None:
+    """Load an image as training does; add its size, and what is wrong with it."""
     try:
-        data = Path(path).read_bytes()
-        image = decode_whole(data)
-    except (OSError, ValueError) as error:
-        finding.problems.append((_UNREADABLE, f"{path}: {error}"))
-        return None
-    bits = sample_bits(image, data)
-    if bits > 8:
-        finding.problems.append((_DEEP, f"{path}: {bits} bits"))
-        return None
-    return image
+        if is_known(loader):
+            results = load_picture(loader, path)
+            finding.size = results["ori_shape"]
+            if distorted and not _has_colours_of_8_bits(results["img"]):
+                held = "x".join(map(str, results["img"].shape))
+                finding.problems.append((_NO_COLOURS, f"{path}: {held} of {results['img'].dtype}"))
+        else:  # it may need more than a path; at least the file has to be an image
+            finding.size = decode_whole(Path(path).read_bytes()).size[::-1]
+        with mapped(path) as data:
+            turned = turned_by(loader, data)
+    except (OSError, UserError, ValueError) as error:
+        cause = error.__cause__
+        kind, reason = (cause.kind, cause.reason) if isinstance(cause, UnusableImage) else ("damaged", error)
+        finding.problems.append((_REFUSED[kind], f"{path}: {reason}"))
+        return
+    if turned != 1:
+        finding.problems.append((_TURNED, f"{path}: orientation {turned}"))
+
+
+def _has_colours_of_8_bits(image: np.ndarray) -> bool:
+    if image.ndim != 3 or image.shape[2] != 3:
+        return False
+    return image.dtype == np.uint8 or (image.dtype == np.float32 and image.min() >= 0 and image.max() <= 255)
 
 
 def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: int) -> dict[str, str]:
@@ -130,11 +163,9 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
             ids += f", {dataset.ignore_index} where they belong to no class"
     return {
         _UNREADABLE: "copy or download them again",
-        _DEEP: "save them with 8 bits a channel",
-        _TURNED: (
-            "turn the pixels and drop the tag (PIL.ImageOps.exif_transpose) or drop the tag alone, whichever "
-            "fits the labels"
-        ),
+        **{title: FIXES[kind] for kind, title in _REFUSED.items() if kind != "damaged"},
+        _TURNED: FIXES["turned"],
+        _NO_COLOURS: "take it out of the pipeline: it is for 8-bit images of three channels",
         _NO_IDS: FIX,
         _SIZES: "put the right label beside each image",
         _IDS: ids,

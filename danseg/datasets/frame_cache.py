@@ -32,6 +32,7 @@ from PIL import Image
 
 from danseg.errors import UserError
 from danseg.io.files import make_folder, whole_file
+from danseg.io.image_headers import require_upright
 from danseg.io.images import decode_image_rows
 from danseg.io.parallel import parallel_map
 from danseg.label_maps.label_png import decode_label_map
@@ -168,7 +169,8 @@ def write_cache(
         progress: whether to draw progress bars on stderr.
 
     Raises:
-        UserError: a file is damaged or not below ``root``, or the disk is full or not writable.
+        UserError: a file is damaged, refused by :mod:`danseg.io.images` or turned by EXIF, a file is not
+            below ``root``, or the disk is full or not writable.
     """
     root = Path(root)
     sources = {_key(path, root): (path, is_image) for path, is_image in _told_apart(images, labels)}
@@ -240,7 +242,7 @@ def _shape(path: str, is_image: bool) -> tuple[int, ...]:
     try:
         with Image.open(path) as header:
             return (header.height, header.width, 3) if is_image else (header.height, header.width)
-    except OSError as error:
+    except Exception as error:  # Pillow raises almost anything
         raise UserError(f"{path} cannot be read ({error}): copy or download it again") from error
 
 
@@ -257,6 +259,8 @@ def _unpack(path: str, is_image: bool, target: Path) -> dict:
     status = os.stat(path)  # before reading, so that a change during reading is noticed later
     data = Path(path).read_bytes()
     try:
+        if is_image:
+            require_upright(data)
         array = decode_image_rows(data)[0] if is_image else decode_label_map(data, path)
     except ValueError as error:
         raise UserError(f"{path} cannot be unpacked: {error}") from error

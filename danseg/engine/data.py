@@ -7,6 +7,7 @@ from mmengine.registry import init_default_scope
 
 from danseg.datasets.check import check_dataset
 from danseg.datasets.wrappers import inner_configs
+from danseg.engine.channels import check_normalisation
 from danseg.errors import UserError
 
 
@@ -28,6 +29,7 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
     init_default_scope(config.get("default_scope", "mmseg"))
     for module in (config.get("custom_imports") or {}).get("imports", ()):
         importlib.import_module(module)
+    check_normalisation(config.model, f"config {config.filename}")
     reports, seen = [], []
     for split in splits:
         loader = config.get(f"{split}_dataloader")

@@ -1,4 +1,17 @@
-"""Read and write images, with errors that name the file."""
+"""Read and write images, with errors that name the file.
+
+What a reader of 8-bit colours makes of a file, here and in every pipeline that loads colours:
+
+* grey becomes three equal channels; grey of 1, 2 or 4 bits is stretched to 0..255;
+* a palette becomes its colours; CMYK, YCbCr and Lab are converted to RGB;
+* alpha is dropped, and so is a fourth band of a TIFF of colours;
+* the picture is turned as its EXIF orientation says, so that height and width are those of the upright one;
+* of several pictures in one file, the first one is read.
+
+Refused, with the fix: files that are cut short or damaged; more than 8 bits a channel and floating point,
+which OpenCV would cut to 8 bits; TIFFs of several bands that are not marked as colours, of which OpenCV would
+read the first alone; TIFFs whose alpha would darken their colours, as OpenCV does in no other format.
+"""
 
 import io
 import os
@@ -11,6 +24,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from danseg.errors import UserError
 from danseg.io.files import whole_file
+from danseg.io.image_headers import UnusableImage, require_whole, tiff_bands, tiff_tags
 from danseg.io.png import RGB, decode_plain_png
 
 _TIFF_BITS_PER_SAMPLE = 258
@@ -20,19 +34,29 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image as (H, W, 3) uint8, RGB, in any format that OpenCV reads.
 
     Raises:
-        UserError: the file is missing, or cannot be decoded as an image.
+        UserError: the file is missing, or is refused for a reason in the module's docstring.
+    """
+    data = read_bytes(path)
+    try:
+        return decode_image_rows(data)[0]
+    except ValueError as error:
+        raise UserError(f"image {path} cannot be read ({len(data)} bytes): {error}") from error
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        UserError: the file is missing or cannot be opened.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"image {path} does not exist" + (" (it is a folder)" if path.is_dir() else ""))
     try:
-        # From bytes, because on some platforms OpenCV cannot open paths that are not ASCII.
-        return decode_image_rows(path.read_bytes())[0]
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"image {path} cannot be read ({path.stat().st_size} bytes): it is not an image or it is "
-            "damaged; replace the file"
-        ) from error
+        # OpenCV gets bytes, because on some platforms it cannot open paths that are not ASCII.
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"image {path} cannot be read: {error.strerror or error}") from error
 
 
 def decode_image_rows(
@@ -49,20 +73,71 @@ def decode_image_rows(
         uint8 (rows, width, 3) in the order RGB, with the values of ``cv2.imdecode``, and (height, width).
 
     Raises:
-        ValueError: the file cannot be decoded.
+        UnusableImage: the file is refused for a reason in the module's docstring.
     """
     plain = decode_plain_png(data, RGB, bottom)
     if plain is not None:
         rows, size = plain
         return rows[top:], size
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:  # for example, the image has more pixels than OpenCV accepts
-        image = None
-    if image is None:
-        raise ValueError(f"{len(data)} bytes that are no image or a damaged one: copy or download it again")
+    check_bands(data)
+    image = _decoded(data)
     size, image = image.shape[:2], image[top:bottom]
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), size
+
+
+def check_bands(data: bytes, every: bool = False) -> None:
+    """Refuse a damaged file, and a TIFF of whose bands OpenCV would read one alone or darken the colours.
+
+    Args:
+        data: the file.
+        every: whether the reader keeps all channels, as with OpenCV's IMREAD_UNCHANGED.
+
+    Raises:
+        UnusableImage: the reason.
+    """
+    require_whole(data)
+    count, colours, alpha = tiff_bands(data)
+    if not colours or count > 4:
+        # All bands of more than 8 bits are read, and refused for their bits where colours are wanted.
+        read = _imdecode(data, cv2.IMREAD_UNCHANGED) if every else None
+        if read is None or read.ndim != 3 or read.shape[2] != count:
+            first = "the first alone" if count <= 4 else "none"
+            raise UnusableImage("bands", f"a TIFF of {count} bands, of which OpenCV would read {first}")
+    elif alpha:
+        pixels = np.asarray(decode_whole(data).convert("RGBA"))
+        refuse_alpha(pixels[..., :3], pixels[..., 3])
+
+
+def refuse_alpha(colours: np.ndarray, alpha: np.ndarray) -> None:
+    """Refuse the pixels of a TIFF, (H, W, C) and (H, W), that OpenCV would darken by multiplying with alpha.
+
+    Raises:
+        UnusableImage: a pixel would change.
+    """
+    if colours[alpha < 255].any():
+        raise UnusableImage("alpha", "a TIFF whose alpha OpenCV would multiply its colours by")
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    """The 8-bit colours of a file, BGR."""
+    # With IMREAD_ANYDEPTH, files of 8 bits give the same values, and others show what they hold.
+    image = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None:
+        image = _imdecode(data, cv2.IMREAD_UNCHANGED)  # some kinds, such as grey floats, are no colours to it
+        if image is None or image.dtype == np.uint8:
+            if tiff_tags(data):
+                raise UnusableImage("foreign", "a TIFF that OpenCV cannot decode")
+            raise UnusableImage("damaged", f"{len(data)} bytes that are no image or a damaged one")
+    if image.dtype != np.uint8:
+        raise UnusableImage("deep", f"its samples are {image.dtype}, which would be cut to 8 bits")
+    return image
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # for example, the image has more pixels than OpenCV accepts
+        return None
 
 
 def decode_whole(data: bytes) -> Image.Image:

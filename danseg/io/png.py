@@ -4,8 +4,10 @@ A PNG is decoded from the top, so rows below the last one needed are skipped. Al
 transparency, 16 bits, interlacing, other formats, damaged files) are left to OpenCV and Pillow.
 """
 
+import mmap
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,13 +18,16 @@ except ImportError:  # danseg was installed without its extras: OpenCV and Pillo
 
 GREY, RGB = 0, 2  # colour types of PNG
 _MODES = {GREY: "mono", RGB: "rgb"}
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks that do not change the pixels in any decoder. Not among them: eXIf, which may rotate an image, tRNS,
 # which adds alpha, and acTL, which adds frames.
 _HARMLESS = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"pHYs", b"tIME")
     + (b"tEXt", b"zTXt", b"iTXt")
 )
+# Bytes that one byte of deflated data may stand for. A header that promises more pixels is wrong, and the
+# decoder would first ask for their memory.
+_EXPANSION = 1032
 
 
 def decode_plain_png(
@@ -46,23 +51,35 @@ def decode_plain_png(
     data = data if rows == height else _cut_below(data, rows)
     try:
         return decode_image_png_u8(data, (rows, width), _MODES[colour]), size
-    except Exception:  # kornia-rs raises nothing more specific
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # kornia-rs raises nothing more specific, and its panics are no Exceptions
         return None
+
+
+def chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
+    """Name, first byte and length of each complete chunk of a PNG; ends where the file is cut short."""
+    at = 8
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if at + 12 + length > len(data):
+            return
+        yield name, at + 8, length
+        at += 12 + length
 
 
 def _plain_size(data: bytes, colour: int) -> tuple[int, int] | None:
     """(height, width) of the file if it is a complete, plain 8-bit PNG of this colour type, else None."""
-    if decode_image_png_u8 is None or len(data) < 33 or data[:8] != _SIGNATURE or data[12:16] != b"IHDR":
+    if decode_image_png_u8 is None or len(data) < 33 or data[:8] != SIGNATURE or data[12:16] != b"IHDR":
         return None
     width, height, *kind = struct.unpack_from(">IIBBBBB", data, 16)
     if kind != [8, colour, 0, 0, 0]:  # bits, colour, compression, filter, interlacing
         return None
-    at = 8
-    while at + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
+    if height * width * (3 if colour == RGB else 1) > len(data) * _EXPANSION:
+        return None
+    for name, _, _ in chunks(data):
         if name not in _HARMLESS:
             return None
-        at += 12 + length
         if name == b"IEND":
             return height, width
     return None

@@ -107,3 +107,28 @@ def test_a_config_that_tests_on_nothing(camvid, make_config):
     config.pop("test_dataloader")
     with pytest.raises(UserError, match=r"no test_dataloader\.dataset"):
         apis.load_model(config, None, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("channels", "values", "message"),
+    [
+        (1, 3, r"data_preprocessor.mean has 3 values, but model.backbone takes 1 channels.*give 1, or one"),
+        (3, 4, "mean has 4 values.*takes 3"),
+        (4, 3, "mean has 3 values.*takes 4"),
+    ],
+)
+def test_a_normalisation_of_other_channels_is_refused(camvid, make_config, channels, values, message):
+    config = make_config(camvid)
+    config.model.backbone.in_channels = channels
+    config.model.data_preprocessor.update(mean=[1.0] * values, std=[1.0] * values)
+    with pytest.raises(UserError, match=message):
+        apis.load_model(config, None, "cpu")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7])
+def test_one_value_for_all_channels_or_none_is_fine(camvid, make_config, channels):
+    config = make_config(camvid)
+    config.model.backbone.in_channels = channels
+    for values in ([1.0], None):
+        config.model.data_preprocessor.update(mean=values, std=values)
+        apis.load_model(config, None, "cpu")

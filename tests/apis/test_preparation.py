@@ -1,6 +1,7 @@
 """prepare_for_inference: equal results from fewer operations, whatever the network."""
 
 import copy
+import io
 from functools import partial
 
 import numpy as np
@@ -121,6 +122,15 @@ def test_every_backbone_gives_equal_logits(kind):
     assert_equal_logits(prepared, model)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_backbone_of_other_channels_is_prepared(channels):
+    model = build(backbone=dict(RESNET, in_channels=channels), data_preprocessor=None)
+    prepared = apis.prepare_for_inference(model)
+    assert norms(prepared) == 0
+    x = image()[:, :1].repeat(1, channels, 1, 1)
+    torch.testing.assert_close(logits(prepared, x), logits(model, x), rtol=1e-4, atol=1e-4)
+
+
 @every_head
 def test_every_head_in_bfloat16_is_near_float32(name):
     model = balanced(build(head_arguments(name)))
@@ -140,6 +150,23 @@ def test_every_backbone_in_bfloat16_is_near_float32(kind):
     assert 1e-4 < (found - want).abs().max() / want.abs().max() < 0.05
     left = [module for module in prepared.modules() if isinstance(module, _BatchNorm)]
     assert all(norm.running_var.dtype == torch.float32 for norm in left), "float16 ends at 65504"
+
+
+def saved_and_loaded(model: nn.Module) -> nn.Module:
+    stream = io.BytesIO()
+    torch.save(model, stream)
+    stream.seek(0)
+    return torch.load(stream, weights_only=False)
+
+
+@every_head
+@pytest.mark.parametrize("copied", [saved_and_loaded, copy.deepcopy], ids=["saved", "copied"])
+def test_every_prepared_head_survives_saving_and_copying(name, copied):
+    prepared = apis.prepare_for_inference(balanced(build(head_arguments(name))), precision="bfloat16")
+    twin = copied(prepared)
+    assert (logits(twin, image()) == logits(prepared, image())).all()
+    nn.init.zeros_(next(twin.backbone.parameters()))
+    assert (logits(twin, image()) != logits(prepared, image())).any(), "the copy has weights of its own"
 
 
 def test_the_given_model_does_not_change():
@@ -336,6 +363,11 @@ def test_compile_compiles_backbone_and_head(camvid, tmp_path, compilations, make
     nn.init.zeros_(twin.decode_head.conv_seg.weight)
     assert len(np.unique(apis.predict(twin, path))) == 1, "a copy runs the code, and the weights, of its own"
     assert (apis.predict(prepared, path) == labels).all()
+
+    compilations.clear()
+    loaded = saved_and_loaded(prepared)
+    assert [one.__self__ for one in compilations] == [loaded.backbone, loaded.decode_head]
+    assert (apis.predict(loaded, path) == labels).all()
 
 
 @pytest.mark.parametrize(

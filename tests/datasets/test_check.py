@@ -226,14 +226,19 @@ def test_truncated_jpeg(camvid):
 
 def test_file_that_is_no_image(cityscapes):
     image(cityscapes).write_text("<html>404</html>")
-    assert f"{image(cityscapes)}: no known image format" in message(cityscapes)
+    assert f"{image(cityscapes)}: 16 bytes that are no image" in message(cityscapes)
 
 
 def test_16_bit_colour_image(cityscapes):
     # Pillow reads such a file as 8 bits without a warning.
     cv2.imwrite(str(image(cityscapes)), noise(*SIZE, 3).astype(np.uint16) * 257)
     text = message(cityscapes)
-    assert "more than 8 bits" in text and f"{image(cityscapes)}: 16 bits" in text
+    assert "more than 8 bits" in text and f"{image(cityscapes)}: its samples are uint16" in text
+    assert "gdal_translate -ot Byte -scale" in text
+    keeps = dict(config(cityscapes), pipeline=[dict(type="LoadImageFromFile", color_type="unchanged")])
+    assert check_dataset(keeps, 19, split_name="train", progress=False).images == 3
+    with pytest.raises(UserError, match="more than 8 bits"):  # the other config's pass is not this one's
+        check_dataset(config(cityscapes), 19, split_name="train", progress=False)
 
 
 def test_16_bit_label(cityscapes):
@@ -258,6 +263,66 @@ def test_turned_jpeg(camvid):
     save(camvid / "train/a.jpg", noise(*SIZE, 3), exif=exif)
     with pytest.raises(UserError, match=r"EXIF orientation(.|\n)*train/a\.jpg: orientation 6"):
         check_dataset(camvid_config(camvid), 11, split_name="train", progress=False)
+
+
+@pytest.mark.parametrize("color_type", ["color_ignore_orientation", "unchanged"])
+def test_a_pipeline_that_turns_nothing_may_have_the_tag(camvid, color_type):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(camvid / "train/a.jpg", noise(*SIZE, 3), exif=exif)
+    pipeline = [dict(type="LoadImageFromFile", color_type=color_type)]
+    kept = dict(camvid_config(camvid), pipeline=pipeline)
+    assert check_dataset(kept, 11, split_name="train", progress=False).sizes == {SIZE: 2}
+
+
+@pytest.mark.parametrize("missing", [1, 4])
+def test_a_png_without_its_end_is_damaged_as_for_training(cityscapes, missing):
+    path = image(cityscapes)
+    path.write_bytes(path.read_bytes()[:-missing])
+    text = message(cityscapes)
+    assert "cannot be decoded: 1" in text and f"{path}: a PNG that is cut short" in text
+
+
+def test_bands_and_alpha_that_loading_would_lose_are_named(cityscapes):
+    rasterio = pytest.importorskip("rasterio")
+    for k, (count, options) in enumerate([(2, {}), (4, dict(photometric="rgb", ALPHA="YES"))]):
+        profile = dict(driver="GTiff", count=count, height=SIZE[0], width=SIZE[1], dtype="uint8", **options)
+        with rasterio.open(image(cityscapes, k), "w", **profile) as file:
+            file.write(noise(count, *SIZE))
+    text = message(cityscapes)
+    assert "read some alone: 1" in text and f"{image(cityscapes, 0)}: a TIFF of 2 bands" in text
+    assert "multiply their colours by: 1" in text and "without alpha" in text
+
+
+@pytest.mark.parametrize("kind", ["PhotoMetricDistortion", "FastPhotoMetricDistortion"])
+def test_colours_that_a_distortion_would_lose_are_named(cityscapes, kind):
+    load, distort = dict(type="LoadImageFromFile", color_type="unchanged"), dict(type=kind)
+    distorted = dict(config(cityscapes), pipeline=[load, distort])
+    assert check_dataset(distorted, 19, split_name="train", progress=False).images == 3
+    cv2.imwrite(str(image(cityscapes, 0)), noise(*SIZE, 3).astype(np.uint16) * 16)
+    save(image(cityscapes, 1), noise(*SIZE))
+    with pytest.raises(UserError) as error:
+        check_dataset(distorted, 19, split_name="train", progress=False)
+    text = str(error.value)
+    assert "PhotoMetricDistortion cannot change or would cut to 0..255: 2" in text and "take it out" in text
+    assert f"{image(cityscapes, 0)}: 6x8x3 of uint16" in text
+    assert f"{image(cityscapes, 1)}: 6x8 of uint8" in text
+    without = dict(config(cityscapes), pipeline=[load])
+    assert check_dataset(without, 19, split_name="train", progress=False).images == 3
+
+
+def test_images_that_another_step_loads_are_only_opened(cityscapes):
+    from mmseg.registry import TRANSFORMS
+
+    @TRANSFORMS.register_module(force=True)
+    class NeedsTwoFiles:
+        pass
+
+    other = dict(config(cityscapes), pipeline=[dict(type="mmseg.NeedsTwoFiles")])
+    assert check_dataset(other, 19, split_name="train", progress=False).sizes == {SIZE: 3}
+    with pytest.raises(UserError, match="first step of the pipeline.*NoSuchStep"):
+        wrong = dict(config(cityscapes), pipeline=[dict(type="NoSuchStep")])
+        check_dataset(wrong, 19, split_name="train", progress=False)
 
 
 def test_upright_exif_tag_is_fine(camvid):

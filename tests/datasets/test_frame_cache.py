@@ -6,6 +6,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -255,6 +256,21 @@ def test_a_damaged_source_is_named(root):
         write(root)
     path.write_bytes(b"")
     with pytest.raises(UserError, match=r"train/1\.png cannot be read"):
+        write(root)
+
+
+@pytest.mark.parametrize("what", ["turned", "deep"])
+def test_a_source_that_training_would_refuse_is_not_unpacked(root, what):
+    path = root / "train" / "1.png"
+    if what == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        with Image.open(path) as image:
+            image.save(path, exif=exif)
+    else:
+        cv2.imwrite(str(path), np.full((64, 128, 3), 4000, np.uint16))
+    words = dict(turned="orientation 3.*exif_transpose", deep="cut to 8 bits")[what]
+    with pytest.raises(UserError, match=rf"train/1\.png cannot be unpacked: .*{words}"):
         write(root)
 
 

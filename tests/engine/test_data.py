@@ -31,6 +31,12 @@ def test_missing_data_is_named_with_the_command_that_makes_it(tiny, tmp_path):
         check_data(tiny({"data_root": str(tmp_path / "none")}), ("train",))
 
 
+def test_a_normalisation_of_other_channels_is_named_before_any_file_is_read(tiny, tmp_path):
+    options = {"model.backbone.in_channels": 4, "data_root": str(tmp_path / "none")}
+    with pytest.raises(UserError, match=r"\.py: .*mean has 3 values, but model.backbone takes 4 channels"):
+        check_data(tiny(options), ("train",))
+
+
 @pytest.mark.parametrize(
     "config",
     [heads(of(19)), heads([of(19), of(19)], of(19)), heads(of(19), [of(19), of(19)])],

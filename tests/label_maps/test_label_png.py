@@ -144,10 +144,12 @@ def in_evaluation(path: Path) -> np.ndarray:
 def in_the_check(path: Path) -> np.ndarray:
     """Sorted: the check counts ids."""
     from danseg.datasets.check_contents import decode_all
+    from danseg.datasets.loading import loading_step
 
     Image.new("RGB", read_size(path)[::-1]).save(path.with_name("image.png"))
     pairs = [(str(path.with_name("image.png")), str(path))]
-    contents = decode_all(pairs, np.ones(256, bool), "checking", progress=False)
+    loader = loading_step([dict(type="LoadImageFromFile")])
+    contents = decode_all(pairs, np.ones(256, bool), loader, "checking", progress=False)
     if contents.problems:
         raise UserError(str(contents.problems))
     return np.repeat(np.arange(256), contents.raw_pixels)

@@ -8,10 +8,11 @@ import pytest
 import rasterio
 import torch
 from mmseg.registry import DATASETS
+from PIL import Image
 
 from danseg import apis
 from danseg.engine.config import load_config
-from danseg.visualization import overlay, read_image, read_labels
+from danseg.visualization import overlay, read_image, read_labels, save_image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,6 +104,27 @@ def test_tiles_write_a_geotiff_of_labels_alone(main, trained, tmp_path, capsys):
         assert file.shape == whole.shape and (file.read(1) != whole).any()
 
 
+@pytest.mark.parametrize("how", [4, 6])
+def test_a_turned_picture_is_upright_with_and_without_tiles(main, trained, tmp_path, how):
+    exif = Image.Exif()
+    exif[0x0112] = how
+    with Image.open(trained[2]) as street:
+        street.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    upright = read_image(tmp_path / "turned.jpg")
+    save_image(upright, tmp_path / "upright.png")
+    pictures = [str(tmp_path / name) for name in ("turned.jpg", "upright.png")]
+    arguments = [*trained[:2], *pictures, "--out", str(tmp_path), "--device", "cpu"]
+    main([*arguments, "--attention", "10,20"])
+    main([*arguments, "--tiles"])
+    for end in ("labels.png", "overlay.png", "attention_decode_head.pam.png", "labels.tif"):
+        with (
+            rasterio.open(tmp_path / f"turned_{end}") as turned,
+            rasterio.open(tmp_path / f"upright_{end}") as one,
+        ):
+            assert (turned.read() == one.read()).all(), end
+    assert read_labels(tmp_path / "turned_labels.png").shape == ((48, 80) if how == 4 else (80, 48))
+
+
 def failing(main, capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
         main([*map(str, arguments), "--device", "cpu"])
@@ -118,6 +140,16 @@ def test_bad_input_is_named(main, trained, tmp_path, capsys):
     broken.write_bytes(b"no image")
     out = tmp_path / "out"
     assert "broken.png cannot be read" in failing(main, capsys, config, checkpoint, broken, "--out", out)
+    deep, cut = tmp_path / "deep.png", tmp_path / "cut.png"
+    cv2.imwrite(str(deep), np.full((20, 30, 3), 4000, np.uint16))
+    cut.write_bytes(Path(image).read_bytes()[:-30])
+    for tiles in ((), ("--tiles",), ("--tiles", "32")):
+        said = failing(main, capsys, config, checkpoint, deep, "--out", out, *tiles)
+        assert "deep.png" in said and "cut to 8 bits" in said and "-scale 0 4095 0 255" in said
+        assert "cut.png cannot be read" in failing(
+            main, capsys, config, checkpoint, cut, "--out", out, *tiles
+        )
+        assert not list(out.iterdir())
     assert "nowhere.png" in failing(main, capsys, config, checkpoint, tmp_path / "nowhere.png", "--out", out)
     assert "nothing.pth" in failing(main, capsys, config, tmp_path / "nothing.pth", image, "--out", out)
     assert "0 to 79" in failing(main, capsys, config, checkpoint, image, "--out", out, "--attention", "80,0")

@@ -17,7 +17,8 @@ class FastPhotoMetricDistortion(PhotoMetricDistortion):
     image to float and back. Random numbers are drawn in mmseg's order, so the same seed gives the same
     images.
 
-    Required and modified key: ``img``, uint8 (H, W, 3) in BGR.
+    Required and modified key: ``img``, uint8 (H, W, 3) in BGR. Others are refused: saturation and hue are of
+    colours, and mmseg's class cuts images of more than 8 bits to 0..255.
 
     Args:
         brightness_delta: largest shift of the brightness, up or down, in levels.
@@ -36,7 +37,8 @@ class FastPhotoMetricDistortion(PhotoMetricDistortion):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
                 f"FastPhotoMetricDistortion takes uint8 images of three channels, got {image.dtype} of shape "
-                f"{image.shape}; use PhotoMetricDistortion for others"
+                f"{image.shape}; take it out of the pipeline. mmseg's PhotoMetricDistortion is no way round: "
+                "it fails on grey images and cuts values to 0..255"
             )
         return super().transform(results)
 

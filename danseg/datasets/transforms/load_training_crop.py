@@ -11,6 +11,7 @@ from mmengine import fileio
 from mmseg.registry import TRANSFORMS
 
 from danseg.datasets.frame_cache import find_cache
+from danseg.io.image_headers import require_upright
 from danseg.io.images import decode_image_rows
 from danseg.label_maps.id_formats import loaded_ids
 from danseg.label_maps.label_png import decode_label_map
@@ -29,7 +30,11 @@ class LoadTrainingCrop(BaseTransform):
     Labels equal mmseg's. Images differ by one level at most, because the two round differently: mmseg calls
     OpenCV's ``resize`` on the whole image, this class calls ``warpAffine``, which can start between two
     pixels. Before OpenCV 5, ``warpAffine`` works in steps of 1/32 pixel, and photographs differ by up to two
-    levels. Unlike mmseg, this class raises an error if image and label differ in size.
+    levels. Unlike mmseg, this class raises an error if image and label differ in size, if an EXIF tag would
+    turn the image but not its label, and if the image has more than 8 bits a channel.
+
+    Images are read as 8-bit colours (:mod:`danseg.io.images`). For a network of another number of channels
+    use mmseg's five transforms, with the ``color_type`` of its images.
 
     Frames that ``tools/prepare_dataset.py --cache`` has unpacked are read from the cache
     (:mod:`danseg.datasets.frame_cache`).
@@ -83,7 +88,7 @@ class LoadTrainingCrop(BaseTransform):
         """Load and crop one sample.
 
         Raises:
-            ValueError: an image cannot be decoded, or differs in size from its label.
+            ValueError: an image is refused, for the reasons above or in :mod:`danseg.io.images`.
             UserError: a label file does not hold 8-bit ids (:mod:`danseg.label_maps.label_png`).
         """
         label = self._read_label(results["seg_map_path"])
@@ -134,7 +139,9 @@ class LoadTrainingCrop(BaseTransform):
         """Rows of an image, RGB, and the size of the whole image."""
         image = self._cached(path)
         if image is None:
-            return decode_image_rows(self._bytes(path), top, bottom)
+            data = self._bytes(path)
+            require_upright(data)
+            return decode_image_rows(data, top, bottom)
         return image[top:bottom], image.shape[:2]
 
     def _bytes(self, path: str) -> bytes:

@@ -8,8 +8,9 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from danseg.datasets.loading import load_picture, loading_step, shown
+from danseg.datasets.wrappers import inner_datasets
 from danseg.io.files import make_folder
-from danseg.io.images import read_image
 from danseg.visualization.figures import comparison_figure, save_figure
 
 
@@ -40,12 +41,14 @@ class SaveComparison(Hook):
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
         """Draw the frames of one batch."""
-        meta = runner.test_loop.dataloader.dataset.metainfo
+        dataset = runner.test_loop.dataloader.dataset
+        meta = dataset.metainfo
+        loader = loading_step(next(inner_datasets(dataset)).pipeline.transforms)
         for sample in outputs or ():
             path = Path(sample.img_path)
             truth = sample.gt_sem_seg.data[0].cpu().numpy() if "gt_sem_seg" in sample else None
             figure = comparison_figure(
-                read_image(path),
+                shown(loader, load_picture(loader, path)["img"]),
                 truth,
                 sample.pred_sem_seg.data[0].cpu().numpy(),
                 classes=meta["classes"],

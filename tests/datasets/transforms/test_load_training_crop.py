@@ -243,6 +243,23 @@ def test_damaged_and_missing_files_are_errors(tmp_path, which, error, words):
         sample(LoadTrainingCrop((128, 64), (32, 64)), info, 0)
 
 
+@pytest.mark.parametrize("how", [3, 6])
+def test_an_image_that_is_turned_without_its_label_is_refused(tmp_path, how):
+    info = write(tmp_path, *noise(64, 64), ".jpg")
+    exif = Image.Exif()
+    exif[0x0112] = how
+    Image.fromarray(noise(64, 64)[0]).save(info["img_path"], exif=exif)
+    with pytest.raises(ValueError, match=f"orientation {how}, by which .* not its label: .*exif_transpose"):
+        sample(LoadTrainingCrop((64, 64), (32, 64)), info, 0)
+
+
+def test_an_image_of_more_than_8_bits_is_refused(tmp_path):
+    info = write(tmp_path, *noise(64, 128))
+    cv2.imwrite(info["img_path"], noise(64, 128)[0].astype(np.uint16) * 16)
+    with pytest.raises(ValueError, match="uint16, which would be cut to 8 bits"):
+        sample(LoadTrainingCrop((128, 64), (32, 64)), info, 0)
+
+
 def test_files_may_come_from_one_of_mmengines_backends(tmp_path):
     info = write(tmp_path, *noise(64, 128))
     local = sample(LoadTrainingCrop((128, 64), (32, 64)), info, 0)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import Compose
 from mmengine.structures import PixelData
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
@@ -30,7 +31,8 @@ def tested(tmp_path):
         gt_sem_seg=PixelData(data=torch.from_numpy(truth)[None]),
         pred_sem_seg=PixelData(data=torch.from_numpy(prediction)[None]),
     )
-    dataset = SimpleNamespace(metainfo=META)
+    pipeline = Compose([dict(type="LoadImageFromFile")])
+    dataset = SimpleNamespace(metainfo=META, pipeline=pipeline)
     runner = SimpleNamespace(test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)))
     return runner, sample, truth, prediction
 

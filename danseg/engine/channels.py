@@ -1,0 +1,58 @@
+"""How many channels a config's network takes, and whether the normalisation in its config fits them."""
+
+import inspect
+from typing import Any
+
+from danseg.errors import UserError
+
+
+def input_channels(model: dict) -> int | None:
+    """The channels of the images that the model of a config takes; None if its backbone does not say.
+
+    That is the backbone's ``in_channels``, from the config or from the class's default.
+    """
+    from mmseg.registry import MODELS
+
+    backbone = (model.get("module") or model).get("backbone") or {}
+    if isinstance(backbone.get("in_channels"), int):
+        return backbone["in_channels"]
+    kind = backbone.get("type")
+    for cls in getattr(MODELS.get(kind) if isinstance(kind, str) else kind, "__mro__", ()):
+        argument = inspect.signature(cls).parameters.get("in_channels") if "__init__" in vars(cls) else None
+        if argument is not None:
+            return argument.default if isinstance(argument.default, int) else None
+    return None
+
+
+def check_normalisation(model: dict, where: str = "the config") -> None:
+    """Check that ``data_preprocessor`` has a mean and a standard deviation for each channel, or one for all.
+
+    With three for a grey image, mmseg would make three channels of it.
+
+    Raises:
+        UserError: the numbers do not fit, or the installed mmseg does not take so many.
+    """
+    from mmseg.registry import MODELS
+
+    model = model.get("module") or model
+    preprocessor: Any = model.get("data_preprocessor")
+    channels = input_channels(model)
+    if not isinstance(preprocessor, dict) or channels is None:
+        return
+    for name in ("mean", "std"):
+        values = preprocessor.get(name)
+        count = len(values) if isinstance(values, (list, tuple)) else None
+        if count not in (None, 1, channels):
+            raise UserError(
+                f"{where}: model.data_preprocessor.{name} has {count} values, but model.backbone takes "
+                f"{channels} channels (in_channels): give {channels}, or one for all"
+            )
+    try:
+        MODELS.build(preprocessor)
+    except (AssertionError, TypeError) as error:
+        # One line of mmseg takes 1 or 3 values alone.
+        raise UserError(
+            f"{where}: model.data_preprocessor cannot be built: {error}. For {channels} channels give one "
+            "mean and one std for all, or leave both out and put dict(type='Normalize', mean=[...], "
+            "std=[...], to_rgb=False) behind the loading in the pipelines"
+        ) from error

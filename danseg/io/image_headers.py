@@ -1,0 +1,167 @@
+"""What the header and the structure of an image file tell, without decoding its pixels."""
+
+import contextlib
+import io
+import mmap
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.WebPImagePlugin import WebPImageFile
+
+from danseg.io.png import SIGNATURE, chunks
+
+#: What can be wrong with an image file, and how to mend it.
+FIXES = {
+    "damaged": "copy or download it again",
+    "foreign": "copy or download it again, or save it plainly (gdal_translate -co TILED=NO IN OUT)",
+    "deep": "save it with 8 bits a channel, scaled as the images of training were (for values up to 4095: "
+    "gdal_translate -ot Byte -scale 0 4095 0 255 IN OUT), or have the config's pipelines keep its values: "
+    "LoadImageFromFile with color_type='unchanged'",
+    "bands": "save red, green and blue alone (gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN OUT), or "
+    "have the config's pipelines load all bands",
+    "turned": "turn the pixels and drop the tag (PIL.ImageOps.exif_transpose) or drop the tag alone, "
+    "whichever fits the label",
+    "alpha": "save it without alpha (gdal_translate -b 1 -b 2 -b 3 IN OUT)",
+}
+_ORIENTATION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 274, 262, 277, 338
+# Offsets and sizes of what holds a TIFF's pixels: strips, or tiles.
+_PLACES = ((273, 279), (324, 325))
+_GREY_TIFF, _UNASSOCIATED_ALPHA = (0, 1), 2
+Content = bytes | mmap.mmap
+
+
+class UnusableImage(ValueError):
+    """Raised for a file whose pixels cannot be used as they are.
+
+    Attributes:
+        kind: a key of :data:`FIXES`.
+        reason: what is wrong, in a few words.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind = kind
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {FIXES[self.kind]}"
+
+
+def require_whole(data: Content) -> None:
+    """Refuse a PNG, JPEG or TIFF that is cut short, and a PNG with a checksum that does not fit.
+
+    Some decoders fill what is missing with grey or with zeros and say nothing: OpenCV 4 for JPEGs, GDAL for
+    PNGs, both for TIFFs whose bands are stored one after the other or whose writing was interrupted. All
+    decoders notice by themselves that another format is cut short.
+
+    Raises:
+        UnusableImage: the file is damaged.
+    """
+    if not len(data):
+        raise UnusableImage("damaged", "the file has 0 bytes")
+    if data[:8] == SIGNATURE:
+        _require_whole_png(data)
+    elif data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _jpeg_scan(data)) < 0:
+        raise UnusableImage("damaged", f"a JPEG that is cut short after {len(data)} bytes")
+    elif tags := tiff_tags(data):
+        for offsets, sizes in ((tags.get(one) or (), tags.get(other) or ()) for one, other in _PLACES):
+            if any(
+                not size or offset + size > len(data) for offset, size in zip(offsets, sizes, strict=False)
+            ):
+                raise UnusableImage("damaged", f"a TIFF of {len(data)} bytes that lacks a part of its pixels")
+
+
+def _require_whole_png(data: Content) -> None:
+    with memoryview(data) as view:
+        for name, start, length in chunks(data):
+            with view[start - 4 : start + length] as checked:
+                found = zlib.crc32(checked)
+            if found != int.from_bytes(data[start + length : start + length + 4], "big"):
+                raise UnusableImage("damaged", f"a PNG with a wrong checksum near byte {start + length}")
+            if name == b"IEND":
+                return
+    raise UnusableImage("damaged", f"a PNG that is cut short after {len(data)} bytes")
+
+
+def _jpeg_scan(data: Content) -> int:
+    """Where a JPEG's first scan starts, behind the headers and the thumbnail that one may hold."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at
+
+
+def orientation(data: Content) -> int:
+    """The EXIF orientation of a JPEG, PNG, WebP or TIFF: 2 to 8 if a viewer turns it, else 1."""
+    tags: Any = {}
+    # Damaged notes about an image are no reason to refuse it.
+    with contextlib.suppress(Exception):
+        if data[:8] == SIGNATURE:
+            for name, start, length in chunks(data):
+                if name == b"eXIf":
+                    tags = Image.Exif()
+                    tags.load(b"Exif\0\0" + data[start : start + length])
+        elif data[:2] == b"\xff\xd8":
+            tags = JpegImageFile(_stream(data)).getexif()
+        elif data[:4] == b"RIFF":
+            tags = WebPImageFile(_stream(data)).getexif()
+        else:
+            tags = tiff_tags(data)
+    found = tags.get(_ORIENTATION, 1)
+    return found if found in range(2, 9) else 1
+
+
+def require_upright(data: bytes) -> None:
+    """Refuse an image that is turned by its EXIF orientation, which its label is not.
+
+    Raises:
+        UnusableImage: the orientation is not 1.
+    """
+    turned = orientation(data)
+    if turned != 1:
+        raise UnusableImage("turned", f"orientation {turned}, by which loading turns it but not its label")
+
+
+def _stream(data: Content) -> Any:
+    return io.BytesIO(data) if isinstance(data, bytes) else data
+
+
+def tiff_tags(data: Content) -> Any:
+    """The tags of a TIFF's first image, by number; empty for another format."""
+    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return {}
+    try:
+        stream = _stream(data)
+        stream.seek(0)
+        tags = ImageFileDirectory_v2(stream.read(16 if b"+" in data[2:4] else 8))
+        stream.seek(tags.next)
+        tags.load(stream)
+        return dict(tags)
+    except Exception as error:  # Pillow raises almost anything on damaged data
+        raise UnusableImage("damaged", f"a TIFF without a readable list of tags ({error})") from error
+
+
+def tiff_bands(data: Content) -> tuple[int, bool, bool]:
+    """Of a TIFF: the number of bands, whether they are colours, and whether the last is alpha to apply.
+
+    (1, True, False) for other formats.
+    """
+    tags = tiff_tags(data)
+    count = tags.get(_SAMPLES, 1)
+    colours = count == 1 or tags.get(_PHOTOMETRIC) not in _GREY_TIFF
+    return count, colours, _UNASSOCIATED_ALPHA in (tags.get(_EXTRA_SAMPLES) or ())
+
+
+@contextlib.contextmanager
+def mapped(path: Any) -> Iterator[Content]:
+    """The bytes of a file, which are not held in memory."""
+    with open(path, "rb") as file:
+        if not file.seek(0, io.SEEK_END):
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data

@@ -88,7 +88,7 @@ def test_what_is_no_checkpoint_of_a_training_is_not_resumed(built):
 
 
 def test_a_write_that_fails_leaves_nothing_and_says_what_to_do(built, tmp_path, monkeypatch):
-    runner = built({"train_cfg.max_iters": 2})
+    runner = built({"train_cfg.max_iters": 2, "default_hooks.checkpoint.interval": 2})
     replace = os.replace
 
     def full_disk(part, final):

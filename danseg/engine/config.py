@@ -32,8 +32,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
     Raises:
         UserError: the file is missing (the message suggests the nearest name), its ``_base_`` is
-            missing, it does not parse, it sets a name that nothing reads and that looks as if it were read, an
-            option names a place that the config does not have, or one option undoes another.
+            missing, it does not parse, it sets a name that nothing reads but that looks as if it were read,
+            an option names a place that the config does not have, or one option undoes another.
     """
     path = Path(path).expanduser()
     if not path.is_file():

@@ -207,7 +207,9 @@ def test_a_config_that_shares_nothing_with_ours(tmp_path):
         batch = 4
         data_preprocessor = dict(size=crop_size)
         model = dict(data_preprocessor=data_preprocessor)
-        train_pipeline = [dict(type="RandomCrop", crop_size=crop_size), dict(type="{{ fileBasenameNoExtension }}")]  # noqa: E501
+        train_pipeline = [
+            dict(type="RandomCrop", crop_size=crop_size), dict(type="{{ fileBasenameNoExtension }}")
+        ]
         train_dataloader = dict(batch_size=batch, dataset=dict(pipeline=train_pipeline))
         note = "mine"
     """)

@@ -23,7 +23,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="mixed precision (default type: float16 on CUDA, bfloat16 on CPU)",
     )
     parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate to the actual total batch size"
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate to the actual total batch: processes x batch_size x accumulative_counts",
     )
     parser.add_argument("--seed", type=int, help="seed of all random numbers (default: random, and logged)")
     parser.add_argument("--deterministic", action="store_true", help="use deterministic algorithms only")

@@ -13,7 +13,7 @@ from danseg.errors import UserError
 
 
 def built(config, world_size=1):
-    """A runner as it is when its loop starts. The config's rate is 0.02, for 8 images; it reads 2 at a time."""
+    """A runner as it is when its loop starts. Its rate is 0.02, for 8 images; it reads 2."""
     runner = DansegRunner.from_cfg(config)
     runner._world_size = world_size
     runner._train_loop = runner.build_train_loop(runner._train_loop)

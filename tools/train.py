@@ -25,7 +25,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
-        help="scale the learning rate to the actual total batch: processes x batch_size x accumulative_counts",
+        help="scale the learning rate to the total batch: processes x batch_size x accumulative_counts",
     )
     parser.add_argument("--seed", type=int, help="seed of all random numbers (default: random, and logged)")
     parser.add_argument("--deterministic", action="store_true", help="use deterministic algorithms only")

@@ -17,7 +17,7 @@ from mmengine.model import (
     is_model_wrapper,
     revert_sync_batchnorm,
 )
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -34,6 +34,11 @@ from danseg.engine.summary import summary
 from danseg.engine.total_batch import base_batch_size, images_a_step
 from danseg.errors import UserError
 from danseg.io.files import whole_file
+
+
+def _span(rate: _ParamScheduler) -> dict[str, int]:
+    """What a rate's schedule knows about its length."""
+    return {key: getattr(rate, key) for key in ("begin", "end", "total_iters", "T_max") if hasattr(rate, key)}
 
 
 class DansegRunner(Runner):
@@ -215,6 +220,7 @@ class DansegRunner(Runner):
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue from a checkpoint that holds the optimiser's state."""
+        spans = [(rate, _span(rate)) for rate in self._rates()]
         try:
             # Read it to the CPU; its tensors are then copied to the device on which they are needed.
             super().resume(filename, *args, **{"map_location": "cpu", **kwargs})
@@ -225,6 +231,22 @@ class DansegRunner(Runner):
             ) from error
         except ValueError as error:
             raise UserError(f"{filename} cannot be resumed from: {error}") from error
+        for rate, span in spans:
+            was = _span(rate)
+            if was == span:
+                continue
+            rate.__dict__.update(span)  # mmengine takes the steps of the checkpoint's rates, and their end
+            self.logger.warning(
+                f"{type(rate).__name__} ended at {was['end']} in {filename} and now ends at {span['end']}; "
+                f"the rate goes on from {rate.optimizer.param_groups[0]['lr']:g}. For the whole schedule anew, "
+                f"start from the weights: --cfg-options load_from={filename}"
+            )
+
+    def _rates(self) -> list[_ParamScheduler]:
+        """The schedules of all optimisers, once they are built."""
+        schedulers = self.param_schedulers or []
+        several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+        return [rate for some in several for rate in some if isinstance(rate, _ParamScheduler)]
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint under a temporary name, then rename it. Every rank must call this.

@@ -238,7 +238,7 @@ class DansegRunner(Runner):
             rate.__dict__.update(span)  # mmengine takes the steps of the checkpoint's rates, and their end
             self.logger.warning(
                 f"{type(rate).__name__} ended at {was['end']} in {filename} and now ends at {span['end']}; "
-                f"the rate goes on from {rate.optimizer.param_groups[0]['lr']:g}. For the whole schedule anew, "
+                f"the rate goes on from {rate.optimizer.param_groups[0]['lr']:g}. For all of it anew, "
                 f"start from the weights: --cfg-options load_from={filename}"
             )
 

@@ -201,7 +201,7 @@ def test_a_config_that_shares_nothing_with_ours(tmp_path):
     )
     (tmp_path / "leaf.py").write_text(
         textwrap.dedent("""
-        import os.path as osp
+        import math
         _base_ = "./data.py"
         crop_size = (769, 769)
         batch = 4

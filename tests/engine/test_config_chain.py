@@ -201,8 +201,8 @@ def test_a_config_that_shares_nothing_with_ours(tmp_path):
     )
     (tmp_path / "leaf.py").write_text(
         textwrap.dedent("""
-        import math
         _base_ = "./data.py"
+        import math
         crop_size = (769, 769)
         batch = 4
         data_preprocessor = dict(size=crop_size)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
 from danseg.engine.options import configure_test
@@ -126,6 +127,7 @@ def test_without_workers_their_arguments_do_not_count(tiny, tmp_path, loader, so
     text = f"{loader}_dataloader = dict(num_workers=0)" if source == "child" else ""
     options = {f"{loader}_dataloader.num_workers": 0} if source == "option" else {}
     config = tiny(options, base=base, text=text)
+    init_default_scope("mmseg")
     built = DansegRunner.build_dataloader(config[f"{loader}_dataloader"], seed=0)
     assert (built.num_workers, built.persistent_workers, built.prefetch_factor) == (0, False, None)
     assert len(next(iter(built))["inputs"]) == (2 if loader == "train" else 1)

@@ -39,15 +39,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help=f"change entries of configs/{CONFIG.name}, such as data_root=/tmp/streets",
+        help=f"change entries of configs/{CONFIG.name}; values as for tools/train.py",
     )
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.engine.config import load_config, parse_options
+    from danseg.engine.cfg_options import parse_options
+    from danseg.engine.config import load_config
     from danseg.engine.options import configure_test, configure_training
     from danseg.engine.test import test
     from danseg.io.files import make_folder

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Train with one process a GPU, or with several CPU processes where there is no GPU.
 # Several nodes: run it on each with NNODES, NODE_RANK and MASTER_ADDR set (and MASTER_PORT, the same everywhere).
+# Configs are for a total batch, of 4 processes in those for Cityscapes and ADE20K. With another number of processes
+# add --auto-scale-lr.
 set -euo pipefail
 
 if [[ $# -lt 2 || ! "$2" =~ ^[1-9][0-9]*$ ]]; then
     echo "usage: $0 CONFIG PROCESSES_PER_NODE [options of tools/train.py]" >&2
     echo "environment: NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500" >&2
+    echo "add --auto-scale-lr if processes x batch_size is not the config's total batch" >&2
     exit 2
 fi
 config=$1

@@ -8,13 +8,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print a config with its bases merged.")
     parser.add_argument("config", help="config file")
     parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change entries of the config. A value is read as Python if it is that (1e-3, (512,1024), None, "
+        "['a','b'], [{'type':'EMAHook'}]), else it is text as typed; inside brackets single words are texts. "
+        "\"KEY='(1)'\" is a text in any case. KEY may go through lists: param_scheduler.0.end",
     )
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.engine.config import load_config, parse_options
+    from danseg.engine.cfg_options import parse_options
+    from danseg.engine.config import load_config
 
     print(load_config(args.config, parse_options(args.cfg_options)).pretty_text, end="")
 

@@ -18,7 +18,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="only write predictions for an evaluation server, to --out; labels are not needed",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change entries of the config. A value is read as Python if it is that (1e-3, (512,1024), None, "
+        "['a','b'], [{'type':'EMAHook'}]), else it is text as typed; inside brackets single words are texts. "
+        "\"KEY='(1)'\" is a text in any case. KEY may go through lists: param_scheduler.0.end",
     )
     parser.add_argument(
         "--launcher",
@@ -31,7 +38,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.engine.config import load_config, parse_options
+    from danseg.engine.cfg_options import parse_options
+    from danseg.engine.config import load_config
     from danseg.engine.distributed import on_every_rank, process_group
     from danseg.engine.options import configure_test
     from danseg.engine.test import test

@@ -23,12 +23,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="mixed precision (default type: float16 on CUDA, bfloat16 on CPU)",
     )
     parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate to the actual total batch size"
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate to the total batch: processes x batch_size x accumulative_counts",
     )
     parser.add_argument("--seed", type=int, help="seed of all random numbers (default: random, and logged)")
     parser.add_argument("--deterministic", action="store_true", help="use deterministic algorithms only")
     parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change entries of the config"
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change entries of the config. A value is read as Python if it is that (1e-3, (512,1024), None, "
+        "['a','b'], [{'type':'EMAHook'}]), else it is text as typed; inside brackets single words are texts. "
+        "\"KEY='(1)'\" is a text in any case. KEY may go through lists: param_scheduler.0.end",
     )
     parser.add_argument(
         "--launcher",
@@ -42,7 +51,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.engine.config import load_config, parse_options
+    from danseg.engine.cfg_options import parse_options
+    from danseg.engine.config import load_config
     from danseg.engine.distributed import on_every_rank, process_group
     from danseg.engine.options import configure_training
     from danseg.engine.train import train

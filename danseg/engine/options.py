@@ -14,6 +14,7 @@ from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 
 from danseg.datasets.wrappers import inner_configs
+from danseg.engine.total_batch import base_batch_size
 from danseg.errors import UserError
 
 
@@ -51,12 +52,8 @@ def configure_training(
     config.randomness = randomness
     if amp:
         use_mixed_precision(config, amp)
+    base_batch_size(config.get("auto_scale_lr"), needed=auto_scale_lr)  # before anything is built
     if auto_scale_lr:
-        if not (config.get("auto_scale_lr") or {}).get("base_batch_size"):
-            raise UserError(
-                f"--auto-scale-lr: {config.filename} does not say for which total batch its learning rate "
-                "is; set --cfg-options auto_scale_lr.base_batch_size=N"
-            )
         config.auto_scale_lr.enable = True
 
 

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from danseg.errors import UserError
 
+_checkpoint = torch.compiler.disable(checkpoint)  # it cannot trace contexts that change modules
+
 
 def recompute(model: nn.Module, names: Sequence[str]) -> None:
     """Make modules keep only their input for the backward pass, which runs their forward pass again.
 
-    Outputs, gradients and batch norm's running statistics do not change. The second forward pass does not
-    update the statistics; with mmengine's ``activation_checkpointing`` and mmcv's ``with_cp`` every batch
-    counts twice.
+    Outputs, gradients and batch norm's running statistics do not change: the second forward pass does not
+    update the statistics. ``torch.compile`` leaves these modules as they are and compiles what is around.
 
     Args:
         model: the network, changed in place.
@@ -28,7 +30,7 @@ def recompute(model: nn.Module, names: Sequence[str]) -> None:
     Raises:
         UserError: the model has no module of such a name.
     """
-    for name in names:
+    for name in _outermost(names):
         try:
             module = model.get_submodule(name)
         except AttributeError as error:
@@ -41,8 +43,29 @@ def recompute(model: nn.Module, names: Sequence[str]) -> None:
                 f"{parent or 'the model'} has {there}"
             ) from error
         module.forward = partial(
-            checkpoint, module.forward, use_reentrant=False, context_fn=partial(_contexts, module)
+            _checkpoint, module.forward, use_reentrant=False, context_fn=partial(_contexts, module)
         )
+
+
+def take_over_with_cp(model: nn.Module) -> list[str]:
+    """Switch off ``with_cp`` of modules that hold batch norms, and name the modules, to recompute them here.
+
+    With mmcv's ``with_cp``, as with mmengine's ``activation_checkpointing``, batch norms count every batch
+    twice. What has no batch norms, such as the blocks of a transformer, keeps its own way.
+    """
+    taken = []
+    for name, module in model.named_modules():
+        if getattr(module, "with_cp", False) and any(isinstance(m, _BatchNorm) for m in module.modules()):
+            module.with_cp = False
+            inner = (child for child in module.modules() if child is not module)
+            if not any(getattr(child, "with_cp", False) for child in inner):
+                taken.append(name)
+    return taken
+
+
+def _outermost(names: Sequence[str]) -> list[str]:
+    """The names of modules that are in none of the others, each once."""
+    return [one for one in dict.fromkeys(names) if not any(one.startswith(f"{other}.") for other in names)]
 
 
 def _has(model: nn.Module, name: str) -> bool:

@@ -17,6 +17,7 @@ from mmengine.model import (
     is_model_wrapper,
     revert_sync_batchnorm,
 )
+from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -28,10 +29,16 @@ from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomSta
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.options import pretrained_source
-from danseg.engine.recompute import recompute
+from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.summary import summary
+from danseg.engine.total_batch import base_batch_size, images_a_step
 from danseg.errors import UserError
 from danseg.io.files import whole_file
+
+
+def _span(rate: _ParamScheduler) -> dict[str, int]:
+    """What a rate's schedule knows about its length."""
+    return {key: getattr(rate, key) for key in ("begin", "end", "total_iters", "T_max") if hasattr(rate, key)}
 
 
 class DansegRunner(Runner):
@@ -87,6 +94,10 @@ class DansegRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
+            # Arguments that DataLoader refuses where there are no workers; a config's bases may set them.
+            of_workers = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
+            dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         name_failing_samples(loader.dataset)
         return loader
@@ -100,11 +111,35 @@ class DansegRunner(Runner):
         return model
 
     def train(self) -> nn.Module:
-        names = self.cfg.get("recompute") or ()
+        names = list(self.cfg.get("recompute") or ())
+        others = self.cfg.get("activation_checkpointing") or ()
+        others = [others] if isinstance(others, str) else list(others)
+        self.cfg.activation_checkpointing = None
+        others += take_over_with_cp(self.network)
+        if others:
+            self.logger.info(
+                f"{', '.join(others)}: recomputed as with recompute=, because activation_checkpointing and "
+                "with_cp let batch norms count every batch twice"
+            )
+        names += others
         recompute(self.network, names)
         if names:
             self.logger.info(f"Only the input is kept for the backward pass of {', '.join(names)}")
         return super().train()
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the rates of every optimiser to the images of one of its steps, linearly.
+
+        mmengine leaves out the batches that ``accumulative_counts`` gathers for a step.
+        """
+        base = base_batch_size(auto_scale_lr)
+        if base is None or not auto_scale_lr or not auto_scale_lr.get("enable"):
+            return
+        several = isinstance(optim_wrapper, OptimWrapperDict)
+        for wrapper in optim_wrapper.values() if several else [optim_wrapper]:
+            ratio = images_a_step(self, wrapper) / base
+            for group in wrapper.optimizer.param_groups:
+                group["lr"] *= ratio
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         self._random_state_hook = RandomStateHook()
@@ -185,6 +220,7 @@ class DansegRunner(Runner):
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue from a checkpoint that holds the optimiser's state."""
+        spans = [(rate, _span(rate)) for rate in self._rates()]
         try:
             # Read it to the CPU; its tensors are then copied to the device on which they are needed.
             super().resume(filename, *args, **{"map_location": "cpu", **kwargs})
@@ -195,6 +231,22 @@ class DansegRunner(Runner):
             ) from error
         except ValueError as error:
             raise UserError(f"{filename} cannot be resumed from: {error}") from error
+        for rate, span in spans:
+            was = _span(rate)
+            if was == span:
+                continue
+            rate.__dict__.update(span)  # mmengine takes the steps of the checkpoint's rates, and their end
+            self.logger.warning(
+                f"{type(rate).__name__} ended at {was['end']} in {filename} and now ends at {span['end']}; "
+                f"the rate goes on from {rate.optimizer.param_groups[0]['lr']:g}. For all of it anew, "
+                f"start from the weights: --cfg-options load_from={filename}"
+            )
+
+    def _rates(self) -> list[_ParamScheduler]:
+        """The schedules of all optimisers, once they are built."""
+        schedulers = self.param_schedulers or []
+        several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+        return [rate for some in several for rate in some if isinstance(rate, _ParamScheduler)]
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint under a temporary name, then rename it. Every rank must call this.

@@ -1,5 +1,6 @@
 """Summarise in a few lines what a run is about to do."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,12 @@ from torch.utils.data import DataLoader
 
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from danseg.engine.options import pretrained_source
+from danseg.engine.total_batch import (
+    base_batch_size,
+    images_a_step,
+    images_an_iteration,
+    iterations_a_step,
+)
 
 if TYPE_CHECKING:
     from danseg.engine.runner import DansegRunner
@@ -28,6 +35,7 @@ def summary(runner: "DansegRunner") -> str:
     lines += [f"  network:     {_network(runner)}", f"  weights:     {_weights(runner, training)}"]
     if training:
         lines += [f"  schedule:    {_schedule(runner)}", f"  optimiser:   {_optimiser(runner.optim_wrapper)}"]
+        lines += [f"               {note}" for note in _notes_on_batch(runner)]
     lines += [
         f"  devices:     {_devices(runner)}",
         f"  seed:        {runner.seed}{' (deterministic)' if runner.deterministic else ''}",
@@ -67,7 +75,7 @@ def _weights(runner: "DansegRunner", training: bool) -> str:
 
 def _schedule(runner: "DansegRunner") -> str:
     loop, loader = runner.train_loop, runner.train_dataloader
-    batch = (loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)) * runner.world_size
+    batch = images_an_iteration(runner)
     passes = loop.max_iters * batch / max(1, _images(loader))
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
     parts = [f"{loop.max_iters:,} iterations of {batch} images, {passes:,.1f} times through the data"]
@@ -82,14 +90,37 @@ def _schedule(runner: "DansegRunner") -> str:
 def _optimiser(wrapper: OptimWrapper | OptimWrapperDict) -> str:
     if isinstance(wrapper, OptimWrapperDict):
         return "; ".join(f"{name}: {_optimiser(one)}" for name, one in wrapper.items())
-    group = wrapper.optimizer.param_groups[0]
-    rate = group.get("initial_lr", group["lr"])  # before a warm-up lowers it
+    # Before a warm-up lowers them.
+    rates = dict.fromkeys(group.get("initial_lr", group["lr"]) for group in wrapper.optimizer.param_groups)
     precision = "float32"
     if isinstance(wrapper, BFloat16OptimWrapper):
         precision = "bfloat16 (mixed precision)"
     elif isinstance(wrapper, AmpOptimWrapper):
         precision = f"{str(wrapper.cast_dtype or torch.float16).removeprefix('torch.')} (mixed precision)"
-    return f"{type(wrapper.optimizer).__name__}, learning rate {rate:g}, {precision}"
+    told = " and ".join(f"{rate:g}" for rate in list(rates)[:3]) + (", ..." if len(rates) > 3 else "")
+    told = f"learning rate{'s' if len(rates) > 1 else ''} {told}"
+    return f"{type(wrapper.optimizer).__name__}, {told}, {precision}"
+
+
+def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
+    """Say how many images a step sees, where that is not one iteration's or not what the rate is for."""
+    settings = runner.auto_scale_lr or {}
+    base = base_batch_size(settings)
+    several = isinstance(runner.optim_wrapper, OptimWrapperDict)
+    for name, wrapper in runner.optim_wrapper.items() if several else [("", runner.optim_wrapper)]:
+        start, images = f"{name}: " if name else "", images_a_step(runner, wrapper)
+        gathered = iterations_a_step(wrapper)
+        if gathered > 1:
+            yield f"{start}a step every {gathered} iterations, of {images} images"
+        if base is not None and images != base:
+            if settings.get("enable"):
+                ratio = f"{images / base:g}"
+                yield f"{start}the rate is scaled by {ratio}, from steps of {base} images to {images}"
+            else:
+                yield (
+                    f"{start}the rate was chosen for steps of {base} images, and these see {images}; "
+                    "--auto-scale-lr scales it"
+                )
 
 
 def _devices(runner: "DansegRunner") -> str:

@@ -30,3 +30,17 @@ def tiny(tmp_path: Path, rendered_root: str) -> Callable[..., Config]:
         return config
 
     return make
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Callable[..., Config]:
+    """Read a chain of config files: ``child(base, text, text of a child of that, ..., options=...)``."""
+
+    def read(base: Path | str, *texts: str, options: Mapping[str, Any] | None = None) -> Config:
+        for depth, text in enumerate(texts):
+            path = tmp_path / f"child_{depth}.py"
+            path.write_text(f"_base_ = {str(base)!r}\n{text}\n")
+            base = path
+        return load_config(base, options)
+
+    return read

@@ -4,29 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from danseg.engine.config import load_config, parse_options
+from danseg.engine.config import load_config
 from danseg.errors import UserError
 
 TINY = Path(__file__).with_name("tiny.py")
-
-
-def test_options_are_parsed_by_type():
-    options = parse_options(["a.b=1", "c=(2,3)", "d=None", "e=true", "f=text", 'g={"max_norm": 1}', "h=x=y"])
-    assert options == {
-        "a.b": 1,
-        "c": (2, 3),
-        "d": None,
-        "e": True,
-        "f": "text",
-        "g": {"max_norm": 1},
-        "h": "x=y",
-    }
-
-
-@pytest.mark.parametrize("item", ["no_value", "=3", "a=(1,2", "a={1"])
-def test_an_option_that_cannot_be_read_is_named(item):
-    with pytest.raises(UserError, match="--cfg-options"):
-        parse_options([item])
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_a_missing_config_suggests_the_nearest():
@@ -59,12 +41,14 @@ def test_a_config_with_an_error_in_it_is_named(tmp_path):
         ("train_pipelin.1.type", "did you mean 'train_pipeline'"),
         ("train_dataloader.dataset.pipeline.99.type", "is not an index"),
         ("train_cfg.max_iters.unit", "nothing below it"),
-        ("train_pipeline", "nothing reads this name"),
+        ("mistake_in_a_base", "nothing in .* is computed from this name"),
     ],
 )
-def test_an_option_that_would_change_nothing_is_refused(key, message):
+def test_an_option_that_would_change_nothing_is_refused(key, message, tmp_path):
+    path = tmp_path / "leaf.py"
+    path.write_text(f"_base_ = {str(TINY)!r}\nmistake_in_a_base = 3\n")
     with pytest.raises(UserError, match=message):
-        load_config(TINY, {key: 1})
+        load_config(path, {key: 1})
 
 
 def test_new_arguments_can_be_set():
@@ -101,3 +85,50 @@ def test_image_scale_reaches_every_resizing_and_keeps_the_ratios_of_tta():
 def test_a_crop_size_that_is_not_two_numbers_is_refused():
     with pytest.raises(UserError, match="height and width"):
         load_config(TINY, {"crop_size": 32})
+
+
+@pytest.mark.parametrize("parent_first", [True, False])
+def test_a_key_and_its_parent_act_in_either_order(parent_first):
+    pairs = [("optim_wrapper.clip_grad.max_norm", 1), ("optim_wrapper.clip_grad", {"norm_type": 3})]
+    config = load_config(TINY, dict(reversed(pairs) if parent_first else pairs))
+    assert config.optim_wrapper.clip_grad == dict(max_norm=1, norm_type=3)
+
+
+@pytest.mark.parametrize("later", [("model.backbone", None), ("model.backbone", {"depth": 50})])
+def test_an_option_that_undoes_another_is_refused(later):
+    with pytest.raises(UserError, match=r"model\.backbone\.depth=34 is undone by another option"):
+        load_config(TINY, dict([("model.backbone.depth", 34), later]))
+
+
+def test_options_go_through_lists_tuples_and_what_options_have_made():
+    options = {
+        "custom_hooks": [{"type": "EMAHook"}],
+        "custom_hooks.0.momentum": 1e-3,
+        "model.backbone.strides.3": 2,
+        "model.data_preprocessor.mean.0": 1.0,
+        "test_dataloader.dataset.data_root": "/test",
+    }
+    config = load_config(TINY, options)
+    assert config.custom_hooks == [dict(type="EMAHook", momentum=1e-3)]
+    assert config.model.backbone.strides == (1, 2, 1, 2)
+    assert config.model.data_preprocessor.mean == [1.0, 116.28, 103.53]
+    assert config.val_dataloader.dataset.data_root == "data/cityscapes"  # written as the same dict
+
+
+def test_a_dict_replaces_or_merges():
+    path = CONFIGS / "danet_r18_demo.py"
+    optimizer = load_config(path, {"optim_wrapper.optimizer": {"lr": 1.0}}).optim_wrapper.optimizer
+    assert optimizer == dict(type="AdamW", lr=1.0, weight_decay=1e-4)
+    new = {"_delete_": True, "type": "SGD", "lr": 1.0}
+    assert load_config(path, {"optim_wrapper.optimizer": new}).optim_wrapper.optimizer == dict(
+        type="SGD", lr=1.0
+    )
+    with pytest.raises(UserError, match="a dict cannot be merged"):
+        load_config(path, {"model.pretrained.a": {"b": 1}, "param_scheduler": {"type": "PolyLR"}})
+
+
+def test_custom_imports_are_imported(tmp_path):
+    path = tmp_path / "leaf.py"
+    path.write_text("custom_imports = dict(imports=['no_such_module'])\n")
+    with pytest.raises(UserError, match=r"leaf\.py: custom_imports=.*no_such_module"):
+        load_config(path)

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from mmseg.registry import MODELS
 from torch import nn
 
-from danseg.engine.recompute import recompute
+from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.errors import UserError
 
 
@@ -88,3 +89,58 @@ def test_a_second_derivative_is_the_plain_one():
     assert found[0][0].abs().sum() > 0
     for want, got in zip(*found, strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_a_compiled_network_trains_the_same():
+    plain, ours = _model(), _model()
+    for model in (plain, ours):
+        model["body"][3] = nn.Identity()  # dropout is drawn differently when it is compiled
+    recompute(ours, ["body"])
+    x = torch.randn(2, 3, 12, 16)
+    step = torch.compile(lambda x: ours["head"](ours["body"](x)).square().mean(), backend="aot_eager")
+    got, want = step(x), plain["head"](plain["body"](x)).square().mean()
+    for loss in (got, want):
+        loss.backward()
+    torch.testing.assert_close(got, want)
+    for p, q in zip(plain.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad)
+    for p, q in zip(plain.buffers(), ours.buffers(), strict=True):
+        torch.testing.assert_close(q, p)
+
+
+def test_a_part_of_a_part_is_recomputed_once():
+    plain, ours = _model(), _model()
+    recompute(ours, ["body.1", "body", "body"])
+    (want, _), (got, _) = _step(plain), _step(ours)
+    assert torch.equal(got, want) and ours["body"][1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_with_cp_counts_a_batch_once(depth):
+    arguments = dict(
+        type="ResNetV1c", depth=depth, base_channels=4, stem_channels=4, norm_cfg=dict(type="BN")
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = MODELS.build(arguments)
+        checkpointed = MODELS.build({**arguments, "with_cp": True})
+    checkpointed.load_state_dict(plain.state_dict())
+    ours = copy.deepcopy(checkpointed)
+    taken = take_over_with_cp(ours)
+    assert taken == [f"layer{i + 1}.{j}" for i, n in enumerate(plain.stage_blocks) for j in range(n)]
+    recompute(ours, taken)
+    x = torch.randn(2, 3, 32, 32)
+    for model in (plain, ours, checkpointed):
+        model.train()
+        sum(feature.square().mean() for feature in model(x)).backward()
+    for (name, p), q in zip(plain.named_buffers(), ours.buffers(), strict=True):
+        torch.testing.assert_close(q, p, msg=name)
+    for (name, p), q in zip(plain.named_parameters(), ours.named_parameters(), strict=True):
+        torch.testing.assert_close(q[1].grad, p.grad, msg=name)
+    assert checkpointed.layer2[0].bn1.num_batches_tracked == 2  # what it is about
+
+
+def test_with_cp_without_batch_norms_stays():
+    block = nn.LayerNorm(4)
+    block.with_cp = True
+    assert take_over_with_cp(nn.Sequential(block)) == [] and block.with_cp

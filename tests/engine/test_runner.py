@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
 from danseg.engine.options import configure_test
 from danseg.engine.runner import DansegRunner
 from danseg.errors import UserError
+
+TINY = Path(__file__).with_name("tiny.py")
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_what_is_no_checkpoint_of_a_training_is_not_resumed(built):
 
 
 def test_a_write_that_fails_leaves_nothing_and_says_what_to_do(built, tmp_path, monkeypatch):
-    runner = built({"train_cfg.max_iters": 2})
+    runner = built({"train_cfg.max_iters": 2, "default_hooks.checkpoint.interval": 2})
     replace = os.replace
 
     def full_disk(part, final):
@@ -111,3 +114,41 @@ def test_weights_that_are_not_finite_are_not_written(built, tmp_path):
     with pytest.raises(UserError, match=r"1 weights hold NaN.*decode_head\.conv_seg\.bias"):
         runner.save_checkpoint(str(tmp_path), "a.pth")
     assert not (tmp_path / "a.pth").exists()
+
+
+OF_WORKERS = dict(persistent_workers=True, prefetch_factor=4, timeout=60, multiprocessing_context="fork")
+
+
+@pytest.mark.parametrize("loader", ["train", "val", "test"])
+@pytest.mark.parametrize("source", ["option", "child"])
+def test_without_workers_their_arguments_do_not_count(tiny, tmp_path, loader, source):
+    base = tmp_path / "base.py"
+    base.write_text(f"_base_ = {str(TINY)!r}\n{loader}_dataloader = {dict(num_workers=2, **OF_WORKERS)}\n")
+    text = f"{loader}_dataloader = dict(num_workers=0)" if source == "child" else ""
+    options = {f"{loader}_dataloader.num_workers": 0} if source == "option" else {}
+    config = tiny(options, base=base, text=text)
+    init_default_scope("mmseg")
+    built = DansegRunner.build_dataloader(config[f"{loader}_dataloader"], seed=0)
+    assert (built.num_workers, built.persistent_workers, built.prefetch_factor) == (0, False, None)
+    assert len(next(iter(built))["inputs"]) == (2 if loader == "train" else 1)
+    of_base = DansegRunner.build_dataloader(tiny(base=base)[f"{loader}_dataloader"], seed=0)
+    assert (of_base.num_workers, of_base.persistent_workers, of_base.prefetch_factor) == (2, True, 4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            {"recompute": ["backbone.layer1"], "compile": {"backend": "eager"}}, marks=pytest.mark.slow
+        ),
+        {"model.backbone.with_cp": True},
+        {"activation_checkpointing": "backbone.layer1", "recompute": ["backbone"]},
+    ],
+    ids=lambda options: "+".join(options),
+)
+def test_a_batch_is_counted_once_however_memory_is_saved(built, options):
+    runner = built({"train_cfg.max_iters": 2, "default_hooks.checkpoint.interval": 2, **options})
+    runner._val_loop = None
+    runner.train()
+    counts = {name: int(n) for name, n in runner.network.named_buffers() if name.endswith("batches_tracked")}
+    assert counts and set(counts.values()) == {2}, counts

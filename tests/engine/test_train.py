@@ -1,5 +1,6 @@
 """A training: resumed bit for bit, each file read once, what it prints and what it logs."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -148,3 +149,22 @@ def test_the_console_gets_a_summary_and_the_log_file_everything(tiny, tmp_path, 
         f"log:             {Path(runner.log_dir) / runner.timestamp}.log",
     ):
         assert line in after, line
+
+
+def test_a_training_that_is_continued_for_longer_decays_for_longer(tiny):
+    config = tiny(
+        {"train_cfg.max_iters": 4, "default_hooks.checkpoint.interval": 2, "train_cfg.val_interval": 9}
+    )
+    train(config, log=lambda message: None)
+    longer = tiny({"train_cfg.max_iters": 5, "train_cfg.val_interval": 9})
+    runner = train(longer, resume=str(Path(config.work_dir, "iter_2.pth")), log=lambda message: None)
+    (rate,) = runner.param_schedulers
+    assert (rate.end, rate.total_iters) == (5, 4)
+    log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+    assert "PolyLR ended at 4 in" in log and "and now ends at 5; the rate goes on from 0.0" in log
+    rates = [json.loads(line)["lr"] for line in scalars(runner).read_text().splitlines() if "loss" in line]
+    assert rates[1] > 1e-3  # at the fourth iteration, where the rate ended before, at 1e-4
+
+
+def scalars(runner):
+    return Path(runner.log_dir, "vis_data", f"{runner.timestamp}.json")

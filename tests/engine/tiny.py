@@ -126,5 +126,5 @@ model = dict(
         **head,
     ),
     train_cfg=dict(),
-    test_cfg=dict(mode="slide", crop_size=crop_size, stride=(21, 42)),
+    test_cfg=dict(mode="slide", crop_size=crop_size, stride=tuple(side * 21 // 32 for side in crop_size)),
 )

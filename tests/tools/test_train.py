@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 
+from danseg.engine import config as reading
 from danseg.engine.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,10 +115,8 @@ def test_train_validate_checkpoint_resume_and_test(command, tmp_path, capfd):
 def test_the_config_is_built_and_a_resumed_checkpoint_read_once(command, monkeypatch, tmp_path):
     options = ["train_cfg.max_iters=1", "default_hooks.checkpoint.interval=1"]
     command("train", options=options)
-    configs, from_file = [], Config.fromfile
-    monkeypatch.setattr(
-        Config, "fromfile", lambda path, *rest: configs.append(path) or from_file(path, *rest)
-    )
+    configs, read = [], reading.load_config
+    monkeypatch.setattr(reading, "load_config", lambda path, *rest: configs.append(path) or read(path, *rest))
     loads, load = [], torch.load
     monkeypatch.setattr(torch, "load", lambda path, *a, **kw: loads.append(str(path)) or load(path, *a, **kw))
     command("train", "--resume", options=["train_cfg.max_iters=2"])

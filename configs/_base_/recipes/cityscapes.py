@@ -11,5 +11,10 @@ model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     decode_head=dict(num_classes=_base_.num_classes, align_corners=True),
     auxiliary_head=dict(num_classes=_base_.num_classes, align_corners=True),
-    test_cfg=dict(mode="slide", crop_size=_base_.crop_size, stride=(513, 513)),
+    # Windows overlap by a third.
+    test_cfg=dict(
+        mode="slide",
+        crop_size=_base_.crop_size,
+        stride=tuple(side * 513 // 769 for side in _base_.crop_size),
+    ),
 )

@@ -1,6 +1,6 @@
 # SGD with the poly rate, 40k iterations of 8 images. The longer schedules differ only in length.
 max_iters = 40000
-val_interval = max_iters // 10
+val_interval = max(1, max_iters // 10)
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,0 +1,51 @@
+"""Check that a config agrees with itself before its data is read and its network is built.
+
+A config says many things twice: classes of the data and channels of the heads, the value of ignored pixels in
+five places, epochs or iterations in six. mmengine notices a difference late, or not at all.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.registry import init_default_scope
+
+from danseg.engine.building import unknown_names
+from danseg.engine.rules import label_rules, network_rules, schedule_rules
+from danseg.engine.rules.run import Run
+from danseg.errors import UserError
+
+
+def check_agreement(config: Config, task: str) -> list[str]:
+    """Check that a config names what exists, and does not contradict itself.
+
+    Args:
+        config: the whole config.
+        task: "train" (with its validation) or "test".
+
+    Returns:
+        What the user should know, but may want: a schedule that is longer than the training, for example.
+
+    Raises:
+        UserError: the config is wrong; the message lists all that is, with the keys as ``--cfg-options`` takes
+            them.
+    """
+    init_default_scope(config.get("default_scope") or "mmseg")
+    found = list(disagreements(config, task))
+    if found:
+        lines = [f"config {config.filename}: {found[0]}"]
+        if len(found) > 1:
+            lines = [f"config {config.filename} disagrees with itself:", *(f"  {one}" for one in found)]
+        raise UserError("\n".join(lines))
+    run = Run(config, task, get_world_size())
+    return [said for rule in (*network_rules.WARNINGS, *schedule_rules.WARNINGS) for said in rule(run)]
+
+
+def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
+    """One message for each type or argument that does not exist, or each two entries that do not fit."""
+    yield from unknown_names(config, task)
+    run = Run(config, task)
+    rules = (*label_rules.DISAGREEMENTS, *network_rules.DISAGREEMENTS, *schedule_rules.DISAGREEMENTS)
+    for rule in rules:
+        yield from rule(run)

@@ -331,9 +331,10 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
                 f"{part.place}.type={part.config['type']!r} needs the package {module}, which is not "
                 f"installed: pip install {package}"
             )
-        lacking = sorted(_missing_scopes(part.config)) if part.registry is registries.MODELS else []
-        for inner, scope in lacking:
-            yield _not_installed(f"{part.place}{inner}", scope)
+        lacking = list(_missing_scopes(part.config)) if part.registry is registries.MODELS else []
+        for scope in dict.fromkeys(scope for _, scope in lacking):
+            named = [f"{part.place}{inner}" for inner, other in lacking if other == scope]
+            yield _not_installed(listed(named, 2), scope)
         if part.arguments and not lacking:  # mmseg's MaskFormer is another class without mmdet
             yield from _wrong_arguments(part, built)
         yield from _unknown_architecture(part, built)

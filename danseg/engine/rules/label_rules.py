@@ -57,13 +57,12 @@ def ignored_values(run: Run) -> Iterator[str]:
         places: dict[str, Any] = {}
         for part in [*run.datasets(split), *run.transforms(split), *run.metrics(split)]:
             places.update(_ignored(part))
-        if split == "train":
+        heads = [head for head in run.heads() if is_a(head, BaseDecodeHead)]
+        if split == "train" and all("num_classes" in head.config for head in heads):  # else it is of depths
             preprocessor = run.preprocessor()
             for part in [] if preprocessor is None else [preprocessor]:
                 places.update(_ignored(part))
-            for head in run.heads():
-                if not is_a(head, BaseDecodeHead):
-                    continue
+            for head in heads:
                 places.update(_ignored(head))
                 for loss in run.losses(head):
                     places.update(_ignored(loss))

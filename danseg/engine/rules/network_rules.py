@@ -11,6 +11,7 @@ from mmengine.fileio import load
 from mmseg.models.backbones import ResNet
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss, FocalLoss, LovaszLoss, TverskyLoss
+from mmseg.models.segmentors import EncoderDecoder
 
 from danseg.datasets.transforms.load_training_crop import LoadTrainingCrop
 from danseg.engine.building import Part, argument, did_you_mean, resolve
@@ -127,6 +128,8 @@ def class_weights(run: Run) -> Iterator[str]:
     """The length of ``class_weight`` of every loss of every head."""
     for head in run.heads() if run.task == "train" else ():
         wanted = outputs(head)
+        if not _has_plain_losses(head):
+            continue
         for loss in run.losses(head):
             weights = loss.config.get("class_weight")
             place = f"{loss.place}.class_weight"
@@ -150,6 +153,12 @@ def class_weights(run: Run) -> Iterator[str]:
                 yield f"{place}={list(weights)}: weights are finite and not negative"
             elif is_a(loss, FocalLoss) and not isinstance(weights, list):
                 yield f"{place}={weights!r}: FocalLoss takes a list, not a {type(weights).__name__}"
+
+
+def _has_plain_losses(head: Part) -> bool:
+    """Whether a head compares its channels with the labels as mmseg's heads do; SAN's has one for no class."""
+    own = getattr(resolve(head), "loss_by_feat", None)
+    return own is BaseDecodeHead.loss_by_feat or str(getattr(own, "__module__", "")).startswith("danseg.")
 
 
 def _read(path: str) -> tuple[Any, str]:
@@ -285,7 +294,9 @@ def sliding_window(run: Run) -> Iterator[str]:
         hint = did_you_mean(key, set(_SLIDING) - set(test))
         if hint:
             yield f"model.test_cfg.{key}={test[key]!r}: nothing reads it{hint}"
-    if mode not in ("slide", "whole"):
+    model = next(run.at("model"), None)
+    inference = getattr(resolve(model), "inference", None) if model is not None else None
+    if mode not in ("slide", "whole") and inference is EncoderDecoder.inference:
         yield f"model.test_cfg.mode={mode!r}: choose 'slide' or 'whole'"
     if mode != "slide":
         return

@@ -12,7 +12,7 @@ from mmengine.dist import get_world_size
 from mmengine.registry import init_default_scope
 
 from danseg.engine.building import unknown_names
-from danseg.engine.rules import label_rules, network_rules, schedule_rules
+from danseg.engine.rules import head_rules, label_rules, network_rules, schedule_rules
 from danseg.engine.rules.run import Run
 from danseg.errors import UserError
 
@@ -28,8 +28,7 @@ def check_agreement(config: Config, task: str) -> list[str]:
         What the user should know, but may want: a schedule that is longer than the training, for example.
 
     Raises:
-        UserError: the config is wrong; the message lists all that is, with the keys as ``--cfg-options`` takes
-            them.
+        UserError: the config is wrong; the message lists all that is, with keys as in ``--cfg-options``.
     """
     init_default_scope(config.get("default_scope") or "mmseg")
     found = list(disagreements(config, task))
@@ -39,13 +38,13 @@ def check_agreement(config: Config, task: str) -> list[str]:
             lines = [f"config {config.filename} disagrees with itself:", *(f"  {one}" for one in found)]
         raise UserError("\n".join(lines))
     run = Run(config, task, get_world_size())
-    return [said for rule in (*network_rules.WARNINGS, *schedule_rules.WARNINGS) for said in rule(run)]
+    return [said for rule in (*head_rules.WARNINGS, *schedule_rules.WARNINGS) for said in rule(run)]
 
 
 def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
     """One message for each type or argument that does not exist, or each two entries that do not fit."""
     yield from unknown_names(config, task)
     run = Run(config, task)
-    rules = (*label_rules.DISAGREEMENTS, *network_rules.DISAGREEMENTS, *schedule_rules.DISAGREEMENTS)
-    for rule in rules:
-        yield from rule(run)
+    for rules in (label_rules, head_rules, network_rules, schedule_rules):
+        for rule in rules.DISAGREEMENTS:
+            yield from rule(run)

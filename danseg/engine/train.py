@@ -1,4 +1,4 @@
-"""Run one training: check its config and data, find the checkpoint to continue from, train, and list the results."""
+"""Run one training: check config and data, find the checkpoint to continue from, train, list the results."""
 
 import os
 from collections.abc import Callable

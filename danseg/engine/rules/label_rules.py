@@ -1,12 +1,15 @@
 """What data sets, pipelines, heads and metrics have to agree on about labels: classes and ignored values."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.fileio import list_from_file
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-from danseg.engine.building import Part, argument, resolve
-from danseg.engine.rules.run import Run, is_a, takes
+from danseg.engine.config_parts import Part, as_dict, resolve
+from danseg.engine.rules.run import Run, has_plain_losses, is_a, takes
+from danseg.engine.signatures import argument
 
 # Arguments whose value marks pixels that do not count, in data sets, transforms, losses, heads and metrics.
 _IGNORED = ("ignore_index", "ignore_label", "seg_pad_val")
@@ -14,36 +17,42 @@ _IGNORED = ("ignore_index", "ignore_label", "seg_pad_val")
 
 def class_names(run: Run) -> Iterator[str]:
     """``metainfo.classes`` of every data set, as a tuple of names, as many as every head has classes."""
-    heads = [(head, head.config["num_classes"]) for head in run.heads() if "num_classes" in head.config]
+    heads = [
+        (head, head.config["num_classes"])
+        for head in run.heads()
+        if "num_classes" in head.config
+        and (head.place.startswith("model.decode_head") or has_plain_losses(head))
+    ]
     seen: list[Any] = []
     for split in run.splits:
         for dataset in run.datasets(split):
             place = f"{dataset.place}.metainfo.classes"
-            classes = (dataset.config.get("metainfo") or {}).get("classes")
+            classes = as_dict(dataset.config.get("metainfo")).get("classes")
             if isinstance(classes, str):
-                yield (
-                    f"{place}={classes!r} is a text, which would be {len(classes)} classes of one letter: "
-                    f"write a tuple, classes=({classes!r},)"
-                )
-                continue
+                if not os.path.isfile(classes):
+                    yield (
+                        f"{place}={classes!r} is a text, neither a tuple of names nor a file of them; for "
+                        f"one name write classes=({classes!r},)"
+                    )
+                    continue
+                classes = list_from_file(classes)
             if classes is not None and not (
                 isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
             ):
                 yield f"{place}={classes!r}: give a tuple of names"
                 continue
-            twice = sorted({name for name in classes or () if list(classes).count(name) > 1})
+            names = list(classes or getattr(resolve(dataset), "METAINFO", {}).get("classes") or ())
+            twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 yield f"{place} names {', '.join(twice)} twice"
-            classes = classes or getattr(resolve(dataset), "METAINFO", {}).get("classes")
-            if not classes:
-                continue
-            wrong = [f"{head.place}.num_classes={number}" for head, number in heads if number != len(classes)]
-            if wrong and (wrong, len(classes)) not in seen:
-                seen.append((wrong, len(classes)))
-                yield (
-                    f"{dataset.place} ({_name(dataset)}) has {len(classes)} classes, but {', '.join(wrong)}; "
-                    f"set num_classes={len(classes)}, or {place}"
-                )
+            # A data set that names no classes leaves the heads to be compared with each other.
+            count, source = len(names), f"{dataset.place} ({_name(dataset)}) has {len(names)} classes"
+            if not names and heads:
+                count, source = heads[0][1], f"{heads[0][0].place}.num_classes={heads[0][1]}"
+            wrong = [f"{head.place}.num_classes={number}" for head, number in heads if number != count]
+            if wrong and (wrong, count) not in seen:  # train and val usually are of one kind
+                seen.append((wrong, count))
+                yield f"{source}, but {', '.join(wrong)}; set num_classes={count}, or {place}"
 
 
 def _name(part: Part) -> str:

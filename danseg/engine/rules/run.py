@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import mmengine.registry as registries
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-from danseg.engine.building import SPLITS, Part, argument, parameters, parts, resolve
+from danseg.engine.config_parts import SPLITS, Part, as_dict, parts, resolve
+from danseg.engine.signatures import argument, parameters
 
 
 class Run:
@@ -26,7 +28,7 @@ class Run:
     @property
     def network(self) -> Mapping[str, Any]:
         """The network's config, without test-time augmentation around it."""
-        model = self.config.get("model") or {}
+        model = as_dict(self.config.get("model"))
         return model["module"] if isinstance(model.get("module"), Mapping) else model
 
     @property
@@ -74,7 +76,9 @@ class Run:
         """The data sets of a split, without wrappers."""
         for part in self.parts:
             inside = f"{part.place}.".startswith(f"{split}_dataloader.dataset.")
-            wraps = isinstance(part.config.get("dataset", part.config.get("datasets")), (Mapping, list, tuple))
+            wraps = isinstance(
+                part.config.get("dataset", part.config.get("datasets")), (Mapping, list, tuple)
+            )
             if part.registry is registries.DATASETS and inside and not wraps:
                 yield part
 
@@ -109,8 +113,21 @@ def is_a(part: Part | None, cls: type | tuple[type, ...]) -> bool:
     return isinstance(built, type) and issubclass(built, cls)
 
 
+def has_plain_losses(head: Part) -> bool:
+    """Whether a head compares its channels with the labels as mmseg's heads do.
+
+    STDC's auxiliary head has labels of its own, and SAN's a channel for no class.
+    """
+    own = getattr(resolve(head), "loss_by_feat", None)
+    return own is BaseDecodeHead.loss_by_feat or str(getattr(own, "__module__", "")).startswith("danseg.")
+
+
 def takes(part: Part, name: str) -> bool:
     """Whether what a part builds has an argument of this name."""
     built: Callable | None = resolve(part)
     return built is not None and name in parameters(built)[0]
 
+
+def module_of(part: Part) -> str:
+    """The module that defines what a part builds."""
+    return str(getattr(resolve(part), "__module__", ""))

@@ -11,9 +11,12 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmseg.evaluation import IoUMetric
 
 from danseg.engine.batch import total_batch
-from danseg.engine.building import Part, argument, did_you_mean, unread_paramwise_keys
+from danseg.engine.building import unread_paramwise_keys
+from danseg.engine.config_parts import Part, as_dict
 from danseg.engine.rules.run import Run, is_a, takes
+from danseg.engine.signatures import argument
 from danseg.evaluation.metric import IOU_METRICS, ExactIoUMetric
+from danseg.io.words import did_you_mean
 
 # The means that each of `iou_metrics` gives, after aAcc.
 _MEANS = {
@@ -44,6 +47,20 @@ def all_or_none(run: Run) -> Iterator[str]:
                 yield f"{split}_dataloader.{key} is missing{example}"
 
 
+def positive_numbers(run: Run) -> Iterator[str]:
+    """Sizes of batches, and lengths of the training, which are counted from 1."""
+    places = [f"{split}_dataloader.batch_size" for split in run.splits]
+    if run.task == "train":
+        places += [f"train_cfg.{key}" for key in ("max_iters", "max_epochs", "val_interval")]
+        places += ["optim_wrapper.accumulative_counts", "auto_scale_lr.base_batch_size"]
+    for place in places:
+        key, _, name = place.partition(".")
+        value = as_dict(run.config.get(key)).get(name)
+        number = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        if not number or (value is not None and (value < 1 or value != int(value))):
+            yield f"{place}={value!r}: give a whole number, 1 or more"
+
+
 def endless_samplers(run: Run) -> Iterator[str]:
     """A sampler without end belongs to a loop that counts iterations."""
     for split in run.splits:
@@ -53,11 +70,11 @@ def endless_samplers(run: Run) -> Iterator[str]:
                 continue
             said = f"{sampler.place}.type={sampler.config['type']!r} never ends"
             if split != "train":
-                yield f"{said}, so neither would a pass of {split}_cfg: set {sampler.place}.type=DefaultSampler"
+                yield f"{said}, so neither would {split}_cfg: set {sampler.place}.type=DefaultSampler"
             elif is_a(run.loop("train"), EpochBasedTrainLoop):
                 yield (
-                    f"{said}, so neither would an epoch of train_cfg: set {sampler.place}.type=DefaultSampler, "
-                    "or train_cfg.type=IterBasedTrainLoop"
+                    f"{said}, so neither would an epoch of train_cfg: set {sampler.place}.type="
+                    "DefaultSampler, or train_cfg.type=IterBasedTrainLoop"
                 )
 
 
@@ -77,8 +94,8 @@ def iterations_or_epochs(run: Run) -> Iterator[str]:
         counts = not isinstance(interval, int) or interval > 0
         if takes(hook, "by_epoch") and argument(hook, "by_epoch") and counts:
             yield (
-                f"{hook.place}.by_epoch=True counts epochs, but {loop}: set {hook.place}.by_epoch=False, with "
-                "intervals in iterations"
+                f"{hook.place}.by_epoch=True counts epochs, but {loop}: set {hook.place}.by_epoch=False, "
+                "with intervals in iterations"
             )
 
 
@@ -113,6 +130,8 @@ def never_reached(run: Run) -> Iterator[str]:
             continue
         interval, last = argument(hook, "interval"), argument(hook, "save_last")
         start = argument(hook, "save_begin") or 0
+        if not isinstance(interval, int) or not isinstance(start, int):
+            continue
         if (interval <= 0 or interval > length or start > length) and not last:
             yield (
                 f"{hook.place}.interval={interval} and {hook.place}.save_last=False, but "
@@ -144,10 +163,8 @@ def schedule_ends(run: Run) -> Iterator[str]:
             ends[f"{scheduler.place}.end"] = end
     if length is not None and ends and max(ends.values()) != length:
         place = max(ends, key=lambda key: ends[key])
-        yield (
-            f"{place}={ends[place]}, but train_cfg.{unit}={length}: the learning rate "
-            f"{'stays as it is after that' if ends[place] < length else 'does not reach the end of its curve'}"
-        )
+        what = "stays as it is after that" if ends[place] < length else "does not reach the end of its curve"
+        yield f"{place}={ends[place]}, but train_cfg.{unit}={length}: the learning rate {what}"
 
 
 def scores(run: Run) -> Iterator[str]:
@@ -163,6 +180,11 @@ def scores(run: Run) -> Iterator[str]:
     known = _names(run)
     for place, name, rule in _followed(run):
         if known is None:
+            continue
+        one_of_several = (
+            len(list(run.datasets("val"))) > 1
+        )  # ExactIoUMetric gives "set/mIoU" for each of them
+        if one_of_several and name.rpartition("/")[2] in known:
             continue
         if name not in known and name != "auto":
             yield (
@@ -181,13 +203,17 @@ def best_of_nothing(run: Run) -> Iterator[str]:
     for place, name, _ in _followed(run):
         if "val" not in run.splits:
             yield f"{place}={name!r} has no effect, because the training is never validated"
-        elif name == "auto" and (known := _names(run)):
-            yield f"{place}='auto' follows the first score, {known[0]}: name the one you mean"
+        elif name == "auto" and len(known := _names(run) or ()) > 1:
+            yield f"{place}='auto' follows the first of {', '.join(known)}: name the one you mean"
 
 
 def _asked(metric: Part) -> tuple[str, ...] | None:
-    asked = argument(metric, "iou_metrics")
-    return (asked,) if isinstance(asked, str) else tuple(asked) if isinstance(asked, (list, tuple)) else None
+    asked: Any = argument(metric, "iou_metrics")
+    return (asked,) if isinstance(asked, str) else tuple(map(str, asked)) if _is_list(asked) else None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _names(run: Run) -> list[str] | None:
@@ -211,10 +237,11 @@ def _followed(run: Run) -> Iterator[tuple[str, str, Any]]:
         key = "save_best" if is_a(part, CheckpointHook) else "monitor"
         if not is_a(part, (CheckpointHook, EarlyStoppingHook, ReduceOnPlateauParamScheduler)):
             continue
-        names, rules = part.config.get(key), argument(part, "rule")
-        names = [names] if isinstance(names, str) else names if isinstance(names, (list, tuple)) else []
-        rules = list(rules) if isinstance(rules, (list, tuple)) else [rules]
-        for index, name in enumerate(names):
+        names: Any = part.config.get(key)
+        rules = argument(part, "rule")
+        names = [names] if isinstance(names, str) else names if _is_list(names) else []
+        rules = list(rules) if _is_list(rules) else [rules]
+        for index, name in enumerate(map(str, names)):
             rule = rules[index] if index < len(rules) else rules[0] if rules else None
             yield f"{part.place}.{key}", name, rule if key == "save_best" or "rule" in part.config else None
 
@@ -227,17 +254,27 @@ def unread_rules(run: Run) -> Iterator[str]:
 
 def batch_of_the_recipe(run: Run) -> Iterator[str]:
     """A warning: the learning rate was chosen for another total batch."""
-    scale = run.config.get("auto_scale_lr") or {}
-    base, total = scale.get("base_batch_size"), total_batch(run.config, run.world_size)
-    if run.task != "train" or not base or not total or base == total or scale.get("enable"):
+    if run.task != "train":
         return
-    rate = ((run.config.get("optim_wrapper") or {}).get("optimizer") or {}).get("lr")
+    scale = as_dict(run.config.get("auto_scale_lr"))
+    base, total = scale.get("base_batch_size"), total_batch(run.config, run.world_size)
+    if not base or not total or base == total or scale.get("enable"):
+        return
+    rate = as_dict(as_dict(run.config.get("optim_wrapper")).get("optimizer")).get("lr")
     other = f", which would be {rate * total / base:g}" if isinstance(rate, (int, float)) else ""
     yield (
-        f"optim_wrapper.optimizer.lr={rate} is for a total batch of auto_scale_lr.base_batch_size={base}, this "
-        f"run has {total}: --auto-scale-lr scales it{other}"
+        f"optim_wrapper.optimizer.lr={rate} is for a total batch of auto_scale_lr.base_batch_size={base}, "
+        f"this run has {total}: --auto-scale-lr scales it{other}"
     )
 
 
-DISAGREEMENTS = (all_or_none, endless_samplers, iterations_or_epochs, never_reached, scores, unread_rules)
+DISAGREEMENTS = (
+    all_or_none,
+    positive_numbers,
+    endless_samplers,
+    iterations_or_epochs,
+    never_reached,
+    scores,
+    unread_rules,
+)
 WARNINGS = (logs_by_epoch, schedule_ends, best_of_nothing, batch_of_the_recipe)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import mmengine.registry as registries
 from mmengine.evaluator import Evaluator
+from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, TestLoop, ValLoop
@@ -40,7 +41,7 @@ def parts(config: Mapping[str, Any], task: str) -> Iterator[Part]:
         model = model["module"]
     yield from _network_parts("model", model)
     if isinstance(config.get("data_preprocessor"), Mapping) and "data_preprocessor" not in model:
-        yield Part("data_preprocessor", config["data_preprocessor"], registries.MODELS)
+        yield from _network_parts("data_preprocessor", config["data_preprocessor"])
     for split in SPLITS[task]:
         yield from _loader_parts(f"{split}_dataloader", config.get(f"{split}_dataloader"))
         if split != "train":
@@ -48,11 +49,12 @@ def parts(config: Mapping[str, Any], task: str) -> Iterator[Part]:
         yield from _loop_part(f"{split}_cfg", config.get(f"{split}_cfg"))
     if task == "train":
         yield from _optimiser_parts("optim_wrapper", config.get("optim_wrapper"))
-        for place, one in dicts_of("param_scheduler", config.get("param_scheduler")):
-            if "type" in one:
-                given = frozenset({"optimizer", "epoch_length", "end"})
-                read = frozenset({"convert_to_iter_based"})
-                yield Part(place, one, registries.PARAM_SCHEDULERS, None, given, read)
+        schedulers = config.get("param_scheduler")
+        of_several = isinstance(schedulers, Mapping) and "type" not in schedulers  # optimisers, by name
+        for place, one in dicts_of("param_scheduler", schedulers, named=of_several):
+            given = frozenset({"optimizer", "epoch_length", "end"})
+            read = frozenset({"convert_to_iter_based"})
+            yield Part(place, one, registries.PARAM_SCHEDULERS, None, given, read)
     for key in ("default_hooks", "custom_hooks"):
         for place, one in dicts_of(key, config.get(key), named=key == "default_hooks"):
             yield Part(place, one, registries.HOOKS, read=frozenset({"priority"}))
@@ -76,7 +78,7 @@ def as_dict(value: Any) -> Mapping[str, Any]:
 
 def dicts_of(place: str, value: Any, named: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The dicts of a list, or a single one, with their dotted keys; ``named``: the dicts inside a dict."""
-    if isinstance(value, Mapping) and (named or (value and all(map(_holds_dicts, value.values())))):
+    if isinstance(value, Mapping) and named:
         for key, one in value.items():
             yield from dicts_of(f"{place}.{key}", one)
     elif isinstance(value, Mapping):
@@ -86,23 +88,17 @@ def dicts_of(place: str, value: Any, named: bool = False) -> Iterator[tuple[str,
             yield from dicts_of(f"{place}.{index}", one)
 
 
-def _holds_dicts(value: Any) -> bool:
-    return isinstance(value, Mapping) or (
-        isinstance(value, (list, tuple)) and bool(value) and all(isinstance(one, Mapping) for one in value)
-    )
-
-
 # Keys of a network's config below which a type always is a name of this registry: exactly the type's
 # arguments follow, or a layer's, which its builder edits.
 BUILT = {"data_preprocessor", "backbone", "neck", "decode_head", "auxiliary_head", "loss_decode"}
 _LAYERS = {"norm_cfg", "act_cfg", "conv_cfg"}
 
 
-def _network_parts(place: str, config: Any, exact: bool = True) -> Iterator[Part]:
+def _network_parts(place: str, config: Any) -> Iterator[Part]:
     if not isinstance(config, Mapping):
         return
-    if "type" in config or place == "model":
-        yield Part(place, config, registries.MODELS, arguments=exact)
+    default = BaseDataPreprocessor if place.endswith("data_preprocessor") else None
+    yield Part(place, config, registries.MODELS, default)
     for key, value in config.items():
         for inner, one in dicts_of(f"{place}.{key}", value):
             if key in BUILT:

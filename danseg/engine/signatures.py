@@ -30,10 +30,10 @@ def parameters(built: Callable) -> tuple[Mapping[str, inspect.Parameter], bool]:
         keywords = next((one.name for one in own if one.kind is one.VAR_KEYWORD), None)
         if keywords is None:
             return found, False
-        goes_up, names_read = _use_of_keywords(function, keywords)
-        found.update((name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)) for name in names_read)
-        if not goes_up:
-            return found, not _swallows(built, function)
+        use, names = _use_of_keywords(function, keywords)
+        found.update((name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)) for name in names)
+        if use != "parent":
+            return found, use == "unknown"
     return found, True
 
 
@@ -46,17 +46,18 @@ def _initialisers(built: Callable) -> Iterator[Callable]:
             yield vars(cls)["__init__"]
 
 
-def _swallows(built: Callable, function: Callable) -> bool:
-    """Whether a function's ``**kwargs`` are known to have no use, although it stores them."""
-    return function is CheckpointHook.__init__  # it would repeat arguments of save_checkpoint
+def _use_of_keywords(function: Callable, keywords: str) -> tuple[str, set[str]]:
+    """Where ``**kwargs`` goes, and the names that are read from it.
 
-
-def _use_of_keywords(function: Callable, keywords: str) -> tuple[bool, set[str]]:
-    """Whether ``**kwargs`` goes to the parent's ``__init__`` and nowhere else, and the names read from it."""
+    Returns:
+        "parent": to the parent's ``__init__`` and nowhere else. "nowhere": it is swallowed. Else "unknown".
+    """
+    if function is CheckpointHook.__init__:
+        return "nowhere", set()  # it would only repeat arguments of save_checkpoint
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
-        return False, set()
+        return "unknown", set()
     names: set[str] = set()
     handled: set[int] = set()
     up = False
@@ -79,7 +80,7 @@ def _use_of_keywords(function: Callable, keywords: str) -> tuple[bool, set[str]]
             names |= _text(node.left)
             handled.add(id(node.comparators[0]))
     others = any(_is_name(node, keywords) and id(node) not in handled for node in ast.walk(tree))
-    return up and not others, names
+    return "unknown" if others else "parent" if up else "nowhere", names
 
 
 def _is_name(node: ast.AST, name: str) -> bool:

@@ -12,6 +12,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS, MODELS
 
 from danseg.datasets.wrappers import inner_configs
+from danseg.engine.building import naming_places
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
 from danseg.engine.options import drop_pretrained
@@ -37,7 +38,8 @@ def load_model(
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
     init_default_scope(config.get("default_scope", "mmseg"))
     drop_pretrained(config.model)  # all weights come from the checkpoint
-    model = MODELS.build(config.model)
+    with naming_places(config):
+        model = MODELS.build(config.model)
     if checkpoint is not None:
         load_weights(model, checkpoint)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

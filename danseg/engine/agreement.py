@@ -30,7 +30,6 @@ def check_agreement(config: Config, task: str) -> list[str]:
     Raises:
         UserError: the config is wrong; the message lists all that is, with keys as in ``--cfg-options``.
     """
-    init_default_scope(config.get("default_scope") or "mmseg")
     found = list(disagreements(config, task))
     if found:
         lines = [f"config {config.filename}: {found[0]}"]
@@ -43,6 +42,7 @@ def check_agreement(config: Config, task: str) -> list[str]:
 
 def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
     """One message for each type or argument that does not exist, or each two entries that do not fit."""
+    init_default_scope(config.get("default_scope") or "mmseg")
     yield from unknown_names(config, task)
     run = Run(config, task)
     for rules in (label_rules, head_rules, network_rules, schedule_rules):

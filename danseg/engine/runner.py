@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from danseg.engine.building import naming_places
 from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
+from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
@@ -100,7 +101,8 @@ class DansegRunner(Runner):
         recompute(self.network, names)
         if names:
             self.logger.info(f"Only the input is kept for the backward pass of {', '.join(names)}")
-        with naming_places(self.cfg):  # loops, loaders, metrics, optimiser and schedules are built only now
+        # Loops, loaders, metrics, optimiser and schedules are built only now.
+        with naming_places(self.cfg), explaining_losses(self.network):
             return super().train()
 
     def val(self) -> dict:

@@ -24,8 +24,8 @@ def parameters(built: Callable) -> tuple[Mapping[str, inspect.Parameter], bool]:
             own = inspect.signature(function).parameters.values()
         except (TypeError, ValueError):  # written in C
             return found, True
-        names = [one for one in own if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-        for one in names[1:] if inspect.isclass(built) else names:  # without self
+        named = [one for one in own if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        for one in named[1:] if inspect.isclass(built) else named:  # without self
             found.setdefault(one.name, one)
         keywords = next((one.name for one in own if one.kind is one.VAR_KEYWORD), None)
         if keywords is None:

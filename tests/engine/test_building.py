@@ -141,6 +141,13 @@ def test_an_argument_that_does_not_exist(place, value, near):
     assert near in found[0] and repr(value)[:10] in found[0]
 
 
+def test_the_message_about_an_argument_is_whole():
+    (message,) = list(unknown_names(tiny_with({"model.decode_head.pam_chanels": 7}), "train"))
+    place, reason = message.split(": ")
+    assert place == "model.decode_head.pam_chanels=7"
+    assert reason == "DANetHead has no argument 'pam_chanels'; did you mean 'pam_channels'?"
+
+
 def test_an_argument_that_is_missing():
     assert found_in(lambda c: c.model.decode_head.pop("pam_channels")) == [
         "model.decode_head.pam_channels is missing: DANetHead needs it"

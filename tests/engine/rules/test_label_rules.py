@@ -1,4 +1,4 @@
-"""Classes and ignored values of data sets, pipelines, heads and metrics: each config is broken in one place."""
+"""Classes and ignored values of data, heads and metrics: each config is broken in one place."""
 
 import pytest
 

@@ -17,12 +17,12 @@ from danseg.engine.rules.run import Run
 from danseg.errors import UserError
 
 
-def check_agreement(config: Config, task: str) -> list[str]:
+def check_agreement(config: Config, *tasks: str) -> list[str]:
     """Check that a config names what exists, and does not contradict itself.
 
     Args:
         config: the whole config.
-        task: "train" (with its validation) or "test".
+        tasks: what it is used for: "train" (with its validation), "test", or both.
 
     Returns:
         What the user should know, but may want: a schedule that is longer than the training, for example.
@@ -30,14 +30,15 @@ def check_agreement(config: Config, task: str) -> list[str]:
     Raises:
         UserError: the config is wrong; the message lists all that is, with keys as in ``--cfg-options``.
     """
-    found = list(disagreements(config, task))
+    found = list(dict.fromkeys(one for task in tasks for one in disagreements(config, task)))
     if found:
         lines = [f"config {config.filename}: {found[0]}"]
         if len(found) > 1:
             lines = [f"config {config.filename} disagrees with itself:", *(f"  {one}" for one in found)]
         raise UserError("\n".join(lines))
-    run = Run(config, task, get_world_size())
-    return [said for rule in (*head_rules.WARNINGS, *schedule_rules.WARNINGS) for said in rule(run)]
+    runs = [Run(config, task, get_world_size()) for task in tasks]
+    rules = (*head_rules.WARNINGS, *schedule_rules.WARNINGS)
+    return list(dict.fromkeys(said for run in runs for rule in rules for said in rule(run)))
 
 
 def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:

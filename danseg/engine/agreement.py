@@ -32,9 +32,10 @@ def check_agreement(config: Config, *tasks: str) -> list[str]:
     """
     found = list(dict.fromkeys(one for task in tasks for one in disagreements(config, task)))
     if found:
-        lines = [f"config {config.filename}: {found[0]}"]
+        name = f"config {config.filename}" if config.filename else "the config"
+        lines = [f"{name}: {found[0]}"]
         if len(found) > 1:
-            lines = [f"config {config.filename} disagrees with itself:", *(f"  {one}" for one in found)]
+            lines = [f"{name} disagrees with itself:", *(f"  {one}" for one in found)]
         raise UserError("\n".join(lines))
     runs = [Run(config, task, get_world_size()) for task in tasks]
     rules = (*head_rules.WARNINGS, *schedule_rules.WARNINGS)

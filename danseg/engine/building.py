@@ -46,7 +46,7 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
     """One message for each type or argument in a config that does not exist, and each package it lacks."""
     for key in _DICTS:
         value = config.get(key)
-        if value is not None and not isinstance(value, Mapping):
+        if isinstance(value, (str, int, float, list, tuple)):  # neither a config nor an object that was built
             yield f"{key}={_short(value)}: give a dict"
     for part in parts(config, task):
         if "type" not in part.config and part.default is None:

@@ -11,7 +11,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss, FocalLoss, LovaszLoss, TverskyLoss
 
 from danseg.engine.config_parts import Part
-from danseg.engine.rules.run import Run, has_plain_losses, is_a, module_of
+from danseg.engine.rules.run import Run, has_plain_losses, is_a, is_known
 from danseg.engine.signatures import argument
 
 
@@ -108,7 +108,7 @@ def samplers(run: Run) -> Iterator[str]:
                         f"{sampler.place} weights pixels, but {loss.place}.use_sigmoid=True has a loss for "
                         "each class of a pixel: leave out one of them"
                     )
-                elif not is_a(loss, CrossEntropyLoss) and module_of(loss).startswith("mmseg."):
+                elif not is_a(loss, CrossEntropyLoss) and is_known(loss):
                     yield (
                         f"{sampler.place} weights pixels, which {loss.place}.type={loss.config['type']!r} "
                         "does not take: leave out the sampler, or use CrossEntropyLoss"
@@ -124,7 +124,7 @@ def class_weights(run: Run) -> Iterator[str]:
         for loss in run.losses(head):
             weights = loss.config.get("class_weight")
             place = f"{loss.place}.class_weight"
-            if weights is None or not isinstance(wanted, int):
+            if weights is None or not isinstance(wanted, int) or not is_known(loss):
                 continue
             if isinstance(weights, str):
                 weights, problem = _read(weights)

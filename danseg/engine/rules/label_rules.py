@@ -8,7 +8,7 @@ from mmengine.fileio import list_from_file
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
 from danseg.engine.config_parts import Part, as_dict, resolve
-from danseg.engine.rules.run import Run, has_plain_losses, is_a, takes
+from danseg.engine.rules.run import Run, has_plain_losses, is_a, is_known, takes
 from danseg.engine.signatures import argument
 
 # Arguments whose value marks pixels that do not count, in data sets, transforms, losses, heads and metrics.
@@ -80,7 +80,8 @@ def ignored_values(run: Run) -> Iterator[str]:
 
 def _ignored(part: Part) -> Iterator[tuple[str, int]]:
     for key in _IGNORED:
-        value = argument(part, key) if takes(part, key) else None
+        # What a user's own class does with a default is not known.
+        value = argument(part, key) if takes(part, key) and is_known(part) else part.config.get(key)
         if isinstance(value, int) and not _is_image_of_edges(part):
             yield f"{part.place}.{key}", value
     padding = part.config.get("pad_val")

@@ -10,7 +10,7 @@ from mmseg.models.segmentors import EncoderDecoder
 
 from danseg.datasets.transforms.load_training_crop import LoadTrainingCrop
 from danseg.engine.config_parts import Part, as_dict, resolve
-from danseg.engine.rules.run import Run, is_a, module_of, takes
+from danseg.engine.rules.run import Run, is_a, is_known, takes
 from danseg.engine.signatures import argument
 from danseg.io.words import did_you_mean
 
@@ -47,9 +47,7 @@ def colour_channels(run: Run) -> Iterator[str]:
             one for one in run.transforms(split) if resolve(one) in (LoadImageFromFile, LoadTrainingCrop)
         ]
         kinds = {str(one.config.get("type")).rpartition(".")[2] for one in run.transforms(split)}
-        if kinds & {"ConcatCDInput", "RGB2Gray"} or not all(
-            module_of(one).startswith(("mmcv.", "mmseg.", "danseg.")) for one in run.transforms(split)
-        ):
+        if kinds & {"ConcatCDInput", "RGB2Gray"} or not all(map(is_known, run.transforms(split))):
             continue  # these change the channels, or may
         for loader in loaders:
             colour = argument(loader, "color_type") or "color"
@@ -127,7 +125,7 @@ def _widths(backbone: Part) -> list[int | None] | None:
     built: Any = resolve(backbone)
     depth, base = argument(backbone, "depth"), argument(backbone, "base_channels")
     plain = all(isinstance(one, int) for one in (*given_out, depth, base))
-    if not is_a(backbone, ResNet) or not plain or depth not in built.arch_settings:
+    if not (is_a(backbone, ResNet) and is_known(backbone) and plain and depth in built.arch_settings):
         return [None] * len(given_out)
     block, _ = built.arch_settings[depth]
     return [base * 2**index * block.expansion for index in given_out]

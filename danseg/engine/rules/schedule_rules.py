@@ -13,7 +13,7 @@ from mmseg.evaluation import IoUMetric
 from danseg.engine.batch import total_batch
 from danseg.engine.building import unread_paramwise_keys
 from danseg.engine.config_parts import Part, as_dict
-from danseg.engine.rules.run import Run, is_a, takes
+from danseg.engine.rules.run import Run, is_a, is_known, takes
 from danseg.engine.signatures import argument
 from danseg.evaluation.metric import IOU_METRICS, ExactIoUMetric
 from danseg.io.words import did_you_mean
@@ -92,7 +92,8 @@ def iterations_or_epochs(run: Run) -> Iterator[str]:
     for hook in run.hooks():
         interval = argument(hook, "interval")
         counts = not isinstance(interval, int) or interval > 0
-        if takes(hook, "by_epoch") and argument(hook, "by_epoch") and counts:
+        known = is_known(hook) or is_a(hook, CheckpointHook)
+        if known and takes(hook, "by_epoch") and argument(hook, "by_epoch") and counts:
             yield (
                 f"{hook.place}.by_epoch=True counts epochs, but {loop}: set {hook.place}.by_epoch=False, "
                 "with intervals in iterations"

@@ -19,7 +19,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import Registry, build_from_cfg
 
-from danseg.engine.config_parts import BUILT, Part, all_dicts, as_dict, parts, resolve, scope_of
+from danseg.engine.config_parts import BUILT, SPLITS, Part, all_dicts, as_dict, parts, resolve, scope_of
 from danseg.engine.signatures import names_read, own_parameters, parameters
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean, listed
@@ -48,6 +48,7 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
         value = config.get(key)
         if isinstance(value, (str, int, float, list, tuple)):  # neither a config nor an object that was built
             yield f"{key}={_short(value)}: give a dict"
+    yield from _texts_for_dicts(config, task)
     for part in parts(config, task):
         if "type" not in part.config and part.default is None:
             yield f"{part.place} has no type, only {listed(part.config) or 'nothing'}"
@@ -70,6 +71,23 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
         if part.arguments and not lacking:  # mmseg's MaskFormer is another class without mmdet
             yield from _wrong_arguments(part, built)
         yield from _unknown_architecture(part, built)
+
+
+def _texts_for_dicts(config: Mapping[str, Any], task: str) -> Iterator[str]:
+    """Entries of lists that are texts or numbers, where a dict is built."""
+    lists = {key: config.get(key) for key in ("param_scheduler", "custom_hooks")}
+    lists["visualizer.vis_backends"] = as_dict(config.get("visualizer")).get("vis_backends")
+    lists |= {f"{split}_evaluator": config.get(f"{split}_evaluator") for split in SPLITS[task]}
+    lists |= {
+        f"{part.place}.pipeline": part.config.get("pipeline")
+        for part in parts(config, task)
+        if part.registry is registries.DATASETS
+    }
+    for place, value in lists.items():
+        entries = enumerate(value) if isinstance(value, (list, tuple)) else [(None, value)]
+        for index, one in entries:
+            if isinstance(one, (str, int, float)):
+                yield f"{place}{'' if index is None else f'.{index}'}={_short(one)}: give a dict with a type"
 
 
 def _unknown_type(part: Part) -> str:
@@ -169,25 +187,40 @@ def naming_places(config: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, KeyError, AssertionError, ImportError, OSError, UserError) as error:
-        built = _built(error)
-        place = place_of(config, built) if built is not None else ""
-        if not place or built is None:
+        built = _being_built(error)
+        place = place_of(config, built.config) if built is not None else ""
+        if built is None or not place:
             raise
         if not isinstance(error, (UserError, ValueError, ImportError)) and not _by_a_library(error):
             raise
-        kind = built.get("type")
-        name = kind if isinstance(kind, str) else getattr(kind, "__name__", kind)
         file = getattr(config, "filename", None)
-        raise UserError(f"{f'config {file}: ' if file else ''}{place} ({name}): {_reason(error)}") from error
+        said = f"config {file}: " if file else ""
+        found = list(_faults(built._replace(place=place)))
+        if not found:
+            kind = built.config.get("type")
+            name = kind if isinstance(kind, str) else getattr(kind, "__name__", kind)
+            found = [f"{place} ({name}): {_reason(error)}"]
+        raise UserError(said + "; ".join(found)) from error
 
 
-def _built(error: BaseException) -> Mapping[str, Any] | None:
-    """The dict from which something was being built when an error was raised."""
+def _being_built(error: BaseException) -> Part | None:
+    """What was being built when an error was raised, without its place."""
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code is build_from_cfg.__code__:
-            found = frame.f_locals.get("cfg", found)
+        if frame.f_code is build_from_cfg.__code__ and isinstance(frame.f_locals.get("cfg"), Mapping):
+            found = Part("", frame.f_locals["cfg"], frame.f_locals["registry"])
     return found
+
+
+def _faults(part: Part) -> Iterator[str]:
+    """What is wrong with the names in a part that could not be built; its missing arguments are not known."""
+    built = resolve(part)
+    if built is None:
+        yield _unknown_type(part)
+        return
+    given = frozenset(one.name for one in own_parameters(built))
+    yield from _wrong_arguments(part._replace(given=given), built)
+    yield from _unknown_architecture(part, built)
 
 
 _LIBRARIES = ("mmengine", "mmcv", "mmseg", "torch", "danseg", "numpy")

@@ -275,6 +275,42 @@ def test_an_error_of_a_constructor_names_the_place(options, place, reason):
         MODELS.build(config.model)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model.backbone.depth": 19}, r"model\.backbone\.depth=19: ResNetV1c has 18, 34, 50, 101, 152"),
+        (
+            {"model.decode_head.pam_chanels": 7},
+            r"DANetHead has no argument 'pam_chanels'; did you mean 'pam_ch",
+        ),
+        (
+            {"model.decode_head.type": "DANetHed"},
+            r"model\.decode_head\.type='DANetHed'.*did you mean 'DANetHead'",
+        ),
+    ],
+    ids=str,
+)
+def test_names_that_only_a_constructor_meets(options, message):
+    config = tiny_with(options)
+    with pytest.raises(UserError, match=rf"config .*tiny\.py: .*{message}"), naming_places(config):
+        MODELS.build(config.model)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("visualizer.vis_backends", ["LocalVisBackend"], "visualizer.vis_backends.0"),
+        ("custom_hooks", ["EMAHook"], "custom_hooks.0"),
+        ("param_scheduler", "PolyLR", "param_scheduler"),
+        ("val_evaluator", "mIoU", "val_evaluator"),
+        ("val_dataloader.dataset.pipeline", ["LoadImageFromFile"], "val_dataloader.dataset.pipeline.0"),
+        ("optim_wrapper", "SGD", "optim_wrapper"),
+    ],
+)
+def test_a_text_in_the_place_of_a_dict(place, value, named):
+    only_names(list(unknown_names(tiny_with({place: value}), "train")), named)
+
+
 def test_an_error_outside_the_building_stays_as_it_is():
     with pytest.raises(ValueError, match="^mine$"), naming_places(tiny_with({})):
         raise ValueError("mine")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from mmengine.fileio import load
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.losses import CrossEntropyLoss, FocalLoss, LovaszLoss, TverskyLoss
+from mmseg.models.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, TverskyLoss
 
 from danseg.engine.config_parts import Part
-from danseg.engine.rules.run import Run, has_plain_losses, is_a, is_known
+from danseg.engine.rules.run import Run, has_plain_losses, is_a, is_known, module_of
 from danseg.engine.signatures import argument
 
 
@@ -52,12 +52,19 @@ def binary_heads(run: Run) -> Iterator[str]:
             yield f"{place}.threshold={threshold} is no probability: give a number between 0 and 1"
         if run.task == "train" and channels == 1:
             yield from _binary_losses(run, head)
+        elif run.task == "train":
+            for loss in run.losses(head):
+                if is_a(loss, LovaszLoss) and argument(loss, "loss_type") == "binary":
+                    yield (
+                        f"{loss.place}.loss_type='binary' with {place}.out_channels={channels}: set "
+                        f"{loss.place}.loss_type='multi_class', or out_channels=1 with two classes"
+                    )
 
 
 def _binary_losses(run: Run, head: Part) -> Iterator[str]:
     for loss in run.losses(head):
         sigmoid = argument(loss, "use_sigmoid")
-        if is_a(loss, CrossEntropyLoss) and not sigmoid:
+        if is_a(loss, (CrossEntropyLoss, DiceLoss)) and not sigmoid:
             yield (
                 f"{loss.place}.use_sigmoid={sigmoid} with {head.place}.out_channels=1: a softmax over one "
                 f"channel is always 1, so nothing is learned; set {loss.place}.use_sigmoid=True"
@@ -142,6 +149,12 @@ def class_weights(run: Run) -> Iterator[str]:
                 )
             elif not all(math.isfinite(one) and one >= 0 for one in weights):
                 yield f"{place}={list(weights)}: weights are finite and not negative"
+            elif is_a(loss, CrossEntropyLoss) and argument(loss, "use_sigmoid") and wanted > 1:
+                if module_of(head).startswith("mmseg."):
+                    yield (
+                        f"{place} with {loss.place}.use_sigmoid=True: mmseg gives these weights to columns of "
+                        "the image, not to classes; leave out one of them"
+                    )
             elif is_a(loss, FocalLoss) and not isinstance(weights, list):
                 yield f"{place}={weights!r}: FocalLoss takes a list, not a {type(weights).__name__}"
 

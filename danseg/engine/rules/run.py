@@ -128,7 +128,11 @@ def takes(part: Part, name: str) -> bool:
     return built is not None and name in parameters(built)[0]
 
 
+def module_of(part: Part) -> str:
+    """The module that defines what a part builds."""
+    return str(getattr(resolve(part), "__module__", ""))
+
+
 def is_known(part: Part) -> bool:
     """Whether mmcv, mmengine, mmseg or danseg defines what a part builds: then its arguments are known."""
-    module = str(getattr(resolve(part), "__module__", ""))
-    return module.partition(".")[0] in ("mmcv", "mmengine", "mmseg", "danseg")
+    return module_of(part).partition(".")[0] in ("mmcv", "mmengine", "mmseg", "danseg")

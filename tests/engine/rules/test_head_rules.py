@@ -52,6 +52,22 @@ OHEM = dict(type="OHEMPixelSampler", thresh=0.7, min_kept=100)
             {**ONE_CHANNEL, f"{HEAD}.loss_decode": dict(type="TverskyLoss")},
             [f"{HEAD}.loss_decode.type", f"{HEAD}.out_channels"],
         ),
+        (
+            {**ONE_CHANNEL, f"{HEAD}.loss_decode": dict(type="DiceLoss", use_sigmoid=False)},
+            [f"{HEAD}.loss_decode.use_sigmoid", f"{HEAD}.out_channels"],
+        ),
+        (
+            {f"{HEAD}.loss_decode": dict(type="LovaszLoss", reduction="none", loss_type="binary")},
+            [f"{HEAD}.loss_decode.loss_type", f"{HEAD}.out_channels"],
+        ),
+        (
+            {
+                f"{AUXILIARY}.loss_decode": dict(
+                    type="CrossEntropyLoss", use_sigmoid=True, class_weight=[1.0] * 19
+                )
+            },
+            [f"{AUXILIARY}.loss_decode.class_weight", f"{AUXILIARY}.loss_decode.use_sigmoid"],
+        ),
         ({f"{HEAD}.sampler": {**OHEM, "thresh": 70}}, [f"{HEAD}.sampler.thresh"]),
         ({f"{HEAD}.sampler": {**OHEM, "min_kept": 1}}, [f"{HEAD}.sampler.min_kept"]),
         ({**ONE_CHANNEL, f"{HEAD}.sampler": OHEM}, [f"{HEAD}.sampler.thresh", f"{HEAD}.out_channels"]),

@@ -4,6 +4,7 @@ A config says many things twice: classes of the data and channels of the heads, 
 five places, epochs or iterations in six. mmengine notices a difference late, or not at all.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,8 +46,18 @@ def check_agreement(config: Config, *tasks: str) -> list[str]:
 def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
     """One message for each type or argument that does not exist, or each two entries that do not fit."""
     init_default_scope(config.get("default_scope") or "mmseg")
+    for said in _found(config, task):
+        # With test-time augmentation, its pipeline has taken the place of the data set's.
+        augmented = isinstance(config.get("model"), Mapping) and "module" in config["model"]
+        yield re.sub(_TESTED_PIPELINE, "tta_pipeline", said) if augmented else said
+
+
+def _found(config: Mapping[str, Any], task: str) -> Iterator[str]:
     yield from unknown_names(config, task)
     run = Run(config, task)
     for rules in (label_rules, head_rules, network_rules, schedule_rules):
         for rule in rules.DISAGREEMENTS:
             yield from rule(run)
+
+
+_TESTED_PIPELINE = r"test_dataloader\.dataset(?:\.dataset|\.datasets\.\d+)*\.pipeline"

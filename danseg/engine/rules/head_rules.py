@@ -152,8 +152,8 @@ def class_weights(run: Run) -> Iterator[str]:
             elif is_a(loss, CrossEntropyLoss) and argument(loss, "use_sigmoid") and wanted > 1:
                 if module_of(head).startswith("mmseg."):
                     yield (
-                        f"{place} with {loss.place}.use_sigmoid=True: mmseg gives these weights to columns of "
-                        "the image, not to classes; leave out one of them"
+                        f"{place} with {loss.place}.use_sigmoid=True: mmseg gives these weights to columns "
+                        "of the image, not to classes; leave out one of them"
                     )
             elif is_a(loss, FocalLoss) and not isinstance(weights, list):
                 yield f"{place}={weights!r}: FocalLoss takes a list, not a {type(weights).__name__}"

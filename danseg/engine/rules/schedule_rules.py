@@ -61,6 +61,19 @@ def positive_numbers(run: Run) -> Iterator[str]:
             yield f"{place}={value!r}: give a whole number, 1 or more"
 
 
+def workers(run: Run) -> Iterator[str]:
+    """What needs processes that load data, in a loader that has none."""
+    for split in run.splits:
+        loader = run.config[f"{split}_dataloader"]
+        for key in ("persistent_workers", "prefetch_factor", "timeout"):
+            if loader.get(key) and not loader.get("num_workers"):
+                off = {"persistent_workers": False, "timeout": 0}.get(key)
+                yield (
+                    f"{split}_dataloader.{key}={loader[key]} needs {split}_dataloader.num_workers "
+                    f"of 1 or more: set {split}_dataloader.{key}={off}"
+                )
+
+
 def endless_samplers(run: Run) -> Iterator[str]:
     """A sampler without end belongs to a loop that counts iterations."""
     for split in run.splits:
@@ -272,6 +285,7 @@ def batch_of_the_recipe(run: Run) -> Iterator[str]:
 DISAGREEMENTS = (
     all_or_none,
     positive_numbers,
+    workers,
     endless_samplers,
     iterations_or_epochs,
     never_reached,

@@ -34,6 +34,12 @@ def said_about(options, task="train"):
             "test",
             ["test_dataloader.sampler.type", "test_cfg"],
         ),
+        (
+            {"train_dataloader.persistent_workers": True},
+            "train",
+            ["train_dataloader.persistent_workers", "train_dataloader.num_workers"],
+        ),
+        ({"test_dataloader.prefetch_factor": 2}, "test", ["test_dataloader.prefetch_factor"]),
         ({"param_scheduler.0.by_epoch": True}, "train", ["param_scheduler.0.by_epoch", "train_cfg"]),
         ({f"{CHECKPOINT}.by_epoch": True}, "train", [f"{CHECKPOINT}.by_epoch", "train_cfg"]),
         ({"train_cfg.val_begin": 5}, "train", ["train_cfg.val_begin", "train_cfg.max_iters"]),

@@ -45,7 +45,11 @@ def check_agreement(config: Config, *tasks: str) -> list[str]:
 
 def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
     """One message for each type or argument that does not exist, or each two entries that do not fit."""
-    init_default_scope(config.get("default_scope") or "mmseg")
+    scope = config.get("default_scope") or "mmseg"
+    if not isinstance(scope, str):
+        yield f"default_scope={scope!r}: give the name of a package, such as 'mmseg'"
+        return
+    init_default_scope(scope)
     for said in _found(config, task):
         # With test-time augmentation, its pipeline has taken the place of the data set's.
         augmented = isinstance(config.get("model"), Mapping) and "module" in config["model"]

@@ -77,6 +77,11 @@ def test_all_disagreements_are_one_message():
         assert sum(line.startswith(f"  {key}=") or f"{key}=" in line for line in lines) == 1, key
 
 
+def test_a_scope_that_is_no_name():
+    (message,) = disagreements(tiny_with({"default_scope": 3}), "train")
+    assert message.startswith("default_scope=3")
+
+
 def test_the_pipeline_of_augmentation_is_named_as_the_user_knows_it():
     config = tiny_with({"tta_pipeline.1.transforms.0.1.keep_rato": True, "tta_model.type": "SegTTAModl"})
     assert list(disagreements(config, "test")) == []  # without --tta

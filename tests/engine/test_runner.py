@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
 
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
 from danseg.engine.options import configure_test
@@ -111,3 +113,17 @@ def test_weights_that_are_not_finite_are_not_written(built, tmp_path):
     with pytest.raises(UserError, match=r"1 weights hold NaN.*decode_head\.conv_seg\.bias"):
         runner.save_checkpoint(str(tmp_path), "a.pth")
     assert not (tmp_path / "a.pth").exists()
+
+
+@TRANSFORMS.register_module()
+class _GivesAnUnknownId(BaseTransform):
+    def transform(self, results):
+        results["gt_seg_map"][0, :3] = 77
+        return results
+
+
+def test_a_label_that_a_transform_spoils_is_named(tiny):
+    config = tiny()
+    config.train_dataloader.dataset.pipeline.insert(-1, dict(type="_GivesAnUnknownId"))
+    with pytest.raises(UserError, match=r"_gtFine_labelTrainIds\.png has the ids 77 after train_dataloader"):
+        DansegRunner.from_cfg(config).train()

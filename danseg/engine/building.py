@@ -47,7 +47,9 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
     for key in _DICTS:
         value = config.get(key)
         if isinstance(value, (str, int, float, list, tuple)):  # neither a config nor an object that was built
-            yield f"{key}={_short(value)}: give a dict"
+            several = key.endswith("_dataloader") and isinstance(value, (list, tuple))
+            whose = ", whose dataset is dict(type='ConcatDataset', datasets=[...])" if several else ""
+            yield f"{key}={_short(value)}: give one dict{whose}"
     yield from _texts_for_dicts(config, task)
     for part in parts(config, task):
         if "type" not in part.config and part.default is None:

@@ -311,6 +311,13 @@ def test_a_text_in_the_place_of_a_dict(place, value, named):
     only_names(list(unknown_names(tiny_with({place: value}), "train")), named)
 
 
+def test_a_list_of_loaders():
+    config = tiny_with({})
+    config.val_dataloader = [config.val_dataloader, config.val_dataloader]
+    (message,) = list(unknown_names(config, "train"))
+    assert message.startswith("val_dataloader=[") and "type='ConcatDataset'" in message
+
+
 def test_an_error_outside_the_building_stays_as_it_is():
     with pytest.raises(ValueError, match="^mine$"), naming_places(tiny_with({})):
         raise ValueError("mine")

@@ -1,4 +1,7 @@
-"""Print a config with its bases merged and options applied: ``python tools/print_config.py CONFIG``."""
+"""Print a config with its bases merged and options applied: ``python tools/print_config.py CONFIG``.
+
+What is wrong with the config follows on stderr.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -21,10 +24,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
+    from danseg.engine.agreement import check_agreement
     from danseg.engine.cfg_options import parse_options
     from danseg.engine.config import load_config
 
-    print(load_config(args.config, parse_options(args.cfg_options)).pretty_text, end="")
+    config = load_config(args.config, parse_options(args.cfg_options))
+    print(config.pretty_text, end="", flush=True)
+    check_agreement(config, *(task for task in ("train", "test") if config.get(f"{task}_cfg")))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from mmseg.registry import MODELS
 
 from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
+from danseg.engine.building import naming_places
 from danseg.engine.channels import check_normalisation
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
@@ -45,7 +46,8 @@ def load_model(
     init_default_scope(config.get("default_scope", "mmseg"))
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
-    model = MODELS.build(config.model)
+    with naming_places(config):
+        model = MODELS.build(config.model)
     content = {} if checkpoint is None else load_weights(model, checkpoint)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type != "cuda":

@@ -1,6 +1,7 @@
 """How many channels a config's network takes, and whether the normalisation in its config fits them."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from danseg.errors import UserError
@@ -24,13 +25,10 @@ def input_channels(model: dict) -> int | None:
     return None
 
 
-def check_normalisation(model: dict, where: str = "the config") -> None:
-    """Check that ``data_preprocessor`` has a mean and a standard deviation for each channel, or one for all.
+def wrong_normalisation(model: dict) -> Iterator[str]:
+    """What is wrong with ``data_preprocessor``, which has a mean and a deviation a channel, or one for all.
 
     With three for a grey image, mmseg would make three channels of it.
-
-    Raises:
-        UserError: the numbers do not fit, or the installed mmseg does not take so many.
     """
     from mmseg.registry import MODELS
 
@@ -39,20 +37,33 @@ def check_normalisation(model: dict, where: str = "the config") -> None:
     channels = input_channels(model)
     if not isinstance(preprocessor, dict) or channels is None:
         return
+    fits = True
     for name in ("mean", "std"):
         values = preprocessor.get(name)
         count = len(values) if isinstance(values, (list, tuple)) else None
         if count not in (None, 1, channels):
-            raise UserError(
-                f"{where}: model.data_preprocessor.{name} has {count} values, but model.backbone takes "
-                f"{channels} channels (in_channels): give {channels}, or one for all"
+            fits = False
+            yield (
+                f"model.data_preprocessor.{name} has {count} values, but model.backbone takes {channels} "
+                f"channels (model.backbone.in_channels={channels}): give {channels}, or one for all"
             )
     try:
-        MODELS.build(preprocessor)
+        if fits:
+            MODELS.build(preprocessor)
     except (AssertionError, TypeError) as error:
         # One line of mmseg takes 1 or 3 values alone.
-        raise UserError(
-            f"{where}: model.data_preprocessor cannot be built: {error}. For {channels} channels give one "
-            "mean and one std for all, or leave both out and put dict(type='Normalize', mean=[...], "
-            "std=[...], to_rgb=False) behind the loading in the pipelines"
-        ) from error
+        yield (
+            f"model.data_preprocessor cannot be built: {error}. For {channels} channels give one mean and "
+            "one std for all, or leave both out and put dict(type='Normalize', mean=[...], std=[...], "
+            "to_rgb=False) behind the loading in the pipelines"
+        )
+
+
+def check_normalisation(model: dict, where: str = "the config") -> None:
+    """Refuse a config whose ``data_preprocessor`` does not fit the channels of its images.
+
+    Raises:
+        UserError: what :func:`wrong_normalisation` says.
+    """
+    for said in wrong_normalisation(model):
+        raise UserError(f"{where}: {said}")

@@ -13,10 +13,11 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from danseg.engine.config_chain import Chain, File, check_kind, is_published
-from danseg.engine.config_names import READ, about_dead_name, did_you_mean, is_read, places_of
+from danseg.engine.config_names import READ, about_dead_name, is_read, places_of
 from danseg.engine.nested import holds, nest, value_at, with_value
 from danseg.engine.run_length import follow_length
 from danseg.errors import UserError
+from danseg.io.words import did_you_mean
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:

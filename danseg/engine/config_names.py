@@ -1,11 +1,12 @@
 """The names at the top level of a config: those that a run reads, and those that look as if it did."""
 
-import difflib
 import inspect
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mmengine.runner import Runner
+
+from danseg.io.words import did_you_mean
 
 # Besides the arguments of mmengine's Runner.
 _OTHERS = {
@@ -54,12 +55,6 @@ _TOO_COMMON = {"name", "type"}  # keys that a variable may be called like
 def is_read(name: str) -> bool:
     """Whether a run reads this name; any other serves to compute those."""
     return name in READ
-
-
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.7) -> str:
-    """A question that ends a message, if a known name resembles this one."""
-    nearest = difflib.get_close_matches(name, [str(key) for key in known], n=1, cutoff=cutoff)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def about_dead_name(name: str, inherited: Collection[str], values: Any) -> str | None:

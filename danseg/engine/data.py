@@ -1,18 +1,21 @@
 """Check a config's data sets before a run."""
 
 import importlib
+from collections.abc import Iterable, Sequence
 
+import mmcv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from danseg.datasets.check import check_dataset
 from danseg.datasets.wrappers import inner_configs
-from danseg.engine.channels import check_normalisation
+from danseg.engine.config_parts import dicts_of
 from danseg.errors import UserError
+from danseg.io.words import listed
 
 
 def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = True) -> list[str]:
-    """Check the data sets that a run will read, and that the model's heads have the right number of classes.
+    """Check the data sets that a run will read, and that images which form a batch have one size.
 
     Args:
         config: the whole config.
@@ -29,53 +32,77 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
     init_default_scope(config.get("default_scope", "mmseg"))
     for module in (config.get("custom_imports") or {}).get("imports", ()):
         importlib.import_module(module)
-    check_normalisation(config.model, f"config {config.filename}")
     reports, seen = [], []
     for split in splits:
         loader = config.get(f"{split}_dataloader")
         if not loader or loader.dataset in seen:
             continue
         seen.append(loader.dataset)
-        num_classes = agreed_num_classes(config, loader.dataset)
         report = check_dataset(
             loader.dataset,
-            num_classes,
+            number_of_classes(config),
             split_name=split,
             prepare_command=config.get("prepare_command"),
             with_labels=with_labels,
         )
         reports.append(str(report))
+        if split != "train":
+            _require_equal_sizes(loader, split, report.sizes)
     return reports
 
 
-def agreed_num_classes(config: Config, dataset: dict) -> int:
-    """The number of classes, on which the data set and all heads must agree.
+def number_of_classes(config: Config) -> int:
+    """The number of classes of a config's heads, which :mod:`danseg.engine.agreement` has compared.
 
     Raises:
-        UserError: a head and the data set differ.
+        UserError: no head names one.
     """
-    from mmseg.registry import DATASETS
-
     model = config.model.get("module") or config.model  # "module" if test-time augmentation wraps the model
-    heads = {}
     for key in ("decode_head", "auxiliary_head"):
-        head = model.get(key)
-        for index, one in enumerate(head if isinstance(head, (list, tuple)) else [head] if head else []):
-            if "num_classes" in one:
-                place = f"model.{key}.{index}" if isinstance(head, (list, tuple)) else f"model.{key}"
-                heads[place] = one.num_classes
-    if not heads:
-        raise UserError(f"config {config.filename}: model.decode_head has no num_classes")
-    for one in inner_configs(dataset):
-        cls = DATASETS.get(one["type"]) if isinstance(one["type"], str) else one["type"]
-        if cls is None:
-            raise UserError(f"config {config.filename}: there is no dataset type {one['type']!r}")
-        classes = (one.get("metainfo") or {}).get("classes") or getattr(cls, "METAINFO", {}).get("classes")
-        expected = len(classes) if classes else next(iter(heads.values()))
-        wrong = [f"{name}.num_classes is {number}" for name, number in heads.items() if number != expected]
-        if wrong:
+        for _, head in dicts_of(key, model.get(key)):
+            if "num_classes" in head:
+                return head["num_classes"]
+    raise UserError(f"config {config.filename}: model.decode_head has no num_classes")
+
+
+def _require_equal_sizes(loader: dict, split: str, sizes: Iterable[tuple[int, int]]) -> None:
+    """Refuse a batch of test images that the pipeline leaves with different sizes.
+
+    Args:
+        loader: config of the data loader.
+        split: "val" or "test".
+        sizes: heights and widths of the images as they are on disk.
+    """
+    batch = loader.get("batch_size") or 1
+    for dataset in inner_configs(loader["dataset"]) if batch > 1 else ():
+        after = (_after(dataset.get("pipeline") or (), size) for size in sizes)
+        tested = {size for size in after if size is not None}
+        if len(tested) > 1:
+            shown = listed(f"{height}x{width}" for height, width in sorted(tested))
             raise UserError(
-                f"{one['type']} has {expected} classes, but {' and '.join(wrong)}; "
-                f"set --cfg-options num_classes={expected}, or metainfo.classes of the dataset"
+                f"{split}_dataloader.batch_size={batch} needs images of one size, but {split}_dataloader."
+                f"dataset.pipeline gives {shown} (height x width): set {split}_dataloader.batch_size=1, or "
+                "resize to one size with keep_ratio=False"
             )
-    return expected
+
+
+def _after(pipeline: Sequence[dict], size: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of an image after a test pipeline; None if a transform changes them in its own way."""
+    height, width = size
+    for transform in pipeline:
+        kind = transform.get("type")
+        kind = (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
+        if kind == "Resize":
+            scale, factor = transform.get("scale"), transform.get("scale_factor")
+            if scale is None and factor is not None:
+                factors = (factor, factor) if isinstance(factor, (int, float)) else tuple(factor)
+                width, height = int(width * factors[0] + 0.5), int(height * factors[1] + 0.5)
+            elif scale is None or isinstance(scale, int):
+                return None
+            elif transform.get("keep_ratio"):
+                width, height = mmcv.rescale_size((width, height), tuple(scale))
+            else:
+                width, height = scale
+        elif kind not in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs", "RandomFlip"):
+            return None
+    return height, width

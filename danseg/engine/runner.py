@@ -23,7 +23,9 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from danseg.engine.building import naming_places
 from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
+from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
@@ -64,21 +66,16 @@ class DansegRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> "DansegRunner":
-        """Build a runner from a config; an unknown type name or argument raises a UserError."""
-        try:
-            with warnings.catch_warnings():
-                # mmseg warns about these at every cross entropy and at a hook that has nothing to draw.
-                warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
-                warnings.filterwarnings("ignore", message="The draw is False")
-                return super().from_cfg(cfg)
-        except KeyError as error:
-            if "registry" in str(error):
-                raise UserError(f"config {cfg.filename}: {error.args[0]}") from error
-            raise
-        except TypeError as error:
-            if "unexpected keyword argument" in str(error) or "required positional argument" in str(error):
-                raise UserError(f"config {cfg.filename}: {error}") from error
-            raise
+        """Build a runner from a config.
+
+        Raises:
+            UserError: a part of the config cannot be built; the message names its place.
+        """
+        with warnings.catch_warnings(), naming_places(cfg):
+            # mmseg warns about these at every cross entropy and at a hook that has nothing to draw.
+            warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+            warnings.filterwarnings("ignore", message="The draw is False")
+            return super().from_cfg(cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not self.distributed or get_device() != "cpu" or is_model_wrapper(model):
@@ -125,7 +122,17 @@ class DansegRunner(Runner):
         recompute(self.network, names)
         if names:
             self.logger.info(f"Only the input is kept for the backward pass of {', '.join(names)}")
-        return super().train()
+        # Loops, loaders, metrics, optimiser and schedules are built only now.
+        with naming_places(self.cfg), explaining_losses(self.network):
+            return super().train()
+
+    def val(self) -> dict:
+        with naming_places(self.cfg):
+            return super().val()
+
+    def test(self) -> dict:
+        with naming_places(self.cfg):
+            return super().test()
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the rates of every optimiser to the images of one of its steps, linearly.

@@ -103,7 +103,7 @@ def _optimiser(wrapper: OptimWrapper | OptimWrapperDict) -> str:
 
 
 def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
-    """Say how many images a step sees, where that is not one iteration's or not what the rate is for."""
+    """Say how many images a step sees where that is not one iteration's, and what follows for the rate."""
     settings = runner.auto_scale_lr or {}
     base = base_batch_size(settings)
     several = isinstance(runner.optim_wrapper, OptimWrapperDict)
@@ -112,15 +112,9 @@ def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
         gathered = iterations_a_step(wrapper)
         if gathered > 1:
             yield f"{start}a step every {gathered} iterations, of {images} images"
-        if base is not None and images != base:
-            if settings.get("enable"):
-                ratio = f"{images / base:g}"
-                yield f"{start}the rate is scaled by {ratio}, from steps of {base} images to {images}"
-            else:
-                yield (
-                    f"{start}the rate was chosen for steps of {base} images, and these see {images}; "
-                    "--auto-scale-lr scales it"
-                )
+        if base is not None and images != base and settings.get("enable"):
+            ratio = f"{images / base:g}"
+            yield f"{start}the rate is scaled by {ratio}, from steps of {base} images to {images}"
 
 
 def _devices(runner: "DansegRunner") -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from danseg.engine.agreement import check_agreement
 from danseg.engine.checkpoint import load_state, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
@@ -34,10 +35,12 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
         UserError: any problem that the user can fix.
     """
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    warnings = on_every_rank(lambda: check_agreement(config, "test"))
     read = on_every_rank(lambda: read_checkpoint(checkpoint))  # before anything is built
     metric = config.test_evaluator
     with_labels = not (isinstance(metric, dict) and metric.get("format_only"))
-    reports = on_rank_zero(lambda: check_data(config, ("test",), with_labels=with_labels)) or ()
+    reports = [f"warning: {warning}" for warning in warnings] if is_main_process() else []
+    reports += on_rank_zero(lambda: check_data(config, ("test",), with_labels=with_labels)) or ()
     for report in reports:
         log(report)
     on_rank_zero(lambda: make_folder(config.work_dir, "the work dir", "choose --work-dir"))

@@ -1,4 +1,4 @@
-"""Run one training: check its data, find the checkpoint to continue from, train, and list the results."""
+"""Run one training: check config and data, find the checkpoint to continue from, train, list the results."""
 
 import os
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from danseg.engine.agreement import check_agreement
 from danseg.engine.checkpoint import find_resumable, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
@@ -17,7 +18,7 @@ from danseg.io.files import make_folder
 
 
 def train(config: Config, *, resume: str | None = None, log: Callable[[str], None] = print) -> DansegRunner:
-    """Check the data, train, and say where the results are.
+    """Check config and data, train, and say where the results are.
 
     Args:
         config: a complete config, as from :func:`danseg.engine.options.configure_training`.
@@ -54,6 +55,8 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
             said.append(message)
             log(message)
 
+    for warning in on_every_rank(lambda: check_agreement(config, "train")):
+        say(f"warning: {warning}")
     for report in on_rank_zero(lambda: check_data(config, ("train", "val"))) or ():
         say(report)
     add_tensorboard(config)

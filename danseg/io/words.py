@@ -1,5 +1,6 @@
-"""Write lists in messages: shorten long ones, and join runs of numbers to ranges."""
+"""Words for messages: lists, shortened where they are long, ranges of numbers, and the most similar name."""
 
+import difflib
 from collections.abc import Iterable
 
 SHOWN = 5  # how many names a message lists before "and 12 more"
@@ -21,3 +22,9 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([number, number])
     return ", ".join(str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a} to {b}" for a, b in runs)
+
+
+def did_you_mean(name: str, known: Iterable[object], cutoff: float = 0.7) -> str:
+    """Say '; did you mean x?' with the known name that is most similar; empty if none is similar enough."""
+    nearest = difflib.get_close_matches(name, [str(one) for one in known], n=1, cutoff=cutoff)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

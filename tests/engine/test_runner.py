@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.registry import init_default_scope
+from mmseg.registry import TRANSFORMS
 
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
 from danseg.engine.options import configure_test
@@ -152,3 +154,17 @@ def test_a_batch_is_counted_once_however_memory_is_saved(built, options):
     runner.train()
     counts = {name: int(n) for name, n in runner.network.named_buffers() if name.endswith("batches_tracked")}
     assert counts and set(counts.values()) == {2}, counts
+
+
+@TRANSFORMS.register_module()
+class _GivesAnUnknownId(BaseTransform):
+    def transform(self, results):
+        results["gt_seg_map"][0, :3] = 77
+        return results
+
+
+def test_a_label_that_a_transform_spoils_is_named(tiny):
+    config = tiny()
+    config.train_dataloader.dataset.pipeline.insert(-1, dict(type="_GivesAnUnknownId"))
+    with pytest.raises(UserError, match=r"_gtFine_labelTrainIds\.png has the ids 77 after train_dataloader"):
+        DansegRunner.from_cfg(config).train()

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
+from danseg.engine.agreement import check_agreement
 from danseg.engine.options import configure_training
 from danseg.engine.runner import DansegRunner
 from danseg.engine.summary import summary
-from danseg.engine.total_batch import base_batch_size, images_a_step, images_an_iteration
+from danseg.engine.total_batch import base_batch_size, images_a_step, images_an_iteration, total_batch
 from danseg.errors import UserError
 
 
@@ -52,10 +54,12 @@ def test_the_rate_follows_the_images_of_a_step(tiny, by, counts, world_size, bat
 def test_a_rate_for_another_batch_is_told_where_it_is_not_scaled(tiny):
     config = tiny({"optim_wrapper.accumulative_counts": 2})
     configure_training(config)
+    [told] = [said for said in check_agreement(config, "train") if "base_batch_size" in said]
+    assert "=8, this run has 4: --auto-scale-lr scales it, which would be 0.01" in told
     runner = built(config)
     said = summary(runner)
     assert "learning rate 0.02," in said
-    assert "the rate was chosen for steps of 8 images, and these see 4; --auto-scale-lr scales it" in said
+    assert "a step every 2 iterations, of 4 images" in said
     assert runner.optim_wrapper.optimizer.param_groups[0]["initial_lr"] == 0.02
 
 
@@ -85,3 +89,20 @@ def test_a_rate_for_an_unknown_batch_is_not_scaled(tiny, by, settings):
         return
     with pytest.raises(UserError, match=r"auto_scale_lr\.base_batch_size=N"):
         configure_training(config, auto_scale_lr=by == "flag")
+
+
+@pytest.mark.parametrize(
+    ("config", "world_size", "total"),
+    [
+        (dict(train_dataloader=dict(batch_size=2)), 1, 2),
+        (dict(train_dataloader=dict(batch_size=2)), 4, 8),
+        (dict(train_dataloader=dict(batch_size=2), optim_wrapper=dict(accumulative_counts=4)), 3, 24),
+        (dict(train_dataloader=dict(batch_size=2), optim_wrapper=dict(type="OptimWrapper")), 1, 2),
+        (dict(train_dataloader=dict(batch_sampler=dict(type="BatchSampler", batch_size=5))), 2, 10),
+        (dict(train_dataloader=None, optim_wrapper=None), 2, None),
+        (dict(train_dataloader=dict(num_workers=0)), 2, None),
+    ],
+)
+def test_processes_times_images_times_accumulated_iterations(config, world_size, total):
+    assert total_batch(Config(config), world_size) == total
+    assert total_batch(config, world_size) == total

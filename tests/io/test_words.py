@@ -2,7 +2,7 @@
 
 import pytest
 
-from danseg.io.words import listed, ranges
+from danseg.io.words import did_you_mean, listed, ranges
 
 
 def test_a_long_list_is_cut_and_counted():
@@ -24,3 +24,9 @@ def test_a_long_list_is_cut_and_counted():
 )
 def test_runs_of_numbers_are_drawn_together(numbers, words):
     assert ranges(numbers) == words
+
+
+def test_the_most_similar_name_is_suggested():
+    assert did_you_mean("pam_chanels", ["channels", "pam_channels"]) == "; did you mean 'pam_channels'?"
+    assert did_you_mean("x", ["channels"]) == did_you_mean("x", []) == ""
+    assert did_you_mean("SDG", ["SGD"]) == "" and "SGD" in did_you_mean("SDG", ["SGD"], cutoff=0.6)

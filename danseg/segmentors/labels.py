@@ -133,12 +133,13 @@ def head_logits(model: BaseSegmentor, inputs: Tensor) -> Tensor:
 
 
 def _goes_as_mmseg(model: BaseSegmentor) -> bool:
-    return _inherits(model, EncoderDecoder, _SEGMENTOR_METHODS) and _inherits(
+    return inherits(model, EncoderDecoder, _SEGMENTOR_METHODS) and inherits(
         model.decode_head, BaseDecodeHead, _HEAD_METHODS
     )
 
 
-def _inherits(one: object, base: type, methods: Sequence[str]) -> bool:
+def inherits(one: object, base: type, methods: Sequence[str]) -> bool:
+    """Whether the class of ``one`` leaves all these methods as they are in ``base``."""
     return all(getattr(type(one), name, None) is getattr(base, name) for name in methods)
 
 

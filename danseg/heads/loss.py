@@ -69,7 +69,6 @@ def head_losses(head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: li
     if type(head.sampler) not in (type(None), OHEMPixelSampler) or not all(map(over_softmax, losses)):
         wide = seg_logits.to(energy_dtype(seg_logits.dtype))
         upsampled = resize(wide, size=labels.shape[1:], mode="bilinear", **how)
-    if upsampled is not None or labels.device.type == "cpu":  # elsewhere the check would wait for the device
         check_labels(labels.masked_fill(~counts, 0), max(2, head.out_channels))
     chosen = _chosen(head, seg_logits, upsampled, labels, counts)
     totals: dict[Any, tuple[Tensor, Tensor]] = {}  # a loss with the same weights is computed once
@@ -106,7 +105,8 @@ def _class_weights(loss: Any, logits: Tensor, labels: Tensor, counts: Tensor) ->
     if loss.class_weight is None:
         return None
     weights = torch.as_tensor(loss.class_weight, dtype=energy_dtype(logits.dtype), device=logits.device)
-    return weights[labels.masked_fill(~counts, 0)].masked_fill(~counts, 0)
+    classes = labels.clamp(0, len(weights) - 1)  # the operator refuses labels outside
+    return weights[classes].masked_fill(~counts, 0)
 
 
 def _divisor(loss: Any, labels: Tensor, counts: Tensor, of_class: Tensor | None) -> Tensor | float:

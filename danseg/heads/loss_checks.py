@@ -29,14 +29,19 @@ def over_softmax(loss: nn.Module) -> bool:
     return type(loss) is CrossEntropyLoss and not (loss.use_sigmoid or loss.use_mask)
 
 
-def check_losses(head: BaseDecodeHead) -> None:
+def check_losses(head: BaseDecodeHead, place: str = "") -> None:
     """Refuse losses that mmseg would silently not train, or get wrong, or fail with.
+
+    Args:
+        head: any head of mmseg's kind.
+        place: where it stands in the config, such as ``model.decode_head``; for the message.
 
     Raises:
         UserError: naming the head, the key and value, and what to write instead.
     """
     for problem in _problems(head):
-        raise UserError(f"{type(head).__name__}: {problem}")
+        kind = type(head).__name__
+        raise UserError(f"{place} ({kind}): {problem}" if place else f"{kind}: {problem}")
 
 
 def _problems(head: BaseDecodeHead) -> Iterator[str]:
@@ -47,6 +52,8 @@ def _problems(head: BaseDecodeHead) -> Iterator[str]:
             f"one output channel tells 2 classes apart, not num_classes={head.num_classes}; "
             "leave out out_channels=1"
         )
+    if head.out_channels == 1 and not 0 < head.threshold < 1:
+        yield f"threshold={head.threshold} is no probability between 0 and 1; give one, such as 0.5"
     for loss in losses_of(head):
         kind, name = type(loss).__name__, loss.loss_name
         if "loss" not in name:

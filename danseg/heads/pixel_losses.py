@@ -10,10 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mmseg.models.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, TverskyLoss
-from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss
+from mmseg.models.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss, TverskyLoss, focal_loss
 from torch import Tensor
 from torch.nn import functional as F
+
+from danseg.mmcv_ops import sigmoid_focal_loss
+
+# mmseg 1.4.2 refuses to build FocalLoss on a machine with a GPU where mmcv has no compiled operators.
+if focal_loss._sigmoid_focal_loss is None:
+    focal_loss._sigmoid_focal_loss = sigmoid_focal_loss
 
 
 def pixel_loss(loss: Any, logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
@@ -78,7 +83,7 @@ def _dice(loss: Any, pixels: Tensor, labels: Tensor) -> Tensor:
 
 def _focal(loss: Any, pixels: Tensor, labels: Tensor) -> Tensor:
     # FocalLoss.forward mixes up the columns of its target on CPUs, and needs mmcv's operator elsewhere.
-    return loss.loss_weight * py_sigmoid_focal_loss(
+    return loss.loss_weight * focal_loss.py_sigmoid_focal_loss(
         pixels,
         _one_hot(pixels, labels),
         gamma=loss.gamma,

@@ -91,7 +91,8 @@ def predict_labels(
         coarse = coarse_logits(model, inputs, data_samples)
         if coarse is not None:
             return [one.labels() for one in coarse]
-    return [result.pred_sem_seg.data[0] for result in model.predict(inputs, data_samples)]
+    # With a single channel mmseg's labels are floating-point numbers.
+    return [result.pred_sem_seg.data[0].long() for result in model.predict(inputs, data_samples)]
 
 
 def coarse_logits(

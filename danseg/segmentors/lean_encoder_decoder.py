@@ -35,9 +35,9 @@ class LeanEncoderDecoder(EncoderDecoder):
     """
 
     def init_weights(self) -> None:
-        for head in self.modules():
+        for name, head in self.named_modules():
             if isinstance(head, UpsampledLoss) or _has_mmsegs_losses(head):
-                check_losses(head)
+                check_losses(head, f"model.{name}")
         super().init_weights()
 
     def _decode_head_forward_train(self, inputs: Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:

@@ -51,6 +51,7 @@ REFUSED = [
     ({**LOVASZ, "loss_type": "binary", "class_weight": [2.0]}, ONE, "does not read class_weight"),
     (dict(type="TverskyLoss"), ONE, "TverskyLoss over a softmax of one output channel"),
     (BCE, {**ONE, "num_classes": 5}, "2 classes apart, not num_classes=5; leave out out_channels=1"),
+    (BCE, {**ONE, "threshold": 127}, "threshold=127 is no probability.*such as 0.5"),
     (CE, dict(ignore_index=None), "ignore_index=None is no label.*255"),
 ]
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.structures import PixelData
+from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn import functional as F
@@ -49,9 +50,9 @@ def lovasz_extension(errors: Tensor, foreground: Tensor) -> Tensor:
     return total
 
 
-def lovasz_softmax(z, y, weights=None):
+def lovasz_softmax(z, y, weights=None, classes=None):
     weights = weights or [1.0] * z.shape[1]
-    classes = y.unique().tolist()
+    classes = y.unique().tolist() if classes is None else classes
     p = z.softmax(1)
     found = [weights[c] * lovasz_extension(((y == c).to(z) - p[:, c]).abs(), y == c) for c in classes]
     return sum(found) / len(classes)
@@ -107,6 +108,11 @@ CASES = {
         pixels,
     ),
     "lovasz images": (dict(type="LovaszLoss", per_image=True), lovasz_softmax, IMAGES),
+    "lovasz all": (
+        dict(type="LovaszLoss", per_image=True, classes="all"),
+        lambda z, y: lovasz_softmax(z, y, classes=range(CLASSES)),
+        IMAGES,
+    ),
     "tversky": (dict(type="TverskyLoss"), tversky, IMAGES),
     "tversky weighted": (
         dict(type="TverskyLoss", alpha=0.6, beta=0.4, class_weight=WEIGHTS),
@@ -199,7 +205,15 @@ def test_two_losses_are_named_apart_and_summed_where_they_share_a_name():
     torch.testing.assert_close(total, found["loss_ce"] + found["loss_dice"])
 
 
-@pytest.mark.parametrize("loss", [dict(type="DiceLoss"), BCE, dict(type="CrossEntropyLoss")], ids=str)
+def test_focal_loss_is_built_on_a_machine_with_a_gpu_without_mmcvs_operators(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    MODELS.build(dict(type="FocalLoss"))
+
+
+CE = dict(type="CrossEntropyLoss")
+
+
+@pytest.mark.parametrize("loss", [dict(type="DiceLoss"), BCE, CE, {**CE, "class_weight": WEIGHTS}], ids=str)
 def test_a_label_that_is_no_class_is_named(loss):
     labels = batch(CLASSES)
     labels[0, 3, 3] = 9

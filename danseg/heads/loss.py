@@ -8,7 +8,7 @@ from mmseg.models.utils import resize
 from mmseg.structures import OHEMPixelSampler
 from torch import Tensor
 
-from danseg.heads.loss_checks import check_losses, losses_of, over_softmax
+from danseg.heads.loss_checks import between_classes, check_losses, losses_of
 from danseg.heads.pixel_losses import PIXEL_LOSSES, pixel_loss
 from danseg.ops import upsampled_argmax, upsampled_cross_entropy
 from danseg.ops.inputs import energy_dtype
@@ -36,11 +36,11 @@ class UpsampledLoss(BaseDecodeHead):
 def head_losses(head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
     """The losses of a head, as its config names them, and its accuracy. Ignored pixels get no gradient.
 
-    * mmseg's ``CrossEntropyLoss`` over a softmax, weighted or not, and with hard pixels chosen by its
-      ``OHEMPixelSampler``, has mmseg's values, but needs no logits at the labels' resolution
+    * mmseg's ``CrossEntropyLoss`` over a softmax, or over the sigmoid of a single channel, weighted or not,
+      and with hard pixels chosen by its ``OHEMPixelSampler``, needs no logits at the labels' resolution
       (:func:`danseg.ops.upsampled_cross_entropy`). By default mmseg divides the sum over the pixels that
       count, or that the sampler chose, by the number of *all* pixels, with ``avg_non_ignore=True`` by the
-      number of those that are not ignored, and with ``class_weight`` by the sum of their weights.
+      number of those that are not ignored, and a softmax with ``class_weight`` by the sum of their weights.
     * The other losses of mmseg see the pixels that count and no others
       (:func:`danseg.heads.pixel_losses.pixel_loss`).
     * A loss of another type gets all logits at the labels' resolution, as in mmseg.
@@ -65,23 +65,27 @@ def head_losses(head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: li
     labels = head._stack_batch_gt(batch_data_samples).squeeze(1)  # (B, H, W)
     counts = labels != head.ignore_index
     how = dict(align_corners=head.align_corners)
+    in_bounds = [between_classes(loss, head.out_channels) for loss in losses]
+    scores = seg_logits  # of the classes; a sigmoid is the softmax over 0 and its logit
+    if head.out_channels == 1:
+        scores = torch.cat([torch.zeros_like(seg_logits), seg_logits], dim=1)
     upsampled: Any = None  # (B, channels, H, W), where something needs it
-    if type(head.sampler) not in (type(None), OHEMPixelSampler) or not all(map(over_softmax, losses)):
+    if type(head.sampler) not in (type(None), OHEMPixelSampler) or not all(in_bounds):
         wide = seg_logits.to(energy_dtype(seg_logits.dtype))
         upsampled = resize(wide, size=labels.shape[1:], mode="bilinear", **how)
-        check_labels(labels.masked_fill(~counts, 0), max(2, head.out_channels))
-    chosen = _chosen(head, seg_logits, upsampled, labels, counts)
+        check_labels(labels.masked_fill(~counts, 0), scores.shape[1])
+    chosen = _chosen(head, scores, upsampled, labels, counts)
     totals: dict[Any, tuple[Tensor, Tensor]] = {}  # a loss with the same weights is computed once
     correct = None
     result: dict[str, Tensor] = {}
-    for loss in losses:
-        if over_softmax(loss):
-            of_class = _class_weights(loss, seg_logits, labels, counts)
+    for loss, bounded in zip(losses, in_bounds, strict=True):
+        if bounded:
+            of_class = _class_weights(loss, scores, labels, counts)
             key = None if loss.class_weight is None else tuple(loss.class_weight)
             if key not in totals:
                 weight = of_class if chosen is None else chosen if of_class is None else of_class * chosen
                 totals[key] = upsampled_cross_entropy(
-                    seg_logits, labels, weight=weight, ignore_index=head.ignore_index, **how
+                    scores, labels, weight=weight, ignore_index=head.ignore_index, **how
                 )
             total, correct = totals[key]
             value = loss.loss_weight * (total / _divisor(loss, labels, counts, of_class))
@@ -91,7 +95,7 @@ def head_losses(head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: li
             value = loss(upsampled, labels, weight=chosen, ignore_index=head.ignore_index)
         name = loss.loss_name
         result[name] = result[name] + value if name in result else value
-    if correct is None:
+    if correct is None or head.out_channels == 1:
         threshold = head.threshold if head.out_channels == 1 else None
         predicted = upsampled_argmax(seg_logits, labels.shape[1:], threshold=threshold, **how)
         correct = ((predicted == labels) & counts).sum()
@@ -104,7 +108,9 @@ def _class_weights(loss: Any, logits: Tensor, labels: Tensor, counts: Tensor) ->
     """The weight (B, H, W) of each pixel's class, 0 at ignored pixels; None if all classes weigh the same."""
     if loss.class_weight is None:
         return None
-    weights = torch.as_tensor(loss.class_weight, dtype=energy_dtype(logits.dtype), device=logits.device)
+    # Over a sigmoid there is one weight, that of class 1.
+    weights = [1.0, *loss.class_weight] if loss.use_sigmoid else loss.class_weight
+    weights = torch.as_tensor(weights, dtype=energy_dtype(logits.dtype), device=logits.device)
     classes = labels.clamp(0, len(weights) - 1)  # the operator refuses labels outside
     return weights[classes].masked_fill(~counts, 0)
 
@@ -112,7 +118,7 @@ def _class_weights(loss: Any, logits: Tensor, labels: Tensor, counts: Tensor) ->
 def _divisor(loss: Any, labels: Tensor, counts: Tensor, of_class: Tensor | None) -> Tensor | float:
     if loss.reduction == "sum":
         return 1.0
-    if of_class is not None:
+    if of_class is not None and not loss.use_sigmoid:
         return of_class.sum() + _EPSILON
     return (counts.sum() if loss.avg_non_ignore else labels.numel()) + _EPSILON
 

@@ -29,6 +29,11 @@ def over_softmax(loss: nn.Module) -> bool:
     return type(loss) is CrossEntropyLoss and not (loss.use_sigmoid or loss.use_mask)
 
 
+def between_classes(loss: nn.Module, channels: int) -> bool:
+    """Whether it is mmseg's cross entropy between classes: over a softmax, or over one channel's sigmoid."""
+    return over_softmax(loss) or (type(loss) is CrossEntropyLoss and channels == 1 and not loss.use_mask)
+
+
 def check_losses(head: BaseDecodeHead, place: str = "") -> None:
     """Refuse losses that mmseg would silently not train, or get wrong, or fail with.
 
@@ -63,11 +68,12 @@ def _problems(head: BaseDecodeHead) -> Iterator[str]:
             )
         for problem in (*_unfit(loss), *_reduction(loss), *_channels(loss, head.out_channels)):
             yield f"{kind} {problem}"
-        if head.sampler is not None and type(loss) in _OF_MMSEG and not over_softmax(loss):
-            sigmoid = " over a sigmoid" if isinstance(loss, CrossEntropyLoss) else ""
+        between = between_classes(loss, head.out_channels)
+        if head.sampler is not None and type(loss) in _OF_MMSEG and not between:
+            sigmoid = " with a sigmoid for each class" if isinstance(loss, CrossEntropyLoss) else ""
             yield (
-                f"sampler={type(head.sampler).__name__} chooses pixels for CrossEntropyLoss over a softmax "
-                f"alone, not for {kind}{sigmoid}; leave out the sampler or that loss"
+                f"sampler={type(head.sampler).__name__} chooses pixels for CrossEntropyLoss alone, not for "
+                f"{kind}{sigmoid}; leave out the sampler or that loss"
             )
 
 

@@ -44,7 +44,7 @@ def upsampled_cross_entropy(
         logits: ``(B, C, h, w)``, floating point.
         labels: ``(B, H, W)`` class ids from 0 to C - 1, or ``ignore_index``.
         weight: ``(B, H, W)``, what each pixel's loss is multiplied by: the weights of its class
-            (``class_weight[label]``), or 1 at chosen pixels and 0 elsewhere. It gets no gradient.
+            (``class_weight[label]``), or 1 at chosen pixels and 0 elsewhere. Without a gradient.
         ignore_index: label of the pixels that do not count.
         align_corners: as in :func:`torch.nn.functional.interpolate`.
 
@@ -54,8 +54,8 @@ def upsampled_cross_entropy(
         with other classes, whatever their weight: 0-d, int64.
 
     Raises:
-        ValueError: when shapes or dtypes do not match, or (on CPUs) when a label is neither a class nor
-            ``ignore_index``.
+        ValueError: when shapes or dtypes do not match, when ``weight`` requires a gradient, or (on CPUs)
+            when a label is neither a class nor ``ignore_index``.
     """
     _check_inputs("upsampled_cross_entropy", logits, labels)
     if weight is not None and weight.shape != labels.shape:
@@ -63,8 +63,10 @@ def upsampled_cross_entropy(
             "upsampled_cross_entropy takes a weight for each pixel, in the labels' shape "
             f"{tuple(labels.shape)}, got {tuple(weight.shape)}; for weights of classes pass weights[labels]"
         )
+    if weight is not None and weight.requires_grad:
+        raise ValueError("upsampled_cross_entropy gives weights no gradient; pass weight.detach()")
     with_grad = torch.is_grad_enabled() and logits.requires_grad
-    return _forward(logits, labels, weight, ignore_index, align_corners, with_grad, False)[:2]
+    return _forward(logits, labels, weight, ignore_index, align_corners, False, with_grad)[:2]
 
 
 @torch.no_grad()
@@ -83,7 +85,7 @@ def upsampled_pixel_losses(
         ValueError: as for :func:`upsampled_cross_entropy`.
     """
     _check_inputs("upsampled_pixel_losses", logits, labels)
-    return _forward(logits, labels, None, ignore_index, align_corners, False, True)[3]
+    return _forward(logits, labels, None, ignore_index, align_corners, True, False)[3]
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
@@ -118,8 +120,8 @@ def _forward(
     weight: Tensor | None,
     ignore_index: int,
     align_corners: bool,
-    with_grad: bool,
     with_pixels: bool,
+    with_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, number of correct pixels, the loss's gradient (B, C, h, w), and the pixels' losses (B, H, W).
 
@@ -173,7 +175,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(logits, labels, weight, ignore_index, align_corners, with_grad, with_pixels):
+def _(logits, labels, weight, ignore_index, align_corners, with_pixels, with_grad):
     wide = energy_dtype(logits.dtype)
     return (
         logits.new_empty((), dtype=wide),

@@ -16,8 +16,8 @@ COMMON = dict(in_channels=6, channels=8, num_classes=5, norm_cfg=dict(type="BN")
 PLAIN = dict(type="CrossEntropyLoss", loss_weight=0.4)
 
 
-def _samples(ignored: int | None = 3) -> list[SegDataSample]:
-    labels = torch.randint(0, 5, (2, 1, 33, 41), generator=torch.Generator().manual_seed(0))
+def _samples(ignored: int | None = 3, classes: int = 5) -> list[SegDataSample]:
+    labels = torch.randint(0, classes, (2, 1, 33, 41), generator=torch.Generator().manual_seed(0))
     labels[:, :, :ignored] = 255
     return [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]
 
@@ -139,6 +139,24 @@ def test_a_sampler_and_a_loss_of_the_users_own_go_as_in_mmseg():
     torch.testing.assert_close(grad, want_grad, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.parametrize("class_weight", [None, [3.0]])
+@pytest.mark.parametrize("sampler", [None, OHEM], ids=str)
+@pytest.mark.parametrize("changes", [{}, dict(avg_non_ignore=True), dict(reduction="sum")], ids=str)
+def test_one_channels_sigmoid_equals_mmsegs(changes, sampler, class_weight, resized):
+    head = dict(
+        num_classes=2,
+        out_channels=1,
+        loss_decode={**PLAIN, "use_sigmoid": True, "class_weight": class_weight, **changes},
+        sampler=sampler,
+    )
+    (want, want_grad), (got, grad) = (
+        _losses(cls, _samples(classes=2), **head) for cls in (FCNHead, FullyConvolutionalHead)
+    )
+    assert not resized
+    torch.testing.assert_close(got["loss_ce"], want["loss_ce"].double(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(grad, want_grad, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
 def test_the_accuracy_of_one_channel_is_that_of_its_threshold(threshold):
     head = FullyConvolutionalHead(
@@ -147,9 +165,7 @@ def test_the_accuracy_of_one_channel_is_that_of_its_threshold(threshold):
         threshold=threshold,
         loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=True),
     )
-    logits, samples = torch.randn(2, 1, 9, 11, dtype=torch.float64) * 2, _samples()
-    for sample in samples:
-        sample.gt_sem_seg.data[sample.gt_sem_seg.data < 255] %= 2
+    logits, samples = torch.randn(2, 1, 9, 11, dtype=torch.float64) * 2, _samples(classes=2)
     labels = torch.stack([sample.gt_sem_seg.data[0] for sample in samples])
     right = (F.interpolate(logits, (33, 41), mode="bilinear")[:, 0].sigmoid() > threshold) == labels
     accuracy = head.loss_by_feat(logits, samples)["acc_seg"]

@@ -42,7 +42,7 @@ REFUSED = [
     ([CE, dict(type="DiceLoss", loss_name="dice")], {}, "DiceLoss has loss_name='dice'"),
     (dict(type="DiceLoss"), OHEM, "OHEMPixelSampler chooses pixels for CrossEntropyLoss.*not for DiceLoss"),
     ([CE, dict(type="TverskyLoss")], OHEM, "not for TverskyLoss; leave out the sampler or that loss"),
-    (BCE, OHEM, "not for CrossEntropyLoss over a sigmoid"),
+    (BCE, OHEM, "not for CrossEntropyLoss with a sigmoid for each class"),
     (CE, ONE, "softmax of one output channel trains nothing; set use_sigmoid=True"),
     (CE, dict(num_classes=1), "softmax of one output channel trains nothing; set use_sigmoid=True"),
     (dict(type="DiceLoss", use_sigmoid=False), ONE, "DiceLoss over a softmax of one output channel"),
@@ -109,6 +109,7 @@ TRAINED = {
     "focal and dice": dict(loss_decode=[dict(type="FocalLoss"), dict(type="DiceLoss", use_sigmoid=False)]),
     "lovasz and tversky": dict(loss_decode=[LOVASZ, dict(type="TverskyLoss")]),
     "sigmoid": SIGMOID,
+    "sigmoid ohem": {**SIGMOID, **OHEM},
 }
 
 
@@ -134,6 +135,6 @@ def test_every_head_trains_with_them_and_ignored_pixels_get_no_gradient(name, ch
     assert len(made) == len(accuracies) >= 1
     for logits in made:
         assert logits.grad[:, :, 3:].any() and not logits.grad[:, :, :3].any()
-    if changes is SIGMOID:
+    if head.out_channels == 1:
         right = [((out.sigmoid() > 0.6) == labels)[:, :, 3:].float().mean().item() * 100 for out in made]
         assert sorted(accuracies) == pytest.approx(sorted(right), rel=1e-5)

@@ -165,6 +165,12 @@ def test_a_weight_for_each_class_is_refused():
         upsampled_cross_entropy(logits, labels, weight=torch.ones(5))
 
 
+def test_a_weight_that_would_get_no_gradient_is_refused():
+    logits, labels = _inputs()
+    with pytest.raises(ValueError, match=r"no gradient; pass weight\.detach\(\)"):
+        upsampled_cross_entropy(logits, labels, weight=torch.ones(labels.shape, requires_grad=True))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_cuda_equals_the_cpu(dtype):

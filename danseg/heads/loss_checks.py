@@ -34,19 +34,30 @@ def between_classes(loss: nn.Module, channels: int) -> bool:
     return over_softmax(loss) or (type(loss) is CrossEntropyLoss and channels == 1 and not loss.use_mask)
 
 
-def check_losses(head: BaseDecodeHead, place: str = "") -> None:
+def check_losses(head: BaseDecodeHead, place: str = "", *, names_alone: bool = False) -> None:
     """Refuse losses that mmseg would silently not train, or get wrong, or fail with.
 
     Args:
         head: any head of mmseg's kind.
         place: where it stands in the config, such as ``model.decode_head``; for the message.
+        names_alone: check only that all losses are trained; for heads that call their losses themselves.
 
     Raises:
         UserError: naming the head, the key and value, and what to write instead.
     """
-    for problem in _problems(head):
+    for problem in _names(head) if names_alone else (*_names(head), *_problems(head)):
         kind = type(head).__name__
         raise UserError(f"{place} ({kind}): {problem}" if place else f"{kind}: {problem}")
+
+
+def _names(head: BaseDecodeHead) -> Iterator[str]:
+    for loss in losses_of(head):
+        name = getattr(loss, "loss_name", "loss")  # heads that call their losses themselves may need none
+        if "loss" not in name:
+            yield (
+                f"{type(loss).__name__} has loss_name={name!r}. Only losses with 'loss' in their name are "
+                f"trained, the others are just logged; call it loss_name='loss_{name}'"
+            )
 
 
 def _problems(head: BaseDecodeHead) -> Iterator[str]:
@@ -60,12 +71,7 @@ def _problems(head: BaseDecodeHead) -> Iterator[str]:
     if head.out_channels == 1 and not 0 < head.threshold < 1:
         yield f"threshold={head.threshold} is no probability between 0 and 1; give one, such as 0.5"
     for loss in losses_of(head):
-        kind, name = type(loss).__name__, loss.loss_name
-        if "loss" not in name:
-            yield (
-                f"{kind} has loss_name={name!r}. Only losses with 'loss' in their name are trained, the "
-                f"others are just logged; call it loss_name='loss_{name}'"
-            )
+        kind = type(loss).__name__
         for problem in (*_unfit(loss), *_reduction(loss), *_channels(loss, head.out_channels)):
             yield f"{kind} {problem}"
         between = between_classes(loss, head.out_channels)

@@ -36,8 +36,9 @@ class LeanEncoderDecoder(EncoderDecoder):
 
     def init_weights(self) -> None:
         for name, head in self.named_modules():
-            if isinstance(head, UpsampledLoss) or _has_mmsegs_losses(head):
-                check_losses(head, f"model.{name}")
+            if isinstance(head, BaseDecodeHead):
+                own = not isinstance(head, UpsampledLoss) and not _has_mmsegs_losses(head)
+                check_losses(head, f"model.{name}", names_alone=own)
         super().init_weights()
 
     def _decode_head_forward_train(self, inputs: Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
@@ -87,4 +88,4 @@ class LeanEncoderDecoder(EncoderDecoder):
 
 
 def _has_mmsegs_losses(head: nn.Module) -> bool:
-    return isinstance(head, BaseDecodeHead) and inherits(head, BaseDecodeHead, ("loss", "loss_by_feat"))
+    return inherits(head, BaseDecodeHead, ("loss", "loss_by_feat"))

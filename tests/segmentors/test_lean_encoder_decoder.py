@@ -152,6 +152,10 @@ def test_losses_of_mmsegs_heads_are_checked_before_the_training(build, several):
     model = build(lean=True)
     silent = small_fcn(1, loss_decode=dict(type="CrossEntropyLoss", loss_name="ce"))
     model.auxiliary_head = nn.ModuleList([silent]) if several else silent
+    theirs = build(head=dict(type="DAHead", pam_channels=4), lean=True)  # which calls its losses itself
+    theirs.decode_head.loss_decode._loss_name = "ce"
+    with pytest.raises(UserError, match=r"model\.decode_head \(DAHead\): .*loss_name='loss_ce'"):
+        theirs.init_weights()
     place = r"model\.auxiliary_head(\.0)? \(FCNHead\): .*loss_name='loss_ce'"
     with pytest.raises(UserError, match=place):
         model.init_weights()

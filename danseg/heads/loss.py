@@ -65,12 +65,12 @@ def head_losses(head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: li
     labels = head._stack_batch_gt(batch_data_samples).squeeze(1)  # (B, H, W)
     counts = labels != head.ignore_index
     how = dict(align_corners=head.align_corners)
-    in_bounds = [between_classes(loss, head.out_channels) for loss in losses]
+    bounded = [between_classes(loss, head.out_channels) for loss in losses]
     scores = seg_logits  # of the classes; a sigmoid is the softmax over 0 and its logit
     if head.out_channels == 1:
         scores = torch.cat([torch.zeros_like(seg_logits), seg_logits], dim=1)
     upsampled: Any = None  # (B, channels, H, W), where something needs it
-    if type(head.sampler) not in (type(None), OHEMPixelSampler) or not all(in_bounds):
+    if type(head.sampler) not in (type(None), OHEMPixelSampler) or not all(bounded):
         wide = seg_logits.to(energy_dtype(seg_logits.dtype))
         upsampled = resize(wide, size=labels.shape[1:], mode="bilinear", **how)
         check_labels(labels.masked_fill(~counts, 0), scores.shape[1])
@@ -78,8 +78,8 @@ def head_losses(head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: li
     totals: dict[Any, tuple[Tensor, Tensor]] = {}  # a loss with the same weights is computed once
     correct = None
     result: dict[str, Tensor] = {}
-    for loss, bounded in zip(losses, in_bounds, strict=True):
-        if bounded:
+    for loss, is_bounded in zip(losses, bounded, strict=True):
+        if is_bounded:
             of_class = _class_weights(loss, scores, labels, counts)
             key = None if loss.class_weight is None else tuple(loss.class_weight)
             if key not in totals:

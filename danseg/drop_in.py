@@ -2,7 +2,8 @@
 
 ``custom_imports = dict(imports=["danseg.drop_in"])`` in an mmseg config replaces its ``DAHead``, ``NLHead``,
 ``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead``, ``DNLHead`` or ``FCNHead`` by danseg's. Arguments, weights,
-outputs and losses are the same, memory is linear, and no operator has to be compiled. Its
+outputs and losses are the same (but ignored pixels count in no loss, and what cannot be trained is refused),
+memory is linear, and no operator has to be compiled. Its
 ``EncoderDecoder`` becomes danseg's ``LeanEncoderDecoder``: validation and testing make no logits at the
 image's resolution, unless something reads ``seg_logits``.
 

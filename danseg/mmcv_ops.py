@@ -6,7 +6,8 @@ operators of that package only for old versions of PyTorch; without them even ``
 PyTorch. Every other name raises ``ModuleNotFoundError``, as without the stand-in. mmseg expects this error
 from operators that it can do without.
 
-The maintained line guards these imports itself and does not need this module.
+The maintained line guards these imports itself and does not need this module, but for the focal loss on GPUs
+(:mod:`danseg.heads.pixel_losses`).
 """
 
 import sys

@@ -14,6 +14,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from danseg.errors import UserError
+from danseg.heads.loss import head_losses
 from danseg.io.words import ranges
 
 _ERRORS = (AttributeError, AssertionError, IndexError, RuntimeError, TypeError, ValueError)
@@ -55,9 +56,10 @@ def _failing_batch(error: BaseException) -> Sequence[Any] | None:
 def _logits(error: BaseException) -> list[tuple[nn.Module, Tensor]]:
     """Heads and their logits, of losses that were being computed."""
     return [
-        (frame.f_locals["self"], frame.f_locals["seg_logits"])
+        (frame.f_locals[name], frame.f_locals["seg_logits"])
         for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_name == "loss_by_feat" and isinstance(frame.f_locals.get("seg_logits"), Tensor)
+        for function, name in (("loss_by_feat", "self"), (head_losses.__name__, "head"))
+        if frame.f_code.co_name == function and isinstance(frame.f_locals.get("seg_logits"), Tensor)
     ]
 
 

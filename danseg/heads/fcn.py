@@ -14,7 +14,8 @@ class FullyConvolutionalHead(UpsampledLoss, FCNHead):
     """mmseg's ``FCNHead``, whose losses need no full-resolution logits.
 
     It is the baseline to compare attention with, and the auxiliary head of the networks with attention.
-    Arguments, parameter names, outputs and losses are those of ``FCNHead``.
+    Arguments, parameter names, outputs and losses are those of ``FCNHead``, except that ignored pixels count
+    in no loss (:func:`danseg.heads.loss.head_losses`).
 
     Args:
         **kwargs: ``num_convs``, ``kernel_size``, ``concat_input``, ``dilation``, and all other arguments

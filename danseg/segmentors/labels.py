@@ -95,7 +95,8 @@ def predict_labels(
         coarse = coarse_logits(model, inputs, data_samples)
         if coarse is not None:
             return [one.labels() for one in coarse]
-    return [result.pred_sem_seg.data[0] for result in model.predict(inputs, data_samples)]
+    # With a single channel mmseg's labels are floating-point numbers.
+    return [result.pred_sem_seg.data[0].long() for result in model.predict(inputs, data_samples)]
 
 
 def require_eval_mode(model: BaseSegmentor) -> None:
@@ -150,12 +151,13 @@ def head_logits(model: BaseSegmentor, inputs: Tensor) -> Tensor:
 
 
 def _goes_as_mmseg(model: BaseSegmentor) -> bool:
-    return _inherits(model, EncoderDecoder, _SEGMENTOR_METHODS) and _inherits(
+    return inherits(model, EncoderDecoder, _SEGMENTOR_METHODS) and inherits(
         model.decode_head, BaseDecodeHead, _HEAD_METHODS
     )
 
 
-def _inherits(one: object, base: type, methods: Sequence[str]) -> bool:
+def inherits(one: object, base: type, methods: Sequence[str]) -> bool:
+    """Whether the class of ``one`` leaves all these methods as they are in ``base``."""
     return all(getattr(type(one), name, None) is getattr(base, name) for name in methods)
 
 

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from mmseg.utils import add_prefix
+from torch import Tensor, nn
 
-from danseg.segmentors.labels import coarse_logits
+from danseg.heads.loss import UpsampledLoss, head_losses
+from danseg.heads.loss_checks import check_losses
+from danseg.segmentors.labels import coarse_logits, inherits
 from danseg.segmentors.lazy_logits import LazyLogits
 
 
@@ -25,7 +29,37 @@ class LeanEncoderDecoder(EncoderDecoder):
 
     Labels equal mmseg's, except where rounding decides between two classes. Batches with flipped images, and
     heads that override ``predict`` (such as mmseg's ``DAHead``), are left to mmseg's code.
+
+    Losses are :func:`danseg.heads.loss.head_losses`, also of mmseg's heads, except those that compute their
+    losses themselves.
     """
+
+    def init_weights(self) -> None:
+        for name, head in self.named_modules():
+            if isinstance(head, BaseDecodeHead):
+                own = not isinstance(head, UpsampledLoss) and not _has_mmsegs_losses(head)
+                check_losses(head, f"model.{name}", names_alone=own)
+        super().init_weights()
+
+    def _decode_head_forward_train(self, inputs: Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
+        return self._losses(self.decode_head, inputs, data_samples, "decode")
+
+    def _auxiliary_head_forward_train(
+        self, inputs: Sequence[Tensor], data_samples: list
+    ) -> dict[str, Tensor]:
+        if not isinstance(self.auxiliary_head, nn.ModuleList):
+            return self._losses(self.auxiliary_head, inputs, data_samples, "aux")
+        losses = {}
+        for index, head in enumerate(self.auxiliary_head):
+            losses.update(self._losses(head, inputs, data_samples, f"aux_{index}"))
+        return losses
+
+    def _losses(
+        self, head: BaseDecodeHead, inputs: Sequence[Tensor], data_samples: list, prefix: str
+    ) -> dict[str, Tensor]:
+        if _has_mmsegs_losses(head):
+            return add_prefix(head_losses(head, head(inputs), data_samples), prefix)
+        return add_prefix(head.loss(inputs, data_samples, self.train_cfg), prefix)
 
     def predict(
         self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None
@@ -51,3 +85,7 @@ class LeanEncoderDecoder(EncoderDecoder):
             sample.pred_sem_seg = PixelData(data=one.labels()[None].to(dtype))
             sample.seg_logits = LazyLogits.of(one)
         return data_samples
+
+
+def _has_mmsegs_losses(head: nn.Module) -> bool:
+    return inherits(head, BaseDecodeHead, ("loss", "loss_by_feat"))

@@ -122,6 +122,13 @@ def test_weights_alone_cannot_be_resumed_from(tiny, tmp_path):
         train(tiny(), resume=str(path))
 
 
+def test_a_loss_that_would_not_be_trained_stops_it_before_the_first_iteration(tiny):
+    config = tiny({**ONE_ITERATION, "model.auxiliary_head.loss_decode.loss_name": "ce"})
+    with pytest.raises(UserError, match=r"model\.auxiliary_head \(FCNHead\): .*loss_name='loss_ce'"):
+        train(config, log=lambda message: None)
+    assert not list(Path(config.work_dir).glob("*.pth"))
+
+
 def test_the_console_gets_a_summary_and_the_log_file_everything(tiny, tmp_path, capfd):
     runner = train(tiny({**ONE_ITERATION, "train_cfg.val_interval": 1}))
     work = tmp_path / "work"

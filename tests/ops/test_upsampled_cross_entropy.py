@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from danseg.ops import upsampled_cross_entropy
+from danseg.ops.upsampled_cross_entropy import upsampled_pixel_losses
 
 
 def _inputs(classes=5, small=(7, 9), large=(50, 71), dtype=torch.float64):
@@ -48,6 +49,29 @@ def test_equals_the_plain_form_with_gradients(small, large, align_corners, budge
     assert correct == right
     [want_grad], [grad] = (torch.autograd.grad(3 * loss, logits) for loss in (want, got))
     torch.testing.assert_close(grad, want_grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("budget", [None, 1, 20_000])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(("small", "large"), SIZES, ids=str)
+def test_weights_multiply_each_pixels_loss(small, large, align_corners, budget, monkeypatch):
+    if budget is not None:
+        module = sys.modules["danseg.ops.upsampled_cross_entropy"]
+        monkeypatch.setitem(module._BLOCK_BYTES, "cpu", budget)
+    logits, labels = _inputs(small=small, large=large)
+    weight = torch.rand(labels.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weight[labels == 255] = torch.nan  # of an ignored pixel it is not even read
+    upsampled = F.interpolate(logits, large, mode="bilinear", align_corners=align_corners)
+    losses = F.cross_entropy(upsampled, labels, ignore_index=255, reduction="none")
+    want = (losses * weight.nan_to_num(0)).sum()
+    got, correct = upsampled_cross_entropy(logits, labels, weight=weight, align_corners=align_corners)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    assert correct == (upsampled.argmax(1) == labels).sum()
+    [want_grad], [grad] = (torch.autograd.grad(3 * loss, logits) for loss in (want, got))
+    torch.testing.assert_close(grad, want_grad, rtol=1e-10, atol=1e-12)
+    pixels = upsampled_pixel_losses(logits, labels, align_corners=align_corners)
+    torch.testing.assert_close(pixels, losses.detach(), rtol=1e-10, atol=1e-12)
+    assert not pixels.requires_grad
 
 
 def test_the_gradient_is_that_of_finite_differences():
@@ -96,10 +120,14 @@ _PEAK = """
 import sys, torch
 from torch.nn import functional as F
 from danseg.ops import upsampled_cross_entropy
+from danseg.ops.upsampled_cross_entropy import upsampled_pixel_losses
 def plain(logits, labels):
     upsampled = F.interpolate(logits, labels.shape[1:], mode="bilinear")
     return F.cross_entropy(upsampled, labels, ignore_index=255, reduction="sum")
-loss = plain if sys.argv[1] == "plain" else lambda *inputs: upsampled_cross_entropy(*inputs)[0]
+def weighted(logits, labels):
+    hard = upsampled_pixel_losses(logits, labels) > 0.5
+    return upsampled_cross_entropy(logits, labels, weight=hard.float())[0]
+loss = dict(plain=plain, weighted=weighted, danseg=lambda *x: upsampled_cross_entropy(*x)[0])[sys.argv[1]]
 logits, labels = torch.randn(1, 19, 64, 64, requires_grad=True), torch.randint(0, 19, (1, 512, 512))
 loss(logits[:, :, :8, :8], labels[:, :64, :64]).backward()
 print(peak_growth(lambda: loss(logits, labels).backward()))
@@ -111,6 +139,7 @@ def test_training_memory_is_below_one_copy_of_the_upsampled_logits(extra_peak):
     upsampled = 19 * 512 * 512 * 4
     assert extra_peak(_PEAK, "plain") > 2.5 * upsampled  # the measurement sees the full logits
     assert extra_peak(_PEAK, "danseg") < 0.5 * upsampled
+    assert extra_peak(_PEAK, "weighted") < 0.5 * upsampled
 
 
 @pytest.mark.parametrize(
@@ -125,8 +154,21 @@ def test_training_memory_is_below_one_copy_of_the_upsampled_logits(extra_peak):
     ],
 )
 def test_what_does_not_fit_is_named(logits, labels, message):
-    with pytest.raises(ValueError, match=message):
-        upsampled_cross_entropy(logits, labels)
+    for function in (upsampled_cross_entropy, upsampled_pixel_losses):
+        with pytest.raises(ValueError, match=message):
+            function(logits, labels)
+
+
+def test_a_weight_for_each_class_is_refused():
+    logits, labels = _inputs()
+    with pytest.raises(ValueError, match=r"shape \(2, 50, 71\), got \(5,\).*weights\[labels\]"):
+        upsampled_cross_entropy(logits, labels, weight=torch.ones(5))
+
+
+def test_a_weight_that_would_get_no_gradient_is_refused():
+    logits, labels = _inputs()
+    with pytest.raises(ValueError, match=r"no gradient; pass weight\.detach\(\)"):
+        upsampled_cross_entropy(logits, labels, weight=torch.ones(labels.shape, requires_grad=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

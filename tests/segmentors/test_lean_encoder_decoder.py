@@ -7,9 +7,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.structures import PixelData
+from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import nn
 
+from danseg.errors import UserError
+from danseg.heads import FullyConvolutionalHead
 from danseg.segmentors import LeanEncoderDecoder
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -95,6 +100,65 @@ def test_test_time_augmentation_averages_the_logits_of_mmseg(build, batch, mode)
 
     found, want = (merged(lean).pred_sem_seg.data for lean in (True, False))
     assert torch.equal(found, want) and len(want.unique()) > 1
+
+
+def small_fcn(seed: int, kind: type = FCNHead, **changes) -> FCNHead:
+    torch.manual_seed(seed)
+    common = dict(in_channels=32, in_index=2, channels=8, num_convs=1, norm_cfg=dict(type="BN"))
+    return kind(**{**common, "num_classes": 7, **changes})
+
+
+def losses(model: nn.Module, others: FCNHead | list[FCNHead], classes: int = 7) -> dict[str, torch.Tensor]:
+    """Of a batch of two images with ignored pixels, with further heads; the same for every model."""
+    model.auxiliary_head = nn.ModuleList(others) if isinstance(others, list) else others
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(0, classes, (2, 1, 48, 72), generator=generator)
+    labels[:, :, :9] = 255
+    images = torch.randn(2, 3, 48, 72, generator=generator)
+    torch.manual_seed(3)  # the same dropout
+    return model.loss(images, [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels])
+
+
+@pytest.mark.parametrize(
+    "head", [None, dict(type="DAHead", pam_channels=4), dict(type="DANetHead", pam_channels=4)]
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_losses_are_mmsegs_with_mmsegs_heads_too(build, head, several):
+    def found(lean):
+        others = [small_fcn(1), small_fcn(2)] if several else small_fcn(1)
+        return losses(build(head=head, lean=lean), others)
+
+    want, got = found(False), found(True)
+    assert list(got) == list(want) and ("aux_1.loss_ce" in got) is several
+    for name, value in want.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_heads_of_mmseg_lose_and_score_what_dansegs_do(build):
+    # In mmseg, DiceLoss counts ignored pixels and takes a single channel for class 0; acc_seg is constant.
+    one = dict(num_classes=2, out_channels=1, threshold=0.4, loss_decode=dict(type="DiceLoss"))
+    theirs = small_fcn(1, **one)
+    ours = FullyConvolutionalHead(
+        in_channels=32, in_index=2, channels=8, num_convs=1, norm_cfg=dict(type="BN"), **one
+    )
+    ours.load_state_dict(theirs.state_dict())
+    got, want = (losses(build(lean=True), head, classes=2) for head in (theirs, ours))
+    assert "aux.acc_seg" in got
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_losses_of_mmsegs_heads_are_checked_before_the_training(build, several):
+    model = build(lean=True)
+    silent = small_fcn(1, loss_decode=dict(type="CrossEntropyLoss", loss_name="ce"))
+    model.auxiliary_head = nn.ModuleList([silent]) if several else silent
+    theirs = build(head=dict(type="DAHead", pam_channels=4), lean=True)  # which calls its losses itself
+    theirs.decode_head.loss_decode._loss_name = "ce"
+    with pytest.raises(UserError, match=r"model\.decode_head \(DAHead\): .*loss_name='loss_ce'"):
+        theirs.init_weights()
+    place = r"model\.auxiliary_head(\.0)? \(FCNHead\): .*loss_name='loss_ce'"
+    with pytest.raises(UserError, match=place):
+        model.init_weights()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

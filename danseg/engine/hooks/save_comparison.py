@@ -50,7 +50,8 @@ class SaveComparison(Hook):
             figure = comparison_figure(
                 shown(loader, load_picture(loader, path)["img"]),
                 truth,
-                sample.pred_sem_seg.data[0].cpu().numpy(),
+                # With a single channel, mmseg's labels 0 and 1 are floating-point numbers.
+                sample.pred_sem_seg.data[0].long().cpu().numpy(),
                 classes=meta["classes"],
                 palette=meta["palette"],
                 name=path.stem,

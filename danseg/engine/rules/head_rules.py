@@ -13,6 +13,7 @@ from mmseg.models.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLos
 from danseg.engine.config_parts import Part
 from danseg.engine.rules.run import Run, has_plain_losses, is_a, is_known, module_of
 from danseg.engine.signatures import argument
+from danseg.segmentors import LeanEncoderDecoder
 
 
 def binary_heads(run: Run) -> Iterator[str]:
@@ -104,7 +105,7 @@ def samplers(run: Run) -> Iterator[str]:
                 yield f"{sampler.place}.thresh={threshold} is no probability: give a number from 0 to 1"
             if isinstance(kept, int) and kept < 2:
                 yield f"{sampler.place}.min_kept={kept}: keep at least two pixels an image"
-            if threshold is not None and outputs(head) == 1:
+            if threshold is not None and outputs(head) == 1 and _mmseg_computes_losses(run, head):
                 yield (
                     f"{sampler.place}.thresh={threshold} compares with a softmax, but "
                     f"{head.place}.out_channels=1: leave out thresh, or use out_channels=2"
@@ -150,13 +151,18 @@ def class_weights(run: Run) -> Iterator[str]:
             elif not all(math.isfinite(one) and one >= 0 for one in weights):
                 yield f"{place}={list(weights)}: weights are finite and not negative"
             elif is_a(loss, CrossEntropyLoss) and argument(loss, "use_sigmoid") and wanted > 1:
-                if module_of(head).startswith("mmseg."):
+                if _mmseg_computes_losses(run, head):
                     yield (
                         f"{place} with {loss.place}.use_sigmoid=True: mmseg gives these weights to columns "
                         "of the image, not to classes; leave out one of them"
                     )
             elif is_a(loss, FocalLoss) and not isinstance(weights, list):
                 yield f"{place}={weights!r}: FocalLoss takes a list, not a {type(weights).__name__}"
+
+
+def _mmseg_computes_losses(run: Run, head: Part) -> bool:
+    """Whether the losses of a head are mmseg's own code, and not :func:`danseg.heads.loss.head_losses`."""
+    return module_of(head).startswith("mmseg.") and not is_a(next(run.at("model"), None), LeanEncoderDecoder)
 
 
 def _read(path: str) -> tuple[Any, str]:

@@ -49,6 +49,16 @@ def test_a_comparison_is_written_for_every_frame(tested, tmp_path):
     assert (read_image(tmp_path / "shown" / "city_000001.png") == read_image(expected)).all()
 
 
+def test_labels_of_a_single_channel_are_drawn_although_they_are_floats(tested, tmp_path):
+    runner, sample, _, prediction = tested
+    written = []
+    for dtype in (torch.int64, torch.float32):
+        sample.pred_sem_seg = PixelData(data=torch.from_numpy(prediction)[None].to(dtype))
+        SaveComparison(str(tmp_path / str(dtype))).after_test_iter(runner, 0, outputs=[sample])
+        written.append(read_image(tmp_path / str(dtype) / "city_000001.png"))
+    assert (written[0] == written[1]).all()
+
+
 def test_a_frame_without_label_gives_a_narrower_picture(tested, tmp_path):
     runner, sample, _, _ = tested
     hook = SaveComparison(str(tmp_path / "shown"))

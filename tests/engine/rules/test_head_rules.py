@@ -62,15 +62,26 @@ OHEM = dict(type="OHEMPixelSampler", thresh=0.7, min_kept=100)
         ),
         (
             {
+                "model.type": "EncoderDecoder",  # whose mmseg heads compute their losses themselves
                 f"{AUXILIARY}.loss_decode": dict(
                     type="CrossEntropyLoss", use_sigmoid=True, class_weight=[1.0] * 19
-                )
+                ),
             },
             [f"{AUXILIARY}.loss_decode.class_weight", f"{AUXILIARY}.loss_decode.use_sigmoid"],
         ),
         ({f"{HEAD}.sampler": {**OHEM, "thresh": 70}}, [f"{HEAD}.sampler.thresh"]),
         ({f"{HEAD}.sampler": {**OHEM, "min_kept": 1}}, [f"{HEAD}.sampler.min_kept"]),
-        ({**ONE_CHANNEL, f"{HEAD}.sampler": OHEM}, [f"{HEAD}.sampler.thresh", f"{HEAD}.out_channels"]),
+        (
+            {
+                **TWO,
+                "model.type": "EncoderDecoder",
+                f"{AUXILIARY}.out_channels": 1,
+                f"{AUXILIARY}.threshold": 0.5,
+                f"{AUXILIARY}.loss_decode.use_sigmoid": True,
+                f"{AUXILIARY}.sampler": OHEM,
+            },
+            [f"{AUXILIARY}.sampler.thresh", f"{AUXILIARY}.out_channels"],
+        ),
         (
             {f"{HEAD}.sampler": OHEM, f"{HEAD}.loss_decode.use_sigmoid": True},
             [f"{HEAD}.sampler", f"{HEAD}.loss_decode.use_sigmoid"],
@@ -83,6 +94,21 @@ OHEM = dict(type="OHEMPixelSampler", thresh=0.7, min_kept=100)
 )
 def test_a_head_that_contradicts_itself(options, keys):
     only_names(messages(options), *keys)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {**ONE_CHANNEL, f"{HEAD}.sampler": OHEM},
+        {
+            f"{AUXILIARY}.loss_decode": dict(
+                type="CrossEntropyLoss", use_sigmoid=True, class_weight=[1.0] * 19
+            )
+        },
+    ],
+)
+def test_what_danseg_computes_and_mmseg_would_not(options):
+    assert not messages(options)
 
 
 def test_one_class_is_too_few():

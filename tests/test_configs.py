@@ -486,7 +486,7 @@ def test_what_every_network_shares(name: str) -> None:
     classes = len(DATASETS.get(cfg.dataset_type).METAINFO["classes"])
     assert head.num_classes == auxiliary.num_classes == cfg.num_classes == classes
     assert cfg.val_evaluator == cfg.test_evaluator
-    assert cfg.tta_model.type == "SegTTAModel"
+    assert cfg.tta_model.type == "LeanTTAModel"
 
 
 @every_leaf

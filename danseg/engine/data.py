@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from danseg.datasets.check import check_dataset
+from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
 
@@ -68,8 +69,8 @@ def agreed_num_classes(config: Config, dataset: dict) -> int:
         cls = DATASETS.get(one["type"]) if isinstance(one["type"], str) else one["type"]
         if cls is None:
             raise UserError(f"config {config.filename}: there is no dataset type {one['type']!r}")
-        classes = (one.get("metainfo") or {}).get("classes") or getattr(cls, "METAINFO", {}).get("classes")
-        expected = len(classes) if classes else next(iter(heads.values()))
+        names = (one.get("metainfo") or {}).get("classes") or getattr(cls, "METAINFO", {}).get("classes")
+        expected = len(built_metainfo(one)["classes"]) if names else next(iter(heads.values()))
         wrong = [f"{name}.num_classes is {number}" for name, number in heads.items() if number != expected]
         if wrong:
             raise UserError(

@@ -43,7 +43,7 @@ def test_heads_that_agree_with_the_dataset(config):
 
 
 def test_classes_of_the_config_count_for_more_than_the_datasets():
-    two = dict(CITYSCAPES, metainfo=dict(classes=("a", "b")))
+    two = dict(CITYSCAPES, metainfo=dict(classes=("car", "road")))
     assert agreed_num_classes(heads(of(2)), two) == 2
 
 

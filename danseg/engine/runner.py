@@ -17,11 +17,13 @@ from mmengine.model import (
     is_model_wrapper,
     revert_sync_batchnorm,
 )
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from danseg.datasets.metainfo import complete_metainfo
+from danseg.datasets.wrappers import infos, named_sets
 from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
@@ -31,6 +33,7 @@ from danseg.engine.options import pretrained_source
 from danseg.engine.recompute import recompute
 from danseg.engine.summary import summary
 from danseg.errors import UserError
+from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import whole_file
 
 
@@ -89,7 +92,14 @@ class DansegRunner(Runner):
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         name_failing_samples(loader.dataset)
+        complete_metainfo(loader.dataset)
         return loader
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        return _with_sets(super().build_val_loop(loop))
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        return _with_sets(super().build_test_loop(loop))
 
     @property
     def network(self) -> nn.Module:
@@ -222,3 +232,14 @@ class DansegRunner(Runner):
             raise UserError(
                 f"{error}. Earlier checkpoints are untouched; make room and continue with --resume"
             ) from error
+
+
+def _with_sets(loop: BaseLoop) -> BaseLoop:
+    """Let the metrics of a loop over several data sets score each of them, too."""
+    for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
+        if isinstance(metric, ExactIoUMetric):
+            metric.sets = {
+                name: {(info["img_path"], info.get("seg_map_path", "")) for info in infos(part)}
+                for name, part in named_sets(loop.dataloader.dataset).items()
+            }
+    return loop

@@ -10,11 +10,15 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from danseg.datasets.metainfo import metainfo_of
 from danseg.engine.checkpoint import load_state, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.runner import DansegRunner
+from danseg.engine.summary import augmented_views
+from danseg.errors import UserError
 from danseg.io.files import make_folder, whole_file
+from danseg.io.words import listed
 
 
 def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print) -> dict[str, float]:
@@ -45,6 +49,7 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
     for report in reports:
         runner.logger.info(report)
     on_every_rank(lambda: load_state(runner.network, read, checkpoint))
+    on_every_rank(lambda: _compare_classes(runner, read, checkpoint))
     runner.weights = str(checkpoint)
     metrics = runner.test()
     if is_main_process() and metrics:
@@ -62,12 +67,41 @@ def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) ->
         "config": runner.cfg.filename,
         "checkpoint": os.path.abspath(checkpoint),
         "tta": runner.cfg.model.get("module") is not None,
-        **{name: _number(value) for name, value in metrics.items()},
+        "views": augmented_views(runner.cfg),
     }
-    for metric in runner.test_evaluator.metrics:
-        if getattr(metric, "scores", None) is not None:
-            report.update(metric.scores.as_dict())
-    return report
+    scored = [one for one in runner.test_evaluator.metrics if getattr(one, "scores", None) is not None]
+    for metric in scored:
+        content = metric.scores.as_dict()
+        if metric.set_scores:
+            content["sets"] = {name: scores.as_dict() for name, scores in metric.set_scores.items()}
+        if len(scored) == 1 or not metric.prefix:
+            report.update(content)
+        else:
+            report[metric.prefix] = content
+    return {**report, **{name: _number(value) for name, value in metrics.items()}}
+
+
+def _compare_classes(runner: DansegRunner, read: dict, checkpoint: str) -> None:
+    """Compare the classes that a checkpoint was trained with to those of the test set.
+
+    Raises:
+        UserError: they are the same in another order, so that every score would be that of another class.
+    """
+    meta = read.get("meta") or {}
+    trained = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or ()
+    trained = [str(name).strip() for name in trained]
+    tested = [name.strip() for name in metainfo_of(runner.test_dataloader.dataset)["classes"]]
+    if not trained or trained == tested:
+        return
+    if sorted(trained) == sorted(tested):
+        raise UserError(
+            f"{checkpoint} was trained with the same classes in another order ({listed(trained)}) than those "
+            f"of the test set ({listed(tested)}): give the data set's metainfo the former"
+        )
+    runner.logger.warning(
+        f"{checkpoint} was trained with other classes ({listed(trained)}) than those it is tested with "
+        f"({listed(tested)}); the scores compare them by their ids"
+    )
 
 
 def _number(value: float) -> float | None:

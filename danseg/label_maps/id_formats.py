@@ -7,6 +7,7 @@ wants labelIds, the ADE20K server ids from 1. :class:`IdFormat` is one such conv
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +68,11 @@ class IdFormat:
         return classes.astype(np.uint8)
 
 
-def id_format(name: str, num_classes: int) -> IdFormat:
-    """The format called ``name`` for ``num_classes`` classes.
+def id_format(name: str, num_classes: int, chosen: Sequence[int] | None = None) -> IdFormat:
+    """The format called ``name`` for ``num_classes`` classes, or for those ``chosen`` among them, in order.
+
+    A class keeps its id in the formats of a data set, however many are chosen and in whichever order; the ids
+    of the others then stand for no class. In ``plain`` the chosen ones count from 0.
 
     * ``plain``: the train ids themselves; 255 = no class. For your own use.
     * ``cityscapes``: labelIds, as the Cityscapes server and its evaluator expect them.
@@ -80,6 +84,13 @@ def id_format(name: str, num_classes: int) -> IdFormat:
     """
     if name not in OUTPUT_FORMATS:
         raise UserError(f"unknown format '{name}' for label maps; choose one of {', '.join(OUTPUT_FORMATS)}")
+    if chosen is not None and list(chosen) != list(range(num_classes)):
+        if name == "plain":
+            return id_format(name, len(chosen))
+        complete = id_format(name, num_classes)
+        class_ids = tuple(complete.class_ids[place] for place in chosen)
+        others = complete.void_ids | set(complete.class_ids) - set(class_ids)
+        return IdFormat(name, class_ids, frozenset(others))
     if name == "cityscapes":
         if num_classes != len(CLASS_IDS):
             raise UserError(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmseg.registry import MODELS
 from torch import nn
 
 from danseg.segmentors import LeanEncoderDecoder

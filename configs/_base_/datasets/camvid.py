@@ -68,5 +68,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type="ExactIoUMetric", iou_metrics=["mIoU"], output_format="plain")
+val_evaluator = dict(type="ExactIoUMetric", iou_metrics=["mIoU"], output_format="camvid")
 test_evaluator = val_evaluator

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from danseg.datasets.metainfo import metainfo_of
 from danseg.io.files import make_folder
 from danseg.io.images import read_image
 from danseg.visualization.figures import comparison_figure, save_figure
@@ -40,7 +41,7 @@ class SaveComparison(Hook):
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
         """Draw the frames of one batch."""
-        meta = runner.test_loop.dataloader.dataset.metainfo
+        meta = metainfo_of(runner.test_loop.dataloader.dataset)
         for sample in outputs or ():
             path = Path(sample.img_path)
             truth = sample.gt_sem_seg.data[0].cpu().numpy() if "gt_sem_seg" in sample else None

@@ -20,6 +20,9 @@ class SafeCheckpointHook(CheckpointHook):
     writes files atomically, this also holds for ``max_keep_ckpts=1`` and for the best checkpoint.
     """
 
+    # mmengine does not know that more of these is better.
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, "mFscore", "mPrecision", "mRecall"]
+
     best_ckpt_path: str | None  # set by mmengine's hook, like the next one
     best_ckpt_path_dict: dict[str, str | None]
 
@@ -76,6 +79,7 @@ class SafeCheckpointHook(CheckpointHook):
                 raise UserError(f"save_best={key!r} is not among the metrics: {', '.join(metrics)}")
         # mmengine deletes the best checkpoint it knows before it saves the next one: hide it from mmengine.
         if len(self.key_indicators) == 1:
+            self._forget_best_of_another_metric(runner, metrics)
             before, self.best_ckpt_path = self.best_ckpt_path, None
             super()._save_best_checkpoint(runner, metrics)
             self.best_ckpt_path = self._keep_one(before, self.best_ckpt_path)
@@ -86,6 +90,21 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict = {
                 key: self._keep_one(before, self.best_ckpt_path_dict[key]) for key, before in befores.items()
             }
+
+    def _forget_best_of_another_metric(self, runner: Any, metrics: dict) -> None:
+        """A resumed checkpoint holds the best score of the ``save_best`` that it was written with."""
+        [key] = self.key_indicators
+        key = next(iter(metrics)) if key == "auto" else key
+        info = runner.message_hub.runtime_info
+        best = info.get("best_ckpt")
+        if best and not os.path.basename(best).startswith(f"best_{key.replace('/', '_')}_"):
+            runner.logger.warning(
+                f"{best} has the best score of another metric than save_best={key!r}, so the two are not "
+                "compared; it is kept"
+            )
+            self.best_ckpt_path = None
+            for name in ("best_ckpt", "best_score"):
+                info.pop(name, None)
 
     @staticmethod
     def _keep_one(before: str | None, after: str | None) -> str | None:

@@ -645,6 +645,21 @@ def test_test_time_augmentation_of_a_dataset(path: Path, tmp_path: Path) -> None
 
 
 @every_dataset
+@pytest.mark.parametrize("size", [(90, 200), (200, 90), (1024, 2048)], ids=str)
+def test_test_time_augmentation_resizes_as_the_published_figures_were_measured(
+    path: Path, size: tuple
+) -> None:
+    """The image fits into multiples of the test scale: its long side into the long one, the short likewise."""
+    cfg = load(path)
+    image = np.zeros((*size, 3), np.uint8)
+    for ratio, step in zip(cfg.tta_ratios, cfg.tta_pipeline[1].transforms[0], strict=True):
+        short, long = sorted(int(side * ratio) for side in cfg.image_scale)
+        factor = min(long / max(size), short / min(size))
+        resized = TRANSFORMS.build(step)(dict(img=image))["img"]
+        assert resized.shape[:2] == tuple(int(side * factor + 0.5) for side in size)
+
+
+@every_dataset
 def test_transforms_are_registered(path: Path) -> None:
     cfg = load(path)
     for name in steps(cfg.train_pipeline + cfg.test_pipeline + cfg.tta_pipeline):

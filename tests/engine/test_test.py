@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
 from danseg.engine.hooks import save_comparison
@@ -21,13 +22,14 @@ from danseg.label_maps.label_png import read_label_map
 @pytest.fixture
 def checkpoint(tiny, tmp_path):
     """Random weights for the tiny config."""
-    from mmengine.registry import init_default_scope
-    from mmseg.registry import MODELS
-
-    init_default_scope("mmseg")
     path = tmp_path / "random.pth"
     torch.save({"state_dict": MODELS.build(tiny().model).state_dict(), "meta": {}}, path)
     return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _mmseg_scope():
+    init_default_scope("mmseg")
 
 
 def configured(config, **options):
@@ -174,3 +176,26 @@ def test_pictures_and_files_of_chosen_classes(tiny, checkpoint, tmp_path, classe
         place = whole.classes.index(name)
         assert report["classes"][name]["label_pixels"] == whole.label_pixels[place]
         assert report["classes"][name]["Acc"] == pytest.approx(100 * whole.acc[place], nan_ok=True)
+
+
+def test_one_view_of_a_network_with_one_channel_scores_as_without_augmentation(tiny, tmp_path):
+    two = {"test_dataloader.dataset.metainfo": dict(classes=("car", "road")), "num_classes": 2}
+    head = {"model.decode_head.out_channels": 1, "model.decode_head.loss_decode.use_sigmoid": True}
+    once = [
+        dict(type="LoadImageFromFile"),
+        dict(type="TestTimeAug", transforms=[[dict(type="LoadAnnotations")]]),
+    ]
+    once[1]["transforms"].append([dict(type="PackSegInputs")])
+    config = tiny({**two, **head})
+    model = MODELS.build(config.model)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "one.pth")
+    found = []
+    for augmented in (False, True):
+        config = tiny({**two, **head})
+        config.tta_pipeline = once
+        found.append(evaluate(configured(config, tta=augmented), str(tmp_path / "one.pth")))
+    assert found[0] == found[1] and 0 < found[0]["mIoU"] < 100

@@ -649,7 +649,7 @@ def test_test_time_augmentation_of_a_dataset(path: Path, tmp_path: Path) -> None
 def test_test_time_augmentation_resizes_as_the_published_figures_were_measured(
     path: Path, size: tuple
 ) -> None:
-    """The image fits into multiples of the test scale: its long side into the long one, the short likewise."""
+    """The image fits into multiples of the test scale: its long side into the long one, the short alike."""
     cfg = load(path)
     image = np.zeros((*size, 3), np.uint8)
     for ratio, step in zip(cfg.tta_ratios, cfg.tta_pipeline[1].transforms[0], strict=True):

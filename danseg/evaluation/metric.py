@@ -176,13 +176,17 @@ class ExactIoUMetric(BaseMetric):
         return name
 
     def _format(self) -> IdFormat:
-        """The format of the files; ``label_map`` tells which of the data set's classes were chosen."""
+        """The format of the files; ``label_map`` tells which of the data set's classes were chosen.
+
+        Each of them keeps the id that the data set publishes, except in 'plain'.
+        """
         count = len(self.classes)
         label_map = (self.dataset_meta or {}).get("label_map") or {}
         places = {new: old for old, new in label_map.items() if new < count}
-        if not places:
+        if not places or self.output_format == "plain":
             return id_format(self.output_format, count)
-        return id_format(self.output_format, max(label_map) + 1, [places[new] for new in range(count)])
+        complete = id_format(self.output_format, max(label_map) + 1)
+        return complete.choose([places[new] for new in range(count)])
 
     def evaluate(self, size: int) -> dict:
         """Gather the results of all ranks, compute on rank 0, return the same on all, as in mmengine."""

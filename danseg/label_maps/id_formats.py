@@ -44,6 +44,14 @@ class IdFormat:
         index[list(self.class_ids)] = np.arange(len(self.class_ids))
         return index
 
+    def choose(self, places: Sequence[int]) -> "IdFormat":
+        """The format for some of the classes or another order: ``places`` of them among all.
+
+        Each class keeps its id. The ids of classes that are not chosen stand for no class.
+        """
+        class_ids = tuple(self.class_ids[place] for place in places)
+        return IdFormat(self.name, class_ids, self.void_ids | set(self.class_ids) - set(class_ids))
+
     def allowed(self) -> str:
         """The allowed ids in words: '0 to 18 (classes) and 255 (no class)'."""
         return f"{ranges(self.class_ids)} (classes) and {ranges(self.void_ids)} (no class)"
@@ -68,11 +76,8 @@ class IdFormat:
         return classes.astype(np.uint8)
 
 
-def id_format(name: str, num_classes: int, chosen: Sequence[int] | None = None) -> IdFormat:
-    """The format called ``name`` for ``num_classes`` classes, or for those ``chosen`` among them, in order.
-
-    A class keeps its id in the formats of a data set, however many are chosen and in whichever order; the ids
-    of the others then stand for no class. In ``plain`` the chosen ones count from 0.
+def id_format(name: str, num_classes: int) -> IdFormat:
+    """The format called ``name`` for ``num_classes`` classes.
 
     * ``plain``: the train ids themselves; 255 = no class. For your own use.
     * ``cityscapes``: labelIds, as the Cityscapes server and its evaluator expect them.
@@ -84,13 +89,6 @@ def id_format(name: str, num_classes: int, chosen: Sequence[int] | None = None) 
     """
     if name not in OUTPUT_FORMATS:
         raise UserError(f"unknown format '{name}' for label maps; choose one of {', '.join(OUTPUT_FORMATS)}")
-    if chosen is not None and list(chosen) != list(range(num_classes)):
-        if name == "plain":
-            return id_format(name, len(chosen))
-        complete = id_format(name, num_classes)
-        class_ids = tuple(complete.class_ids[place] for place in chosen)
-        others = complete.void_ids | set(complete.class_ids) - set(class_ids)
-        return IdFormat(name, class_ids, frozenset(others))
     if name == "cityscapes":
         if num_classes != len(CLASS_IDS):
             raise UserError(

@@ -42,7 +42,8 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
 
 def infos(dataset: Any) -> list[dict]:
     """What a data set without wrappers says about each of its images: ``img_path``, ``seg_map_path``, ..."""
-    return [dataset.get_data_info(index) for index in range(len(dataset))]
+    get = getattr(dataset, "get_data_info", None)  # a data set of another library may lack it
+    return [get(index) for index in range(len(dataset))] if get else []
 
 
 def named_sets(dataset: Any) -> dict[str, Any]:
@@ -55,15 +56,16 @@ def named_sets(dataset: Any) -> dict[str, Any]:
     parts = list(inner_datasets(dataset))
     if len(parts) == 1:
         return {}
-    for place in (
-        lambda part: part.data_prefix.get("img_path"),
-        lambda part: part.ann_file,
-        lambda part: part.data_prefix.get("seg_map_path"),
-    ):
-        paths = [Path(os.path.abspath(place(part) or ".")).parts for part in parts]
+    for place in ("img_path", "ann_file", "seg_map_path"):
+        places = [{"ann_file": getattr(one, "ann_file", ""), **_folders(one)}.get(place) for one in parts]
+        paths = [Path(os.path.abspath(one or ".")).parts for one in places]
         if len(set(paths)) == len(paths):
             return dict(zip(_differences(paths), parts, strict=True))
     return {str(number): part for number, part in enumerate(parts, 1)}
+
+
+def _folders(dataset: Any) -> dict[str, str]:
+    return getattr(dataset, "data_prefix", None) or {}
 
 
 def _differences(paths: Sequence[tuple[str, ...]]) -> list[str]:

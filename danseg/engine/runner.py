@@ -236,10 +236,11 @@ class DansegRunner(Runner):
 
 def _with_sets(loop: BaseLoop) -> BaseLoop:
     """Let the metrics of a loop over several data sets score each of them, too."""
+    sets = {
+        name: {(info["img_path"], info.get("seg_map_path", "")) for info in infos(part)}
+        for name, part in named_sets(loop.dataloader.dataset).items()
+    }
     for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
         if isinstance(metric, ExactIoUMetric):
-            metric.sets = {
-                name: {(info["img_path"], info.get("seg_map_path", "")) for info in infos(part)}
-                for name, part in named_sets(loop.dataloader.dataset).items()
-            }
+            metric.sets = sets
     return loop

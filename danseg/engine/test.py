@@ -10,13 +10,13 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from danseg.datasets.metainfo import metainfo_of
 from danseg.engine.checkpoint import load_state, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.runner import DansegRunner
 from danseg.engine.summary import augmented_views
 from danseg.errors import UserError
+from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import make_folder, whole_file
 from danseg.io.words import listed
 
@@ -69,15 +69,19 @@ def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) ->
         "tta": runner.cfg.model.get("module") is not None,
         "views": augmented_views(runner.cfg),
     }
-    scored = [one for one in runner.test_evaluator.metrics if getattr(one, "scores", None) is not None]
-    for metric in scored:
-        content = metric.scores.as_dict()
-        if metric.set_scores:
-            content["sets"] = {name: scores.as_dict() for name, scores in metric.set_scores.items()}
-        if len(scored) == 1 or not metric.prefix:
+    scored = [
+        (one.prefix, one.scores, one.set_scores)
+        for one in runner.test_evaluator.metrics
+        if isinstance(one, ExactIoUMetric) and one.scores is not None
+    ]
+    for prefix, scores, set_scores in scored:
+        content: dict[str, Any] = scores.as_dict()
+        if set_scores:
+            content["sets"] = {name: one.as_dict() for name, one in set_scores.items()}
+        if len(scored) == 1 or not prefix:
             report.update(content)
         else:
-            report[metric.prefix] = content
+            report[prefix] = content
     return {**report, **{name: _number(value) for name, value in metrics.items()}}
 
 
@@ -90,8 +94,9 @@ def _compare_classes(runner: DansegRunner, read: dict, checkpoint: str) -> None:
     meta = read.get("meta") or {}
     trained = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or ()
     trained = [str(name).strip() for name in trained]
-    tested = [name.strip() for name in metainfo_of(runner.test_dataloader.dataset)["classes"]]
-    if not trained or trained == tested:
+    tested = getattr(runner.test_dataloader.dataset, "metainfo", {}).get("classes") or ()
+    tested = [str(name).strip() for name in tested]
+    if not trained or not tested or trained == tested:
         return
     if sorted(trained) == sorted(tested):
         raise UserError(

@@ -131,7 +131,7 @@ def _best_checkpoints(runner: DansegRunner) -> list[str]:
             continue
         for key, rule in zip(hook.key_indicators, hook.rules, strict=True):
             suffix = "" if len(hook.key_indicators) == 1 else f"_{key}"
-            if info.get(f"best_ckpt{suffix}"):
+            if info.get(f"best_ckpt{suffix}") and key != "auto":  # "auto": not one validation was made
                 least = "lowest " if rule == "less" else ""
                 score = info[f"best_score{suffix}"]
                 found.append(f"{info[f'best_ckpt{suffix}']} ({least}{key} {score:.4g})")

@@ -6,6 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from mmseg.registry import DATASETS
 from PIL import Image
 
 from danseg.datasets import check, check_contents
@@ -513,3 +514,29 @@ def test_cache_that_cannot_be_written(cityscapes, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert passes(cityscapes).images == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "first"), [("CityscapesDataset", (13, 0), 0), ("ADE20KDataset", (12, 0), 1)]
+)
+def test_chosen_classes_are_counted_and_the_others_are_ignored(tmp_path, kind, chosen, first):
+    """A label with id k at k + 1 pixels; in ADE20K's files the classes count from 1, and 0 is no class."""
+    names = DATASETS.get(kind).METAINFO["classes"]
+    ids = np.repeat(np.arange(19), np.arange(1, 20)).astype(np.uint8).reshape(10, 19)
+    save(tmp_path / "images/a.png", noise(10, 19, 3))
+    save(tmp_path / "labels/a.png", ids)
+    dataset = dict(
+        type=kind,
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path="images", seg_map_path="labels"),
+        img_suffix=".png",
+        seg_map_suffix=".png",
+        metainfo=dict(classes=[names[place] for place in chosen]),
+    )
+    report = checked(dataset)
+    assert report.classes == tuple(names[place] for place in chosen)
+    assert report.pixels == [place + first + 1 for place in chosen]
+    assert report.ignored == 190 - sum(report.pixels)
+    save(tmp_path / "labels/a.png", np.maximum(ids, 151) if first else np.maximum(ids, 19))
+    with pytest.raises(UserError, match="ids outside the classes"):
+        checked(dataset)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmseg.registry import DATASETS
 
 from danseg.engine.checkpoint import read_checkpoint
 from danseg.engine.config import load_config
@@ -194,3 +195,21 @@ def test_the_best_score_is_called_by_its_name(tmp_path, arguments, scores, lines
     assert len(found) == len(lines) and all(
         line.endswith(end) for line, end in zip(found, lines, strict=True)
     )
+
+
+def test_checkpoints_and_pictures_have_the_colours_of_the_chosen_classes(tiny, tmp_path):
+    """All classes in another order, of which mmseg keeps the colours in the old order."""
+    record = DATASETS.get("CityscapesDataset").METAINFO
+    classes = list(record["classes"][::-1])
+    text = "".join(
+        f"{name}_dataloader = dict(dataset=dict(metainfo=dict(classes={classes})))\n"
+        for name in ("train", "val")
+    )
+    runner = train(tiny({**ONE_ITERATION, "train_cfg.val_interval": 1}, text=text))
+    for meta in (
+        read_checkpoint(tmp_path / "work" / "iter_1.pth")["meta"]["dataset_meta"],
+        runner.visualizer.dataset_meta,
+        runner.val_evaluator.dataset_meta,
+    ):
+        assert list(meta["classes"]) == classes
+        assert [list(colour) for colour in meta["palette"]] == [list(one) for one in record["palette"][::-1]]

@@ -36,6 +36,7 @@ class SafeCheckpointHook(CheckpointHook):
         # dir was copied. Look for it in this run's folder, so that the original is not deleted.
         if self.save_best is not None and len(self.key_indicators) == 1:
             self.best_ckpt_path = self._here(self.best_ckpt_path)
+            self._forget_best_of_another_metric(runner, self.key_indicators[0])
         elif self.save_best is not None:
             self.best_ckpt_path_dict = {k: self._here(p) for k, p in self.best_ckpt_path_dict.items()}
 
@@ -79,7 +80,8 @@ class SafeCheckpointHook(CheckpointHook):
                 raise UserError(f"save_best={key!r} is not among the metrics: {', '.join(metrics)}")
         # mmengine deletes the best checkpoint it knows before it saves the next one: hide it from mmengine.
         if len(self.key_indicators) == 1:
-            self._forget_best_of_another_metric(runner, metrics)
+            if self.key_indicators[0] == "auto":  # from the first validation on, mmengine knows its metric
+                self._forget_best_of_another_metric(runner, next(iter(metrics)))
             before, self.best_ckpt_path = self.best_ckpt_path, None
             super()._save_best_checkpoint(runner, metrics)
             self.best_ckpt_path = self._keep_one(before, self.best_ckpt_path)
@@ -91,13 +93,11 @@ class SafeCheckpointHook(CheckpointHook):
                 key: self._keep_one(before, self.best_ckpt_path_dict[key]) for key, before in befores.items()
             }
 
-    def _forget_best_of_another_metric(self, runner: Any, metrics: dict) -> None:
+    def _forget_best_of_another_metric(self, runner: Any, key: str) -> None:
         """A resumed checkpoint holds the best score of the ``save_best`` that it was written with."""
-        [key] = self.key_indicators
-        key = next(iter(metrics)) if key == "auto" else key
         info = runner.message_hub.runtime_info
         best = info.get("best_ckpt")
-        if best and not os.path.basename(best).startswith(f"best_{key.replace('/', '_')}_"):
+        if best and key != "auto" and not os.path.basename(best).startswith(f"best_{key.replace('/', '_')}_"):
             runner.logger.warning(
                 f"{best} has the best score of another metric than save_best={key!r}, so the two are not "
                 "compared; it is kept"

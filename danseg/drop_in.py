@@ -4,7 +4,8 @@
 ``CCHead``, ``PSAHead``, ``GCHead``, ``ISAHead``, ``DNLHead`` or ``FCNHead`` by danseg's. Arguments, weights,
 outputs and losses are the same, memory is linear, and no operator has to be compiled. Its
 ``EncoderDecoder`` becomes danseg's ``LeanEncoderDecoder``: validation and testing make no logits at the
-image's resolution, unless something reads ``seg_logits``.
+image's resolution, unless something reads ``seg_logits``. Its ``SegTTAModel`` becomes ``LeanTTAModel``,
+which is right for heads with one channel, too.
 
 Only this import replaces mmseg's names. ``import danseg`` does not.
 
@@ -26,7 +27,7 @@ from danseg.heads import (
     NonLocalHead,
     PSANetHead,
 )
-from danseg.segmentors import LeanEncoderDecoder
+from danseg.segmentors import LeanEncoderDecoder, LeanTTAModel
 
 HEADS = {
     "CCHead": CCNetHead,
@@ -39,7 +40,7 @@ HEADS = {
     "PSAHead": PSANetHead,
 }
 
-SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder}
+SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder, "SegTTAModel": LeanTTAModel}
 
 for _name, _class in {**HEADS, **SEGMENTORS}.items():
     MODELS.register_module(name=_name, module=_class, force=True)

@@ -125,7 +125,10 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
             "ADE20K: set reduce_zero_label=True in the data set"
         )
     elif getattr(dataset, "label_ids", None) is not None:
-        ids = f"label_ids={dataset.label_ids} of the data set lists other ids: list the id of every class"
+        ids = (
+            f"the data set has label_ids={dataset.label_ids} and void_ids={dataset.void_ids}: list the id of "
+            "every class in the former, and ids that mean no class in the latter"
+        )
     elif spaced := _spaced_ids(dataset, contents, num_classes):
         ids = f"if these are the ids of the classes, in their order, set {_with_label_ids(spaced)}"
     else:
@@ -149,7 +152,7 @@ def allowed_ids(dataset: Any, table: np.ndarray, num_classes: int) -> np.ndarray
     """Which ids the label files may hold, (256,) bool; ``table`` is what loading turns each id into."""
     listed_ids = getattr(dataset, "label_ids", None)
     if listed_ids is not None:
-        return np.isin(np.arange(256), (*listed_ids, dataset.ignore_index))
+        return np.isin(np.arange(256), (*listed_ids, *dataset.void_ids, dataset.ignore_index))
     return (table < num_classes) | (table == dataset.ignore_index)
 
 

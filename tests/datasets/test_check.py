@@ -207,6 +207,14 @@ def test_other_ids_are_refused_with_the_option_that_tells_them(tmp_path, ids):
     assert sum(checked(told, 3).pixels) == 48 - 45 * (len(ids) == 4)
 
 
+def test_ids_of_no_class_can_be_told(tmp_path):
+    told = dict(kind="FolderDataset", label_ids=(0, 255))
+    with pytest.raises(UserError, match=r"(?s)a\.png: 127 .*ids that mean no class in the latter"):
+        checked(with_ids(tmp_path, 0, 127, 255, **told))
+    report = checked(with_ids(tmp_path, 0, 127, 255, void_ids=(127,), **told))
+    assert report.pixels == [1, 46] and report.ignored == 1
+
+
 def test_ids_that_are_not_told_are_refused(tmp_path):
     told = dict(kind="FolderDataset", label_ids=(0, 255))
     with pytest.raises(

@@ -32,6 +32,8 @@ CASES = {
     "spaced ids": (dict(MASK, label_ids=(10, 20)), {10: 0, 20: 1, 0: 255, 1: 255}, None),
     "ids that change places": (dict(MASK, label_ids=(1, 0)), {1: 0, 0: 1}, None),
     "no ids": (MASK, {}, None),
+    "a trimap": (dict(MASK, label_ids=(0, 255), void_ids=(127,)), {0: 0, 255: 1, 1: 255, 127: 255}, None),
+    "a border": (dict(MASK, void_ids=(2,)), {2: 255}, None),
     "a part of Cityscapes": (
         dict(type="CityscapesDataset", metainfo=dict(classes=("car", "road"))),
         {**dict.fromkeys(range(19), 255), 13: 0, 0: 1},
@@ -156,6 +158,8 @@ def test_ids_in_a_concatenation_may_differ(tmp_path):
         (dict(label_ids=(0, 0)), "different ids from 0 to 255"),
         (dict(label_ids=(0, 256)), "different ids from 0 to 255"),
         (dict(label_ids=(0, "255")), "different ids from 0 to 255"),
+        (dict(label_ids=(0, 255), void_ids=(0,)), "different ids from 0 to 255"),
+        (dict(void_ids=(1,)), r"label_ids=\(0, 1\), void_ids=\(1,\): give different ids"),
         (dict(label_ids=(0, 255), reduce_zero_label=True), "remove reduce_zero_label"),
     ],
 )

@@ -17,14 +17,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import danseg.attention
+from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
 from danseg.registry import OWNED_BY_MMCV
 
 CHANNELS = 512
 SIZE = (97, 97)  # the features of a 769x769 crop at stride 8
 
-# The pairwise functions of a non-local block are different networks.
-_VARIANTS = {"NonLocal2d": [dict(mode=mode) for mode in MODES]}
+# The pairwise functions of these blocks are different networks.
+_VARIANTS = {
+    "NonLocal2d": [dict(mode=mode) for mode in MODES],
+    "CompactGeneralizedNonLocal": [dict(kernel=kernel) for kernel in KERNELS],
+}
 
 
 class Row(NamedTuple):
@@ -42,7 +46,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """A row for each class of ``danseg.attention``, one for each mode where modes are different networks."""
+    """A row for each class of ``danseg.attention``, one for each variant that is a different network."""
     return [
         row(getattr(danseg.attention, name), **arguments)
         for name in danseg.attention.__all__
@@ -62,7 +66,7 @@ def row(module: type[nn.Module], **arguments) -> Row:
         parameters = sum(parameter.numel() for parameter in made.parameters())
         with FlopCounterMode(display=False) as counter:
             made(torch.empty(1, CHANNELS, *size))
-    equation, paper, venue, arxiv = _from_docstring(module.__doc__ or "", arguments.get("mode"))
+    equation, paper, venue, arxiv = _from_docstring(module.__doc__ or "", *arguments.values())
     return Row(
         module=name + "".join(f'({key}="{value}")' for key, value in arguments.items()),
         config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
@@ -95,13 +99,16 @@ def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
     return "×".join(letters.get(side, str(side)) for side in shape[1:])
 
 
-def _from_docstring(doc: str, mode: str | None) -> tuple[str, str, str, str | None]:
-    """Equation of the output, title and venue of the paper, and its arXiv number if it has one."""
+def _from_docstring(doc: str, *variant: str) -> tuple[str, str, str, str | None]:
+    """Equation of the output, title and venue of the paper, and its arXiv number if it has one.
+
+    The equation of a variant is completed by the line that begins with its name and a colon.
+    """
     # Behind a # stands a remark, and blanks part an equation from the next.
     lines = [re.sub(r"\s{2,}", ", ", line.partition("#")[0].strip()) for line in doc.splitlines()]
     equation = next(line for line in lines if re.match(r"out\S* = ", line))
-    if mode:
-        equation += ", " + next(line for line in lines if line.startswith(f"{mode}:")).partition(":, ")[2]
+    for name in variant:
+        equation += ", " + next(line for line in lines if line.startswith(f"{name}:")).partition(":, ")[2]
     paper = re.search(
         r'Paper: [^"]*"([^"]+)", ([^.]*?), (?:arXiv (\d{4}\.\d{4,5})|no arXiv id)', " ".join(doc.split())
     )

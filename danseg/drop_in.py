@@ -29,6 +29,14 @@ from danseg.heads import (
 )
 from danseg.segmentors import LeanEncoderDecoder, LeanTTAModel
 
+
+class PSAHead(PSANetHead):
+    """:class:`danseg.heads.PSANetHead`, with mmseg's meaning of ``compact`` where there is one direction."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{"swap_compact": True, **kwargs})
+
+
 HEADS = {
     "CCHead": CCNetHead,
     "DAHead": DANetHead,
@@ -37,7 +45,7 @@ HEADS = {
     "GCHead": GCNetHead,
     "ISAHead": ISANetHead,
     "NLHead": NonLocalHead,
-    "PSAHead": PSANetHead,
+    "PSAHead": PSAHead,
 }
 
 SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder, "SegTTAModel": LeanTTAModel}

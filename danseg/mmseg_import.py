@@ -1,13 +1,20 @@
-"""Connect danseg to mmseg: tell mmseg's registries where danseg's parts are, and import mmseg quietly."""
+"""Connect danseg to mmseg and mmengine: tell their registries and their analysis where danseg's parts are.
+
+It also imports mmseg quietly.
+"""
 
 import contextlib
 import importlib
+import importlib.machinery
 import io
 import sys
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 REGISTRATION = "danseg.registration"
+FLOP_HANDLES = "danseg.flop_handles"
+_ANALYSIS = "mmengine.analysis.complexity_analysis"
 
 
 def register_at_first_lookup() -> None:
@@ -34,6 +41,37 @@ def register_at_first_lookup() -> None:
             one._locations = [REGISTRATION, *one._locations]
     else:
         importlib.import_module(REGISTRATION)
+
+
+def count_flops_once_asked() -> None:
+    """Make mmengine's complexity analysis count danseg's operators: :mod:`danseg.flop_handles` follows it.
+
+    The analysis imports torch, so ``import danseg`` does not import it. Users may do so before or later.
+    """
+    if _ANALYSIS in sys.modules:
+        importlib.import_module(FLOP_HANDLES)
+    elif _FlopHandles not in sys.meta_path:
+        sys.meta_path.insert(0, _FlopHandles)
+
+
+class _FlopHandles:
+    """An entry of ``sys.meta_path`` that imports danseg's handles right after the analysis, once."""
+
+    @classmethod
+    def find_spec(cls, name: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
+        if name != _ANALYSIS:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_both(module: ModuleType) -> None:
+                execute(module)
+                sys.meta_path.remove(cls)
+                importlib.import_module(FLOP_HANDLES)
+
+            spec.loader.exec_module = execute_both  # type: ignore[method-assign]
+        return spec
 
 
 def import_mmseg() -> None:

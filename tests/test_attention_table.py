@@ -8,12 +8,14 @@ import danseg.attention
 from danseg.attention import (
     CBAM,
     ChannelAttention,
+    CompactGeneralizedNonLocal,
     DualAttention,
     NonLocal2d,
     NonLocal3d,
     PointwiseSpatialAttention,
     PositionAttention,
 )
+from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
 from danseg.attention_table import markdown, row, rows, text
 from danseg.registry import MODELS
@@ -27,12 +29,14 @@ def table():
     return rows()
 
 
-def test_every_module_has_a_row_and_a_non_local_block_one_for_each_mode(table):
+def test_every_module_has_a_row_and_a_block_one_for_each_pairwise_function(table):
     names = {entry.module.partition("(")[0] for entry in table}
     assert names == set(danseg.attention.__all__)
-    modes = {entry.module for entry in table if entry.module.startswith("NonLocal2d")}
-    assert modes == {f'NonLocal2d(mode="{mode}")' for mode in MODES}
-    assert len(table) == len(danseg.attention.__all__) + len(MODES) - 1
+    assert {entry.module for entry in table if "(" in entry.module} == {
+        *(f'NonLocal2d(mode="{mode}")' for mode in MODES),
+        *(f'CompactGeneralizedNonLocal(kernel="{kernel}")' for kernel in KERNELS),
+    }
+    assert len(table) == len(danseg.attention.__all__) + len(MODES) - 1 + len(KERNELS) - 1
 
 
 def test_types_in_configs_build_the_rows_class(table):
@@ -54,6 +58,7 @@ def test_modes_have_equations_and_costs_of_their_own():
     dot_product, gaussian = row(NonLocal2d, mode="dot_product"), row(NonLocal2d, mode="gaussian")
     assert dot_product.equation.endswith(", f = θ_i · φ_j, C = N")
     assert gaussian.equation.endswith(", f = exp(x_i · x_j), C = Σ_j f")
+    assert row(CompactGeneralizedNonLocal, kernel="dot").equation.endswith(", k = θ_a φ_b")
     # g and conv_out, and two more projections or none; then θ (φᵀ g), or energies and weighted values.
     assert dot_product.operations == 2 * N * (4 * 512 * 256 + 2 * 256 * 256)
     assert gaussian.operations == 2 * N * (2 * 512 * 256) + 2 * N * N * (512 + 256)

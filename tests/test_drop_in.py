@@ -15,6 +15,8 @@ from mmseg.apis import inference_model
 from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 
+import danseg.heads
+
 MIM = Path(mmseg.__file__).parent / ".mim"
 BY_MMSEG = dict(MODELS.module_dict)
 
@@ -74,6 +76,10 @@ def test_the_import_takes_the_names_of_all_that_danseg_has_too():
     assert all(BY_MMSEG[name].__module__.startswith("mmseg.") for name in REGISTERED)
 
 
+def test_they_are_the_heads_that_all_other_tests_cover():
+    assert set(HEADS.values()) <= {getattr(danseg.heads, name) for name in danseg.heads.__all__}
+
+
 @pytest.mark.parametrize("name", sorted(HEADS.keys() - {"FCNHead"}))  # it has no attention
 def test_it_takes_the_arguments_of_mmsegs_config_and_sees_every_position(name):
     head = HEADS[name](**_stock_arguments(name)).eval()
@@ -83,6 +89,12 @@ def test_it_takes_the_arguments_of_mmsegs_config_and_sees_every_position(name):
     changed[:, :, 0, 0] += 5
     with torch.no_grad():
         assert (head.double()([changed]) - head([x]))[:, :, -1, -1].abs().amax() > 1e-9
+
+
+def test_it_means_by_a_compact_mask_what_mmsegs_head_does():
+    arguments = _stock_arguments("PSAHead") | dict(compact=True, psa_type="collect", mask_size=(5, 7))
+    assert HEADS["PSAHead"](**arguments).swap_compact  # tests/heads compares this setting with mmseg's head
+    assert not HEADS["PSAHead"](**arguments, swap_compact=False).swap_compact
 
 
 @every_pair

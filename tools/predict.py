@@ -17,6 +17,7 @@ writes only ``aerial_labels.tif``, a GeoTIFF with the image's georeferencing.
 """
 
 import argparse
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,6 @@ def run(args: argparse.Namespace) -> None:
     from danseg.label_maps.label_png import write_label_map
     from danseg.visualization import (
         attention_figure,
-        attention_modules,
         overlay,
         picture_dir,
         read_image,
@@ -93,11 +93,11 @@ def run(args: argparse.Namespace) -> None:
             f"several images are named {twice[0]}, so their pictures would be too; run them one by one"
         )
     model = apis.load_model(args.config, args.checkpoint, args.device)
-    if args.attention is not None and not attention_modules(model):
-        raise UserError(f"{args.config} has no attention module that can show a map; leave out --attention")
     model = apis.prepare_for_inference(model, precision=args.precision, compile=args.compile)
     out = picture_dir(args.out)
     palette, classes = model.dataset_meta["palette"], model.dataset_meta["classes"]
+    # Few images have any, and they need none.
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     for path in args.images:
         stem = Path(path).stem
         if args.tiles is not None:
@@ -106,15 +106,17 @@ def run(args: argparse.Namespace) -> None:
             continue
         image = read_image(path)
         labels = apis.predict(model, path)
+        shown = {}
+        if args.attention is not None:  # before anything is written: not every network has maps
+            asked = positions or segment_centres(labels, AUTOMATIC_POSITIONS)
+            shown = apis.attention_maps(model, path, asked)
         written = [
             write_label_map(out / f"{stem}_labels.png", labels),
             save_image(overlay(image, labels, palette), out / f"{stem}_overlay.png"),
         ]
-        if args.attention is not None:
-            asked = positions or segment_centres(labels, AUTOMATIC_POSITIONS)
-            for module, maps in apis.attention_maps(model, path, asked).items():
-                figure = attention_figure(image, maps, labels=labels, classes=classes)
-                written.append(save_figure(figure, out / f"{stem}_attention_{module}.png"))
+        for module, maps in shown.items():
+            figure = attention_figure(image, maps, labels=labels, classes=classes)
+            written.append(save_figure(figure, out / f"{stem}_attention_{module}.png"))
         for picture in written:
             print(picture)
 

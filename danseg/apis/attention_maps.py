@@ -1,16 +1,18 @@
 """Compute where a model looks from given pixels of an image."""
 
-import contextlib
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmseg.models import BaseSegmentor
+from torch import Tensor
 
 from danseg.apis.predict import prepared_batch
+from danseg.apis.preparation import CompiledForward
 from danseg.errors import UserError
-from danseg.visualization import AttentionMaps, Placement, attention_modules, record_attention
+from danseg.visualization import AttentionMaps, Placement, record_attention
 
 
 @torch.no_grad()
@@ -23,6 +25,8 @@ def attention_maps(
     the config tests by sliding windows, because attention within a window ends at its edges and would not
     explain the whole image. The maps are then those of the whole image, not of any window.
 
+    The model stays untouched, so that several threads can ask one model for labels and maps at a time.
+
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`.
         image: a file, or (H, W, 3) uint8 RGB.
@@ -30,22 +34,18 @@ def attention_maps(
             contains the pixel's centre.
 
     Returns:
-        The maps of every module that can compute them, by the module's path in the model.
+        The maps of every module that can compute them and runs in inference, by the module's path in the
+        model. There is at least one.
 
     Raises:
         UserError: the image cannot be read, a position lies outside it, there is no position, or no attention
-            module of the model can compute maps.
+            module that runs in inference can compute maps.
     """
-    if not attention_modules(model):
-        raise UserError(
-            f"{type(model.decode_head).__name__} has no attention module that can show a map for a position; "
-            "DANetHead with with_pam=True has one (decode_head.pam)"
-        )
     if not positions:
         raise UserError("name at least one position (x, y) to show the attention of")
-    data = prepared_batch(model, image)
-    with record_attention(model) as recorded, _eager():
-        data = model.data_preprocessor(data, training=False)
+    model = _eager_copy(model)
+    with record_attention(model) as recorded:
+        data = model.data_preprocessor(prepared_batch(model, image), training=False)
         model(**data, mode="tensor")
     placement = _placement(data["inputs"].shape[-2:], data["data_samples"][0].metainfo)
     maps = {}
@@ -59,11 +59,25 @@ def attention_maps(
     return maps
 
 
-def _eager() -> contextlib.AbstractContextManager:
-    """Run compiled parts of a model uncompiled, because compiled code would not call the recording hooks."""
-    # :func:`danseg.apis.prepare_for_inference` compiles a model only if PyTorch has set_stance.
-    has_stance = hasattr(torch.compiler, "set_stance")
-    return torch.compiler.set_stance("force_eager") if has_stance else contextlib.nullcontext()
+def _eager_copy(model: BaseSegmentor) -> BaseSegmentor:
+    """A copy for one call: it shares the weights, is in eval mode, and nothing in it is compiled.
+
+    Hooks on the model itself would be seen by other threads, and compiled code would not call them.
+    """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile(model) wraps
+    shared = [
+        *model.parameters(),
+        *model.buffers(),
+        *(value for part in model.modules() for value in vars(part).values() if isinstance(value, Tensor)),
+        *(getattr(model, name, None) for name in ("cfg", "dataset_meta")),
+    ]
+    own = copy.deepcopy(model, {id(one): one for one in shared})
+    for part in own.modules():
+        for name, child in part._modules.items():
+            part._modules[name] = getattr(child, "_orig_mod", child)
+        if isinstance(vars(part).get("forward"), CompiledForward):
+            part.forward = part.forward.forward
+    return own.eval()
 
 
 def _placement(input_size: Sequence[int], meta: dict) -> Placement:

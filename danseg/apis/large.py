@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from danseg.errors import UserError
 from danseg.io.files import whole_file
 from danseg.io.parallel import progress_bar
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
-from danseg.segmentors import head_logits
+from danseg.segmentors import head_logits, require_eval_mode
 
 # Side of the tiles that the destination file stores, in pixels. Whole rows of them are written at once.
 _BLOCK = 512
@@ -57,7 +56,8 @@ def predict_large(
 
     Memory does not grow with the image's height. It holds the pixels and the logits of one row of tiles
     across the image, and one tile's pass through the network. The source is read once from top to bottom,
-    which also works for PNG and JPEG.
+    which also works for PNG and JPEG. For those rasterio warns that they have no georeferencing; hiding that
+    here would change the warnings of all threads.
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`, an ``EncoderDecoder`` with one
@@ -79,6 +79,7 @@ def predict_large(
     Raises:
         UserError: rasterio is not installed, the source cannot be read or has other bands, the destination
             exists or cannot be written, or the network cannot run on such tiles.
+        ValueError: the model is in training mode.
     """
     source, destination = Path(source), Path(destination)
     _check_network(model, tile, overlap)
@@ -112,6 +113,7 @@ def _check_network(model: BaseSegmentor, tile: int, overlap: int) -> None:
             f"{type(model).__name__} cannot run by tiles, whose logits have to come from one decode head; "
             "mmseg's EncoderDecoder can"
         )
+    require_eval_mode(model)
     if tile < 1:
         raise UserError(f"tile must be the side of a tile in pixels, at least 1, got {tile}")
     if not 0 <= overlap <= tile // 2:
@@ -156,17 +158,9 @@ def _failing_as(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the warning that an image has no georeferencing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", _rasterio().errors.NotGeoreferencedWarning)
-        yield
-
-
-@contextlib.contextmanager
 def _opened(path: Path):
     """Open the raster of a file and check that it has the bands that the network needs."""
-    with _failing_as(f"image {path} cannot be read; it is not an image or it is damaged"), _quiet():
+    with _failing_as(f"image {path} cannot be read; it is not an image or it is damaged"):
         image = _rasterio().open(path)
     with image:
         wrong = None
@@ -226,7 +220,7 @@ def _created(
         place = dict(gcps=points, crs=crs)
     what = f"{destination} cannot be written"
     with whole_file(destination) as part:
-        with _failing_as(what), _quiet():
+        with _failing_as(what):
             file = _rasterio().open(
                 part,
                 "w",
@@ -259,7 +253,7 @@ def _created(
 def _is_whole(path: Path) -> bool:
     """Whether the file contains all tiles that the GeoTIFF lists: GDAL hides errors when it closes a file."""
     try:
-        with _quiet(), _rasterio().open(path) as file:
+        with _rasterio().open(path) as file:
             for (i, j), _ in file.block_windows(1):
                 place = (file.get_tag_item(f"BLOCK_{what}_{j}_{i}", "TIFF", 1) for what in ("OFFSET", "SIZE"))
                 if sum(int(number) for number in place) > path.stat().st_size:

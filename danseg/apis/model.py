@@ -1,20 +1,23 @@
 """Build a config's model and load its weights, for inference."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.models import BaseSegmentor
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 
+from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.checkpoint import load_weights
 from danseg.engine.config import load_config
 from danseg.engine.options import drop_pretrained
+from danseg.errors import UserError
 
 
 def load_model(
@@ -28,33 +31,67 @@ def load_model(
         device: where to put the model. Default: the GPU if there is one, else the CPU.
 
     Returns:
-        The model in eval mode. ``model.cfg`` holds the config, ``model.dataset_meta`` the data set's
-        ``classes`` and ``palette``.
+        The model in eval mode. ``model.cfg`` holds the config. ``model.dataset_meta`` holds ``classes``,
+        ``palette`` and all else that :func:`danseg.datasets.metainfo.built_metainfo` says about the data set
+        that the config tests on. Classes that the checkpoint was trained for come first: they are what the
+        network predicts.
 
     Raises:
-        UserError: the config or the checkpoint cannot be read, or they do not fit each other.
+        UserError: the config or the checkpoint cannot be read, or they do not fit each other, or neither
+            names the model's classes.
     """
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
     init_default_scope(config.get("default_scope", "mmseg"))
     drop_pretrained(config.model)  # all weights come from the checkpoint
     model = MODELS.build(config.model)
-    if checkpoint is not None:
-        load_weights(model, checkpoint)
+    content = {} if checkpoint is None else load_weights(model, checkpoint)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type != "cuda":
         model = revert_sync_batchnorm(model)
     model.cfg = config
-    model.dataset_meta = dataset_meta(config)
+    model.dataset_meta = _predicted_meta(config, content, model.num_classes)
     return model.to(device).eval()
 
 
-def dataset_meta(config: Config) -> dict[str, Sequence]:
-    """The ``classes`` and ``palette`` of the data set that a config tests on."""
-    dataset = tested_dataset(config)
-    meta = {**DATASETS.get(dataset["type"]).METAINFO, **(dataset.get("metainfo") or {})}
-    return dict(classes=tuple(meta["classes"]), palette=[tuple(colour) for colour in meta["palette"]])
+def dataset_meta(config: Config) -> dict[str, Any]:
+    """What :func:`danseg.datasets.metainfo.built_metainfo` says about the data set that a config tests on."""
+    return built_metainfo(tested_dataset(config))
+
+
+def _predicted_meta(config: Config, checkpoint: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """The meta information of what the model predicts: that of its training, if the checkpoint has it."""
+    meta = checkpoint.get("meta") or {}
+    # mmseg before 1.0 wrote CLASSES and PALETTE.
+    trained = meta.get("dataset_meta") or dict(classes=meta.get("CLASSES"), palette=meta.get("PALETTE"))
+    classes, palette = (trained.get(key) or () for key in ("classes", "palette"))
+    if len(classes) == num_classes and not isinstance(classes, str):
+        try:
+            tested = dataset_meta(config)
+        except UserError:  # what it tests on does not matter
+            tested = None
+        if tested is None or tested["classes"] != tuple(classes):
+            given = dict(palette=palette) if len(palette) == num_classes else {}
+            return built_metainfo(dict(type="BaseSegDataset", metainfo=dict(classes=list(classes), **given)))
+        return tested
+    tested = dataset_meta(config)
+    if len(tested["classes"]) != num_classes:
+        raise UserError(
+            f"{tested_dataset(config)['type']}, which the config tests on, has {len(tested['classes'])} "
+            f"classes, the model {num_classes}; set decode_head.num_classes, or metainfo.classes of "
+            "test_dataloader.dataset, to what the model was trained for"
+        )
+    return tested
 
 
 def tested_dataset(config: Config) -> dict:
-    """The config of the data set that a config tests on; of several (ConcatDataset), the first one."""
+    """The config of the data set that a config tests on; of several (ConcatDataset), the first one.
+
+    Raises:
+        UserError: the config has no such data set.
+    """
+    if not (config.get("test_dataloader") or {}).get("dataset"):
+        raise UserError(
+            f"config {config.filename or ''} has no test_dataloader.dataset, whose pipeline and classes "
+            "predictions need"
+        )
     return next(inner_configs(config.test_dataloader.dataset))

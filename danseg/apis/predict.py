@@ -29,6 +29,7 @@ def predict(model: BaseSegmentor, image: str | Path | np.ndarray) -> np.ndarray:
 
     Raises:
         UserError: the image is missing or cannot be read.
+        ValueError: the model is in training mode.
     """
     data = model.data_preprocessor(prepared_batch(model, image), training=False)
     [labels] = predict_labels(model, **data)

@@ -77,7 +77,7 @@ def prepare_for_inference(
     _convert(model, PRECISIONS[precision], seen.image.device)
     if compile:
         for part in _parts(model).values():
-            part.forward = _Compiled(part.forward)
+            part.forward = CompiledForward(part.forward)
     return model
 
 
@@ -308,7 +308,7 @@ class _Cast:
         return (args[0].to(dtype=self.dtype, memory_format=self.memory_format), *args[1:])
 
 
-class _Compiled:
+class CompiledForward:
     """A module's compiled ``forward``; a copy of the module compiles it again."""
 
     def __init__(self, forward: Callable) -> None:
@@ -318,5 +318,5 @@ class _Compiled:
     def __call__(self, *args, **kwargs) -> Any:
         return self.compiled(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict) -> "_Compiled":
-        return _Compiled(copy.deepcopy(self.forward, memo))
+    def __deepcopy__(self, memo: dict) -> "CompiledForward":
+        return CompiledForward(copy.deepcopy(self.forward, memo))

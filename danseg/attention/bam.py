@@ -3,9 +3,13 @@
 Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv 1807.06514.
 """
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
 from danseg.attention.parts.pooling import wide_mean
+
+FUSIONS = ("sum", "product")
 
 
 class BAM(nn.Module):
@@ -21,8 +25,13 @@ class BAM(nn.Module):
 
     Paper: Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, arXiv 1807.06514, equations 1
     to 4. As in the paper, the branches are added, and a normalisation at their ends makes the two terms
-    comparable. The authors' code multiplies them instead, σ(M_c · M_s), without that normalisation. The
-    paper leaves open what follows f₀, f₁ and f₂: here it is batch normalisation and ReLU, as in that code.
+    comparable. The paper leaves open what follows f₀, f₁ and f₂: here it is batch normalisation and ReLU, as
+    in the authors' code.
+
+    That code multiplies the branches, and ``fusion="product"`` is its network: σ(M_c · M_s) takes the place
+    of σ(M_c + M_s), there is no normalisation at the ends, but one between W₁ and the ReLU, and every layer
+    has a bias. The code's weights then load key for key. On maps that are not square, the code
+    fails or averages a part of the map; this module averages all of it.
 
     In training the channel branch is normalised over the batch alone, so it needs at least two images.
 
@@ -30,56 +39,102 @@ class BAM(nn.Module):
         in_channels: channels of the input and of the output.
         reduction: both branches work with ``in_channels // reduction`` channels, at least 1.
         dilation: of the two 3x3 convolutions.
+        fusion: ``"sum"``, the paper's block, or ``"product"``, the block of the authors' code.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
     Raises:
-        ValueError: for an argument below 1, and in training for a batch of one image.
+        ValueError: for an argument below 1 or another fusion, and in training for a batch of one image.
     """
 
-    def __init__(self, in_channels: int, reduction: int = 16, dilation: int = 4) -> None:
+    def __init__(self, in_channels: int, reduction: int = 16, dilation: int = 4, fusion: str = "sum") -> None:
         super().__init__()
         if in_channels < 1 or reduction < 1 or dilation < 1:
             raise ValueError(
                 "in_channels, reduction and dilation must be at least 1, "
                 f"got {in_channels}, {reduction} and {dilation}"
             )
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+        self.fusion = fusion
         hidden = max(1, in_channels // reduction)
-        # No bias before a normalisation, which would cancel it.
-        self.channel = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, in_channels, 1, bias=False),
-            nn.BatchNorm2d(in_channels),
-        )
-        self.spatial = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, 1, 1, bias=False),
-            nn.BatchNorm2d(1),
-        )
+        if fusion == "sum":
+            # No bias before a normalisation, which would cancel it.
+            self.channel = nn.Sequential(
+                nn.Conv2d(in_channels, hidden, 1),
+                nn.ReLU(),
+                nn.Conv2d(hidden, in_channels, 1, bias=False),
+                nn.BatchNorm2d(in_channels),
+            )
+            self.spatial = nn.Sequential(
+                nn.Conv2d(in_channels, hidden, 1, bias=False),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(),
+                nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation, bias=False),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(),
+                nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation, bias=False),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(),
+                nn.Conv2d(hidden, 1, 1, bias=False),
+                nn.BatchNorm2d(1),
+            )
+        else:
+            self.channel_att = _named("gate_c", _authors_channel_layers(in_channels, hidden))
+            self.spatial_att = _named("gate_s", _authors_spatial_layers(in_channels, hidden, dilation))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        norm = self.channel[-1]
-        if x.shape[0] == 1 and norm.training and isinstance(norm, nn.BatchNorm2d):
+        channel, spatial = self._branches()
+        if x.shape[0] == 1 and any(
+            norm.training and isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)) for norm in channel.modules()
+        ):
             raise ValueError(
                 "BAM normalises its channel branch over the batch: training needs at least 2 images, got 1; "
                 "raise the batch size, or share statistics between devices (SyncBN)"
             )
-        gate = (self.channel(wide_mean(x, (2, 3))) + self.spatial(x)).sigmoid()  # (B, C, H, W)
-        return x * (1 + gate.to(x.dtype))
+        m_c, m_s = channel(wide_mean(x, (2, 3))), spatial(x)  # (B, C, 1, 1) or (B, C), and (B, 1, H, W)
+        energy = m_c + m_s if self.fusion == "sum" else m_c[:, :, None, None] * m_s
+        return x * (1 + energy.sigmoid().to(x.dtype))  # (B, C, H, W)
+
+    def _branches(self) -> tuple[nn.Module, nn.Module]:
+        return (self.channel, self.spatial) if self.fusion == "sum" else (self.channel_att, self.spatial_att)
 
     def attention_map(self, x: Tensor) -> Tensor:
         """The spatial branch ``σ(M_s)`` as ``(B, 1, H, W)``, for the module's input ``x`` (B, C, H, W).
 
-        This is the gate of a channel whose ``M_c`` is 0. Other channels add their ``M_c`` before the sigmoid.
+        This is the gate of a channel whose ``M_c`` is 0, or 1 where the branches are multiplied. Other
+        channels add their ``M_c`` before the sigmoid, or multiply by it.
         """
-        return self.spatial(x).sigmoid()
+        return self._branches()[1](x).sigmoid()
+
+    def extra_repr(self) -> str:
+        return f"fusion={self.fusion}"
+
+
+def _named(name: str, layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict([(name, nn.Sequential(layers))]))
+
+
+def _authors_channel_layers(in_channels: int, hidden: int) -> OrderedDict[str, nn.Module]:
+    return OrderedDict(
+        flatten=nn.Flatten(),
+        gate_c_fc_0=nn.Linear(in_channels, hidden),
+        gate_c_bn_1=nn.BatchNorm1d(hidden),
+        gate_c_relu_1=nn.ReLU(),
+        gate_c_fc_final=nn.Linear(hidden, in_channels),
+    )
+
+
+def _authors_spatial_layers(in_channels: int, hidden: int, dilation: int) -> OrderedDict[str, nn.Module]:
+    def dilated() -> nn.Conv2d:
+        return nn.Conv2d(hidden, hidden, 3, padding=dilation, dilation=dilation)
+
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    convs = dict(reduce0=nn.Conv2d(in_channels, hidden, 1), di_0=dilated(), di_1=dilated())
+    for name, conv in convs.items():
+        layers[f"gate_s_conv_{name}"] = conv
+        layers[f"gate_s_bn_{name}"] = nn.BatchNorm2d(hidden)
+        layers[f"gate_s_relu_{name}"] = nn.ReLU()
+    layers["gate_s_conv_final"] = nn.Conv2d(hidden, 1, 1)
+    return layers

@@ -20,7 +20,10 @@ class CBAM(nn.Module):
     Paper: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv 1807.06521,
     equations 1 to 3. Three details follow the authors' code. The convolution f has a batch normalisation
     after it, which equation 3 does not have; without it the gate's level depends on the size of the
-    activations. In f's input, the maximum comes before the mean. The layers of the mlp have biases.
+    activations. In f's input, the maximum comes before the mean. The layers of the mlp have biases. Two do
+    not: the mlp's layers are 1x1 convolutions (the code's ``ChannelGate.mlp.1`` and ``.3`` are ``mlp.0`` and
+    ``mlp.2``, with two more dimensions), and the normalisation's momentum is PyTorch's 0.1, not 0.01, which
+    matters in training alone.
 
     Args:
         in_channels: channels of the input and of the output.

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danseg.attention.parts.arguments import check_at_least_one
+
+KERNELS = ("dot", "gaussian", "rbf")
+
 
 class CompactGeneralizedNonLocal(nn.Module):
     """Every channel at every position gathers from all channels of its group at all positions.
@@ -17,32 +21,41 @@ class CompactGeneralizedNonLocal(nn.Module):
     channels. For feature map ``x``::
 
         θ, φ, g = theta(x), phi(x), g(x)                                   # 1x1 convolutions
-        k(θ_a, φ_b) = exp(-γ θ_a²) exp(-γ φ_b²) Σ_{p ≤ order} (2γ)^p / p! · (θ_a φ_b)^p
-        out_a = x_a + norm(conv_out(Σ_b k(θ_a, φ_b) g_b / √n))
+        out_a = x_a + norm(conv_out(Σ_b k(θ_a, φ_b) g_b))                  # over √n with use_scale
+        dot:       k = θ_a φ_b
+        gaussian:  k = exp(-2γ) Σ_{p ≤ order} (2γ)^p / p! · (θ_a φ_b)^p
+        rbf:       k = exp(-γ θ_a²) exp(-γ φ_b²) Σ_{p ≤ order} (2γ)^p / p! · (θ_a φ_b)^p
 
-    The kernel is the Taylor series of the Gaussian radial basis function exp(-γ (θ_a - φ_b)²). Each
-    of its terms is the product of a factor in a and a factor in b. The sums over b are therefore
-    ``order + 1`` numbers per group, and the block is linear in the number of positions.
+    Each term is the product of a factor in a and a factor in b. So the sums over b are one number per
+    group for ``dot`` and ``order + 1`` numbers for the others, and the block is linear in the number of
+    positions.
 
     Paper: Yue et al., "Compact Generalized Non-local Network", NeurIPS 2018, arXiv 1810.13125,
-    section 3.3. The paper's other kernel, the dot product, is left out: it multiplies θ by one
-    number per group, which the group normalisation that follows cancels.
-    Division by √n, as in the authors' code, keeps magnitudes in range.
+    section 3.3. ``rbf`` is the paper's kernel, the Taylor series of exp(-γ (θ_a - φ_b)²). ``gaussian`` is
+    what the authors' code computes in its place (their CGNLx): the factor in front of the series is the
+    constant that it would be if θ_a² and φ_b² were 1. ``dot`` is the kernel of the authors' networks named
+    CGNL. Their networks do not divide by √n. The group normalisation after ``conv_out`` has the same groups
+    and cancels factors of a whole group up to its eps, but not their sign: with ``dot`` a group gives θ,
+    normalised, with the sign of Σ_b φ_b g_b. The layers ``theta``, ``phi``, ``g``, ``conv_out`` and
+    ``norm`` are the code's ``t``, ``p``, ``g``, ``z`` and ``gn``.
 
     Args:
         in_channels: channels C of the input and of the output.
         reduction: θ, φ and g have C / reduction channels, at least 1.
         groups: number of groups of channels; the greatest common divisor of it and C and C / reduction
             is used.
-        order: highest power of the Taylor series.
-        gamma: γ, the sharpness of the kernel.
+        order: highest power of the series, 3 by default; ``dot`` has no series and does not take it.
+        gamma: γ, the sharpness of the kernel, 1e-4 by default; ``dot`` does not take it.
+        kernel: ``dot``, ``gaussian`` or ``rbf``.
+        use_scale: divide the sums by √n, which keeps magnitudes in range.
 
     The last normalisation starts at zero, so that the block starts as the identity.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
     Raises:
-        ValueError: for a count below 1, or a γ that is not positive.
+        ValueError: for a count below 1, a γ that is not positive, an unknown kernel, or an argument that
+            the kernel does not take.
     """
 
     def __init__(
@@ -50,21 +63,30 @@ class CompactGeneralizedNonLocal(nn.Module):
         in_channels: int,
         reduction: int = 2,
         groups: int = 8,
-        order: int = 3,
-        gamma: float = 1e-4,
+        order: int | None = None,
+        gamma: float | None = None,
+        kernel: str = "dot",
+        use_scale: bool = False,
     ) -> None:
         super().__init__()
-        if min(in_channels, reduction, groups, order) < 1:
+        if kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}")
+        if kernel == "dot" and not (order is None and gamma is None):
             raise ValueError(
-                f"in_channels, reduction, groups and order must be at least 1, got {in_channels}, "
-                f"{reduction}, {groups} and {order}"
+                f'kernel="dot" has no series: leave out order and gamma, got {order} and {gamma}, or set '
+                'kernel="gaussian" or kernel="rbf"'
             )
+        order = 3 if order is None else order
+        gamma = 1e-4 if gamma is None else gamma
+        check_at_least_one(in_channels=in_channels, reduction=reduction, groups=groups, order=order)
         if not gamma > 0:
             raise ValueError(f"gamma must be positive, got {gamma}")
         inter_channels = max(1, in_channels // reduction)
         self.groups = math.gcd(groups, inter_channels, in_channels)
         self.order = order
         self.gamma = gamma
+        self.kernel = kernel
+        self.use_scale = use_scale
         self.theta = nn.Conv2d(in_channels, inter_channels, 1, bias=False)
         self.phi = nn.Conv2d(in_channels, inter_channels, 1, bias=False)
         self.g = nn.Conv2d(in_channels, inter_channels, 1, bias=False)
@@ -84,20 +106,33 @@ class CompactGeneralizedNonLocal(nn.Module):
         wide = torch.promote_types(theta.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             theta, phi, g = (self._grouped(t.to(wide)) for t in (theta, phi, g))  # (B, groups, n)
-            weighted = (-self.gamma * phi.square()).exp() * g / phi.shape[2] ** 0.5
-            out, power, factor = torch.zeros_like(theta), torch.ones_like(theta), 1.0
-            for p in range(self.order + 1):
-                out = out + factor * weighted.sum(dim=2, keepdim=True) * power
-                weighted, power, factor = weighted * phi, power * theta, factor * 2 * self.gamma / (p + 1)
-            out = (out * (-self.gamma * theta.square()).exp()).reshape(x.shape[0], -1, *x.shape[2:])
+            out = self._gather(theta, phi, g).reshape(x.shape[0], -1, *x.shape[2:])
             out = F.conv2d(out, self.conv_out.weight.to(wide), groups=self.groups)
             weight, bias = self.norm.weight.to(wide), self.norm.bias.to(wide)
             out = F.group_norm(out, self.groups, weight, bias, self.norm.eps)
         return x + out.to(x.dtype)
+
+    def _gather(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """``Σ_b k(θ_a, φ_b) g_b`` of tensors (B, groups, n), without a tensor for all pairs."""
+        if self.use_scale:
+            g = g / g.shape[2] ** 0.5
+        if self.kernel == "dot":
+            return (phi * g).sum(dim=2, keepdim=True) * theta
+        if self.kernel == "gaussian":
+            weighted, power, factor = g, torch.ones_like(theta), math.exp(-2 * self.gamma)
+        else:
+            weighted, factor = (-self.gamma * phi.square()).exp() * g, 1.0
+            power = (-self.gamma * theta.square()).exp()
+        out = torch.zeros_like(theta)
+        for p in range(self.order + 1):
+            out = out + factor * weighted.sum(dim=2, keepdim=True) * power
+            weighted, power, factor = weighted * phi, power * theta, factor * 2 * self.gamma / (p + 1)
+        return out
 
     def _grouped(self, x: Tensor) -> Tensor:
         """(B, C', H, W) to (B, groups, n), where n is H · W times the channels of a group."""
         return x.unflatten(1, (self.groups, -1)).flatten(2)
 
     def extra_repr(self) -> str:
-        return f"groups={self.groups}, order={self.order}, gamma={self.gamma}"
+        series = "" if self.kernel == "dot" else f", order={self.order}, gamma={self.gamma}"
+        return f"kernel={self.kernel}, groups={self.groups}{series}, use_scale={self.use_scale}"

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.non_local import NonLocal2d, NormLayer
+from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import positions_first
+from danseg.attention.parts.scale import ResidualScale
+
+# Queries and keys are (B, N, C').
+_CENTRED_DIMS: dict[str, tuple[int, ...]] = {"channel": (1,), "layer": (1, 2), "none": ()}
 
 
 class DisentangledNonLocal2d(NonLocal2d):
@@ -26,19 +31,34 @@ class DisentangledNonLocal2d(NonLocal2d):
     replace the softmax, then without a temperature. Unlike mmseg's, the Gaussian form does not
     change its input.
 
+    The authors' code, unlike mmseg's, scales the pairwise term by a learned factor that starts at 0, and
+    most of its configs leave out the last projection. ``use_out=False`` is this block. Its values have
+    C channels and no bias, and nothing normalises their sum::
+
+        x_i + gamma.scale · Σ_j w_ij g_j + Σ_j softmax_j(m_j) g_j
+
+    Its networks "temp_in" have the defaults of the other arguments, "nowd_in" has ``use_scale=False,
+    temperature=1``, and "nowd_ln" also ``centring="layer"``. The config of "nowd_in" asks for a centring by
+    a name that the code does not know, so the code as published does none: ``centring="none"``. The code's
+    ``conv_query``, ``conv_key`` and ``conv_value`` are ``theta``, ``phi`` and ``g`` here.
+
     Args:
         in_channels: channels C of the input and of the output.
         reduction: C' = C / reduction, at least 1.
         use_scale: divide the energies of the embedded Gaussian by √C'.
         mode: the pairwise function, as in :class:`NonLocal2d`.
         temperature: divides the energies of the embedded Gaussian.
-        norm_layer: as in :class:`NonLocal2d`.
+        norm_layer: as in :class:`NonLocal2d`; ``use_out=False`` leaves it out.
+        use_out: whether a projection ends the block; without it, a learned scale weighs the pairwise term.
+        centring: subtract from queries and keys each channel's mean over the map (``"channel"``), the one
+            mean over channels and positions (``"layer"``, not with ``concatenation``), or nothing
+            (``"none"``).
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
     Raises:
-        ValueError: for a channel count or reduction below 1, an unknown mode, or a temperature
-            that is not positive.
+        ValueError: for a channel count or reduction below 1, an unknown mode or centring, a temperature
+            that is not positive, or a ``norm_layer`` where nothing is normalised.
     """
 
     def __init__(
@@ -49,19 +69,38 @@ class DisentangledNonLocal2d(NonLocal2d):
         mode: str = "embedded_gaussian",
         temperature: float = 0.05,
         norm_layer: NormLayer = "batch_norm",
+        use_out: bool = True,
+        centring: str = "channel",
     ) -> None:
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
+        if centring not in _CENTRED_DIMS or (centring == "layer" and mode == "concatenation"):
+            raise ValueError(
+                f'centring must be one of {", ".join(_CENTRED_DIMS)}, and not "layer" with '
+                f'mode="concatenation", got {centring!r} and mode={mode!r}'
+            )
+        if not use_out and callable(norm_layer):
+            raise ValueError(
+                f"norm_layer normalises what use_out=False leaves out: leave out one, got {norm_layer}"
+            )
         super().__init__(in_channels, reduction, use_scale, mode, norm_layer=norm_layer)
         self.temperature = temperature
+        self.centring = centring
         self.conv_mask = nn.Conv2d(in_channels, 1, 1)
+        self.gamma = None if use_out else ResidualScale()
+        if not use_out:
+            self.g = ConvNorm(in_channels, in_channels, bias=False)
+            self.conv_out = nn.Identity()
+            self.init_weights()
 
     def _gather(self, x: Tensor) -> Tensor:
         value = self.g(x)  # (B, C', H, W)
         with torch.autocast(x.device.type, enabled=False):
             mask = self.unary_map(x).to(value.dtype)  # (B, 1, H, W)
             unary = mask.flatten(2) @ positions_first(value)  # (B, 1, C')
-        return self._pairwise(x, positions_first(value)) + unary.transpose(1, 2)[..., None]
+        unary = unary.transpose(1, 2)[..., None]
+        pairwise = self._pairwise(x, positions_first(value))
+        return unary + pairwise if self.gamma is None else self.gamma(unary, pairwise)
 
     def unary_map(self, x: Tensor) -> Tensor:
         """The weights ``softmax_j(m_j)`` that all positions share.
@@ -73,23 +112,26 @@ class DisentangledNonLocal2d(NonLocal2d):
         return wide.flatten(2).softmax(dim=-1).unflatten(2, x.shape[2:])
 
     def _query(self, x: Tensor) -> Tensor:
-        return _centred(super()._query(x))
+        return self._centred(super()._query(x))
 
     def _key(self, x: Tensor) -> Tensor:
-        return _centred(super()._key(x))
+        return self._centred(super()._key(x))
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a, b = super()._halves(x)
-        return _centred(a), _centred(b)
+        return self._centred(a), self._centred(b)
 
     def _scale(self, query: Tensor) -> float:
         scale = super()._scale(query)
         return scale / self.temperature if self.mode == "embedded_gaussian" else scale
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, temperature={self.temperature}"
+        return (
+            f"{super().extra_repr()}, temperature={self.temperature}, use_out={self.gamma is None}, "
+            f"centring={self.centring}"
+        )
 
-
-def _centred(x: Tensor) -> Tensor:
-    """Subtract the mean over the positions, which are dimension 1."""
-    return x - x.mean(dim=1, keepdim=True)
+    def _centred(self, x: Tensor) -> Tensor:
+        """Subtract the mean from (B, N, C'), or from (B, N)."""
+        dims = _CENTRED_DIMS[self.centring]
+        return x - x.mean(dim=dims, keepdim=True) if dims else x

@@ -22,27 +22,42 @@ class EfficientChannelAttention(nn.Module):
     z is zero beyond the first and the last channel, and ``k = |log₂(C) / gamma + b / gamma|`` is made odd.
 
     Paper: Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR
-    2020, arXiv 1910.03151, section 3.2. To make k odd, the paper takes the nearest odd number. This module
-    follows the authors' code: it rounds k down, and adds one if the result is even.
+    2020, arXiv 1910.03151, section 3.2. To make k odd, the paper's text takes the nearest odd number. This
+    module follows the paper's listing: it rounds k down, and adds one if the result is even. The authors'
+    code leaves k to the user, and their published networks differ from the formula, which gives 5, 5, 5, 7
+    for a ResNet's stages: ECA-Net50 has 3, 5, 5, 7, ECA-Net101 and 152 have 3, 3, 5, 7. Their weights need
+    ``kernel_size``; the parameter's name is theirs.
 
     Args:
         in_channels: channels of the input and of the output.
         gamma: positive; the larger it is, the fewer neighbours take part.
         b: offset in the kernel size's formula.
+        kernel_size: k, odd; takes the place of the formula.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
     Raises:
-        ValueError: for ``in_channels`` below 1, or a ``gamma`` that is not positive.
+        ValueError: for ``in_channels`` below 1, a ``gamma`` that is not positive, a ``kernel_size`` that is
+            even or below 1, or one beside numbers for its formula.
     """
 
-    def __init__(self, in_channels: int, gamma: float = 2, b: float = 1) -> None:
+    def __init__(
+        self, in_channels: int, gamma: float = 2, b: float = 1, kernel_size: int | None = None
+    ) -> None:
         super().__init__()
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, got {in_channels}")
         if gamma <= 0:
             raise ValueError(f"gamma must be above 0, got {gamma}")
-        kernel_size = int(abs((math.log2(in_channels) + b) / gamma)) // 2 * 2 + 1
+        if kernel_size is None:
+            kernel_size = int(abs((math.log2(in_channels) + b) / gamma)) // 2 * 2 + 1
+        elif (gamma, b) != (2, 1):
+            raise ValueError(
+                "gamma and b make a kernel_size: leave out one or the other, got "
+                f"gamma={gamma}, b={b} and kernel_size={kernel_size}"
+            )
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and at least 1, got {kernel_size}")
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

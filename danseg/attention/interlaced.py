@@ -87,7 +87,8 @@ class InterlacedSparseAttention(nn.Module):
     Paper: Huang et al., "Interlaced Sparse Self-Attention for Semantic Segmentation", arXiv preprint
     2019, arXiv 1907.12273. Every position reaches every other in two steps. The paper concatenates
     ``x`` and the result, as :class:`danseg.heads.ISANetHead` does. This module keeps the shape: it
-    adds them, with a factor that starts at 0. There is no ``attention_map``: normalisation and ReLU
+    adds them, with a factor that starts at 0. As in mmseg, whose parameter names these are, the values have
+    a bias, which the authors' code leaves out. There is no ``attention_map``: normalisation and ReLU
     lie between the two steps, so no single map says what a position has seen.
 
     Args:

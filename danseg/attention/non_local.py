@@ -45,8 +45,11 @@ class NonLocal2d(nn.Module):
     i and one for j, so θ and φ are not computed at all unless pooling lies between them and ``w``.
 
     Paper: Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971, equations 1 to 6.
-    Parameter names and results are mmcv's. As in mmcv, the embedded Gaussian divides its energies by
-    √C', which the paper does not do; ``use_scale=False`` gives the paper's form.
+    Parameter names and results are mmcv's. As in mmcv and in the authors' code, the embedded Gaussian
+    divides its energies by √C', which the paper does not do; ``use_scale=False`` gives the paper's form.
+    With ``sub_sample=True`` pooling follows the projections φ and g, as in mmcv. The authors' code pools
+    ``x`` before it projects it, and ``sub_sample="input"`` does so too; a maximum and a projection cannot
+    change places. That code pools by default, this module does not.
 
     Args:
         in_channels: channels C of the input and of the output.
@@ -54,7 +57,8 @@ class NonLocal2d(nn.Module):
         use_scale: divide the energies of the embedded Gaussian by √C'.
         mode: the pairwise function: ``gaussian``, ``embedded_gaussian``, ``dot_product`` or
             ``concatenation``.
-        sub_sample: max-pool keys and values by 2 in height and width, for a quarter of the work.
+        sub_sample: max-pool keys and values by 2 in height and width, for a quarter of the work: True
+            pools the projections, ``"input"`` pools what is projected.
         norm_layer: builds the normalisation after ``conv_out`` for a given number of channels;
             ``"batch_norm"`` is batch normalisation for the input's dimensions, None leaves it out.
             The normalisation starts at zero (without it, ``conv_out`` does), so that the block
@@ -63,7 +67,7 @@ class NonLocal2d(nn.Module):
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
     Raises:
-        ValueError: for a channel count or reduction below 1, or an unknown mode.
+        ValueError: for a channel count or reduction below 1, an unknown mode, or another ``sub_sample``.
     """
 
     dims = 2
@@ -74,7 +78,7 @@ class NonLocal2d(nn.Module):
         reduction: int = 2,
         use_scale: bool = True,
         mode: str = "embedded_gaussian",
-        sub_sample: bool = False,
+        sub_sample: bool | Literal["input"] = False,
         norm_layer: NormLayer = "batch_norm",
     ) -> None:
         super().__init__()
@@ -84,6 +88,8 @@ class NonLocal2d(nn.Module):
             )
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if sub_sample not in (True, False, "input"):
+            raise ValueError(f'sub_sample must be True, False or "input", got {sub_sample!r}')
         if isinstance(norm_layer, str) and norm_layer != "batch_norm":
             raise ValueError(
                 f'norm_layer must be "batch_norm", None or a function that makes a layer, got {norm_layer!r}'
@@ -97,7 +103,7 @@ class NonLocal2d(nn.Module):
             norm_layer = _BATCH_NORM[self.dims]
         # mmcv's order, so that optimizer states load as well: they refer to parameters by number.
         self.g = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))
-        self.conv_out = ConvNorm(inter_channels, in_channels, norm_layer=norm_layer, conv=conv)
+        self.conv_out: nn.Module = ConvNorm(inter_channels, in_channels, norm_layer=norm_layer, conv=conv)
         if mode != "gaussian":
             self.theta = ConvNorm(in_channels, inter_channels, conv=conv)
             self.phi = self._pooled(ConvNorm(in_channels, inter_channels, conv=conv))
@@ -108,7 +114,12 @@ class NonLocal2d(nn.Module):
 
     def _pooled(self, projection: ConvNorm) -> nn.Module:
         # mmcv's names: the projection is layer 0 if pooling follows it.
-        return nn.Sequential(projection, _HalfSize(self.dims)) if self.sub_sample else projection
+        pooled = self.sub_sample and self.sub_sample != "input"
+        return nn.Sequential(projection, _HalfSize(self.dims)) if pooled else projection
+
+    def _source(self, x: Tensor) -> Tensor:
+        """What ``g`` and ``phi`` project: the input, or the pooled input."""
+        return _half_size(x) if self.sub_sample == "input" else x
 
     def init_weights(self) -> None:
         """Draw small projections and set the last layer to zero: the block starts as the identity."""
@@ -116,12 +127,14 @@ class NonLocal2d(nn.Module):
             if hasattr(self, name):
                 conv = self._projection(name)
                 nn.init.normal_(conv.weight, std=0.01)
-                nn.init.zeros_(conv.bias)
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
         if "concat_project" in self._modules:
             nn.init.kaiming_normal_(self.concat_project.conv.weight, mode="fan_out", nonlinearity="relu")
-        last = self.conv_out.norm or self.conv_out.conv
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
+        if isinstance(self.conv_out, ConvNorm):  # a subclass may leave it out
+            last = self.conv_out.norm or self.conv_out.conv
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
 
     def _projection(self, name: str) -> Any:
         """The convolution behind ``g``, ``theta`` or ``phi``, pooled or not."""
@@ -134,7 +147,7 @@ class NonLocal2d(nn.Module):
 
     def _gather(self, x: Tensor) -> Tensor:
         """The weighted values (B, C', H, W), which ``forward`` projects and adds to ``x``."""
-        return self._pairwise(x, positions_first(self.g(x)))
+        return self._pairwise(x, positions_first(self.g(self._source(x))))
 
     def _pairwise(self, x: Tensor, value: Tensor) -> Tensor:
         """``Σ_j f_ij value_j / C_i`` as (B, C', H, W), for values (B, M, C')."""
@@ -154,7 +167,7 @@ class NonLocal2d(nn.Module):
     def _key(self, x: Tensor) -> Tensor:
         """Keys (B, M, C'), or C channels in the Gaussian form; M < N with ``sub_sample``."""
         if self.mode != "gaussian":
-            return positions_first(self.phi(x))
+            return positions_first(self.phi(self._source(x)))
         return positions_first(_half_size(x) if self.sub_sample else x)
 
     def _scale(self, query: Tensor) -> float:
@@ -164,9 +177,9 @@ class NonLocal2d(nn.Module):
         """The two terms a (B, N) and b (B, M) of ``w · [θ_i, φ_j] = a_i + b_j``."""
         to_query, to_key = self.concat_project.conv.weight.flatten(1).chunk(2, dim=1)  # (1, C') each
         a = _folded(x, self._projection("theta"), to_query)
-        if self.sub_sample:  # max-pooling lies between φ and w
+        if isinstance(self.phi, nn.Sequential):  # max-pooling lies between φ and w
             return a, (to_key @ self.phi(x).flatten(2)).squeeze(1)
-        return a, _folded(x, self._projection("phi"), to_key)
+        return a, _folded(self._source(x), self._projection("phi"), to_key)
 
     @torch.no_grad()
     def _weights(self, x: Tensor, index: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class PointwiseSpatialContext:
     """
 
     align_corners = True  # as in the authors' code; a head has its own value
+    reduce: nn.Module
 
     def build_context(
         self,
@@ -37,10 +38,12 @@ class PointwiseSpatialContext:
         shrink_factor: int,
         normalization_factor: float | None,
         psa_softmax: bool,
-        proj_padding: int,
         norm_layer: Callable[[int], nn.Module] | None,
+        *,
+        proj_padding: int = 0,
+        swap_compact: bool = False,
     ) -> None:
-        """Make the layers; arguments as in :class:`PointwiseSpatialAttention`."""
+        """Make the layers; arguments as in :class:`PointwiseSpatialAttention` and its head."""
         if psa_type not in TYPES:
             raise ValueError(f"psa_type must be one of {', '.join(TYPES)}, got {psa_type!r}")
         if min(in_channels, channels, shrink_factor, *mask_size) < 1:
@@ -51,6 +54,7 @@ class PointwiseSpatialContext:
         self.mask_size = (mask_size[0], mask_size[1])
         self.psa_type = psa_type
         self.compact = compact
+        self.swap_compact = swap_compact
         self.shrink_factor = shrink_factor
         self.psa_softmax = psa_softmax
         if normalization_factor is None:
@@ -68,6 +72,11 @@ class PointwiseSpatialContext:
         self.proj = ConvNorm(
             channels * (2 if both else 1), in_channels, padding=proj_padding, norm_layer=norm_layer, relu=True
         )
+
+    @property
+    def attention_entry(self) -> nn.Module:
+        """The child that receives the attention's input ``x`` on every way through the module or head."""
+        return self.reduce
 
     def context(self, x: Tensor) -> Tensor:
         """The features that all positions gather, projected and resized to the size of ``x`` (B, C, H, W)."""
@@ -123,9 +132,9 @@ class PointwiseSpatialContext:
             )
         by_position = positions_first(hidden)  # (B, N, K)
         by_cell = weight.to(hidden.dtype).expand_as(by_position)
-        # mmseg transposes "collect" if it is the only branch, and "distribute" if there are both.
-        transposed = kind == ("distribute" if self.psa_type == "bi-direction" else "collect")
-        return (by_cell, by_position) if transposed else (by_position, by_cell)
+        if self.swap_compact and self.psa_type != "bi-direction":
+            kind = "distribute" if kind == "collect" else "collect"
+        return (by_position, by_cell) if kind == "collect" else (by_cell, by_position)
 
     def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
         """What the given positions gather from; with both branches, the mean of the two.
@@ -172,7 +181,12 @@ class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
     no arXiv id. The paper concatenates ``x`` and the projection, as :class:`danseg.heads.PSANetHead`
     does. This module keeps the shape: it adds them, with a factor that starts at 0. Positions outside
     a mask have the energy 0 and take part in the softmax, as in the authors' code and in mmseg.
-    Parameter names are mmseg's.
+    Parameter names are mmseg's. The grid is sized and resized as in mmseg. On maps with sides of
+    ``shrink_factor`` · n + 1 positions, and the authors' code takes no others, that code does the same.
+
+    With ``compact`` and one direction, mmseg's head computes the other direction than the one it is asked
+    for. This module computes the one it is asked for, as the authors' code does.
+    :class:`danseg.heads.PSANetHead` has a switch for weights that were trained with mmseg's head.
 
     Args:
         in_channels: channels C of the input and of the output.
@@ -180,8 +194,8 @@ class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
         mask_size: height and width of the mask. With a side of 2n - 1 a mask covers a grid of side n
             from every position: 97 is for 769x769 crops at output stride 8, shrunk by 2.
         psa_type: ``collect``, ``distribute`` or ``bi-direction``.
-        compact: the mask's cells are the grid's positions themselves, not positions relative to i.
-            The grid must then have the size ``mask_size``.
+        compact: the mask's cells are the grid's positions j themselves, not positions j - i relative
+            to the mask's owner i. The grid must then have the size ``mask_size``.
         shrink_factor: how many times smaller the attention's grid is.
         normalization_factor: divides the gathered features; None is the number of the mask's cells.
         psa_softmax: whether to apply a softmax to the energies.
@@ -216,7 +230,6 @@ class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):
             shrink_factor,
             normalization_factor,
             psa_softmax,
-            0,
             norm_layer,
         )
         self.gamma = ResidualScale()

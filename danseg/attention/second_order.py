@@ -6,6 +6,7 @@ Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arX
 import torch
 from torch import Tensor, nn
 
+from danseg.attention.parts.arguments import check_at_least_one
 from danseg.attention.parts.conv_norm import ConvNorm
 
 
@@ -21,28 +22,40 @@ class GlobalSecondOrderPooling(nn.Module):
 
     Paper: Gao et al., "Global Second-order Pooling Convolutional Networks", CVPR 2019, arXiv 1811.12006,
     section 3.2, the block along channels. As in the authors' code, the covariance's rows are normalised
-    and go through a grouped convolution with 4 outputs each. Unlike in that code, W_r takes the whole map as
-    it is; the code applies a ReLU first and, in the first stages, skips every other position.
+    and go through a grouped convolution with 4 outputs each. That code applies a ReLU to ``x`` before W_r
+    (``relu_first=True``), and in the first stage of a ResNet W_r skips every other row and column
+    (``stride=2``). With these two arguments this module is the code's channel attention, its default. Its
+    position attention, from the covariance of 8 x 8 pooled positions, and its sums of the two are left out.
+    The layers ``reduce.conv``, ``reduce.bn``, ``row_norm``, ``row_conv`` and ``expand`` are the code's
+    ``conv_for_DR``, ``bn_for_DR``, ``row_bn``, ``row_conv_group`` and ``fc_adapt_channels``.
+    ``conv_for_DR`` has a bias, which the normalisation cancels: subtract it from the running mean of
+    ``bn_for_DR``.
 
     Args:
         in_channels: channels of the input and of the output.
         reduced_channels: R. By default 128, as in the paper, but at most ``in_channels``.
+        stride: of W_r, in height and width.
+        relu_first: whether W_r takes relu(x).
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
     Raises:
-        ValueError: for a channel count below 1.
+        ValueError: for a channel count or a stride below 1.
     """
 
-    def __init__(self, in_channels: int, reduced_channels: int | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        reduced_channels: int | None = None,
+        stride: int = 1,
+        relu_first: bool = False,
+    ) -> None:
         super().__init__()
         if reduced_channels is None:
             reduced_channels = min(128, in_channels)
-        if in_channels < 1 or reduced_channels < 1:
-            raise ValueError(
-                "in_channels and reduced_channels must be at least 1, "
-                f"got {in_channels} and {reduced_channels}"
-            )
+        check_at_least_one(in_channels=in_channels, reduced_channels=reduced_channels, stride=stride)
+        self.stride = stride
+        self.relu_first = relu_first
         rows = reduced_channels
         self.reduce = ConvNorm(in_channels, rows, norm_layer=nn.BatchNorm2d, relu=True)
         self.row_norm = nn.BatchNorm2d(rows)
@@ -51,9 +64,14 @@ class GlobalSecondOrderPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        rows = _covariance(self.reduce(x)).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), each row as a column
+        seen = x[:, :, :: self.stride, :: self.stride]
+        reduced = self.reduce(seen.relu() if self.relu_first else seen)
+        rows = _covariance(reduced).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), each row as a column
         gate = self.expand(self.row_conv(self.row_norm(rows))).sigmoid()  # (B, C, 1, 1)
         return x * gate.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, relu_first={self.relu_first}"
 
 
 def _covariance(x: Tensor) -> Tensor:

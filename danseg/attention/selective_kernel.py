@@ -24,7 +24,9 @@ class SelectiveKernel(nn.Module):
 
     Paper: Li et al., "Selective Kernel Networks", CVPR 2019, arXiv 1903.06586, equations 1 to 6. As in
     the paper, the 5x5 kernel is a 3x3 kernel of dilation 2. The only difference is that ``groups`` need
-    not divide the channels. Parameter names are those of timm's module of the same structure.
+    not divide the channels. Parameter names are those of timm's module of the same structure. The authors'
+    later PyTorch code has other branches, a full and a grouped 3x3 kernel without dilation, and no least
+    number of squeezed features; its weights do not fit.
 
     In training, the norm before the weights sees one value per image and channel, so a batch needs at least
     two images (counted over all devices with a synchronised norm).

@@ -24,7 +24,9 @@ class SplitAttention(nn.Module):
     Paper: Zhang et al., "ResNeSt: Split-Attention Networks", CVPR Workshops 2022, arXiv 2004.08955,
     equations 1 to 3; ``fc1`` and ``fc2`` are grouped by k. As in the authors' code, the channels of
     ``conv`` are ordered by split first, and a 3x3 average pooling after the attention applies the
-    stride. Parameter names are those of mmseg's ``SplitAttentionConv2d``, whose weights load.
+    stride. In the authors' networks the first block of each stage but the first keeps this pooling when
+    dilation takes the place of its stride; mmseg's drops it. Parameter names are those of mmseg's
+    ``SplitAttentionConv2d`` and of the authors' ``SplAtConv2d``, whose weights load.
 
     In training, the norm before the weights sees one value per image and channel, so a batch needs at least
     two images (counted over all devices with a synchronised norm).
@@ -39,6 +41,7 @@ class SplitAttention(nn.Module):
         stride: of the average pooling; the output has ``ceil(H / stride)`` rows.
         dilation: of the 3x3 convolution.
         norm_layer: builds a normalisation for a given number of channels.
+        always_pool: whether the average pooling stays where ``stride`` is 1.
 
     Shapes: ``(B, C, H, W)`` to ``(B, C, H, W)``.
 
@@ -56,6 +59,7 @@ class SplitAttention(nn.Module):
         stride: int = 1,
         dilation: int = 1,
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        always_pool: bool = False,
     ) -> None:
         super().__init__()
         check_at_least_one(
@@ -74,6 +78,7 @@ class SplitAttention(nn.Module):
         self.radix = radix
         self.groups = groups
         self.stride = stride
+        self.always_pool = always_pool
         squeezed = max(in_channels * radix // reduction, min_channels)
         squeezed += -squeezed % groups
         self.conv = nn.Conv2d(
@@ -96,7 +101,7 @@ class SplitAttention(nn.Module):
         splits = features.unflatten(1, (self.radix, -1))  # (B, R, C, H, W)
         weight = self._weight(splits).to(splits.dtype)  # (B, R, C, 1, 1)
         out = (weight * splits).sum(dim=1)
-        if self.stride > 1:
+        if self.stride > 1 or self.always_pool:
             out = F.avg_pool2d(out, 3, self.stride, padding=1)
         return out.to(x.dtype)
 

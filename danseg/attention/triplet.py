@@ -17,7 +17,10 @@ class TripletAttention(nn.Module):
         out = (g_ch(x) · x + g_cw(x) · x + g_hw(x) · x) / 3           # pooled over w, h and c
 
     Paper: Misra et al., "Rotate to Attend: Convolutional Triplet Attention Module", WACV 2021,
-    arXiv 2010.03045, section 3.2. Parameter names are those of the authors' code.
+    arXiv 2010.03045, section 3.2. Parameter names are those of the authors' module
+    (their ImageNet networks contain an older one, with ``ChannelGateH``, ``ChannelGateW`` and
+    ``SpatialGate``). Its normalisations have a momentum of 0.01; here it is PyTorch's 0.1, which matters in
+    training alone. Its switch ``no_spatial``, the mean of the first two copies, is left out.
 
     Args:
         in_channels: channels of the input and of the output; no weight depends on it.

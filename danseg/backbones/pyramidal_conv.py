@@ -21,7 +21,8 @@ class PyramidalConv(nn.Module):
     Paper: Duta et al., "Pyramidal Convolution: Rethinking Convolutional Neural Networks for Visual
     Recognition", 2020, arXiv 2006.11538, section 3. As in the authors' networks, the output channels are
     cut into as many parts as there are levels, rounded up to a power of two. Each level has one part, and
-    the last level has the rest: C/4, C/4, C/2 for three levels.
+    the last level has the rest: C/4, C/4, C/2 for three levels. ``levels.0``, ``levels.1``, ... are the
+    ``conv2_1``, ``conv2_2``, ... of the authors' code, in which a single level has no such name.
 
     Args:
         in_channels: channels of the input and of the output.

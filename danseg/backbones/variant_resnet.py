@@ -48,6 +48,12 @@ CONV2 = {
     "pyramid_split_dual": Conv2(PyramidSplitDualAttention),
     "selective_kernel": Conv2(SelectiveKernel, base_width=128, norm_inside=True),
     "split_attention": Conv2(SplitAttention, norm_inside=True),
+    "split_attention_pooled": Conv2(
+        SplitAttention,
+        norm_inside=True,
+        # It makes a difference in dilated stages, whose first blocks have a stride of 1.
+        defaults=lambda stage, first: dict(always_pool=first and stage > 0),
+    ),
     "pyconv": Conv2(
         PyramidalConv,
         # One level fewer with each stage, as the maps get smaller.
@@ -114,7 +120,8 @@ class VariantResNet(ResNet):
     ``"pyramid_split_dual"``     PyramidSplitDual-       --                 64
                                  Attention
     ``"selective_kernel"``       SelectiveKernel         SKNet              128
-    ``"split_attention"``        SplitAttention          ResNeSt            64
+    ``"split_attention"``        SplitAttention          ResNeSt of mmseg   64
+    ``"split_attention_pooled"`` SplitAttention          ResNeSt            64
     ``"pyconv"``                 PyramidalConv           PyConvResNet       64
     ``"res2net"``                Res2NetConv             Res2Net 26w x 4s   104
     ``"hs_resnet"``              HierarchicalSplit       HS-ResNet          85
@@ -124,9 +131,12 @@ class VariantResNet(ResNet):
     convolutions: ``conv2=dict(type="pyramid_split", groups=(32, 32, 32, 32)), base_width=128`` is EPSANet
     (large), ``conv2=dict(type="res2net", scale=8), base_width=208`` is Res2Net 26w x 8s. mmseg's arguments
     set the rest of the network: ResNeSt has ``deep_stem=True, avg_down=True``, and ``stem_channels=128``
-    from depth 101 on. mmseg's ResNeSt weights load key for key. PyConvResNet's authors leave out the stem's
-    pooling and add one to the first shortcut of each stage; this network keeps ResNet's stem and shortcuts.
-    HS-ResNet's width is danseg's choice: it gives as many parameters as ResNet has.
+    from depth 101 on. mmseg's ResNeSt weights load key for key. In dilated stages the authors keep the 3x3
+    average pooling of the first block, which mmseg drops: with ``"split_attention_pooled"`` and
+    ``contract_dilation=True`` this is the authors' dilated network; without dilation the two are one.
+    PyConvResNet's authors leave out the stem's pooling, and pool in the first shortcut of each stage:
+    ``pool_shortcuts=True`` does both. HS-ResNet's width is danseg's choice: it gives as many parameters as
+    ResNet has.
 
     Unlike in mmseg's ResNet, the default strides and dilations are those of segmentation: the last two
     stages keep an eighth of the input's size.
@@ -136,15 +146,20 @@ class VariantResNet(ResNet):
         conv2: a name from the table, or a dict with this name as ``type`` and the module's arguments.
         base_width: width of the first stage's 3x3 convolutions for 64 ``base_channels``, and in
             proportion for other numbers; by default that of the published network.
-        strides: of the stages' first blocks.
+        strides: of the stages' first blocks, by default (1, 2, 1, 1), or (2, 2, 1, 1) where the stem has
+            no pooling.
         dilations: of the stages.
+        pool_shortcuts: move the stem's 3x3 max-pooling to the stages: each stage's first shortcut pools,
+            with the stage's stride, and then projects, as in PyConvResNet. Its authors' dilated network keeps
+            the pooling, with a stride of 1. The stem no longer pools.
         **kwargs: all other arguments of mmseg's ``ResNet``, except ``dcn``.
 
     Shapes: ``(B, 3, H, W)`` to a tuple of ``(B, 256, H / 4, W / 4)``, ``(B, 512, H / 8, W / 8)``,
     ``(B, 1024, H / 8, W / 8)`` and ``(B, 2048, H / 8, W / 8)``, sizes rounded up.
 
     Raises:
-        ValueError: for an unknown depth or ``conv2``, or for ``dcn``, which replaces the same convolution.
+        ValueError: for an unknown depth or ``conv2``, for ``dcn``, which replaces the same convolution, or
+            for ``avg_down`` with ``pool_shortcuts``, which change the same shortcuts.
     """
 
     arch_settings = {
@@ -157,8 +172,9 @@ class VariantResNet(ResNet):
         depth: int,
         conv2: str | dict[str, Any],
         base_width: int | None = None,
-        strides: Sequence[int] = (1, 2, 1, 1),
+        strides: Sequence[int] | None = None,
         dilations: Sequence[int] = (1, 1, 2, 4),
+        pool_shortcuts: bool = False,
         **kwargs,
     ) -> None:
         if depth not in self.arch_settings:
@@ -175,14 +191,23 @@ class VariantResNet(ResNet):
             )
         if kwargs.get("dcn") is not None:
             raise ValueError("dcn and conv2 both replace the 3x3 convolution: leave out one, got both")
+        if pool_shortcuts and kwargs.get("avg_down"):
+            raise ValueError("avg_down and pool_shortcuts both change the shortcuts: leave out one, got both")
+        self.pool_shortcuts = pool_shortcuts
         self.conv2 = CONV2[kind]
         self.conv2_arguments = arguments
         self.base_width = self.conv2.base_width if base_width is None else base_width
+        if strides is None:
+            strides = (2 if pool_shortcuts else 1, 2, 1, 1)
         super().__init__(depth, strides=strides, dilations=dilations, **kwargs)
+        if pool_shortcuts:
+            self.maxpool = nn.Identity()
 
     def make_res_layer(self, block: type[nn.Module], planes: int, **kwargs) -> ResLayer:
         """Make a stage of blocks with ``conv2`` inside; they take the place of mmseg's ``block``."""
-        return ResLayer(
+        if self.pool_shortcuts:
+            kwargs["avg_down"] = True  # a shortcut with a pooling in front, which is replaced below
+        stage = ResLayer(
             block=_Bottleneck,
             planes=planes,
             conv2=self.conv2,
@@ -191,3 +216,6 @@ class VariantResNet(ResNet):
             arguments=self.conv2_arguments,
             **kwargs,
         )
+        if self.pool_shortcuts:
+            stage[0].downsample[0] = nn.MaxPool2d(3, kwargs["stride"], padding=1)
+        return stage

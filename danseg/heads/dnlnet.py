@@ -23,6 +23,9 @@ class DNLNetHead(ContextHead):
         use_scale: divide the energies of the embedded Gaussian by the square root of that number.
         mode: ``gaussian``, ``embedded_gaussian``, ``dot_product`` or ``concatenation``.
         temperature: divides the energies of the embedded Gaussian.
+        use_out: whether a projection ends the block, as in mmseg; False is the authors' form. See
+            :class:`danseg.attention.DisentangledNonLocal2d`.
+        centring: ``"channel"``, as in mmseg, ``"layer"`` or ``"none"``.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`.
     """
 
@@ -32,11 +35,20 @@ class DNLNetHead(ContextHead):
         use_scale: bool = True,
         mode: str = "embedded_gaussian",
         temperature: float = 0.05,
+        use_out: bool = True,
+        centring: str = "channel",
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.dnl_block = DisentangledNonLocal2d(
-            self.channels, reduction, use_scale, mode, temperature, norm_layer_of(self.norm_cfg)
+            self.channels,
+            reduction,
+            use_scale,
+            mode,
+            temperature,
+            norm_layer_of(self.norm_cfg) if use_out else None,
+            use_out,
+            centring,
         )
 
     def attend(self, x: Tensor) -> Tensor:

@@ -21,7 +21,10 @@ class ISANetHead(UpsampledLoss, BaseDecodeHead):
     """Decode head of ISANet.
 
     Parameter names are those of mmseg's ``ISAHead``: weights load in both directions under
-    ``strict=True``, and outputs and losses are equal.
+    ``strict=True``, and outputs and losses are equal. The authors' head concatenates in the other order,
+    features before context, and its values have no bias. It also takes several ``down_factors``, each with
+    relations of its own, and then widens the features to as many channels as all contexts have; this head,
+    like mmseg's, takes one.
 
     Args:
         isa_channels: channels of queries and keys.

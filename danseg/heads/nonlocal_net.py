@@ -3,6 +3,8 @@
 Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971.
 """
 
+from typing import Literal
+
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -22,7 +24,8 @@ class NonLocalHead(ContextHead):
         reduction: the block works with ``channels / reduction`` channels.
         use_scale: divide the energies of the embedded Gaussian by the square root of that number.
         mode: ``gaussian``, ``embedded_gaussian``, ``dot_product`` or ``concatenation``.
-        sub_sample: max-pool keys and values by 2, which mmseg's head does not offer.
+        sub_sample: max-pool keys and values by 2, which mmseg's head does not offer: True pools after the
+            projections, ``"input"`` before them.
         **kwargs: as for :class:`danseg.heads.base.ContextHead`.
     """
 
@@ -31,7 +34,7 @@ class NonLocalHead(ContextHead):
         reduction: int = 2,
         use_scale: bool = True,
         mode: str = "embedded_gaussian",
-        sub_sample: bool = False,
+        sub_sample: bool | Literal["input"] = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)

@@ -21,7 +21,9 @@ class PSANetHead(PointwiseSpatialContext, UpsampledLoss, BaseDecodeHead):
     """Decode head of PSANet, with nothing to compile.
 
     Parameter names are those of mmseg's ``PSAHead``: weights load in both directions under
-    ``strict=True``, and outputs and losses are equal.
+    ``strict=True``, and outputs and losses are equal. There is one exception, ``compact`` with one
+    direction, where mmseg's head computes the other direction. :mod:`danseg.drop_in` registers this head
+    as ``PSAHead`` with ``swap_compact=True``, and so without the exception.
 
     Args:
         mask_size: height and width of the mask. :class:`danseg.attention.PointwiseSpatialAttention`
@@ -33,6 +35,9 @@ class PSANetHead(PointwiseSpatialContext, UpsampledLoss, BaseDecodeHead):
         psa_softmax: whether to apply a softmax to the energies.
         proj_padding: zero padding of the projection, a 1x1 convolution. mmseg's head has 1, and its
             weights need it; the authors' code has 0.
+        swap_compact: whether ``collect`` stands for ``distribute``, and the reverse, where ``compact`` goes
+            with one direction. Weights that mmseg's head was trained with need it; the authors' code does
+            not do it.
         **kwargs: ``in_channels``, ``channels``, ``num_classes`` and all other arguments of mmseg's
             ``BaseDecodeHead``.
     """
@@ -46,6 +51,7 @@ class PSANetHead(PointwiseSpatialContext, UpsampledLoss, BaseDecodeHead):
         normalization_factor: float | None = 1.0,
         psa_softmax: bool = True,
         proj_padding: int = 1,
+        swap_compact: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,8 +64,9 @@ class PSANetHead(PointwiseSpatialContext, UpsampledLoss, BaseDecodeHead):
             shrink_factor,
             normalization_factor,
             psa_softmax,
-            proj_padding,
             norm_layer_of(self.norm_cfg),
+            proj_padding=proj_padding,
+            swap_compact=swap_compact,
         )
         self.bottleneck = ConvModule(
             2 * self.in_channels,

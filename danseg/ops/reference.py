@@ -484,12 +484,13 @@ def multi_head_self_attention(
 
 
 def compact_generalized_non_local_sums(
-    theta: Tensor, phi: Tensor, g: Tensor, groups: int, order: int, gamma: float
+    theta: Tensor, phi: Tensor, g: Tensor, groups: int, kernel: str, order: int = 3, gamma: float = 1e-4
 ) -> Tensor:
-    """CGNL (arXiv 1810.13125): ``y_a = Σ_b k(θ_a, φ_b) g_b / √n``.
+    """CGNL (arXiv 1810.13125): ``y_a = Σ_b k(θ_a, φ_b) g_b``; all are (B, C', N).
 
-    a and b run over the positions and the channels of a group; ``k`` is the Taylor series, up to ``order``,
-    of the Gaussian radial basis function. ``theta``, ``phi`` and ``g`` are (B, C', N).
+    a and b run over the positions and the channels of a group. ``dot`` is the product. ``rbf`` is the Taylor
+    series, up to ``order``, of the Gaussian radial basis function. ``gaussian`` is that series where the
+    squares in front of it are 1.
     """
     out = torch.zeros_like(g)
     depth = g.shape[1] // groups
@@ -501,9 +502,13 @@ def compact_generalized_non_local_sums(
         for p in range(order + 1):
             factorial = factorial * p if p else 1
             series = series + (2 * gamma) ** p / factorial * product**p
-        kernel = torch.exp(-gamma * (a[:, :, None] ** 2 + b[:, None, :] ** 2)) * series
-        y = torch.einsum("bmn,bn->bm", kernel, values) / a.shape[1] ** 0.5
-        out[:, rows] = y.view_as(g[:, rows])
+        squares = a[:, :, None] ** 2 + b[:, None, :] ** 2
+        weight = {
+            "dot": product,
+            "gaussian": torch.exp(-gamma * torch.full_like(squares, 2)) * series,
+            "rbf": torch.exp(-gamma * squares) * series,
+        }[kernel]
+        out[:, rows] = torch.einsum("bmn,bn->bm", weight, values).view_as(g[:, rows])
     return out
 
 

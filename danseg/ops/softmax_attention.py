@@ -19,7 +19,9 @@ Staats, "Self-attention Does Not Need O(n²) Memory" (arXiv 2112.05682) and from
 "FlashAttention" (NeurIPS 2022, arXiv 2205.14135).
 """
 
+import contextlib
 import math
+import threading
 
 import torch
 from torch import Tensor
@@ -34,6 +36,9 @@ from danseg.ops.products import product
 _LEAST_ROWS = 32  # with fewer rows, the products wait for the other operand to be read
 # Maps that are smaller than this share a block, which then stays in the caches.
 _SHARED_BYTES = 2 * 2**20
+# sdpa_kernel sets flags of the whole process and puts back what it found. Without turns, one thread would put
+# back what another one had set, for good.
+_SDPA_TURN = threading.Lock()
 
 
 def attention(
@@ -73,7 +78,9 @@ def attention(
     """
     _check(query, key, value, block_size)
     if block_size is None and _sdpa_takes(query, value):
-        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+        # Compiled code has chosen its kernel when it was traced, which one thread does at a time.
+        turn = contextlib.nullcontext() if torch.compiler.is_compiling() else _SDPA_TURN
+        with turn, sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
             return scaled_dot_product_attention(
                 query.contiguous()[:, None],  # (B, 1, N, C)
                 key.contiguous()[:, None],  # (B, 1, M, C)

@@ -4,7 +4,13 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.segmentors")
 
-from danseg.segmentors.labels import CoarseLogits, coarse_logits, head_logits, predict_labels  # noqa: E402
+from danseg.segmentors.labels import (  # noqa: E402
+    CoarseLogits,
+    coarse_logits,
+    head_logits,
+    predict_labels,
+    require_eval_mode,
+)
 from danseg.segmentors.lazy_logits import LazyLogits  # noqa: E402
 from danseg.segmentors.lean_encoder_decoder import LeanEncoderDecoder  # noqa: E402
 from danseg.segmentors.lean_tta_model import LeanTTAModel  # noqa: E402
@@ -17,4 +23,5 @@ __all__ = [
     "coarse_logits",
     "head_logits",
     "predict_labels",
+    "require_eval_mode",
 ]

@@ -86,12 +86,29 @@ def predict_labels(
 
     Returns:
         B tensors of class ids, each (height, width) of its image.
+
+    Raises:
+        ValueError: the model is in training mode.
     """
+    require_eval_mode(model)
     if type(model).predict is EncoderDecoder.predict:
         coarse = coarse_logits(model, inputs, data_samples)
         if coarse is not None:
             return [one.labels() for one in coarse]
     return [result.pred_sem_seg.data[0] for result in model.predict(inputs, data_samples)]
+
+
+def require_eval_mode(model: BaseSegmentor) -> None:
+    """Refuse a model in training mode: its labels would change from call to call, and so would the model.
+
+    Raises:
+        ValueError: the model is in training mode.
+    """
+    if model.training:
+        raise ValueError(
+            f"{type(model).__name__} is in training mode, in which dropout draws and batch norm takes and "
+            "keeps the statistics of this image; call model.eval() first"
+        )
 
 
 def coarse_logits(

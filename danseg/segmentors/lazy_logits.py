@@ -29,11 +29,13 @@ class LazyLogits(PixelData):
     def __getattr__(self, name: str) -> Tensor:
         """Make ``data`` on its first read; Python calls this only for attributes that do not exist yet."""
         coarse = self.__dict__.get("_coarse")
-        if name != "data" or coarse is None:
-            raise AttributeError(f"{type(self).__name__} has no {name}")
-        self.__dict__["data"] = data = coarse.resized()
-        del self.__dict__["_coarse"]
-        return data
+        if name == "data" and coarse is not None:
+            data = self.__dict__.setdefault("data", coarse.resized())
+            self.__dict__.pop("_coarse", None)
+            return data
+        if name in self.__dict__:  # another thread has just made it
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__} has no {name}")
 
     def to_dict(self) -> dict:
         """The fields by name, as in mmengine; they too are made only when they are read."""

@@ -6,9 +6,11 @@ A module can be shown if it has a method ``attention_map(x, positions)`` like th
 costs one row of the attention matrix, never the whole N x N matrix.
 """
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,13 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+import danseg.attention
+from danseg.errors import UserError
+from danseg.io.words import listed
+
+# The recordings that have begun and not yet ended in this thread or asynchronous task.
+_RUNNING: ContextVar[tuple[object, ...]] = ContextVar("running recordings", default=())
 
 
 @dataclass(frozen=True)
@@ -84,10 +93,14 @@ class AttentionMaps:
     Attributes:
         module: the module's path in the model, such as ``decode_head.pam``.
         positions: P pairs (x, y) in pixels of the image.
-        rows: (P, h, w) float, in the resolution of the module's feature map; each map sums to 1.
+        rows: (P, h, w) float, in the resolution that the module attends in: that of its feature map, or half
+            of it as in PSANet. Each map sums to 1, except those of modes without a softmax.
         placement: how the image lies in the network's input.
         scale: the learned factor of the branch (``gamma.scale``); None if the module has none. If it is 0,
             the network ignores the attention, whatever the maps look like.
+
+    Raises:
+        ValueError: there is no position, or not one map for each.
     """
 
     module: str
@@ -95,6 +108,18 @@ class AttentionMaps:
     rows: np.ndarray
     placement: Placement
     scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.positions or self.rows.shape[:1] != (len(self.positions),) or self.rows.ndim != 3:
+            raise ValueError(
+                f"attention maps of {self.module} are one (h, w) map for each of at least one position, got "
+                f"{len(self.positions)} positions and maps of shape {self.rows.shape}"
+            )
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether the weights are shares of 1; those of a dot product, without softmax, may have any sum."""
+        return bool(np.allclose(self.rows.sum((1, 2)), 1, atol=0.02) and (self.rows >= 0).all())
 
     def over_image(self) -> np.ndarray:
         """The maps in the size of the image (P, height, width), in multiples of uniform attention.
@@ -116,7 +141,7 @@ class RecordedAttention:
     @property
     def map_size(self) -> tuple[int, int]:
         """(height, width) of the module's feature map."""
-        height, width = self.x.shape[-2:]
+        height, width = self.x.shape[2:]
         return height, width
 
     @property
@@ -127,28 +152,40 @@ class RecordedAttention:
 
     @torch.no_grad()
     def rows(self, positions: Sequence[tuple[int, int]]) -> Tensor:
-        """Attention maps (B, P, H, W) of P (row, column) positions; each map sums to 1."""
-        return self.module.attention_map(self.x, positions)
+        """Attention maps (B, P, H, W) of P (row, column) positions, with the weights that the module has now.
+
+        Each map sums to 1, except those of modes without a softmax.
+        """
+        # In training mode, batch norms would add this pass to their statistics.
+        module = copy.deepcopy(self.module) if self.module.training else self.module
+        return module.attention_map(self.x, positions)
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The model's modules that can compute a map for a position, by their path in the model."""
-    return {
-        path: module
-        for path, module in model.named_modules()
-        if callable(getattr(module, "attention_map", None))
-        and "positions" in inspect.signature(module.attention_map).parameters
-    }
+    return {path: module for path, module in model.named_modules() if _shows_positions(module)}
+
+
+def _shows_positions(module: Any) -> bool:
+    """Whether a module, or a class of modules, can compute a map for a position."""
+    method = getattr(module, "attention_map", None)
+    return callable(method) and "positions" in inspect.signature(method).parameters
 
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]:
     """Keep the inputs of the model's attention modules while the model runs.
 
+    Only what runs in the thread (or asynchronous task) that opened the block is recorded. Several threads
+    can record the same model, and blocks can be nested.
+
     Yields:
         A dict, empty at first. When the model has run inside the ``with`` block, it holds the last input of
-        each module of :func:`attention_modules`, by the module's path. It stays valid after the block, which
-        removes the hooks at its end.
+        each module of :func:`attention_modules` that ran, by the module's path. It stays valid after the
+        block, which removes the hooks at its end.
+
+    Raises:
+        UserError: no module of the model can be recorded, or the block ends and none of them ran.
 
     Example::
 
@@ -156,24 +193,58 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
             model(images)
         rows = recorded["decode_head.pam"].rows([(3, 7)])   # (B, 1, H, W)
     """
+    modules = attention_modules(model)
+    if not modules:
+        raise UserError(
+            f"{_named(model)} has no attention of single positions to show; of danseg's modules, "
+            f"{', '.join(_classes())} have it"
+        )
     recorded: dict[str, RecordedAttention] = {}
+    this, handles = object(), []
 
-    def keep(path: str):
-        def hook(module: Any, args: tuple) -> None:
-            # PSANet's decode head is itself the attention module; its input is a list of all feature maps.
-            x = args[0] if isinstance(args[0], Tensor) else module._transform_inputs(args[0])
-            recorded[path] = RecordedAttention(module, x.detach())
+    def watch(path: str, module: Any) -> None:
+        # A head that is itself the attention module names the child that gets the module's input: mmseg calls
+        # a head's ``forward``, which calls no hook.
+        entry = getattr(module, "attention_entry", module)
 
-        return hook
+        def hook(running: nn.Module, args: tuple, named: dict) -> None:
+            # Compiled code would go on calling the hook when the block has ended.
+            if torch.compiler.is_compiling():
+                return
+            # A copy of the model has copies of the hooks, but other modules.
+            if running is entry and this in _RUNNING.get():
+                x, *_ = (*args, *named.values())
+                # A copy, because what runs later may change the feature map in place.
+                recorded[path] = RecordedAttention(module, x.detach().clone())
 
-    handles = [
-        module.register_forward_pre_hook(keep(path)) for path, module in attention_modules(model).items()
-    ]
+        handles.append(entry.register_forward_pre_hook(hook, with_kwargs=True))
+
+    token = _RUNNING.set((*_RUNNING.get(), this))
     try:
+        for path, module in modules.items():
+            watch(path, module)
         yield recorded
     finally:
+        _RUNNING.reset(token)
         for handle in handles:
             handle.remove()
+    if not recorded:
+        raise UserError(
+            f"none of the modules that record attention ran: {listed(modules)}. Run the model itself inside "
+            "the block, in its thread and not compiled; auxiliary heads run in training only"
+        )
+
+
+def _classes() -> list[str]:
+    """The names of danseg's modules that can compute a map for a position."""
+    return [name for name in danseg.attention.__all__ if _shows_positions(getattr(danseg.attention, name))]
+
+
+def _named(model: Any) -> str:
+    """What to call a model in messages: a segmentor by its heads, which most often hold the attention."""
+    head = getattr(model, "decode_head", model)
+    heads = head if isinstance(head, nn.ModuleList) else [head]
+    return " + ".join(type(one).__name__ for one in heads)
 
 
 def segment_centres(labels: np.ndarray, count: int) -> list[tuple[int, int]]:

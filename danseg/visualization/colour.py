@@ -20,17 +20,35 @@ def colourise(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarra
 
     Returns:
         (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: the labels are no label map, or the palette holds anything but such colours.
     """
     labels = np.asarray(labels)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"a label map is a 2-d array of integers, got shape {labels.shape} of {labels.dtype}"
         )
-    colours = np.asarray(palette, dtype=np.uint8).reshape(-1, 3)
-    table = np.concatenate([colours, np.asarray([VOID_COLOUR], dtype=np.uint8)])
-    void = len(table) - 1
+    void = len(palette)
+    table = np.concatenate([_colours(palette), np.asarray([VOID_COLOUR], dtype=np.uint8)])
+    # Compared in the labels' own type, whose range may end before the palette does.
     inside = (labels >= 0) & (labels < void)
-    return table[np.where(inside, labels, void)]
+    return table[np.where(inside, labels.astype(np.int64), void)]
+
+
+def _colours(palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """The palette (K, 3) as uint8; colours from 0 to 1, or with alpha, would give other colours unnoticed."""
+    colours = np.asarray(palette)
+    if len(colours) == 0:
+        return np.empty((0, 3), dtype=np.uint8)
+    if colours.ndim != 2 or colours.shape[1] != 3:
+        raise ValueError(f"a palette is one (red, green, blue) per class, got shape {colours.shape}")
+    if not np.issubdtype(colours.dtype, np.integer) or colours.min() < 0 or colours.max() > 255:
+        raise ValueError(
+            f"a palette's colours are whole numbers from 0 to 255, got {colours.dtype} from {colours.min()} "
+            f"to {colours.max()}"
+        )
+    return colours.astype(np.uint8)
 
 
 def overlay(

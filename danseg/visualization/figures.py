@@ -64,7 +64,7 @@ class _Page:
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_visible(False)
-        axes.set_title(title, fontsize=12, pad=6)
+        axes.set_title(title, fontsize=12, pad=6, parse_math=False)
         return axes
 
     def bar(self, row: int, column: int) -> Axes:
@@ -79,9 +79,8 @@ class _Page:
     def heading(self, text: str, top: float | None = None) -> None:
         """Write one line across the page, ``top`` pixels below its upper edge."""
         text = _fit(text, self.width)
-        self.figure.text(
-            0.5, 1 - (GAP if top is None else top) / self.height, text, ha="center", va="top", fontsize=13
-        )
+        place = 0.5, 1 - (GAP if top is None else top) / self.height
+        self.figure.text(*place, text, ha="center", va="top", fontsize=13, parse_math=False)
 
     def legend(self, entries: Sequence[tuple[str, Sequence[int]]], below_row: int) -> None:
         """Draw the colours and their names below a row of panels."""
@@ -89,11 +88,12 @@ class _Page:
         axes = self.axes(GAP, top, self.width - 2 * GAP, self.legend_height)
         axes.set_axis_off()
         handles = [
-            Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="0.4", linewidth=0.5, label=name)
-            for name, (red, green, blue) in entries
+            Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="0.4", linewidth=0.5)
+            for _, (red, green, blue) in entries
         ]
-        axes.legend(
-            handles=handles,
+        legend = axes.legend(
+            handles,
+            [str(number) for number in range(len(entries))],
             loc="upper center",
             # Rows of equal length, not full ones and a short last one.
             ncol=math.ceil(len(entries) / _legend_rows(entries, self.columns)),
@@ -105,6 +105,10 @@ class _Page:
             handleheight=1.0,
             columnspacing=1.6,
         )
+        # Names are set afterwards: matplotlib leaves out labels such as "_background_", and reads $ as maths.
+        for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
+            text.set_parse_math(False)
+            text.set_text(name)
 
 
 def comparison_figure(
@@ -123,9 +127,11 @@ def comparison_figure(
         truth: (H, W) class ids; ids outside the classes are drawn black. None draws no truth.
         prediction: (H, W) class ids.
         classes: name of each class, by id.
-        palette: (red, green, blue) of each class, by id.
+        palette: (red, green, blue) of each class, by id. A class beyond its end is drawn black too, and the
+            legend says so.
         name: title of the image.
     """
+    palette = palette[: len(classes)]
     entries = _legend_entries(truth, prediction, classes, palette)
     columns = 2 if truth is None else 3
     page = _Page(columns, [0], _panel_height(image), _legend_rows(entries, columns), heading=False)
@@ -145,7 +151,8 @@ def attention_figure(
 
     Each panel has its own scale, from 0 to the largest weight of its map, because the weights of a position
     on a wide road and of one on a pole differ by orders of magnitude. The colour bars show the numbers, in
-    multiples of uniform attention.
+    multiples of uniform attention. Weights that do not sum to 1, as those of a non-local block's dot product,
+    are shown times the number of cells, negative ones as 0; the bars' labels say so.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -176,6 +183,7 @@ def overview_figure(
 
     The arguments are those of :func:`comparison_figure` and :func:`attention_figure`.
     """
+    palette = palette[: len(classes)]
     entries = _legend_entries(truth, prediction, classes, palette)
     rows = math.ceil(len(attention.positions) / 3)
     legend_rows = _legend_rows(entries, 3)
@@ -230,6 +238,7 @@ def _draw_attention(page, first_row, columns, image, attention, labels, classes)
     # The image is drawn in dim grey, because its own colours could be mistaken for heat.
     grey = np.repeat((image @ np.array([0.299, 0.587, 0.114]))[..., None] / 255, 3, axis=2)
     colour_map = matplotlib.colormaps[HEAT]
+    unit = "× uniform attention" if attention.sums_to_one else "weight × number of cells"
     for index, ((x, y), heat) in enumerate(zip(attention.positions, attention.over_image(), strict=True)):
         row, column = first_row + index // columns, index % columns
         title = f"{index + 1}: from x={x}, y={y}"
@@ -245,7 +254,8 @@ def _draw_attention(page, first_row, columns, image, attention, labels, classes)
         bar = page.figure.colorbar(scale, cax=page.bar(row, column), orientation="horizontal")
         bar.ax.tick_params(labelsize=9, length=2, pad=2)
         bar.outline.set_linewidth(0.5)
-        bar.set_label("× uniform attention, from 0 to this map's maximum", fontsize=9, labelpad=2)
+        lowest = ", negative weights as 0" if heat.min() < 0 else ""
+        bar.set_label(f"{unit}, from 0 to this map's maximum{lowest}", fontsize=9, labelpad=2)
 
 
 def _mark(axes: Axes, x: int, y: int) -> None:
@@ -272,8 +282,11 @@ def _fit(text: str, width: float) -> str:
 def _legend_entries(truth, prediction, classes, palette) -> list[tuple[str, Sequence[int]]]:
     maps = [prediction] if truth is None else [truth, prediction]
     present = classes_present(*maps, num_classes=len(classes))
-    entries = [(classes[k], palette[k]) for k in present]
-    if truth is not None and ((truth < 0) | (truth >= len(classes))).any():
+    entries = [
+        (classes[k], palette[k]) if k < len(palette) else (f"{classes[k]} (no colour)", VOID_COLOUR)
+        for k in present
+    ]
+    if any(((labels < 0) | (labels >= len(classes))).any() for labels in maps):
         entries.append(("not labelled", VOID_COLOUR))
     return entries
 

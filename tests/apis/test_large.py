@@ -48,6 +48,8 @@ def near_sighted(camvid, make_config):
         config.model.decode_head.update(in_channels=16, channels=16, in_index=0, **head)
         pipeline = config.test_dataloader.dataset.pipeline
         config.test_dataloader.dataset.pipeline = [step for step in pipeline if step["type"] != "Resize"]
+        classes = [str(i) for i in range(config.model.decode_head.num_classes)]
+        config.test_dataloader.dataset.update(type="BaseSegDataset", metainfo=dict(classes=classes))
         torch.manual_seed(0)
         model = apis.load_model(config, None, "cpu")
         for parameter in model.parameters():

@@ -1,6 +1,10 @@
 import pytest
+import torch
+from mmseg.datasets import CityscapesDataset
+from mmseg.registry import MODELS
 
 from danseg import apis
+from danseg.datasets.metainfo import built_metainfo
 from danseg.errors import UserError
 
 
@@ -22,3 +26,84 @@ def test_weights_of_another_network_are_refused(camvid, tmp_path, make_config, m
     other = make_config(camvid, head=dict(type="FCNHead", num_convs=1))
     with pytest.raises(UserError, match="weights.pth"):
         apis.load_model(other, checkpoint, "cpu")
+
+
+CITYSCAPES = dict(zip(*(CityscapesDataset.METAINFO[key] for key in ("classes", "palette")), strict=True))
+
+
+def with_classes(config, dataset: dict):
+    """The config with another data set, of three classes."""
+    old = config.test_dataloader.dataset
+    config.test_dataloader.dataset = {**dataset, "data_root": old.data_root, "pipeline": old.pipeline}
+    config.model.decode_head.num_classes = 3
+    return config
+
+
+def weights(config, path, **meta):
+    model = MODELS.build({**config.model, "pretrained": None})
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return path
+
+
+def test_a_part_of_the_classes_keeps_its_colours(camvid, make_config):
+    classes = ("person", "road", "car")
+    dataset = dict(type="CityscapesDataset", metainfo=dict(classes=classes))
+    model = apis.load_model(with_classes(make_config(camvid), dataset), None, "cpu")
+    assert model.dataset_meta["classes"] == classes
+    assert model.dataset_meta["palette"] == [tuple(CITYSCAPES[name]) for name in classes]
+
+
+def test_classes_without_colours_get_different_ones(camvid, make_config):
+    dataset = dict(type="BaseSegDataset", metainfo=dict(classes=["a", "b", "c"]))
+    model = apis.load_model(with_classes(make_config(camvid), dataset), None, "cpu")
+    assert model.dataset_meta["classes"] == ("a", "b", "c")
+    assert len(set(model.dataset_meta["palette"])) == 3
+
+
+@pytest.mark.parametrize("key", ["dataset_meta", "older"])
+def test_the_names_of_the_training_come_first(camvid, tmp_path, make_config, key):
+    """The network predicts the classes it was trained for, also where it is tested on other ones."""
+    dataset = dict(type="CityscapesDataset", metainfo=dict(classes=("person", "road", "car")))
+    config = with_classes(make_config(camvid), dataset)
+    trained = dict(classes=("x", "y", "z"), palette=[[1, 1, 1], [2, 2, 2], [3, 3, 3]])
+    meta = dict(dataset_meta=trained) if key == "dataset_meta" else {k.upper(): v for k, v in trained.items()}
+    model = apis.load_model(config, weights(config, tmp_path / "1.pth", **meta), "cpu")
+    assert model.dataset_meta["classes"] == ("x", "y", "z")
+    assert model.dataset_meta["palette"] == [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
+    # The same names: the config's colours, which the user may have chosen.
+    same = dict(dataset_meta=dict(classes=["person", "road", "car"]))
+    model = apis.load_model(config, weights(config, tmp_path / "2.pth", **same), "cpu")
+    assert model.dataset_meta["palette"] == [tuple(CITYSCAPES[name]) for name in ("person", "road", "car")]
+    # Notes of another network say nothing.
+    other = dict(dataset_meta=dict(classes=["person"]))
+    model = apis.load_model(config, weights(config, tmp_path / "3.pth", **other), "cpu")
+    assert model.dataset_meta["classes"] == ("person", "road", "car")
+
+
+def test_no_names_at_all(camvid, tmp_path, make_config):
+    config = with_classes(make_config(camvid), dict(type="BaseSegDataset"))
+    with pytest.raises(UserError, match="BaseSegDataset names no classes"):
+        apis.load_model(config, None, "cpu")
+    named = weights(config, tmp_path / "1.pth", dataset_meta=dict(classes=["x", "y", "z"]))
+    model = apis.load_model(config, named, "cpu")
+    assert model.dataset_meta["classes"] == ("x", "y", "z") and len(set(model.dataset_meta["palette"])) == 3
+    assert (
+        model.dataset_meta["palette"]
+        == built_metainfo(dict(type="BaseSegDataset", metainfo=dict(classes=["x", "y", "z"])))["palette"]
+    )
+
+
+def test_names_of_another_number_of_classes_are_refused(camvid, make_config):
+    config = make_config(camvid)
+    config.model.decode_head.num_classes = 3
+    with pytest.raises(
+        UserError, match="CamVidDataset, which the config tests on, has 11 classes, the model 3;"
+    ):
+        apis.load_model(config, None, "cpu")
+
+
+def test_a_config_that_tests_on_nothing(camvid, make_config):
+    config = make_config(camvid)
+    config.pop("test_dataloader")
+    with pytest.raises(UserError, match=r"no test_dataloader\.dataset"):
+        apis.load_model(config, None, "cpu")

@@ -1,4 +1,6 @@
-"""CompactGeneralizedNonLocal against the paper's equation in float64 and the kernel it approximates."""
+"""CompactGeneralizedNonLocal against the paper's equation and the authors' blocks, in float64."""
+
+import math
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from danseg.attention import CompactGeneralizedNonLocal
+from danseg.attention.compact_non_local import KERNELS
 from danseg.ops import reference
 
 PARAMETER_NAMES = {
@@ -18,6 +21,7 @@ PARAMETER_NAMES = {
         "norm.bias",
     ]
 }
+VARIANTS = {"CompactGeneralizedNonLocal": [dict(kernel="gaussian"), dict(kernel="rbf", use_scale=True)]}
 
 
 def _make(**arguments) -> CompactGeneralizedNonLocal:
@@ -44,21 +48,67 @@ def _projected(module: CompactGeneralizedNonLocal, x: torch.Tensor) -> list[torc
     ]
 
 
-@pytest.mark.parametrize("order", [1, 3])
-@pytest.mark.parametrize(("groups", "counted"), [(1, 1), (3, 3), (8, 2)])
-def test_equals_the_equation(groups, counted, order):
-    module, x = _make(groups=groups, order=order, gamma=0.3), _input()
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("use_scale", [False, True])
+@pytest.mark.parametrize(("groups", "counted", "order"), [(1, 1, 1), (3, 3, 3), (8, 2, 1)])
+def test_equals_the_equation(groups, counted, order, kernel, use_scale):
+    series = {} if kernel == "dot" else dict(order=order, gamma=0.3)
+    module, x = _make(groups=groups, kernel=kernel, use_scale=use_scale, **series), _input()
     assert module.groups == counted
-    y = reference.compact_generalized_non_local_sums(*_projected(module, x), counted, order, 0.3)
+    y = reference.compact_generalized_non_local_sums(*_projected(module, x), counted, kernel, **series)
+    y = y / (6 // counted * 35) ** 0.5 if use_scale else y
     torch.testing.assert_close(module(x), _finish(module, x, y), rtol=1e-10, atol=1e-12)
+
+
+def _authors_block(module: CompactGeneralizedNonLocal, x: torch.Tensor, series: bool) -> torch.Tensor:
+    """What the authors' networks do, group by group: no division by √n, and a constant γ of 1e-4.
+
+    "cgnl" multiplies θ by the inner product of φ and g. "cgnlx" stacks the powers of θ and of φ, each
+    times the square root of its coefficient, takes the inner products of φ's powers with g, and sums θ's
+    powers weighted by them. The coefficient of power p is (2γ)^p / p! times the constant exp(-2γ).
+    """
+    theta, phi, g = _projected(module, x)
+    gamma = 1e-4
+    out = []
+    for t, p, v in zip(*(tensor.chunk(module.groups, dim=1) for tensor in (theta, phi, g)), strict=True):
+        shape, (t, p, v) = t.shape, (tensor.flatten(1) for tensor in (t, p, v))
+        if series:
+            roots = [
+                ((2 * gamma) ** power / math.factorial(power) * math.exp(-2 * gamma)) ** 0.5
+                for power in range(4)
+            ]
+            ts, ps = (torch.stack([root * u**i for i, root in enumerate(roots)], dim=1) for u in (t, p))
+        else:
+            ts, ps = t[:, None], p[:, None]
+        sums = ps @ v[:, :, None]  # (B, powers, 1)
+        out.append((sums.mT @ ts).view(shape))
+    return _finish(module, x, torch.cat(out, dim=1))
+
+
+@pytest.mark.parametrize(("arguments", "series"), [(dict(), False), (dict(kernel="gaussian"), True)])
+@pytest.mark.parametrize("size", [1.0, 0.01], ids=["large", "where the norm's eps counts"])
+def test_equals_the_authors_block(arguments, series, size):
+    module, x = _make(**arguments), size * _input()
+    torch.testing.assert_close(module(x), _authors_block(module, x, series), rtol=1e-10, atol=1e-12)
 
 
 def test_a_long_series_is_the_gaussian_kernel():
-    module, x = _make(groups=1, order=40, gamma=0.05), _input()
+    module, x = _make(groups=1, order=40, gamma=0.05, kernel="rbf"), _input()
     theta, phi, g = (t.flatten(1) for t in _projected(module, x))
     kernel = torch.exp(-0.05 * (theta[:, :, None] - phi[:, None, :]) ** 2)
-    y = torch.einsum("bmn,bn->bm", kernel, g) / g.shape[1] ** 0.5
+    y = torch.einsum("bmn,bn->bm", kernel, g)
     torch.testing.assert_close(module(x), _finish(module, x, y), rtol=1e-10, atol=1e-12)
+
+
+def test_the_dot_products_sign_passes_the_group_normalisation():
+    module, x = _make(groups=1), _input()
+    with torch.no_grad():
+        module.norm.bias.zero_()
+        added = module(x) - x
+        module.g.weight.neg_()
+        torch.testing.assert_close(module(x) - x, -added, rtol=1e-10, atol=1e-12)
+        module.g.weight.mul_(1000)  # a size does not pass
+        torch.testing.assert_close(module(x) - x, -added, rtol=1e-4, atol=1e-6)
 
 
 def test_starts_as_the_identity():
@@ -69,6 +119,11 @@ def test_starts_as_the_identity():
 
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="order.*0"):
-        CompactGeneralizedNonLocal(12, order=0)
+        CompactGeneralizedNonLocal(12, order=0, kernel="rbf")
     with pytest.raises(ValueError, match="gamma.*-1"):
-        CompactGeneralizedNonLocal(12, gamma=-1)
+        CompactGeneralizedNonLocal(12, gamma=-1, kernel="gaussian")
+    with pytest.raises(ValueError, match="kernel must be one of dot, gaussian, rbf, got 'softmax'"):
+        CompactGeneralizedNonLocal(12, kernel="softmax")
+    for arguments in (dict(order=3), dict(gamma=1e-4)):
+        with pytest.raises(ValueError, match='kernel="dot" has no series: leave out order and gamma'):
+            CompactGeneralizedNonLocal(12, kernel="dot", **arguments)

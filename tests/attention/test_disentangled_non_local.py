@@ -28,6 +28,14 @@ PARAMETER_NAMES = {
 ZERO_GRADIENT = {
     "DisentangledNonLocal2d": ["g.conv.bias", "theta.conv.bias", "phi.conv.bias", "conv_mask.bias"]
 }
+VARIANTS = {
+    "DisentangledNonLocal2d": [
+        dict(use_out=False),
+        dict(use_out=False, mode="dot_product"),
+        dict(centring="none"),
+        dict(use_out=False, centring="layer", use_scale=False, temperature=1),
+    ]
+}
 
 
 def _make(**arguments) -> DisentangledNonLocal2d:
@@ -77,6 +85,65 @@ def test_equals_mmsegs_in_every_mode(mode):
         torch.testing.assert_close(ours(x), theirs(x.clone()), rtol=1e-10, atol=1e-12)
 
 
+def _authors_block(module: DisentangledNonLocal2d, x: torch.Tensor, whitening: str, divisor: float):
+    """What the authors' code does without its last projection; parameters under the module's names.
+
+    Queries and keys have C' channels and biases, values C channels and none. Whitening "in_nostd" subtracts
+    each channel's mean over an image's positions, "ln_nostd" an image's mean over both. Another name does
+    nothing.
+    """
+    flat = x.flatten(2)
+    query, key, mask = (
+        torch.einsum("dc,bcn->bdn", conv.weight.flatten(1), flat) + conv.bias[:, None]
+        for conv in (module.theta.conv, module.phi.conv, module.conv_mask)
+    )
+    value = torch.einsum("dc,bcn->bdn", module.g.conv.weight.flatten(1), flat)
+    if dims := {"in_nostd": 2, "ln_nostd": (1, 2)}.get(whitening):
+        query, key = (t - t.mean(dim=dims, keepdim=True) for t in (query, key))
+    similarity = (torch.einsum("bci,bcj->bij", query, key) / divisor).softmax(dim=2)
+    pairwise = torch.einsum("bij,bcj->bci", similarity, value)
+    unary = torch.einsum("bcj,bj->bc", value, mask[:, 0].softmax(dim=1))
+    out = module.gamma.scale * pairwise + unary[:, :, None] + flat
+    return out.view_as(x)
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "whitening", "divisor"),
+    [
+        ("temp_in", dict(), "in_nostd", 3**0.5 * 0.05),
+        ("nowd_in as named", dict(use_scale=False, temperature=1), "in_nostd", 1),
+        ("nowd_in as published", dict(use_scale=False, temperature=1, centring="none"), "channel", 1),
+        ("nowd_ln", dict(use_scale=False, temperature=1, centring="layer"), "ln_nostd", 1),
+    ],
+)
+def test_equals_the_authors_block(config, arguments, whitening, divisor):
+    module, x = _make(use_out=False, **arguments), _input()
+    assert dict(module.named_parameters()).keys() == {
+        "g.conv.weight",
+        *(f"{layer}.conv.{kind}" for layer in ("theta", "phi") for kind in ("weight", "bias")),
+        "conv_mask.weight",
+        "conv_mask.bias",
+        "gamma.scale",
+    }
+    expected = _authors_block(module, x, whitening, divisor)
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("use_out", [True, False])
+def test_starts_without_its_pairwise_term(use_out):
+    module, x = DisentangledNonLocal2d(6, use_out=use_out).double(), _input()
+    for parameter in module.theta.parameters():
+        nn.init.ones_(parameter)
+    module.init_weights()  # what mmengine calls after a backbone's blanket initialisation
+    assert 0 < module.theta.conv.weight.std() < 0.03
+    if use_out:
+        assert torch.equal(module(x), x)
+    else:
+        assert module.gamma.scale == 0
+        weighted = (module.unary_map(x) * module.g(x)).sum(dim=(2, 3), keepdim=True)
+        torch.testing.assert_close(module(x), x + weighted, rtol=1e-10, atol=1e-12)
+
+
 def test_unary_map_is_one_for_all_positions_and_sums_to_one():
     weights = _make().unary_map(_input())
     assert weights.shape == (2, 1, 5, 7)
@@ -90,6 +157,12 @@ def test_map_does_not_see_what_all_positions_share():
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-9, atol=1e-12)
 
 
-def test_bad_temperature_is_named():
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="centring must be one of channel, layer, none, .*got 'row'"):
+        DisentangledNonLocal2d(6, centring="row")
+    with pytest.raises(ValueError, match="got .layer. and mode=.concatenation."):
+        DisentangledNonLocal2d(6, centring="layer", mode="concatenation")
+    with pytest.raises(ValueError, match="norm_layer .* use_out=False"):
+        DisentangledNonLocal2d(6, use_out=False, norm_layer=nn.BatchNorm2d)
     with pytest.raises(ValueError, match="temperature.*0"):
         DisentangledNonLocal2d(6, temperature=0)

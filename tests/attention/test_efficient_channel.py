@@ -7,6 +7,7 @@ from danseg.attention import EfficientChannelAttention
 from danseg.ops import reference
 
 PARAMETER_NAMES = {"EfficientChannelAttention": ["conv.weight"]}
+VARIANTS = {"EfficientChannelAttention": [dict(kernel_size=9)]}
 
 
 @pytest.mark.parametrize("in_channels", [1, 12, 64])
@@ -22,8 +23,17 @@ def test_equals_the_equation(in_channels):
     ("in_channels", "kernel_size"), [(1, 1), (2, 1), (8, 3), (64, 3), (128, 5), (256, 5), (512, 5), (2048, 7)]
 )
 def test_kernel_grows_with_the_channels_and_is_odd(in_channels, kernel_size):
-    # The sizes for 64 to 2048 are those of the authors' networks.
     assert EfficientChannelAttention(in_channels).conv.kernel_size == (kernel_size,)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 9])
+def test_a_kernel_size_takes_the_formulas_place(kernel_size):
+    # The authors' ECA-Net50 has 3 at 256 channels, where the formula gives 5.
+    module = EfficientChannelAttention(12, kernel_size=kernel_size).double()
+    assert module.conv.kernel_size == (kernel_size,)
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    expected = reference.efficient_channel_attention(x.flatten(2), module.conv.weight.flatten())
+    torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
 def test_gamma_and_b_set_the_kernel():
@@ -42,3 +52,7 @@ def test_a_channel_sees_its_neighbours_alone():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="gamma.*above 0.*got 0"):
         EfficientChannelAttention(8, gamma=0)
+    with pytest.raises(ValueError, match="kernel_size must be odd .*got 4"):
+        EfficientChannelAttention(8, kernel_size=4)
+    with pytest.raises(ValueError, match="leave out one .*b=3 and kernel_size=5"):
+        EfficientChannelAttention(8, b=3, kernel_size=5)

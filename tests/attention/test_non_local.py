@@ -24,11 +24,14 @@ PARAMETER_NAMES = {name: _NAMES for name in ("NonLocal1d", "NonLocal2d", "NonLoc
 # bias reaches every position alike, and the batch norm, in training, cancels it.
 ZERO_GRADIENT = {name: ["g.conv.bias", "phi.conv.bias"] for name in PARAMETER_NAMES}
 
+VARIANTS = {name: [dict(sub_sample="input")] for name in PARAMETER_NAMES}
+
 FORMS = {NonLocal1d: (9,), NonLocal2d: (5, 7), NonLocal3d: (3, 5, 4)}
 
 every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 every_mode = pytest.mark.parametrize("mode", MODES)
 pooled_or_not = pytest.mark.parametrize("sub_sample", [False, True], ids=["whole", "sub_sample"])
+any_pooling = pytest.mark.parametrize("sub_sample", [False, True, "input"], ids=["whole", "after", "before"])
 
 
 def _make(form, **arguments) -> nn.Module:
@@ -64,12 +67,14 @@ def _projected(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
 
 def _expected(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The equations' map (B, N, M) and output."""
-    pool = _pool if module.sub_sample else (lambda t: t)
-    g = pool(_projected(x, module.g)).flatten(2)
+    # mmcv's code pools what g and φ give, the authors' code what they take.
+    before = _pool if module.sub_sample == "input" else (lambda t: t)
+    after = _pool if module.sub_sample is True else (lambda t: t)
+    g = after(_projected(before(x), module.g)).flatten(2)
     if module.mode == "gaussian":
-        theta, phi = x, pool(x)
+        theta, phi = x, after(before(x))
     else:
-        theta, phi = _projected(x, module.theta), pool(_projected(x, module.phi))
+        theta, phi = _projected(x, module.theta), after(_projected(before(x), module.phi))
     scale = theta.shape[1] ** -0.5 if module.mode == "embedded_gaussian" and module.use_scale else 1.0
     w = module.concat_project.conv.weight.flatten() if module.mode == "concatenation" else None
     weight = reference.non_local_map(theta.flatten(2), phi.flatten(2), module.mode, scale, w)
@@ -84,7 +89,7 @@ def _expected(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 @every_form
 @every_mode
-@pooled_or_not
+@any_pooling
 def test_equals_the_equation(form, mode, sub_sample):
     module, x = _make(form, mode=mode, sub_sample=sub_sample), _input(form)
     torch.testing.assert_close(module(x), _expected(module, x)[1], rtol=1e-10, atol=1e-12)
@@ -98,7 +103,7 @@ def test_without_scale_and_without_normalisation():
 
 @every_form
 @every_mode
-@pooled_or_not
+@any_pooling
 def test_every_parameter_is_trained(form, mode, sub_sample):
     module, x = _make(form, mode=mode, sub_sample=sub_sample), _input(form).requires_grad_()
     expected = torch.autograd.grad(_expected(module, x)[1].square().sum(), (x, *module.parameters()))
@@ -146,7 +151,7 @@ def test_weights_go_both_ways_with_mmcv_and_outputs_are_equal(mode, sub_sample):
 
 @every_form
 @every_mode
-@pooled_or_not
+@any_pooling
 def test_map_rows_are_those_of_the_equation(form, mode, sub_sample):
     module, x = _make(form, mode=mode, sub_sample=sub_sample), _input(form)
     size = FORMS[form]
@@ -157,6 +162,15 @@ def test_map_rows_are_those_of_the_equation(form, mode, sub_sample):
     torch.testing.assert_close(rows.flatten(2), expected, rtol=1e-10, atol=1e-12)
     if "gaussian" in mode:
         torch.testing.assert_close(rows.flatten(2).sum(-1), torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_pooling_before_and_after_the_projections_are_different_networks():
+    before, after = (_make(NonLocal2d, sub_sample=kind) for kind in ("input", True))
+    after.load_state_dict(
+        {n.replace("g.", "g.0.").replace("phi.", "phi.0."): v for n, v in before.state_dict().items()}
+    )
+    x = _input(NonLocal2d)
+    assert (before(x) - after(x)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("size", [(1, 7), (5, 1), (1, 1)])
@@ -170,6 +184,8 @@ def test_bad_arguments_are_named():
         NonLocal2d(8, mode="dot")
     with pytest.raises(ValueError, match="reduction.*0"):
         NonLocal2d(8, reduction=0)
+    with pytest.raises(ValueError, match="sub_sample must be True, False or \"input\", got 'x'"):
+        NonLocal2d(8, sub_sample="x")
     with pytest.raises(ValueError, match="batch_norm.*'bn'"):
         NonLocal2d(8, norm_layer="bn")
     with pytest.raises(ValueError, match="frame 3, row 0, column 0.*frames go from 0 to 2"):

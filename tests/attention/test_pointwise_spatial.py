@@ -45,8 +45,8 @@ def _weights(module, features, attention, kind, compact_transposed=None) -> torc
     if compact_transposed is None:
         energies = reference.pointwise_spatial_energies(mask.unflatten(1, module.mask_size), kind)
     else:
-        energies = mask.flatten(2)
-        energies = energies if compact_transposed else energies.transpose(1, 2)
+        energies = mask.flatten(2)  # [cell, owner]
+        energies = energies.transpose(1, 2) if compact_transposed else energies
     if not module.psa_softmax:
         return energies
     return energies.exp() / energies.exp().sum(dim=2, keepdim=True)
@@ -86,10 +86,13 @@ def test_equals_the_equation(psa_type, size, shrink, grid, aligned):
     torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 2, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(
+COMPACT = pytest.mark.parametrize(
     ("psa_type", "transposed"),
-    [("collect", (True,)), ("distribute", (False,)), ("bi-direction", (False, True))],
+    [("collect", (True,)), ("distribute", (False,)), ("bi-direction", (True, False))],
 )
+
+
+@COMPACT
 @pytest.mark.parametrize("softmax", [True, False])
 def test_compact_masks_are_positions(psa_type, transposed, softmax):
     module, x = _make(psa_type=psa_type, mask_size=(3, 4), compact=True, psa_softmax=softmax), _input()
@@ -97,6 +100,41 @@ def test_compact_masks_are_positions(psa_type, transposed, softmax):
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
     rows = module.attention_map(x, [(0, 0), (4, 6)])  # the first and the last cell of the grid
     torch.testing.assert_close(rows.flatten(2), sum(maps)[:, [0, 11]] / len(maps), rtol=1e-10, atol=1e-12)
+
+
+def _authors_context(module: PointwiseSpatialAttention, x: torch.Tensor) -> torch.Tensor:
+    """What the authors' network does with a compact mask, step by step, before the concatenation with x.
+
+    A branch's attention gives each position of the grid as many channels as the grid has positions. For
+    "collect" (their type 0), channel j at position i is what i takes from j. For "distribute" (type 1),
+    channel j at position i is what j takes from i: there the two axes change places. The softmax runs over
+    the positions that something is taken from.
+    """
+    grid = tuple((side - 1) // module.shrink_factor + 1 for side in x.shape[2:])
+    kinds = dict(collect=("",), distribute=("",)).get(module.psa_type, ("", "_p"))
+    taken = []
+    for number, suffix in enumerate(kinds):
+        features = _conv(getattr(module, f"reduce{suffix}"), x)
+        features = F.interpolate(features, grid, mode="bilinear", align_corners=True).flatten(2)  # (B, C, N)
+        first, second = getattr(module, f"attention{suffix}")
+        hidden = (
+            torch.einsum("dc,bcn->bdn", first.conv.weight.flatten(1), features) + first.conv.bias[:, None]
+        )
+        mask = torch.einsum("jd,bdi->bji", second.weight.flatten(1), hidden.clamp(min=0))
+        if module.psa_type == "distribute" or number == 1:
+            mask = mask.transpose(1, 2)
+        taken.append(torch.einsum("bcj,bji->bci", features, mask.softmax(dim=1)))
+    out = (torch.cat(taken, dim=1) / module.normalization_factor).unflatten(2, grid)
+    full = [(side - 1) * module.shrink_factor + 1 for side in grid]
+    return F.interpolate(_conv(module.proj, out), full, mode="bilinear", align_corners=True)
+
+
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+def test_compact_masks_go_the_authors_way(psa_type):
+    module = _make(psa_type=psa_type, mask_size=(3, 4), compact=True, normalization_factor=2.0)
+    x = _input()
+    expected = x + module.gamma.scale * _authors_context(module, x)
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("softmax", [True, False])

@@ -20,11 +20,12 @@ PARAMETER_NAMES = {
         "expand.bias",
     ]
 }
+VARIANTS = {"GlobalSecondOrderPooling": [dict(stride=2, relu_first=True)]}
 
 
-def _module() -> GlobalSecondOrderPooling:
+def _module(**arguments) -> GlobalSecondOrderPooling:
     torch.manual_seed(0)
-    module = GlobalSecondOrderPooling(12, 5).double().eval()
+    module = GlobalSecondOrderPooling(12, 5, **arguments).double().eval()
     for norm in (module.reduce.bn, module.row_norm):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, 0, 0.3)
@@ -50,6 +51,25 @@ def test_equals_the_equation():
         module.expand.bias,
     )
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+
+
+def test_the_authors_channel_attention():
+    """Their code: a ReLU, a strided convolution with a bias, and the covariance as y (I/M - 11ᵀ/M²) yᵀ."""
+    module, x = _module(stride=2, relu_first=True), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    bias = torch.randn(5, dtype=torch.float64)
+    mean = module.reduce.bn.running_mean
+    y = reference.convolution(x.clamp(min=0), module.reduce.conv.weight, stride=2, bias=bias)
+    assert y.shape[2:] == (3, 4)
+    norm = _norm(module.reduce.bn)
+    norm[2] = mean + bias  # the code's running mean; the module's is without the bias
+    y = reference.batch_norm(y, *norm).clamp(min=0).flatten(2)
+    centring = torch.eye(12, dtype=y.dtype) / 12 - torch.ones(12, 12, dtype=y.dtype) / 12**2
+    rows = reference.batch_norm(y @ centring @ y.mT, *_norm(module.row_norm))
+    w_row, b_row = module.row_conv.weight.view(5, 4, 5), module.row_conv.bias
+    rows = torch.einsum("rks,brs->brk", w_row, rows).flatten(1) + b_row
+    energy = rows @ module.expand.weight.flatten(1).T + module.expand.bias
+    expected = x / (1 + (-energy).exp())[:, :, None, None]
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_sees_how_channels_vary_together_and_not_their_means():
@@ -78,3 +98,5 @@ def test_reduced_channels_default_to_128_and_no_more_than_there_are():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="reduced_channels.*at least 1.*-3"):
         GlobalSecondOrderPooling(8, -3)
+    with pytest.raises(ValueError, match="stride.*at least 1.*0"):
+        GlobalSecondOrderPooling(8, stride=0)

@@ -23,6 +23,9 @@ PARAMETER_NAMES = {
 ZERO_GRADIENT = {"SplitAttention": ["fc1.bias"]}  # the batch norm after it cancels it
 
 
+VARIANTS = {"SplitAttention": [dict(always_pool=True)]}
+
+
 def _draw(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -90,6 +93,14 @@ def test_a_stride_averages_behind_the_attention_and_rounds_up(size):
     assert out.shape[2:] == (-(-size[0] // 2), -(-size[1] // 2))
     module.stride = 1
     torch.testing.assert_close(out[:, :, 1, 1], module(x)[:, :, 1:4, 1:4].mean(dim=(2, 3)))
+
+
+def test_the_pooling_can_stay_without_a_stride():
+    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    ninth = torch.full((12, 1, 3, 3), 1 / 9, dtype=torch.float64)
+    expected = reference.convolution(module(x), ninth, groups=12)
+    module.always_pool = True
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_norms_are_those_asked_for():

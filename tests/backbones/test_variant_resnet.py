@@ -7,10 +7,12 @@ import torch
 from mmseg.models.backbones import ResNeSt, ResNet
 from mmseg.registry import MODELS
 from torch import nn
+from torch.nn import functional as F
 
 import danseg  # noqa: F401  (registers VariantResNet and the attention modules)
 from danseg.backbones import VariantResNet
 from danseg.backbones.variant_resnet import CONV2
+from danseg.ops import reference
 
 # Widths that stay divisible with 8 base channels in place of 64.
 WIDTHS = dict(res2net=128, hs_resnet=80)
@@ -119,6 +121,38 @@ def test_resnest_equals_mmsegs(changes):
         torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
 
 
+def test_pooled_resnest_is_the_authors_dilated_network():
+    """The authors' first blocks of stages 3 and 4 pool, 3x3 with a stride of 1, and dilate half as far."""
+    arguments = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True)
+    torch.manual_seed(0)
+    theirs = draw(ResNeSt(depth=50, base_channels=8, stem_channels=8, **arguments)).double()
+    for stage in (theirs.layer3, theirs.layer4):
+        stage[0].avd_layer, stage[0].avg_down_stride = nn.AvgPool2d(3, 1, padding=1), True
+    ours = VariantResNet(
+        50,
+        "split_attention_pooled",
+        base_channels=8,
+        stem_channels=8,
+        deep_stem=True,
+        avg_down=True,
+        **arguments,
+    ).double()
+    ours.eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = image(dtype=torch.float64)
+    for out, want in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
+
+
+def test_the_pooling_makes_no_difference_without_dilation():
+    plain, pooled = (
+        build(kind, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+        for kind in ("split_attention", "split_attention_pooled")
+    )
+    for one, other in zip(plain(image(33, 49)), pooled(image(33, 49)), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("style", ["pytorch", "caffe"])
 def test_a_plain_kernel_makes_mmsegs_resnet(style):
     arguments = dict(
@@ -142,6 +176,59 @@ def test_a_plain_kernel_makes_mmsegs_resnet(style):
     ours.load_state_dict(renamed, strict=True)
     x = image(dtype=torch.float64)
     for out, want in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
+
+
+def _authors_pyconv_resnet(state: dict, x: torch.Tensor, strides: tuple, dilations: tuple) -> list:
+    """PyConvResNet-50 as its authors compute it: no pooling in the stem, one in a stage's first shortcut."""
+
+    def norm(name: str, y: torch.Tensor) -> torch.Tensor:
+        keys = ("weight", "bias", "running_mean", "running_var")
+        return reference.batch_norm(y, *(state[f"{name}.{key}"] for key in keys))
+
+    x = norm("bn1", F.conv2d(x, state["conv1.weight"], stride=2, padding=3)).relu()
+    outs = []
+    for stage, (blocks, levels) in enumerate(zip((3, 4, 6, 3), (4, 3, 2, 1), strict=True), start=1):
+        for i in range(blocks):
+            name, stride = f"layer{stage}.{i}", strides[stage - 1] if i == 0 else 1
+            y = norm(f"{name}.bn1", F.conv2d(x, state[f"{name}.conv1.weight"])).relu()
+            seen = []
+            for level in range(levels):
+                weight = state[f"{name}.conv2.levels.{level}.weight"]
+                rate = dilations[stage - 1]
+                seen.append(
+                    F.conv2d(
+                        y,
+                        weight,
+                        stride=stride,
+                        padding=rate * (weight.shape[-1] // 2),
+                        dilation=rate,
+                        groups=y.shape[1] // weight.shape[1],
+                    )
+                )
+            y = norm(f"{name}.bn2", torch.cat(seen, dim=1)).relu()
+            y = norm(f"{name}.bn3", F.conv2d(y, state[f"{name}.conv3.weight"]))
+            if i == 0:
+                x = F.max_pool2d(x, 3, stride, padding=1)  # also where dilation leaves a stride of 1
+                x = norm(f"{name}.downsample.2", F.conv2d(x, state[f"{name}.downsample.1.weight"]))
+            x = (x + y).relu()
+        outs.append(x)
+    return outs
+
+
+@pytest.mark.parametrize(
+    ("strides", "dilations"),
+    [((2, 2, 2, 2), (1, 1, 1, 1)), (None, (1, 1, 2, 4))],
+    ids=["ImageNet", "dilated"],
+)
+def test_pooled_shortcuts_make_the_authors_pyconv_resnet(strides, dilations):
+    net = build("pyconv", pool_shortcuts=True, strides=strides, dilations=dilations).double()
+    net.eval()
+    x = image(dtype=torch.float64)
+    wanted = _authors_pyconv_resnet(net.state_dict(), x, strides or (2, 2, 1, 1), dilations)
+    outs = net(x)
+    assert outs[3].shape[2:] == ((3, 4) if strides else (9, 13))
+    for out, want in zip(outs, wanted, strict=True):
         torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
 
 
@@ -329,6 +416,8 @@ def test_unknown_arguments_name_what_there_is():
             VariantResNet(depth, "pyramid_split")
     with pytest.raises(ValueError, match="dcn"):
         VariantResNet(50, "pyramid_split", dcn=dict(type="DCN"), stage_with_dcn=(False,) * 4)
+    with pytest.raises(ValueError, match="avg_down and pool_shortcuts"):
+        VariantResNet(50, "pyconv", pool_shortcuts=True, avg_down=True)
     with pytest.raises(TypeError, match="kernels"):
         VariantResNet(50, dict(type="pyramid_split", kernels=(3, 5)))
 

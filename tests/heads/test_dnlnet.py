@@ -22,3 +22,5 @@ def test_arguments_reach_the_block():
     block = head.dnl_block
     assert (block.mode, block.temperature, block.use_scale) == ("dot_product", 0.1, False)
     assert block.theta.conv.out_channels == 8
+    head = MODELS.build(dict(COMMON, type="DNLNetHead", use_out=False, centring="layer"))
+    assert isinstance(head.dnl_block.conv_out, nn.Identity) and head.dnl_block.centring == "layer"

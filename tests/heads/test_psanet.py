@@ -63,12 +63,15 @@ def counterpart() -> nn.Module:
         ((7, 9), dict(mask_size=(8, 10), shrink_factor=2, align_corners=True)),
         ((6, 9), dict(mask_size=(3, 2), shrink_factor=2, normalization_factor=None)),
         ((5, 4), dict(mask_size=(3, 5), shrink_factor=1, psa_softmax=False)),
-        ((7, 9), dict(mask_size=(4, 5), shrink_factor=2, compact=True)),
+        ((7, 9), dict(mask_size=(4, 5), shrink_factor=2, compact=True, swap_compact=True)),
     ],
     ids=str,
 )
 def test_every_setting_equals_mmsegs(psa_type, size, changes):
-    theirs = _theirs(psa_type=psa_type, **changes).double().eval()
+    own = ("swap_compact",)
+    theirs = (
+        _theirs(psa_type=psa_type, **{key: changes[key] for key in changes if key not in own}).double().eval()
+    )
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, 0.05, 0.2)
     ours = MODELS.build({**COMMON, **ARGS, **changes, "type": "PSANetHead", "psa_type": psa_type})
@@ -77,6 +80,22 @@ def test_every_setting_equals_mmsegs(psa_type, size, changes):
     x = torch.randn(2, 24, *size, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(ours([x]), theirs([x]), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("psa_type", "other"), [("collect", "distribute"), ("distribute", "collect")])
+def test_mmsegs_compact_head_computes_the_other_direction(psa_type, other):
+    theirs = _theirs(psa_type=psa_type, mask_size=(4, 5), compact=True).double().eval()
+    build = {**COMMON, **ARGS, "type": "PSANetHead", "mask_size": (4, 5), "compact": True}
+    x = [torch.randn(2, 24, 7, 9, dtype=torch.float64)]
+    with torch.no_grad():
+        want = theirs(x)
+        for changes in (dict(psa_type=other), dict(psa_type=psa_type, swap_compact=True)):
+            ours = MODELS.build({**build, **changes}).double().eval()
+            ours.load_state_dict(theirs.state_dict(), strict=True)
+            torch.testing.assert_close(ours(x), want, rtol=1e-9, atol=1e-11)
+        asked = MODELS.build({**build, "psa_type": psa_type}).double().eval()
+        asked.load_state_dict(theirs.state_dict(), strict=True)
+        assert (asked(x) - want).abs().max() > 1e-4 * want.abs().max()
 
 
 def test_the_authors_projection_has_no_padding():

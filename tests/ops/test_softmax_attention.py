@@ -1,5 +1,9 @@
 """danseg.ops.attention against the equation in float64, its memory, and how compilers see it."""
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -259,3 +263,38 @@ def test_operations_are_counted_like_plain_ones():
         ((query @ key.transpose(1, 2)).softmax(-1) @ value).sum().backward()
     again = 2 * 2 * 35 * 23 * 6  # the backward pass computes the energies a second time
     assert ours.get_total_flops() == plain.get_total_flops() + again
+
+
+def test_threads_put_back_the_choice_of_kernels(monkeypatch):
+    """The choice is the process's: the second thread must not begin before the first has put it back."""
+    module = sys.modules["danseg.ops.softmax_attention"]
+    kernels = torch.backends.cuda
+    before = kernels.flash_sdp_enabled(), kernels.math_sdp_enabled()
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+    seen = []
+
+    def slow(query, key, value, scale):
+        seen.append(kernels.math_sdp_enabled())
+        if first_is_in.is_set():
+            second_is_in.set()
+            first_is_out.wait(0.2)
+        else:
+            first_is_in.set()
+            second_is_in.wait(0.2)
+        return value
+
+    monkeypatch.setattr(module, "_sdpa_takes", lambda *_: True)
+    monkeypatch.setattr(module, "scaled_dot_product_attention", slow)
+    inputs = _inputs(1, 4, 4, 8, 8, torch.float32)
+
+    def call(wait: threading.Event | None):
+        if wait is not None:
+            assert wait.wait(10)
+        attention(*inputs)
+        if wait is None:
+            first_is_out.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(call, [None, first_is_in]))
+    assert seen == [False, False]
+    assert (kernels.flash_sdp_enabled(), kernels.math_sdp_enabled()) == before

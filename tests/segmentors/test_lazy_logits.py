@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -104,3 +106,19 @@ def test_a_dict_of_them_can_be_asked_and_changed(lazy):
     fields["data"] = np.zeros(3)
     assert not fields["data"].any() and torch.equal(lazy.data, WANT)
     assert torch.equal(lazy.to_dict()["data"], WANT)
+
+
+def test_two_threads_that_read_first_get_the_same_tensor(monkeypatch):
+    meet = threading.Barrier(2, timeout=10)
+    resized = CoarseLogits.resized
+
+    def in_step(self):
+        meet.wait()
+        return resized(self)
+
+    monkeypatch.setattr(CoarseLogits, "resized", in_step)
+    for _ in range(20):
+        lazy = LazyLogits.of(COARSE)
+        with ThreadPoolExecutor(2) as pool:
+            one, other = (reading.result() for reading in [pool.submit(getattr, lazy, "data") for _ in "ab"])
+        assert one is other is lazy.data and torch.equal(one, WANT)

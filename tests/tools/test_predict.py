@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from mmseg.registry import DATASETS
 
 from danseg import apis
 from danseg.engine.config import load_config
@@ -136,3 +137,64 @@ def test_an_unknown_precision_is_refused_with_those_that_exist(main, trained, tm
     assert stop.value.code == 2 and not (tmp_path / "out").exists()
     said = capsys.readouterr().err
     assert "int8" in said and "bfloat16" in said
+
+
+def changed(trained, folder, text: str) -> tuple[str, str, str]:
+    """Another config on the tiny one, with random weights that fit, and the same image."""
+    path = folder / "other.py"
+    path.write_text(f"_base_ = [{trained[0]!r}]\n{text}\n")
+    config = load_config(path)
+    torch.manual_seed(0)
+    model = apis.load_model(config, None, "cpu")
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / "other.pth")
+    return str(path), str(folder / "other.pth"), trained[2]
+
+
+def replaced(trained, head: str) -> str:
+    own = load_config(trained[0]).model.decode_head
+    common = {key: own[key] for key in ("in_channels", "in_index", "channels", "num_classes", "norm_cfg")}
+    return f"model = dict(decode_head=dict(_delete_=True, {head}, **{dict(common)!r}))"
+
+
+def test_psanets_attention_is_drawn(main, trained, tmp_path, capsys):
+    text = replaced(trained, 'type="PSANetHead", mask_size=(5, 7)')
+    other = changed(trained, tmp_path, text)
+    main([*other, "--out", str(tmp_path / "out"), "--device", "cpu", "--attention", "10,20"])
+    drawn = tmp_path / "out" / "street_attention_decode_head.png"
+    assert str(drawn) in capsys.readouterr().out.split() and drawn.is_file()
+
+
+def test_attention_of_a_network_without_maps_is_an_error_and_writes_nothing(main, trained, tmp_path, capsys):
+    other = changed(trained, tmp_path, replaced(trained, 'type="FCNHead", num_convs=1'))
+    out = tmp_path / "out"
+    said = failing(main, capsys, *other, "--out", out, "--attention", "10,20")
+    assert "FCNHead has no attention of single positions to show" in said
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        'type="CityscapesDataset", metainfo=dict(classes=["person", "road", "car"])',
+        'type="BaseSegDataset", img_suffix=".png", metainfo=dict(classes=["a", "b", "c"])',
+    ],
+    ids=["a part of the classes", "no palette"],
+)
+def test_the_overlay_has_the_colours_of_the_built_data_set(main, trained, tmp_path, dataset):
+    text = (
+        "model = dict(decode_head=dict(num_classes=3), auxiliary_head=dict(num_classes=3))\n"
+        f"test_dataloader = dict(dataset=dict({dataset}))\n"
+    )
+    other = changed(trained, tmp_path, text)
+    main([*other, "--out", str(tmp_path / "out"), "--device", "cpu"])
+    config = load_config(other[0]).test_dataloader.dataset
+    palette = DATASETS.build(dict(config, pipeline=[], lazy_init=True)).metainfo["palette"]
+    labels = read_labels(tmp_path / "out" / "street_labels.png")
+    assert len(np.unique(labels)) > 1 and len(palette) == 3
+    found = read_image(tmp_path / "out" / "street_overlay.png")
+    painted = np.asarray(palette)[labels]
+    expected = np.rint(0.5 * read_image(trained[2]) + 0.5 * painted)
+    assert (found == expected).all()

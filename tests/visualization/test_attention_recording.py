@@ -1,9 +1,20 @@
+import asyncio
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from danseg.attention import ChannelAttention, DualAttention, PositionAttention
+import danseg.attention
+from danseg.attention import (
+    ChannelAttention,
+    DualAttention,
+    PointwiseSpatialAttention,
+    PositionAttention,
+)
+from danseg.errors import UserError
 from danseg.visualization.attention_recording import (
     AttentionMaps,
     Placement,
@@ -11,6 +22,8 @@ from danseg.visualization.attention_recording import (
     record_attention,
     segment_centres,
 )
+
+NAMES = danseg.attention.__all__
 
 
 def _module() -> PositionAttention:
@@ -150,3 +163,97 @@ def test_few_classes_give_further_segments_and_never_more_than_there_are():
     assert len(segment_centres(labels, 3)) == 3
     assert len(segment_centres(labels, 9)) == 3
     assert segment_centres(np.zeros((9, 9), dtype=np.int64), 5) == [(4, 4)]
+
+
+def test_a_model_without_maps_is_refused_with_the_modules_that_have_them():
+    maps = {name: getattr(getattr(danseg.attention, name), "attention_map", None) for name in NAMES}
+    able = [name for name in NAMES if maps[name] and "positions" in maps[name].__annotations__]
+    assert "PositionAttention" in able and "CBAM" not in able
+    with pytest.raises(UserError) as error, record_attention(nn.Sequential(ChannelAttention(8))):
+        raise AssertionError("the block must not begin")
+    assert "Sequential has no attention of single positions" in str(error.value)
+    assert all(name in str(error.value) for name in able)
+
+
+def test_a_block_in_which_nothing_ran_is_an_error_but_hides_none():
+    model = nn.ModuleDict({"pam": _module()})
+    with pytest.raises(UserError, match="none of the modules that record attention ran: pam"):
+        with record_attention(model):
+            pass
+    with pytest.raises(ZeroDivisionError), record_attention(model):
+        raise ZeroDivisionError
+    assert not model["pam"]._forward_pre_hooks
+
+
+def test_what_runs_in_another_thread_is_not_recorded():
+    model = nn.Sequential(_module())
+    x = torch.randn(1, 8, 3, 5, dtype=torch.float64)
+    with ThreadPoolExecutor(1) as pool, record_attention(model) as recorded:
+        model(x)
+        pool.submit(model, x + 1).result()
+    assert torch.equal(recorded["0"].x, x)
+
+
+def test_tasks_that_take_turns_record_their_own_runs():
+    model = nn.Sequential(_module())
+    images = torch.randn(3, 1, 8, 3, 5, dtype=torch.float64)
+
+    async def task(image):
+        with record_attention(model) as recorded:
+            await asyncio.sleep(0)
+            await asyncio.to_thread(model, image)
+            await asyncio.sleep(0)
+        return recorded["0"].x
+
+    async def tasks():
+        return await asyncio.gather(*map(task, images))
+
+    assert all(torch.equal(x, image) for x, image in zip(asyncio.run(tasks()), images, strict=True))
+
+
+def test_an_input_that_is_changed_later_or_passed_by_name():
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pam = _module()
+
+        def forward(self, x):
+            x += self.pam(x=x)
+            return x
+
+    x, model = torch.randn(1, 8, 3, 5, dtype=torch.float64), Residual()
+    with record_attention(model) as recorded, torch.no_grad():
+        model(x.clone())
+    assert torch.equal(recorded["pam"].x, x)
+
+
+def test_maps_of_a_model_in_training_do_not_touch_its_statistics():
+    module = PointwiseSpatialAttention(8, mask_size=(3, 5)).train()
+    x = torch.randn(2, 8, 6, 10)
+    with record_attention(module) as recorded:
+        module(x)
+    before = copy.deepcopy(module.state_dict())
+    expected = copy.deepcopy(module).attention_map(x, [(0, 3)])
+    assert torch.equal(recorded[""].rows([(0, 3)]), expected)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(("positions", "shape"), [([], (0, 4, 8)), ([(0, 0)], (2, 4, 8)), ([(0, 0)], (4, 8))])
+def test_no_maps_are_no_attention_maps(positions, shape):
+    with pytest.raises(ValueError, match="at least one position"):
+        AttentionMaps("pam", positions, np.zeros(shape), Placement((30, 50), (32, 64), (30, 50)))
+
+
+def test_compiled_code_is_not_recorded_neither_in_the_block_nor_after_it():
+    model = nn.Sequential(_module())
+    x = torch.randn(1, 8, 3, 5, dtype=torch.float64)
+    compiled = torch.compile(model, backend="eager")
+    with pytest.raises(UserError, match=r"none .* ran: _orig_mod\.0\..*not compiled"):
+        with record_attention(compiled) as recorded:
+            compiled(x)
+    compiled(x)
+    assert not recorded
+    with record_attention(model) as recorded:
+        model(x)
+    compiled(x + 1)
+    assert torch.equal(recorded["0"].x, x)

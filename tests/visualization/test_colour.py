@@ -52,3 +52,36 @@ def test_classes_present_counts_all_maps_and_puts_the_largest_first():
     first, second = np.array([[2, 2, 0, 255]]), np.array([[0, 0, 0, 4]])
     assert classes_present(first, second, num_classes=5) == [0, 2, 4]
     assert classes_present(first, num_classes=5) == [2, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.uint64])
+@pytest.mark.parametrize("count", [2, 255, 256, 300])
+def test_any_type_of_labels_with_any_number_of_colours(dtype, count):
+    """A byte's range ends before 300 colours do; 255 is a class if there are so many, else nothing."""
+    palette = [(i % 251, i // 251, 7) for i in range(count)]
+    labels = np.array([[0, 1, 127, 254, 255]], dtype=dtype)
+    expected = [palette[i] if i < count else (0, 0, 0) for i in labels[0].tolist()]
+    assert [tuple(colour) for colour in colourise(labels, palette)[0].tolist()] == expected
+    image = np.full((1, 5, 3), 99, dtype=np.uint8)
+    mixed = overlay(image, labels, palette, opacity=1)[0].tolist()
+    assert mixed == [list(palette[i]) if i < count else [99] * 3 for i in labels[0].tolist()]
+
+
+def test_no_colours_at_all_leave_the_image():
+    image = np.full((1, 2, 3), 99, dtype=np.uint8)
+    assert (overlay(image, np.array([[0, 255]]), []) == image).all()
+
+
+@pytest.mark.parametrize(
+    ("palette", "message"),
+    [
+        ([(0.5, 0.1, 0.9)], "whole numbers from 0 to 255, got float64"),
+        ([(0, 256, 0)], "from 0 to 256"),
+        ([(-1, 0, 0)], "from -1 to 0"),
+        ([(1, 2, 3, 255), (4, 5, 6, 255), (7, 8, 9, 255)], r"shape \(3, 4\)"),
+        ([1, 2, 3, 4, 5, 6], r"shape \(6,\)"),
+    ],
+)
+def test_what_is_no_palette_is_refused(palette, message):
+    with pytest.raises(ValueError, match=message):
+        colourise(np.array([[0]]), palette)

@@ -152,3 +152,41 @@ def test_figures_are_written_at_their_size_from_many_threads(tmp_path):
     assert abs(first.shape[0] - height) <= 1 and abs(first.shape[1] - width) <= 1
     for _, path in written[1:]:
         assert (read_image(path) == first).all()
+
+
+def test_more_classes_than_colours_and_more_colours_than_classes():
+    """Every id that is drawn stands in the legend, with the colour that it is drawn in."""
+    image, truth, prediction = _frame()
+    prediction[0, 0] = 3
+    figure = figures.comparison_figure(image, truth, prediction, classes=CLASSES, palette=PALETTE[:2])
+    assert {"road", "car (no colour)", "rider (no colour)", "not labelled"} <= set(_texts(figure))
+    shown = figure.axes[2].get_images()[0].get_array()
+    assert tuple(shown[0, 0]) == tuple(shown[-1, 0]) == (0, 0, 0)  # a rider, a car
+    figure = figures.comparison_figure(image, None, prediction, classes=CLASSES[:2], palette=PALETTE)
+    assert {"road", "sky", "not labelled"} <= set(_texts(figure)) and "car" not in _texts(figure)
+    assert tuple(figure.axes[1].get_images()[0].get_array()[-1, 0]) == (0, 0, 0)
+
+
+def test_names_that_matplotlib_would_read_otherwise():
+    """A leading underscore would leave a class out of the legend, and two $ would be maths."""
+    image, truth, prediction = _frame()
+    classes = ("_background_", "a$b$c", r"$\nosuch$", "rider")
+    figure = figures.comparison_figure(
+        image, truth, prediction, classes=classes, palette=PALETTE, name=r"$\nosuch$_1$"
+    )
+    assert {*classes[:3], r"$\nosuch$_1$"} <= set(_texts(figure))
+    attention = figures.attention_figure(image, _attention(1), labels=prediction, classes=classes)
+    for page in (figure, attention):
+        page.canvas.draw()  # would raise on maths that it cannot read
+
+
+def test_weights_that_are_no_shares_are_not_called_uniform_attention():
+    image = _frame()[0]
+    plain = _attention(1)
+    signed = AttentionMaps(plain.module, plain.positions, plain.rows * 3 - 0.1, plain.placement)
+    labels = [
+        [axes.get_xlabel() for axes in figures.attention_figure(image, maps).axes if axes.get_xlabel()]
+        for maps in (plain, signed)
+    ]
+    assert labels[0] == ["× uniform attention, from 0 to this map's maximum"]
+    assert labels[1] == ["weight × number of cells, from 0 to this map's maximum, negative weights as 0"]

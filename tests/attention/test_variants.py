@@ -1,0 +1,98 @@
+"""What every attention module promises, for the arguments that make another network of it.
+
+A module's own test file names them: ``VARIANTS``, by class. Their equations are compared there;
+``tests/attention/test_contract.py`` has these checks for the modules' defaults and for all modes.
+"""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import danseg.attention
+from own_test import own_test
+
+VARIANTS = [
+    (name, arguments)
+    for name in sorted(danseg.attention.__all__)
+    for arguments in getattr(own_test(getattr(danseg.attention, name)), "VARIANTS", {}).get(name, [])
+]
+every_variant = pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+CHANNELS = 16
+SIZES = {1: (9,), 2: (5, 7), 3: (2, 5, 7)}
+
+
+def _make(name: str, arguments: dict, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The module with no parameter and no statistic at the value that it starts from."""
+    torch.manual_seed(0)
+    module = getattr(danseg.attention, name)(CHANNELS, **arguments)
+    for parameter in module.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, 0.5, 0.3)
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.running_mean.normal_(0, 0.2)
+            layer.running_var.uniform_(0.5, 1.5)
+    return module.to(dtype).eval()
+
+
+def _input(name: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    size = SIZES[getattr(getattr(danseg.attention, name), "dims", 2)]
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(4, CHANNELS, *size, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def test_there_are_variants():
+    assert len(VARIANTS) > 5
+
+
+@every_variant
+def test_it_is_another_network(name, arguments):
+    x = _input(name)
+    module = _make(name, arguments)
+    assert module(x).shape == x.shape
+    assert not torch.allclose(module(x), x, atol=1e-2)
+    assert not torch.allclose(module(x), _make(name, {})(x), atol=1e-4)
+
+
+@every_variant
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_precisions_agree_with_float64(name, arguments, dtype):
+    module, x = _make(name, arguments, dtype), _input(name, dtype)
+    wide = copy.deepcopy(module).double()(x.double())
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
+    assert module(x).dtype == dtype
+    assert (module(x).double() - wide).abs().max() / wide.abs().max() < tolerance
+    if dtype != torch.float32:
+        module, x = module.float(), x.float()
+        with torch.autocast("cpu", dtype):
+            out = module(x)
+            out.float().square().mean().backward()
+        assert (out.double() - wide).abs().max() / wide.abs().max() < tolerance
+
+
+@every_variant
+def test_gradients_reach_every_parameter_and_an_image_does_not_see_its_batch_mates(name, arguments):
+    module, x = _make(name, arguments, torch.float64), _input(name, torch.float64)
+    torch.testing.assert_close(module(x)[2:], module(x[2:]), rtol=1e-10, atol=1e-12)
+    module.train()(x).square().sum().backward()
+    assert not [n for n, parameter in module.named_parameters() if parameter.grad is None]
+    weights = {n: parameter.grad.abs().max() for n, parameter in module.named_parameters() if "bias" not in n}
+    assert min(weights.values()) > 1e-9 * max(weights.values())
+
+
+@every_variant
+def test_weights_and_copies_compute_the_same(name, arguments):
+    module, x = _make(name, arguments), _input(name)
+    other = getattr(danseg.attention, name)(CHANNELS, **arguments).eval()
+    other.load_state_dict(module.state_dict(), strict=True)
+    assert torch.equal(module(x), other(x))
+    assert torch.equal(module(x), copy.deepcopy(module)(x))
+
+
+@pytest.mark.slow
+@every_variant
+def test_exports(name, arguments):
+    module, x = _make(name, arguments), _input(name)
+    torch.testing.assert_close(torch.export.export(module, (x,)).module()(x), module(x))

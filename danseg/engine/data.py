@@ -9,6 +9,7 @@ from danseg.datasets.check import check_dataset
 from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
+from danseg.io.words import listed
 
 
 def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = True) -> list[str]:
@@ -29,6 +30,7 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
     init_default_scope(config.get("default_scope", "mmseg"))
     for module in (config.get("custom_imports") or {}).get("imports", ()):
         importlib.import_module(module)
+    require_one_order(config, splits)
     reports, seen = [], []
     for split in splits:
         loader = config.get(f"{split}_dataloader")
@@ -45,6 +47,27 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
         )
         reports.append(str(report))
     return reports
+
+
+def require_one_order(config: Config, splits: tuple[str, ...]) -> None:
+    """Raise an error if the data sets of a run have the same classes in different orders.
+
+    What the network learns as one class would be scored as another.
+    """
+    first: tuple[str, tuple[str, ...]] | None = None
+    for split in splits:
+        loader = config.get(f"{split}_dataloader")
+        for one in inner_configs(loader.dataset) if loader else ():
+            try:
+                found = split, built_metainfo(one)["classes"]
+            except UserError:
+                continue  # it names no classes, or is wrong in another way, which its own check says
+            first = first or found
+            if found[1] != first[1] and sorted(found[1]) == sorted(first[1]):
+                raise UserError(
+                    f"{split}_dataloader has the classes of {first[0]}_dataloader in another order: "
+                    f"{listed(found[1])} instead of {listed(first[1])}; give both the same metainfo.classes"
+                )
 
 
 def agreed_num_classes(config: Config, dataset: dict) -> int:

@@ -64,3 +64,19 @@ def test_classes_of_the_config_count_for_more_than_the_datasets():
 def test_heads_and_datasets_that_do_not_fit(config, dataset, message):
     with pytest.raises(UserError, match=message):
         agreed_num_classes(config, dataset)
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: dict(type="ConcatDataset", datasets=[one])])
+def test_the_splits_have_their_classes_in_one_order(tiny, wrap):
+    def ordered(train, val):
+        config = tiny({"num_classes": 2})
+        for split, classes in (("train", train), ("val", val)):
+            loader = config[f"{split}_dataloader"]
+            loader.dataset = wrap(dict(loader.dataset, metainfo=dict(classes=classes)))
+        return config
+
+    check_data(ordered(("car", "road"), ("car", "road")), ("train", "val"))
+    with pytest.raises(
+        UserError, match="val_dataloader has the classes of train_.* road, car instead of car, r"
+    ):
+        check_data(ordered(("car", "road"), ("road", "car")), ("train", "val"))

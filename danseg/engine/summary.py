@@ -72,15 +72,18 @@ def augmented_views(config: Config) -> list[str]:
     """
     if not config.model.get("module"):
         return []
-    choices = [step.transforms for step in config.tta_pipeline if step.type == "TestTimeAug"]
+    steps = [step.get("transforms") for step in config.get("tta_pipeline") or ()]
+    choices = [one for one in steps if one and isinstance(one[0], (list, tuple))]
     return [
         " ".join(filter(None, map(_view, view))) or "as it is" for one in choices for view in product(*one)
     ]
 
 
-def _view(step: dict) -> str:
+def _view(step: Any) -> str:
+    if not isinstance(step, dict):  # a transform that is built already
+        return type(step).__name__
     if step.get("scale_factor"):
-        return f"x{step['scale_factor']:g}"
+        return f"x{step['scale_factor']}"
     if step.get("scale"):
         return "x".join(map(str, step["scale"]))
     return "flipped" if step["type"] == "RandomFlip" and step.get("prob") else ""

@@ -69,7 +69,7 @@ def test_augmentation_is_told(tiny, checkpoint, capfd):
     evaluate(config, checkpoint)
     [path] = Path(config.work_dir).glob("metrics_*.json")
     report = json.loads(path.read_text())
-    assert report["tta"] and report["views"] == ["x0.75", "x0.75 flipped", "x1", "x1 flipped"]
+    assert report["tta"] and report["views"] == ["x0.75", "x0.75 flipped", "x1.0", "x1.0 flipped"]
     assert "million parameters, averaged over 4 views (test-time augmentation)\n" in capfd.readouterr().out
 
 
@@ -81,6 +81,7 @@ def test_a_checkpoint_of_another_network_stops_before_the_test(tiny, checkpoint,
         evaluate(configured(tiny({"data_root": "none"})), "none.pth")
 
 
+@pytest.mark.slow
 def test_several_data_sets_are_scored_together_and_alone(tiny, checkpoint, rendered_root, capfd):
     def reported(*folders):
         config = tiny()

@@ -57,6 +57,11 @@ def require_one_order(config: Config, splits: tuple[str, ...]) -> None:
     first: tuple[str, tuple[str, ...]] | None = None
     for split in splits:
         loader = config.get(f"{split}_dataloader")
+        if isinstance(loader, (list, tuple)):
+            raise UserError(
+                f"{split}_dataloader lists {len(loader)} loaders; write one, whose dataset is "
+                "dict(type='ConcatDataset', datasets=[...]): each of them is scored beside all"
+            )
         for one in inner_configs(loader.dataset) if loader else ():
             try:
                 found = split, built_metainfo(one)["classes"]

@@ -80,3 +80,14 @@ def test_the_splits_have_their_classes_in_one_order(tiny, wrap):
         UserError, match="val_dataloader has the classes of train_.* road, car instead of car, r"
     ):
         check_data(ordered(("car", "road"), ("road", "car")), ("train", "val"))
+
+
+def test_lists_of_loaders_or_data_sets_are_refused_with_the_wrapper_that_takes_them(tiny):
+    config = tiny()
+    one = config.val_dataloader
+    config.val_dataloader = [one, one]
+    with pytest.raises(UserError, match="val_dataloader lists 2 loaders.*ConcatDataset"):
+        check_data(config, ("val",))
+    config.val_dataloader = dict(one, dataset=[one.dataset, one.dataset])
+    with pytest.raises(UserError, match="lists 2 data sets.*ConcatDataset"):
+        check_data(config, ("val",))

@@ -5,7 +5,8 @@
 outputs and losses are the same (but ignored pixels count in no loss, and what cannot be trained is refused),
 memory is linear, and no operator has to be compiled. Its
 ``EncoderDecoder`` becomes danseg's ``LeanEncoderDecoder``: validation and testing make no logits at the
-image's resolution, unless something reads ``seg_logits``.
+image's resolution, unless something reads ``seg_logits``. Its ``SegTTAModel`` becomes ``LeanTTAModel``,
+which is right for heads with one channel, too.
 
 Only this import replaces mmseg's names. ``import danseg`` does not.
 
@@ -27,7 +28,7 @@ from danseg.heads import (
     NonLocalHead,
     PSANetHead,
 )
-from danseg.segmentors import LeanEncoderDecoder
+from danseg.segmentors import LeanEncoderDecoder, LeanTTAModel
 
 
 class PSAHead(PSANetHead):
@@ -48,7 +49,7 @@ HEADS = {
     "PSAHead": PSAHead,
 }
 
-SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder}
+SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder, "SegTTAModel": LeanTTAModel}
 
 for _name, _class in {**HEADS, **SEGMENTORS}.items():
     MODELS.register_module(name=_name, module=_class, force=True)

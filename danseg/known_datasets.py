@@ -125,7 +125,7 @@ _CAMVID = KnownDataset(
     image_suffixes=(".png", ".jpg"),
     label_suffix=".png",
     label_files=((".png", "camvid"),),
-    output_format="plain",
+    output_format="camvid",
     prepare_arguments="camvid SOURCE",
 )
 _DEMO = dataclasses.replace(_CITYSCAPES, name="demo", root="data/demo", prepare_arguments="demo")

@@ -486,7 +486,7 @@ def test_what_every_network_shares(name: str) -> None:
     classes = len(DATASETS.get(cfg.dataset_type).METAINFO["classes"])
     assert head.num_classes == auxiliary.num_classes == cfg.num_classes == classes
     assert cfg.val_evaluator == cfg.test_evaluator
-    assert cfg.tta_model.type == "SegTTAModel"
+    assert cfg.tta_model.type == "LeanTTAModel"
 
 
 @every_leaf
@@ -642,6 +642,21 @@ def test_test_time_augmentation_of_a_dataset(path: Path, tmp_path: Path) -> None
     assert [item.flip for item in sample["data_samples"]] == [False, True] * 6
     for plain, flipped in zip(sample["inputs"][::2], sample["inputs"][1::2], strict=True):
         assert torch.equal(plain.flip(-1), flipped)
+
+
+@every_dataset
+@pytest.mark.parametrize("size", [(90, 200), (200, 90), (1024, 2048)], ids=str)
+def test_test_time_augmentation_resizes_as_the_published_figures_were_measured(
+    path: Path, size: tuple
+) -> None:
+    """The image fits into multiples of the test scale: its long side into the long one, the short alike."""
+    cfg = load(path)
+    image = np.zeros((*size, 3), np.uint8)
+    for ratio, step in zip(cfg.tta_ratios, cfg.tta_pipeline[1].transforms[0], strict=True):
+        short, long = sorted(int(side * ratio) for side in cfg.image_scale)
+        factor = min(long / max(size), short / min(size))
+        resized = TRANSFORMS.build(step)(dict(img=image))["img"]
+        assert resized.shape[:2] == tuple(int(side * factor + 0.5) for side in size)
 
 
 @every_dataset

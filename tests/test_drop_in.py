@@ -62,7 +62,7 @@ def _draw(head: torch.nn.Module) -> None:
 
 def test_the_import_takes_the_names_of_all_that_danseg_has_too():
     assert {**HEADS, **SEGMENTORS} == REGISTERED
-    assert sorted(SEGMENTORS) == ["EncoderDecoder"]
+    assert sorted(SEGMENTORS) == ["EncoderDecoder", "SegTTAModel"]
     assert sorted(HEADS) == [
         "CCHead",
         "DAHead",

@@ -30,6 +30,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="ids in the predictions: labelIds, as the data set publishes them and its server expects them "
         "(default), or trainIds, counted from 0",
     )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="score these classes alone, in this order, as with metainfo.classes in a config (default: all)",
+    )
     parser.add_argument("--out", type=Path, help="folder for the JSON and CSV (default: beside PRED_DIR)")
     parser.add_argument("--workers", type=int, help="number of processes (default: one per CPU core)")
     return parser.parse_args(argv)
@@ -47,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
         args.gt_dir,
         args.dataset,
         prediction_ids=args.pred_ids,
+        classes=args.classes,
         workers=args.workers,
         progress=True,
     )

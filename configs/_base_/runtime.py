@@ -12,5 +12,5 @@ log_processor = dict(by_epoch=False)
 log_level = "INFO"
 load_from = None
 resume = False
-# Averages the softmax of every scale and flip that the data set's tta_pipeline makes.
-tta_model = dict(type="SegTTAModel")
+# Averages the probabilities of every scale and flip that the data set's tta_pipeline makes.
+tta_model = dict(type="LeanTTAModel")

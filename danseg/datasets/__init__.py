@@ -1,7 +1,7 @@
-"""A data set that mmseg lacks, faster loading for training, and tools that prepare and check data sets.
+"""Data sets that mmseg lacks, faster loading for training, and tools that prepare and check data sets.
 
-Importing this package registers :class:`CamVidDataset`, :class:`LoadTrainingCrop` and
-:class:`FastPhotoMetricDistortion` with mmseg.
+Importing this package registers :class:`CamVidDataset`, :class:`FolderDataset`, :class:`LoadTrainingCrop`
+and :class:`FastPhotoMetricDistortion` with mmseg.
 """
 
 from danseg.errors import require_mmseg
@@ -10,12 +10,14 @@ require_mmseg("danseg.datasets")
 
 from danseg.datasets.camvid import CamVidDataset  # noqa: E402
 from danseg.datasets.check import DatasetReport, check_dataset  # noqa: E402
+from danseg.datasets.folder_dataset import FolderDataset  # noqa: E402
 from danseg.datasets.transforms import FastPhotoMetricDistortion, LoadTrainingCrop  # noqa: E402
 
 __all__ = [
     "CamVidDataset",
     "DatasetReport",
     "FastPhotoMetricDistortion",
+    "FolderDataset",
     "LoadTrainingCrop",
     "check_dataset",
 ]

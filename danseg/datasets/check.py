@@ -12,9 +12,9 @@ import textwrap
 
 import numpy as np
 
-from danseg.datasets.check_contents import decode_all, fixes, suspicious_ids
+from danseg.datasets.check_contents import allowed_ids, decode_all, fixes, refuse_masks
 from danseg.datasets.check_files import build_dataset, labels_without_image, list_pairs, require_folders
-from danseg.datasets.check_report import DatasetReport, describe_problems, merged
+from danseg.datasets.check_report import DatasetReport, describe_problems, merged, require_classes
 from danseg.datasets.loading import loading_step
 from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, remember
 from danseg.datasets.wrappers import inner_configs
@@ -49,14 +49,18 @@ def check_dataset(
 
     Raises:
         UserError: Folders or files are missing, files are damaged, label and image differ in size, a file
-            has more than 8 bits or an EXIF orientation, label ids are outside the classes, or the number of
-            classes differs from the model's. The message names files, ids and the fix.
+            has more than 8 bits or an EXIF orientation, label ids are outside the classes, training would
+            see one class alone, a mask of 0 and 255 would lose a class, or the number of classes differs
+            from the model's. The message names files, ids and the fix.
     """
-    reports = [
+    parts = [
         _check_one(config, num_classes, split_name, prepare_command, progress, with_labels)
         for config in inner_configs(dataset_cfg)
     ]
-    return merged(reports)
+    report = merged(parts)
+    if with_labels:
+        require_classes(report)
+    return report
 
 
 def labelled_files(dataset_cfg: dict, split_name: str) -> list[tuple[str, str]]:
@@ -99,12 +103,12 @@ def _check_one(
 
     table = loaded_ids(dataset.reduce_zero_label, dataset.label_map)
     class_ids = table < num_classes
-    allowed = class_ids | (table == dataset.ignore_index)
+    allowed = allowed_ids(dataset, table, num_classes)
     # A config without a pipeline is checked for what mmseg's usual step loads.
     step, *steps = config.get("pipeline") or [dict(type="LoadImageFromFile")]
     distorted = any("PhotoMetricDistortion" in str(one["type"]) for one in steps)
     read = [str(step), distorted]
-    key = fingerprint(pairs, root, [num_classes, table.tolist(), dataset.ignore_index, *read])
+    key = fingerprint(pairs, root, [num_classes, table.tolist(), allowed.tolist(), *read])
     contents = read_passed(key)
     if contents is None:
         said = f"Checking {split_name} data"
@@ -123,5 +127,5 @@ def _check_one(
     report.pixels = [int(count) for count in by_class]
     report.ignored = int(contents.raw_pixels.sum()) - sum(report.pixels)
     if with_labels:
-        report.warnings += suspicious_ids(contents.raw_pixels, report, where)
+        refuse_masks(dataset, contents.raw_pixels, num_classes, f"{where} in {root}")
     return report

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from danseg.datasets.check_files import TRAIN_IDS_SUFFIX, cityscapes_command
-from danseg.datasets.check_report import DatasetReport
 from danseg.datasets.loading import is_known, load_picture, turned_by
 from danseg.errors import UserError
 from danseg.io.image_headers import FIXES, UnusableImage, mapped
@@ -157,6 +156,13 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
             f"ids up to {num_classes} suggest that the classes count from 1 and 0 means no class, as in "
             "ADE20K: set reduce_zero_label=True in the data set"
         )
+    elif getattr(dataset, "label_ids", None) is not None:
+        ids = (
+            f"the data set has label_ids={dataset.label_ids} and void_ids={dataset.void_ids}: list the id of "
+            "every class in the former, and ids that mean no class in the latter"
+        )
+    elif spaced := _spaced_ids(dataset, contents, num_classes):
+        ids = f"if these are the ids of the classes, in their order, set {_with_label_ids(spaced)}"
     else:
         ids = f"allowed are {ranges(np.flatnonzero(allowed).tolist())}; give the pixels one of these ids"
         if allowed[dataset.ignore_index]:
@@ -172,13 +178,36 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
     }
 
 
-def suspicious_ids(raw_pixels: np.ndarray, report: DatasetReport, where: str) -> list[str]:
-    """Warnings about ids that are allowed but probably a mistake."""
+def allowed_ids(dataset: Any, table: np.ndarray, num_classes: int) -> np.ndarray:
+    """Which ids the label files may hold, (256,) bool; ``table`` is what loading turns each id into."""
+    listed_ids = getattr(dataset, "label_ids", None)
+    if listed_ids is not None:
+        return np.isin(np.arange(256), (*listed_ids, *dataset.void_ids, dataset.ignore_index))
+    return (table < num_classes) | (table == dataset.ignore_index)
+
+
+def refuse_masks(dataset: Any, raw_pixels: np.ndarray, num_classes: int, where: str) -> None:
+    """Raise an error for masks of 0 and 255 whose 255 would be ignored, unless the config lists the ids."""
+    if getattr(dataset, "label_ids", None) is not None or num_classes != 2 or dataset.ignore_index != 255:
+        return
     if np.flatnonzero(raw_pixels).tolist() == [0, 255]:
-        return [
-            f"the labels of {where} hold 0 and 255 alone. A mask of 0 and 255 must be stored as 0 and 1: 255 "
-            "is ignored"
-        ]
-    if sum(report.pixels) == 0:
-        return [f"not one pixel of {where} belongs to a class"]
-    return []
+        raise UserError(
+            f"the labels of {where} hold 0 and 255 alone, but 255 is ignored, so that one of the two classes "
+            f"has no pixel. If 255 is a class, set {_with_label_ids((0, 255))}; if it means no class, set "
+            f"{_with_label_ids((0, 1))}"
+        )
+
+
+def _with_label_ids(ids: tuple[int, ...]) -> str:
+    return f'type="FolderDataset", label_ids={ids} in the data set\'s config'
+
+
+def _spaced_ids(dataset: Any, contents: Contents, num_classes: int) -> tuple[int, ...] | None:
+    """The ids in the files, if there is one for each class and the data set's class defines none itself."""
+    if getattr(type(dataset), "METAINFO", {}).get("classes") or dataset.reduce_zero_label:
+        return None
+    ids = np.flatnonzero(contents.raw_pixels).tolist()
+    for candidates in (ids, [one for one in ids if one != dataset.ignore_index]):
+        if len(candidates) == num_classes:
+            return tuple(candidates)
+    return None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from danseg.datasets.check_report import describe_problems
+from danseg.datasets.metainfo import check_class_names
+from danseg.datasets.wrappers import infos
 from danseg.errors import UserError
 from danseg.io.words import listed
 from danseg.known_datasets import known_dataset
@@ -19,6 +21,7 @@ def build_dataset(config: dict, split_name: str) -> Any:
     from mmseg.registry import DATASETS
 
     config = dict(copy.deepcopy(config), pipeline=[], lazy_init=True, serialize_data=False)
+    check_class_names(config)
     try:
         return DATASETS.build(config)
     except (KeyError, TypeError, ValueError) as error:
@@ -62,9 +65,9 @@ def list_pairs(
         dataset.full_init()
     except (FileNotFoundError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     image_dir = dataset.data_prefix.get("img_path")
-    if not infos:
+    found = infos(dataset)
+    if not found:
         seen = _example_file(image_dir)
         suffix = getattr(dataset, "img_suffix", None)
         holds = f"the folder holds other files, such as {seen}" if seen else "the folder is empty"
@@ -72,7 +75,7 @@ def list_pairs(
             f"{where} has no image: looked for *{suffix} in {os.path.abspath(image_dir)}, {holds}\n"
             + _how_to_get(prepare_command)
         )
-    pairs = [(info["img_path"], info["seg_map_path"] if with_labels else None) for info in infos]
+    pairs = [(info["img_path"], info["seg_map_path"] if with_labels else None) for info in found]
 
     problems: dict[str, list[str]] = {}
     unconverted = []

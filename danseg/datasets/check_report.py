@@ -89,6 +89,28 @@ def merged(reports: list[DatasetReport]) -> DatasetReport:
     return first
 
 
+def require_classes(report: DatasetReport) -> None:
+    """Raise an error if a split's labels name no class, or if training would see one class alone.
+
+    Validation may lack classes: then the report warns.
+    """
+    where = f"the {report.split_name} split ({report.dataset} in {report.root})"
+    present = [name for name, count in zip(report.classes, report.pixels, strict=True) if count]
+    if not present:
+        raise UserError(
+            f"not one pixel of {where} belongs to a class: all have the id that is ignored. Check the label "
+            "files, reduce_zero_label and the classes in metainfo"
+        )
+    if len(present) == 1:
+        told = f"every labelled pixel of {where} is {present[0]}, of {len(report.classes)} classes"
+        if report.split_name == "train":
+            raise UserError(
+                f"{told}: there is nothing to learn. Check the label files; if their ids are not 0 to "
+                f"{len(report.classes) - 1}, tell them with label_ids of danseg's FolderDataset"
+            )
+        report.warnings.append(f"{told}; a prediction of {present[0]} everywhere scores 100 %")
+
+
 def describe_problems(header: str, problems: dict[str, list[str]], fixes: dict[str, str]) -> str:
     """A message that lists each kind of problem with its first files and, if known, the fix."""
     lines = [header + ":"]

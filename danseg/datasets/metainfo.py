@@ -5,6 +5,7 @@ for classes that have none, and maps the labels of left out classes. Only the bu
 """
 
 import copy
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ def built_metainfo(dataset_config: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"there is no data set of type {kind!r}; import the module that registers it")
     # Not built by the registry: some of mmseg's data sets end by asserting that their folders exist. All that
     # is asked for here is known by then, and the object is still at hand.
+    check_class_names(config)
     dataset = cls.__new__(cls)
     try:
         dataset.__init__(**arguments)
@@ -64,16 +66,56 @@ def metainfo_of(dataset: Any) -> dict[str, Any]:
     """
     dataset = next(inner_datasets(dataset))
     meta = dict(getattr(dataset, "metainfo", {}))
-    kind, classes = type(dataset).__name__, meta.get("classes")
-    if isinstance(classes, str):  # mmengine takes the name of a file that it cannot find for the names
-        raise UserError(f"{kind}: metainfo.classes is {classes!r}, which is no file; name a list of classes")
-    if classes is None or len(classes) == 0:
-        raise UserError(f"{kind} names no classes: set metainfo=dict(classes=(...)) in its config")
-    meta["classes"] = tuple(classes)
+    meta["classes"] = class_names(type(dataset).__name__, meta.get("classes"))
     meta["palette"] = [tuple(int(part) for part in colour) for colour in _palette(dataset, meta)]
     for name, default in dict(label_map=None, reduce_zero_label=False, ignore_index=255).items():
         meta.setdefault(name, getattr(dataset, name, default))
     return meta
+
+
+def class_names(kind: str, classes: Any) -> tuple[str, ...]:
+    """The names of a data set's classes as a tuple; ``kind`` is what to call the data set in messages.
+
+    Raises:
+        UserError: there are none, they are one string, or one of them is no string or occurs twice.
+    """
+    if isinstance(classes, str):  # mmengine takes the name of a file that it cannot find for the names
+        raise UserError(
+            f"{kind}: metainfo.classes is {classes!r}, which is no file; name a list of classes, as in "
+            f"classes=({classes!r},), where the comma makes the list"
+        )
+    if classes is None or len(classes) == 0:
+        raise UserError(f"{kind} names no classes: set metainfo=dict(classes=(...)) in its config")
+    wrong = [name for name in classes if not isinstance(name, str)]
+    if wrong or isinstance(classes, (set, frozenset)):  # a set has no order, so no ids
+        raise UserError(
+            f"{kind}: metainfo.classes={classes!r} must be a list of names, one string for each class, in "
+            "the order of their ids"
+        )
+    twice = sorted({name for name in classes if list(classes).count(name) > 1})
+    if twice:
+        raise UserError(f"{kind}: metainfo.classes names {', '.join(twice)} more than once")
+    return tuple(classes)
+
+
+def check_class_names(config: Mapping[str, Any]) -> None:
+    """Raise an error if a data set's config names classes that are none; a file of names is allowed."""
+    names = (config.get("metainfo") or {}).get("classes")
+    if names is not None and not (isinstance(names, str) and os.path.isfile(names)):
+        class_names(str(config.get("type")), names)
+
+
+def complete_metainfo(dataset: Any) -> None:
+    """Give a built data set and its wrappers the colours of :func:`metainfo_of`.
+
+    Checkpoints, visualisers and metrics copy a data set's ``metainfo``. If it names no classes, it is left.
+    """
+    for part in (*getattr(dataset, "datasets", ()), getattr(dataset, "dataset", None)):
+        if part is not None:
+            complete_metainfo(part)
+    meta = getattr(dataset, "_metainfo", None)
+    if isinstance(meta, dict) and meta.get("classes"):
+        meta["palette"] = metainfo_of(dataset)["palette"]
 
 
 def _palette(dataset: Any, meta: Mapping[str, Any]) -> Any:

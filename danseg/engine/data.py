@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from danseg.datasets.check import check_dataset
+from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config_parts import dicts_of
 from danseg.errors import UserError
@@ -32,6 +33,7 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
     init_default_scope(config.get("default_scope", "mmseg"))
     for module in (config.get("custom_imports") or {}).get("imports", ()):
         importlib.import_module(module)
+    require_one_order(config, splits)
     reports, seen = [], []
     for split in splits:
         loader = config.get(f"{split}_dataloader")
@@ -49,6 +51,32 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
         if split != "train":
             _require_equal_sizes(loader, split, report.sizes)
     return reports
+
+
+def require_one_order(config: Config, splits: tuple[str, ...]) -> None:
+    """Raise an error if the data sets of a run have the same classes in different orders.
+
+    What the network learns as one class would be scored as another.
+    """
+    first: tuple[str, tuple[str, ...]] | None = None
+    for split in splits:
+        loader = config.get(f"{split}_dataloader")
+        if isinstance(loader, (list, tuple)):
+            raise UserError(
+                f"{split}_dataloader lists {len(loader)} loaders; write one, whose dataset is "
+                "dict(type='ConcatDataset', datasets=[...]): each of them is scored beside all"
+            )
+        for one in inner_configs(loader.dataset) if loader else ():
+            try:
+                found = split, built_metainfo(one)["classes"]
+            except UserError:
+                continue  # it names no classes, or is wrong in another way, which its own check says
+            first = first or found
+            if found[1] != first[1] and sorted(found[1]) == sorted(first[1]):
+                raise UserError(
+                    f"{split}_dataloader has the classes of {first[0]}_dataloader in another order: "
+                    f"{listed(found[1])} instead of {listed(first[1])}; give both the same metainfo.classes"
+                )
 
 
 def number_of_classes(config: Config) -> int:

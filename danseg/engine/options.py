@@ -120,7 +120,11 @@ def _use_tta(config: Config) -> None:
         raise UserError(f"--tta: config {config.filename} has no {' and no '.join(missing)}")
     for dataset in inner_configs(config.test_dataloader.dataset):
         dataset["pipeline"] = config.tta_pipeline
-    config.model = {**config.tta_model, "module": config.model}
+    wrapper = dict(config.tta_model)
+    kind = wrapper.get("type")
+    if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "SegTTAModel":
+        wrapper["type"] = "LeanTTAModel"  # the same labels, and right ones for a head with one channel
+    config.model = {**wrapper, "module": config.model}
 
 
 def _without_labels(dataset: dict) -> None:

@@ -18,11 +18,13 @@ from mmengine.model import (
     revert_sync_batchnorm,
 )
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from danseg.datasets.metainfo import complete_metainfo
+from danseg.datasets.wrappers import infos, named_sets
 from danseg.engine.building import naming_places
 from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
 from danseg.engine.failing_losses import explaining_losses
@@ -35,6 +37,7 @@ from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.summary import summary
 from danseg.engine.total_batch import base_batch_size, images_a_step
 from danseg.errors import UserError
+from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import whole_file
 
 
@@ -97,7 +100,14 @@ class DansegRunner(Runner):
             dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         name_failing_samples(loader.dataset)
+        complete_metainfo(loader.dataset)
         return loader
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        return _with_sets(super().build_val_loop(loop))
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        return _with_sets(super().build_test_loop(loop))
 
     @property
     def network(self) -> nn.Module:
@@ -281,3 +291,15 @@ class DansegRunner(Runner):
             raise UserError(
                 f"{error}. Earlier checkpoints are untouched; make room and continue with --resume"
             ) from error
+
+
+def _with_sets(loop: BaseLoop) -> BaseLoop:
+    """Let the metrics of a loop over several data sets score each of them, too."""
+    sets = {
+        name: {(info["img_path"], info.get("seg_map_path", "")) for info in infos(part)}
+        for name, part in named_sets(loop.dataloader.dataset).items()
+    }
+    for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
+        if isinstance(metric, ExactIoUMetric):
+            metric.sets = sets
+    return loop

@@ -1,16 +1,19 @@
 """Summarise in a few lines what a run is about to do."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from danseg.datasets.wrappers import named_sets
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from danseg.engine.options import pretrained_source
 from danseg.engine.total_batch import (
@@ -47,7 +50,10 @@ def summary(runner: "DansegRunner") -> str:
 
 def _data(loader: DataLoader) -> str:
     workers = f"{loader.num_workers} worker{'' if loader.num_workers == 1 else 's'}"
-    return f"{_images(loader):,} images of {type(loader.dataset).__name__}, {workers}"
+    sets = named_sets(loader.dataset)
+    parts = ", ".join(f"{name} {len(part):,}" for name, part in sets.items())
+    kind = type(loader.dataset).__name__
+    return f"{_images(loader):,} images of {kind}{f' ({parts})' if parts else ''}, {workers}"
 
 
 def _images(loader: Any) -> int:
@@ -62,8 +68,33 @@ def _network(runner: "DansegRunner") -> str:
         ones = part if isinstance(part, nn.ModuleList) else [part] if part is not None else []
         parts += [f"{type(one).__name__}{note}" for one in ones]
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    augmented = ", test-time augmentation" if runner.cfg.model.get("module") else ""
+    views = augmented_views(runner.cfg)
+    augmented = f", averaged over {len(views)} views (test-time augmentation)" if views else ""
     return f"{', '.join(parts)}; {millions:.2f} million parameters{augmented}"
+
+
+def augmented_views(config: Config) -> list[str]:
+    """What test-time augmentation averages over, such as "512x256 flipped"; empty without it.
+
+    A size is the width and height into which the image is fitted; "x0.5" is a ratio of the image's own size.
+    """
+    if not config.model.get("module"):
+        return []
+    steps = [step.get("transforms") for step in config.get("tta_pipeline") or ()]
+    choices = [one for one in steps if one and isinstance(one[0], (list, tuple))]
+    return [
+        " ".join(filter(None, map(_view, view))) or "as it is" for one in choices for view in product(*one)
+    ]
+
+
+def _view(step: Any) -> str:
+    if not isinstance(step, dict):  # a transform that is built already
+        return type(step).__name__
+    if step.get("scale_factor"):
+        return f"x{step['scale_factor']}"
+    if step.get("scale"):
+        return "x".join(map(str, step["scale"]))
+    return "flipped" if step["type"] == "RandomFlip" and step.get("prob") else ""
 
 
 def _weights(runner: "DansegRunner", training: bool) -> str:

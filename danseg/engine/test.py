@@ -15,7 +15,11 @@ from danseg.engine.checkpoint import load_state, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.runner import DansegRunner
+from danseg.engine.summary import augmented_views
+from danseg.errors import UserError
+from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import make_folder, whole_file
+from danseg.io.words import listed
 
 
 def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print) -> dict[str, float]:
@@ -48,6 +52,7 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
     for report in reports:
         runner.logger.info(report)
     on_every_rank(lambda: load_state(runner.network, read, checkpoint))
+    on_every_rank(lambda: _compare_classes(runner, read, checkpoint))
     runner.weights = str(checkpoint)
     metrics = runner.test()
     if is_main_process() and metrics:
@@ -65,12 +70,46 @@ def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) ->
         "config": runner.cfg.filename,
         "checkpoint": os.path.abspath(checkpoint),
         "tta": runner.cfg.model.get("module") is not None,
-        **{name: _number(value) for name, value in metrics.items()},
+        "views": augmented_views(runner.cfg),
     }
-    for metric in runner.test_evaluator.metrics:
-        if getattr(metric, "scores", None) is not None:
-            report.update(metric.scores.as_dict())
-    return report
+    scored = [
+        (one.prefix, one.scores, one.set_scores)
+        for one in runner.test_evaluator.metrics
+        if isinstance(one, ExactIoUMetric) and one.scores is not None
+    ]
+    for prefix, scores, set_scores in scored:
+        content: dict[str, Any] = scores.as_dict()
+        if set_scores:
+            content["sets"] = {name: one.as_dict() for name, one in set_scores.items()}
+        if len(scored) == 1 or not prefix:
+            report.update(content)
+        else:
+            report[prefix] = content
+    return {**report, **{name: _number(value) for name, value in metrics.items()}}
+
+
+def _compare_classes(runner: DansegRunner, read: dict, checkpoint: str) -> None:
+    """Compare the classes that a checkpoint was trained with to those of the test set.
+
+    Raises:
+        UserError: they are the same in another order, so that every score would be that of another class.
+    """
+    meta = read.get("meta") or {}
+    trained = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES") or ()
+    trained = [str(name).strip() for name in trained]
+    tested = getattr(runner.test_dataloader.dataset, "metainfo", {}).get("classes") or ()
+    tested = [str(name).strip() for name in tested]
+    if not trained or not tested or trained == tested:
+        return
+    if sorted(trained) == sorted(tested):
+        raise UserError(
+            f"{checkpoint} was trained with the same classes in another order ({listed(trained)}) than those "
+            f"of the test set ({listed(tested)}): give the data set's metainfo the former"
+        )
+    runner.logger.warning(
+        f"{checkpoint} was trained with other classes ({listed(trained)}) than those it is tested with "
+        f"({listed(tested)}); the scores compare them by their ids"
+    )
 
 
 def _number(value: float) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
 
 from danseg.engine.agreement import check_agreement
 from danseg.engine.checkpoint import find_resumable, read_checkpoint
@@ -109,8 +110,7 @@ def results(runner: DansegRunner) -> str:
     info = runner.message_hub.runtime_info
     log_dir = Path(runner.work_dir) / runner.timestamp
     lines = ["Training finished."]
-    if info.get("best_ckpt"):
-        lines.append(f"  best checkpoint: {info['best_ckpt']} (mIoU {info['best_score']:.2f})")
+    lines += [f"  best checkpoint: {text}" for text in _best_checkpoints(runner)]
     if info.get("last_ckpt"):
         lines.append(f"  last checkpoint: {info['last_ckpt']}")
     lines.append(f"  log:             {log_dir / (runner.timestamp + '.log')}")
@@ -123,3 +123,19 @@ def results(runner: DansegRunner) -> str:
     if (log_dir / "vis_data" / "vis_image").is_dir():
         lines.append(f"  pictures:        {log_dir / 'vis_data' / 'vis_image'}")
     return "\n".join(lines)
+
+
+def _best_checkpoints(runner: DansegRunner) -> list[str]:
+    """The file of the best checkpoint of each metric that ``save_best`` names, with its score."""
+    info = runner.message_hub.runtime_info
+    found = []
+    for hook in runner.hooks:
+        if not isinstance(hook, CheckpointHook) or not hook.save_best:
+            continue
+        for key, rule in zip(hook.key_indicators, hook.rules, strict=True):
+            suffix = "" if len(hook.key_indicators) == 1 else f"_{key}"
+            if info.get(f"best_ckpt{suffix}") and key != "auto":  # "auto": not one validation was made
+                least = "lowest " if rule == "less" else ""
+                score = info[f"best_score{suffix}"]
+                found.append(f"{info[f'best_ckpt{suffix}']} ({least}{key} {score:.4g})")
+    return found

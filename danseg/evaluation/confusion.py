@@ -86,10 +86,13 @@ class Scores:
         classes: C names.
         confusion: (C, C + 1) int64 pixel counts; row = label, column = prediction, the last
             column = predictions that name no class.
+        absent: the value of a score that is undefined for a class, as a fraction; nan leaves the class out of
+            the mean.
     """
 
     classes: tuple[str, ...]
     confusion: np.ndarray
+    absent: float = float("nan")
 
     def __post_init__(self) -> None:
         count = len(self.classes)
@@ -99,6 +102,8 @@ class Scores:
             )
         if not np.issubdtype(self.confusion.dtype, np.integer):
             raise ValueError(f"confusion must hold integer counts, got {self.confusion.dtype}")
+        if len(set(self.classes)) < count:
+            raise ValueError(f"two classes have the same name: {', '.join(self.classes)}")
 
     @property
     def correct_pixels(self) -> np.ndarray:
@@ -115,22 +120,24 @@ class Scores:
     @property
     def iou(self) -> np.ndarray:
         """correct / (labelled + predicted - correct)."""
-        return _ratio(self.correct_pixels, self.label_pixels + self.predicted_pixels - self.correct_pixels)
+        return self._score(
+            self.correct_pixels, self.label_pixels + self.predicted_pixels - self.correct_pixels
+        )
 
     @property
     def acc(self) -> np.ndarray:
         """correct / labelled: the recall of every class."""
-        return _ratio(self.correct_pixels, self.label_pixels)
+        return self._score(self.correct_pixels, self.label_pixels)
 
     @property
     def precision(self) -> np.ndarray:
         """correct / predicted."""
-        return _ratio(self.correct_pixels, self.predicted_pixels)
+        return self._score(self.correct_pixels, self.predicted_pixels)
 
     @property
     def dice(self) -> np.ndarray:
         """2 correct / (labelled + predicted)."""
-        return _ratio(2 * self.correct_pixels, self.label_pixels + self.predicted_pixels)
+        return self._score(2 * self.correct_pixels, self.label_pixels + self.predicted_pixels)
 
     def fscore(self, beta: float = 1.0) -> np.ndarray:
         """(1 + beta^2) correct / (beta^2 labelled + predicted).
@@ -139,7 +146,12 @@ class Scores:
         predicted: here it gets 0, there it is undefined. With beta = 1 it is :attr:`dice`.
         """
         weight = beta * beta
-        return _ratio((1 + weight) * self.correct_pixels, weight * self.label_pixels + self.predicted_pixels)
+        return self._score(
+            (1 + weight) * self.correct_pixels, weight * self.label_pixels + self.predicted_pixels
+        )
+
+    def _score(self, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+        return np.nan_to_num(_ratio(numerator, denominator), nan=self.absent)
 
     @property
     def mean_iou(self) -> float:

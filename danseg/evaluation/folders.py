@@ -12,13 +12,14 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 
+from danseg.datasets.metainfo import class_names
 from danseg.errors import UserError
 from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, sparse
 from danseg.io.parallel import available_cpus, parallel_map
@@ -59,6 +60,7 @@ def evaluate_folders(
     dataset: str,
     *,
     prediction_ids: str | None = None,
+    classes: Sequence[str] | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> FolderEvaluation:
@@ -74,6 +76,8 @@ def evaluate_folders(
         prediction_ids: which ids the predictions hold. 'labelIds' are those that the data set publishes and
             its server expects (ADE20K: 1..150, 0 = other). 'trainIds' are 0..C-1 (255 = no class). None means
             labelIds, but raises an error if the predictions look like trainIds.
+        classes: names of the classes to score, as in a config's ``metainfo``: labels of other classes are
+            ignored, and trainIds count these. None means all.
         workers: number of processes; None means one per CPU core.
         progress: whether to show a progress bar on stderr, if that is a terminal.
 
@@ -92,11 +96,17 @@ def evaluate_folders(
         if not folder.is_dir():
             raise UserError(f"the folder of {what}, {folder}, does not exist")
 
+    names = known.classes if classes is None else class_names(known.name, classes)
+    unknown = [name for name in names if name not in known.classes]
+    if unknown:
+        raise UserError(f"{known.name} has no class {listed(unknown)}; it has {', '.join(known.classes)}")
+    places = [known.classes.index(name) for name in names]
     labels, label_format = _find_labels(label_dir, known)
+    label_format = label_format.choose(places)
     pairs, unused = _find_pairs(prediction_dir, label_dir, labels, known)
     formats = {
-        "labelIds": known.published_format(),
-        "trainIds": id_format("plain", len(known.classes)),
+        "labelIds": known.published_format().choose(places),
+        "trainIds": id_format("plain", len(names)),
     }
     prediction_format = formats[prediction_ids or "labelIds"]
     count_pair = functools.partial(
@@ -108,8 +118,8 @@ def evaluate_folders(
         add_sparse(table, positions, counts)
 
     if prediction_ids is None:
-        _refuse_train_ids(table.sum(axis=0), prediction_dir, known)
-    scores = Scores(known.classes, _merge(table, label_format, prediction_format))
+        _refuse_train_ids(table.sum(axis=0), prediction_dir, known, len(names) - 1)
+    scores = Scores(names, _merge(table, label_format, prediction_format))
     return FolderEvaluation(scores, tuple(pairs), tuple(unused))
 
 
@@ -233,14 +243,15 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: KnownDataset) -> None:
+def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: KnownDataset, last: int) -> None:
     """Raise an error if predictions whose ids the user has not declared look like train ids.
 
     Args:
         pixels: (256,) number of predicted pixels of each id.
+        last: the last train id.
     """
     ids = set(np.flatnonzero(pixels).tolist())
-    last, telltale = len(dataset.classes) - 1, ids & dataset.telltale_ids
+    telltale = ids & dataset.telltale_ids
     if telltale and max(ids) <= last:
         raise UserError(
             f"the predictions in {prediction_dir} look like trainIds: no id is above {last}, and "

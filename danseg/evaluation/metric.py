@@ -1,7 +1,7 @@
 """The evaluation metric of the configs: mmseg's IoUMetric without its rounding and its limits."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,19 +33,22 @@ class ExactIoUMetric(BaseMetric):
     * N processes give exactly the result of one process, even if N does not divide the number of images.
     * A label or a prediction outside the classes is an error that names the file and the ids. mmseg silently
       ignores such pixels.
-    * Predictions are written in a declared format, and images of the same name cannot overwrite each other's
-      predictions.
+    * Of several data sets in a ConcatDataset each is scored, too: ``a/mIoU`` beside the ``mIoU`` of all.
+    * Predictions are written in a declared format: with a part of a data set's classes, or in another order,
+      each class keeps its id. Images of the same name cannot overwrite each other's predictions.
 
     Attributes:
         scores: a :class:`~danseg.evaluation.confusion.Scores` with the unrounded per-class values of the last
             evaluation, on rank 0; None before the first evaluation, and with ``format_only``.
+        sets: the paths of (image, label) in each of several data sets, by name; empty for one data set.
+        set_scores: like ``scores``, for each of the ``sets``.
 
     Args:
         ignore_index: label value that does not count.
         iou_metrics: any of 'mIoU' (mIoU, mAcc), 'mDice' (mDice, mAcc), 'mFscore' (mFscore, mPrecision,
-            mRecall); aAcc is always returned. A class that is labelled but never predicted has mFscore 0;
-            mmseg leaves it out of the mean.
-        nan_to_num: score of a class without pixels; None leaves such a class out of the mean.
+            mRecall); aAcc is always returned, as the last. A class that is labelled but never predicted has
+            mFscore 0; mmseg leaves it out of the mean.
+        nan_to_num: score of a class without pixels, from 0 to 1; None leaves such a class out of the mean.
         beta: weight of recall in mFscore.
         output_dir: folder for the predictions; None writes none.
         output_format: 'plain' or 'camvid' (train ids), 'cityscapes' (labelIds) or 'ade20k' (ids from 1); see
@@ -80,6 +83,11 @@ class ExactIoUMetric(BaseMetric):
             raise UserError(f"iou_metrics={list(iou_metrics)}: choose from {', '.join(IOU_METRICS)}")
         if format_only and output_dir is None:
             raise UserError("format_only=True writes predictions and nothing else: it needs output_dir")
+        if nan_to_num is not None and not 0 <= nan_to_num <= 1:
+            raise UserError(
+                f"nan_to_num={nan_to_num}: give a score from 0 to 1, not a percentage, or None to leave "
+                "classes without pixels out of the mean"
+            )
         id_format(output_format, len(CLASS_IDS))  # raises now, not at the first image, if the name is unknown
         self.ignore_index = ignore_index
         self.nan_to_num = nan_to_num
@@ -88,6 +96,8 @@ class ExactIoUMetric(BaseMetric):
         self.output_format = output_format
         self.format_only = format_only
         self.scores: Scores | None = None
+        self.sets: Mapping[str, Collection[tuple[str, str]]] = {}
+        self.set_scores: dict[str, Scores] = {}
         self._sources: dict[str, str] = {}  # name of a written file -> the image that it belongs to
         if self.output_dir is not None:
             # On every rank, because another rank may write its first file before rank 0 gets here.
@@ -124,7 +134,7 @@ class ExactIoUMetric(BaseMetric):
                     f"{image_path}: the model predicts the classes {listed(wrong)}, the data set has "
                     f"{num_classes} (0..{num_classes - 1}); set num_classes={num_classes} in every head"
                 )
-            result: dict = {"image": image_path}
+            result: dict = {"image": image_path, "label": str(sample.get("seg_map_path", ""))}
             if not self.format_only:
                 if "gt_sem_seg" not in sample:
                     raise UserError(
@@ -166,7 +176,17 @@ class ExactIoUMetric(BaseMetric):
         return name
 
     def _format(self) -> IdFormat:
-        return id_format(self.output_format, len(self.classes))
+        """The format of the files; ``label_map`` tells which of the data set's classes were chosen.
+
+        Each of them keeps the id that the data set publishes, except in 'plain'.
+        """
+        count = len(self.classes)
+        label_map = (self.dataset_meta or {}).get("label_map") or {}
+        places = {new: old for old, new in label_map.items() if new < count}
+        if not places or self.output_format == "plain":
+            return id_format(self.output_format, count)
+        complete = id_format(self.output_format, max(label_map) + 1)
+        return complete.choose([places[new] for new in range(count)])
 
     def evaluate(self, size: int) -> dict:
         """Gather the results of all ranks, compute on rank 0, return the same on all, as in mmengine."""
@@ -184,39 +204,71 @@ class ExactIoUMetric(BaseMetric):
         Returns:
             Means in percent, unrounded; empty with ``format_only``.
         """
-        self.scores = None
+        self.scores, self.set_scores = None, {}
         if self.output_dir is not None:
             sources: dict[str, str] = {}
             for result in results:  # two ranks may have written files of the same name
                 _claim(sources, result["file"], result["image"])
-            print_log(f"{len(results)} predictions are in {self.output_dir.resolve()}", logger="current")
+            ids = zip(self._format().class_ids, self.classes, strict=True)
+            print_log(
+                f"{len(results)} predictions are in {self.output_dir.resolve()}, in the format "
+                f"{self.output_format!r}: {listed(f'{number} {name}' for number, name in ids)}",
+                logger="current",
+            )
         if self.format_only:
             return {}
 
+        self.scores = self._scores(results)
+        self.set_scores = self._scores_by_set(results)
+        title = f"All {len(self.sets)} data sets together:" if self.sets else ""
+        print_log(f"{title}\n{self.scores.table()}", logger="current")
+        values = self._values(self.scores)
+        for name, scores in self.set_scores.items():
+            print_log(f"{name}:\n{scores.table()}", logger="current")
+            values |= {f"{name}/{key}": value for key, value in self._values(scores).items()}
+        return values
+
+    def _scores(self, results: Sequence[dict]) -> Scores:
         num_classes = len(self.classes)
         table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
         for result in results:
             add_sparse(table, *result["pairs"])
-        self.scores = scores = Scores(self.classes, table[:num_classes])
-        print_log(f"\n{scores.table()}", logger="current")
+        absent = float("nan") if self.nan_to_num is None else self.nan_to_num
+        return Scores(self.classes, table[:num_classes], absent)
 
-        values = {"aAcc": scores.pixel_acc}
+    def _scores_by_set(self, results: Sequence[dict]) -> dict[str, Scores]:
+        """The scores of each of the ``sets``; a pair of files that is in two of them counts once in each."""
+        if not self.sets:
+            return {}
+        by_files = {(result["image"], result["label"]): result for result in results}
+        homeless = [files for files in by_files if not any(files in one for one in self.sets.values())]
+        if homeless:
+            raise UserError(
+                f"it is unknown to which of the data sets {', '.join(self.sets)} the image {homeless[0][0]} "
+                f"with label {homeless[0][1] or 'without a path'} belongs; PackSegInputs must keep "
+                "img_path and seg_map_path among its meta_keys"
+            )
+        return {
+            name: self._scores([result for files, result in by_files.items() if files in one])
+            for name, one in self.sets.items()
+        }
+
+    def _values(self, scores: Scores) -> dict[str, float]:
+        """Means in percent; that of the first of ``iou_metrics`` leads, and ``save_best="auto"`` takes it."""
         per_class: dict[str, np.ndarray] = {}
-        if "mIoU" in self.iou_metrics:
-            per_class |= {"mIoU": scores.iou, "mAcc": scores.acc}
-        if "mDice" in self.iou_metrics:
-            per_class |= {"mDice": scores.dice, "mAcc": scores.acc}
-        if "mFscore" in self.iou_metrics:
-            per_class |= {
-                "mFscore": scores.fscore(self.beta),
-                "mPrecision": scores.precision,
-                "mRecall": scores.acc,
-            }
-        for name, column in per_class.items():
-            if self.nan_to_num is not None:
-                column = np.nan_to_num(column, nan=self.nan_to_num)
-            values[name] = mean(column)
-        return {name: value * 100 for name, value in values.items()}
+        for kind in self.iou_metrics:
+            if kind == "mIoU":
+                per_class |= {"mIoU": scores.iou, "mAcc": scores.acc}
+            elif kind == "mDice":
+                per_class |= {"mDice": scores.dice, "mAcc": scores.acc}
+            else:
+                per_class |= {
+                    "mFscore": scores.fscore(self.beta),
+                    "mPrecision": scores.precision,
+                    "mRecall": scores.acc,
+                }
+        values = {name: mean(column) for name, column in per_class.items()}
+        return {name: value * 100 for name, value in {**values, "aAcc": scores.pixel_acc}.items()}
 
 
 def _ids(field: dict) -> np.ndarray:

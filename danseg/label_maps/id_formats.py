@@ -7,6 +7,7 @@ wants labelIds, the ADE20K server ids from 1. :class:`IdFormat` is one such conv
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,14 @@ class IdFormat:
         index[list(self.void_ids)] = len(self.class_ids)
         index[list(self.class_ids)] = np.arange(len(self.class_ids))
         return index
+
+    def choose(self, places: Sequence[int]) -> "IdFormat":
+        """The format for some of the classes or another order: ``places`` of them among all.
+
+        Each class keeps its id. The ids of classes that are not chosen stand for no class.
+        """
+        class_ids = tuple(self.class_ids[place] for place in places)
+        return IdFormat(self.name, class_ids, self.void_ids | set(self.class_ids) - set(class_ids))
 
     def allowed(self) -> str:
         """The allowed ids in words: '0 to 18 (classes) and 255 (no class)'."""

@@ -13,11 +13,13 @@ from danseg.segmentors.labels import (  # noqa: E402
 )
 from danseg.segmentors.lazy_logits import LazyLogits  # noqa: E402
 from danseg.segmentors.lean_encoder_decoder import LeanEncoderDecoder  # noqa: E402
+from danseg.segmentors.lean_tta_model import LeanTTAModel  # noqa: E402
 
 __all__ = [
     "CoarseLogits",
     "LazyLogits",
     "LeanEncoderDecoder",
+    "LeanTTAModel",
     "coarse_logits",
     "head_logits",
     "predict_labels",

@@ -6,6 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from mmseg.registry import DATASETS
 from PIL import Image
 
 from danseg.datasets import check, check_contents
@@ -85,9 +86,9 @@ def test_report(cityscapes):
 
 def test_absent_classes_are_told(cityscapes):
     for k in range(3):
-        save(label(cityscapes, k), np.full(SIZE, 13, np.uint8))
+        save(label(cityscapes, k), np.resize(np.array([13, 14], np.uint8), SIZE))
     report = passes(cityscapes)
-    assert report.absent == [name for name in report.classes if name != "car"]
+    assert report.absent == [name for name in report.classes if name not in ("car", "truck")]
     assert "absent: road" in str(report)
 
 
@@ -131,10 +132,95 @@ def test_labels_without_image_are_a_warning(cityscapes):
     assert label(cityscapes).name in report.warnings[0] and "1 label has no image" in report.warnings[0]
 
 
-def test_mask_of_0_and_255_is_a_warning(cityscapes):
-    for k in range(3):
-        save(label(cityscapes, k), np.eye(*SIZE, dtype=np.uint8) * 255)
-    assert "0 and 1" in passes(cityscapes).warnings[0]
+# --- labels that leave nothing to learn, or to score -------------------------------------------------------
+
+
+def with_ids(root, *ids: int, kind: str = "BaseSegDataset", **arguments) -> dict:
+    """A data set of one frame of two classes, whose label holds ``ids``, once each and then the last."""
+    save(root / "images" / "a.png", noise(*SIZE, 3))
+    flat = np.full(SIZE[0] * SIZE[1], ids[-1], np.uint8)
+    flat[: len(ids)] = ids
+    save(root / "labels" / "a.png", flat.reshape(SIZE))
+    prefix = dict(img_path="images", seg_map_path="labels")
+    common = dict(data_root=str(root), data_prefix=prefix, img_suffix=".png")
+    return dict(type=kind, **common, **{"metainfo": dict(classes=("land", "water")), **arguments})
+
+
+def checked(dataset: dict, num_classes: int = 2, split: str = "train") -> check.DatasetReport:
+    return check_dataset(dataset, num_classes, split_name=split, progress=False)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_mask_of_0_and_255_is_refused_until_its_ids_are_told(tmp_path, split):
+    with pytest.raises(UserError, match=r"0 and 255 alone.*FolderDataset.*label_ids=\(0, 255\)"):
+        checked(with_ids(tmp_path, 0, 255), split=split)
+    with pytest.raises(UserError, match="0 and 255 alone"):  # the second time the files are known
+        checked(with_ids(tmp_path, 0, 255), split=split)
+    report = checked(with_ids(tmp_path, 0, 255, kind="FolderDataset", label_ids=(0, 255)), split=split)
+    assert report.pixels == [1, 47] and report.ignored == 0
+    report = checked(with_ids(tmp_path, 0, 255, kind="FolderDataset", label_ids=(255, 0)), split=split)
+    assert report.pixels == [47, 1] and report.ignored == 0
+    assert checked(with_ids(tmp_path, 0, 1, 255), split=split).pixels == [1, 1]
+
+
+@pytest.mark.parametrize("ids", [(1,), (0, 255)], ids=["one class", "one class and ignored pixels"])
+def test_training_on_one_class_is_refused_and_validation_warns(tmp_path, ids):
+    dataset = with_ids(tmp_path, *ids, metainfo=dict(classes=("land", "water", "ice")))
+    name = "water" if ids == (1,) else "land"
+    with pytest.raises(
+        UserError, match=f"every labelled pixel of the train split .* is {name}, of 3 classes"
+    ):
+        checked(dataset, 3)
+    [warning] = checked(dataset, 3, split="val").warnings
+    assert f"is {name}, of 3 classes" in warning
+
+
+def test_one_class_of_one_is_refused_too(tmp_path):
+    with pytest.raises(UserError, match="nothing to learn"):
+        checked(with_ids(tmp_path, 0, 255, metainfo=dict(classes=("water",))), 1)
+
+
+def test_two_sets_of_one_class_each_are_one_of_two(tmp_path):
+    both = [with_ids(tmp_path / "a", 0), with_ids(tmp_path / "b", 1)]
+    assert checked(dict(type="ConcatDataset", datasets=both)).pixels == [48, 48]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("ids", "more"), [((255,), {}), ((0, 255), dict(reduce_zero_label=True)), ((7,), dict(ignore_index=7))]
+)
+def test_labels_without_any_class_are_refused(tmp_path, split, ids, more):
+    with pytest.raises(UserError, match="not one pixel .* belongs to a class|0 and 255 alone"):
+        checked(with_ids(tmp_path, *ids, **more), split=split)
+
+
+@pytest.mark.parametrize("ids", [(0, 10, 20), (0, 127, 255), (1, 2, 3), (3, 7, 9, 255)])
+def test_other_ids_are_refused_with_the_option_that_tells_them(tmp_path, ids):
+    classes = dict(classes=("land", "water", "ice"))
+    asked = ids[:3]
+    with pytest.raises(UserError) as error:
+        checked(with_ids(tmp_path, *ids, metainfo=classes), 3)
+    assert f'type="FolderDataset", label_ids={asked}' in str(error.value) or "reduce_zero_label" in str(
+        error.value
+    )
+    told = with_ids(tmp_path, *ids, metainfo=classes, kind="FolderDataset", label_ids=asked)
+    assert sum(checked(told, 3).pixels) == 48 - 45 * (len(ids) == 4)
+
+
+def test_ids_of_no_class_can_be_told(tmp_path):
+    told = dict(kind="FolderDataset", label_ids=(0, 255))
+    with pytest.raises(UserError, match=r"(?s)a\.png: 127 .*ids that mean no class in the latter"):
+        checked(with_ids(tmp_path, 0, 127, 255, **told))
+    report = checked(with_ids(tmp_path, 0, 127, 255, void_ids=(127,), **told))
+    assert report.pixels == [1, 46] and report.ignored == 1
+
+
+def test_ids_that_are_not_told_are_refused(tmp_path):
+    told = dict(kind="FolderDataset", label_ids=(0, 255))
+    with pytest.raises(
+        UserError, match=r"(?s)labels with ids outside the classes.*a\.png: 1, 254 \(2 pixels\)"
+    ):
+        checked(with_ids(tmp_path, 1, 254, 0, 255, **told))
 
 
 # --- what is missing ------------------------------------------------------------------------------------
@@ -501,3 +587,29 @@ def test_cache_that_cannot_be_written(cityscapes, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert passes(cityscapes).images == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "first"), [("CityscapesDataset", (13, 0), 0), ("ADE20KDataset", (12, 0), 1)]
+)
+def test_chosen_classes_are_counted_and_the_others_are_ignored(tmp_path, kind, chosen, first):
+    """A label with id k at k + 1 pixels; in ADE20K's files the classes count from 1, and 0 is no class."""
+    names = DATASETS.get(kind).METAINFO["classes"]
+    ids = np.repeat(np.arange(19), np.arange(1, 20)).astype(np.uint8).reshape(10, 19)
+    save(tmp_path / "images/a.png", noise(10, 19, 3))
+    save(tmp_path / "labels/a.png", ids)
+    dataset = dict(
+        type=kind,
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path="images", seg_map_path="labels"),
+        img_suffix=".png",
+        seg_map_suffix=".png",
+        metainfo=dict(classes=[names[place] for place in chosen]),
+    )
+    report = checked(dataset)
+    assert report.classes == tuple(names[place] for place in chosen)
+    assert report.pixels == [place + first + 1 for place in chosen]
+    assert report.ignored == 190 - sum(report.pixels)
+    save(tmp_path / "labels/a.png", np.maximum(ids, 151) if first else np.maximum(ids, 19))
+    with pytest.raises(UserError, match="ids outside the classes"):
+        checked(dataset)

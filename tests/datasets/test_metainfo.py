@@ -5,7 +5,8 @@ from mmengine.config import Config
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.registry import DATASETS
 
-from danseg.datasets.metainfo import built_metainfo, metainfo_of
+from danseg.datasets.check import check_dataset
+from danseg.datasets.metainfo import built_metainfo, complete_metainfo, metainfo_of
 from danseg.errors import UserError
 
 CITYSCAPES = dict(
@@ -130,3 +131,45 @@ def test_of_a_built_wrapper():
 def test_what_cannot_be_built(config, message):
     with pytest.raises(UserError, match=message):
         built_metainfo(config)
+
+
+# --- names that are none --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("water", r"'water', which is no file.*classes=\('water',\)"),
+        (("road", "car", "road"), "names road more than once"),
+        ((), "names no classes"),
+        (("road", 3), "one string for each class"),
+        ({"road", "car"}, "one string for each class"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["BaseSegDataset", "FolderDataset", "CityscapesDataset", "CamVidDataset"])
+def test_names_that_are_none_are_refused_wherever_a_data_set_is_built(kind, classes, message):
+    config = dict(type=kind, data_root="nowhere", metainfo=dict(classes=classes))
+    for build in (built_metainfo, lambda one: check_dataset(one, 2, split_name="train", progress=False)):
+        for wrapped in (config, dict(type="RepeatDataset", times=2, dataset=config)):
+            with pytest.raises(UserError, match=f"(?s){kind}.*{message}"):
+                build(wrapped)
+
+
+def test_names_in_a_file_are_read(tmp_path):
+    (tmp_path / "names.txt").write_text("car\nroad\n")
+    for kind in ("BaseSegDataset", "CityscapesDataset"):
+        config = dict(type=kind, data_root="nowhere", metainfo=dict(classes=str(tmp_path / "names.txt")))
+        assert built_metainfo(config)["classes"] == ("car", "road")
+
+
+def test_wrappers_and_what_they_wrap_have_the_right_colours():
+    """Checkpoints, visualisers and metrics take ``metainfo`` from the outermost data set."""
+    order = tuple(reversed(CITYSCAPES))
+    part = dict(cityscapes(classes=order), lazy_init=True)
+    repeated = dict(type="RepeatDataset", times=2, dataset=part, lazy_init=True)
+    both = DATASETS.build(dict(type="ConcatDataset", datasets=[part, part], lazy_init=True))
+    for dataset in (both, DATASETS.build(repeated), DATASETS.build(part)):
+        complete_metainfo(dataset)
+        colours = [tuple(colour) for colour in dataset.metainfo["palette"]]
+        assert colours == [tuple(CITYSCAPES[name]) for name in order]
+    assert both.datasets[1].metainfo["palette"] == both.metainfo["palette"]

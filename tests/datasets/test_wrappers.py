@@ -1,14 +1,19 @@
 """Data sets inside wrappers are found, in configs and in built data sets."""
 
+from types import SimpleNamespace
+
+import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
 
 from danseg.apis import model
-from danseg.datasets.wrappers import inner_configs, inner_datasets
+from danseg.datasets.wrappers import inner_configs, inner_datasets, named_sets
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.options import configure_test
 from danseg.engine.rules.label_rules import class_names
 from danseg.engine.rules.run import Run
+from danseg.errors import UserError
 
 LOADING = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
 
@@ -96,3 +101,37 @@ def test_every_data_set_has_to_have_the_models_classes():
     wrong.test_dataloader.dataset.datasets[1].metainfo = dict(classes=("sky", "road"))
     (message,) = class_names(Run(wrong, "test"))
     assert "(CamVidDataset) has 2 classes, but model.decode_head.num_classes=11" in message
+
+
+def test_a_list_of_data_sets_is_refused_with_the_wrapper_that_takes_it():
+    with pytest.raises(UserError, match=r"lists 2 data sets.*type='ConcatDataset', datasets="):
+        list(inner_configs([part("a"), part("b")]))
+
+
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        ([("r/a", "img", ""), ("r/b", "img", "")], ["a", "b"]),
+        ([("r", "a/img/val", ""), ("r", "b/c/val", "")], ["a/img", "b/c"]),
+        ([("r", "img", "day.txt"), ("r", "img", "night.txt")], ["day.txt", "night.txt"]),
+        ([("r", "img", "lists/day.txt"), ("r", "img", "lists/x/day.txt")], ["day.txt", "x/day.txt"]),
+        ([("r", "img", ""), ("r", "img", "")], ["1", "2"]),
+        ([("r/a", "img", "")], []),
+    ],
+)
+def test_data_sets_are_named_after_what_differs(places, names):
+    parts = [
+        DATASETS.build(
+            dict(
+                type="BaseSegDataset",
+                data_root=root,
+                data_prefix=dict(img_path=folder, seg_map_path="labels"),
+                ann_file=frames,
+                metainfo=dict(classes=("x", "y")),
+                lazy_init=True,
+            )
+        )
+        for root, folder, frames in places
+    ]
+    whole = SimpleNamespace(datasets=parts)
+    assert named_sets(whole) == dict(zip(names, parts, strict=False))

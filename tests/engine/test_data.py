@@ -83,3 +83,30 @@ def test_images_of_one_batch_have_one_size(tiny, mixed_sizes, resizing, fits):
             check_data(config, ("val",))
     config.val_dataloader.batch_size = 1
     check_data(config, ("val",))
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: dict(type="ConcatDataset", datasets=[one])])
+def test_the_splits_have_their_classes_in_one_order(tiny, wrap):
+    def ordered(train, val):
+        config = tiny({"num_classes": 2})
+        for split, classes in (("train", train), ("val", val)):
+            loader = config[f"{split}_dataloader"]
+            loader.dataset = wrap(dict(loader.dataset, metainfo=dict(classes=classes)))
+        return config
+
+    check_data(ordered(("car", "road"), ("car", "road")), ("train", "val"))
+    with pytest.raises(
+        UserError, match="val_dataloader has the classes of train_.* road, car instead of car, r"
+    ):
+        check_data(ordered(("car", "road"), ("road", "car")), ("train", "val"))
+
+
+def test_lists_of_loaders_or_data_sets_are_refused_with_the_wrapper_that_takes_them(tiny):
+    config = tiny()
+    one = config.val_dataloader
+    config.val_dataloader = [one, one]
+    with pytest.raises(UserError, match="val_dataloader lists 2 loaders.*ConcatDataset"):
+        check_data(config, ("val",))
+    config.val_dataloader = dict(one, dataset=[one.dataset, one.dataset])
+    with pytest.raises(UserError, match="lists 2 data sets.*ConcatDataset"):
+        check_data(config, ("val",))

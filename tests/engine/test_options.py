@@ -164,7 +164,7 @@ def test_pictures_are_a_hook_beside_the_configs_own():
 def test_augmentation_wraps_the_model():
     config = load_config(TINY)
     configure_test(config, tta=True)
-    assert config.model.type == "SegTTAModel" and config.model.module.type == "LeanEncoderDecoder"
+    assert config.model.type == "LeanTTAModel" and config.model.module.type == "LeanEncoderDecoder"
     assert config.test_dataloader.dataset.pipeline[1].type == "TestTimeAug"
 
 

@@ -49,7 +49,7 @@ def test_the_network_is_found_inside_its_wrappers(tiny):
     config = tiny()
     configure_test(config, work_dir=config.work_dir, tta=True)
     runner = DansegRunner.from_cfg(config)
-    assert type(runner.model).__name__ == "SegTTAModel"
+    assert type(runner.model).__name__ == "LeanTTAModel"
     assert type(runner.network).__name__ == config.model.module.type
 
 

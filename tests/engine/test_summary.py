@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from danseg.engine.runner import DansegRunner
-from danseg.engine.summary import _optimiser, summary
+from danseg.engine.summary import _optimiser, augmented_views, summary
 
 
 def wrapper(kind=OptimWrapper, **arguments):
@@ -37,3 +38,20 @@ def test_epochs_and_more_parts_of_a_network(tiny, neck):
     said = summary(runner)
     assert "6 iterations of 2 images, 2.0 times through the data; validation every 1 epochs" in said
     assert ("ResNetV1c, FPN, DANetHead" in said) == (neck is not None)
+
+
+@pytest.mark.parametrize("kind", ["TestTimeAug", "mmcv.TestTimeAug"])
+def test_the_views_of_an_augmentation_are_told(kind):
+    transforms = [
+        [dict(type="Resize", scale_factor=0.5), dict(type="Resize", scale=(512, 256), keep_ratio=True)],
+        [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
+        [dict(type="LoadAnnotations")],
+    ]
+    pipeline = [dict(type="LoadImageFromFile"), dict(type=kind, transforms=transforms)]
+    config = Config(dict(model=dict(type="LeanTTAModel", module=dict()), tta_pipeline=pipeline))
+    assert augmented_views(config) == []  # it wraps no network
+    config.model.module = dict(type="LeanEncoderDecoder")
+    assert augmented_views(config) == ["x0.5", "x0.5 flipped", "512x256", "512x256 flipped"]
+    transforms[:2] = []
+    config = Config(dict(model=config.model, tta_pipeline=pipeline))
+    assert augmented_views(config) == ["as it is"]

@@ -3,13 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmseg.registry import DATASETS
 
 from danseg.engine.checkpoint import read_checkpoint
 from danseg.engine.config import load_config
-from danseg.engine.train import train
+from danseg.engine.hooks import SafeCheckpointHook
+from danseg.engine.train import results, train
 from danseg.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -175,3 +178,65 @@ def test_a_training_that_is_continued_for_longer_decays_for_longer(tiny):
 
 def scalars(runner):
     return Path(runner.log_dir, "vis_data", f"{runner.timestamp}.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scores", "lines"),
+    [
+        (dict(save_best="mDice"), dict(mIoU=10.0, mDice=27.69), ["best_mDice_iter_1.pth (mDice 27.69)"]),
+        (dict(save_best="mIoU"), dict(mIoU=10.0, mDice=27.69), ["best_mIoU_iter_1.pth (mIoU 10)"]),
+        (dict(save_best="auto"), dict(mDice=27.69, aAcc=9.0), ["best_mDice_iter_1.pth (mDice 27.69)"]),
+        (dict(save_best="night/mFscore"), {"night/mFscore": 5.5}, ["iter_1.pth (night/mFscore 5.5)"]),
+        (
+            dict(save_best="loss", rule="less"),
+            dict(loss=0.01234),
+            ["best_loss_iter_1.pth (lowest loss 0.01234)"],
+        ),
+        (
+            dict(save_best=["mIoU", "mDice"]),
+            dict(mIoU=10.0, mDice=27.69),
+            ["best_mIoU_iter_1.pth (mIoU 10)", "best_mDice_iter_1.pth (mDice 27.69)"],
+        ),
+        (dict(save_best="mIoU"), dict(mIoU=float("nan")), []),
+        (dict(), dict(mIoU=10.0), []),
+    ],
+)
+def test_the_best_score_is_called_by_its_name(tmp_path, arguments, scores, lines):
+    info = {}
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path),
+        timestamp="now",
+        iter=1,
+        epoch=0,
+        logger=SimpleNamespace(info=lambda text: None),
+        message_hub=SimpleNamespace(
+            runtime_info=info, update_info=info.__setitem__, get_info=info.__getitem__
+        ),
+        save_checkpoint=lambda *args, **kwargs: None,
+    )
+    hook = SafeCheckpointHook(by_epoch=False, interval=10, **arguments)
+    runner.hooks = [hook]
+    hook.before_train(runner)
+    hook.after_val_epoch(runner, scores)
+    found = [line for line in results(runner).splitlines() if "best checkpoint" in line]
+    assert len(found) == len(lines) and all(
+        line.endswith(end) for line, end in zip(found, lines, strict=True)
+    )
+
+
+def test_checkpoints_and_pictures_have_the_colours_of_the_chosen_classes(tiny, tmp_path):
+    """All classes in another order, of which mmseg keeps the colours in the old order."""
+    record = DATASETS.get("CityscapesDataset").METAINFO
+    classes = list(record["classes"][::-1])
+    text = "".join(
+        f"{name}_dataloader = dict(dataset=dict(metainfo=dict(classes={classes})))\n"
+        for name in ("train", "val")
+    )
+    runner = train(tiny({**ONE_ITERATION, "train_cfg.val_interval": 1}, text=text))
+    for meta in (
+        read_checkpoint(tmp_path / "work" / "iter_1.pth")["meta"]["dataset_meta"],
+        runner.visualizer.dataset_meta,
+        runner.val_evaluator.dataset_meta,
+    ):
+        assert list(meta["classes"]) == classes
+        assert [list(colour) for colour in meta["palette"]] == [list(one) for one in record["palette"][::-1]]

@@ -286,3 +286,42 @@ def test_bad_arguments(cityscapes, arguments, message):
     defaults = dict(prediction_dir=predictions, label_dir=labels, dataset="cityscapes")
     with pytest.raises(UserError, match=message):
         evaluate_folders(**{**defaults, **arguments})
+
+
+def test_some_classes_in_any_order_ignore_the_labels_of_the_others(cityscapes):
+    """IoU from sets of pixels, where the label is a chosen class; trainIds then count the chosen ones."""
+    predictions, labels = cityscapes
+    names = ("car", "road", "train")
+    ids = (26, 7, 31)
+    result = evaluate_folders(predictions, labels, "cityscapes", workers=1, classes=names)
+    truth, guess = (
+        np.concatenate([np.array(Image.open(path)).ravel() for path in paths])
+        for paths in zip(*((pair.label, pair.prediction) for pair in result.pairs), strict=True)
+    )
+    counts = np.isin(truth, ids)
+    truth, guess = truth[counts], guess[counts]
+    expected = [((truth == i) & (guess == i)).sum() / ((truth == i) | (guess == i)).sum() for i in ids]
+    assert result.scores.classes == names
+    np.testing.assert_array_equal(result.scores.iou, expected)
+
+    for pair in result.pairs:  # the same, written as trainIds
+        stored = np.array(Image.open(pair.prediction))
+        places = np.full(256, 255, np.uint8)
+        places[list(ids)] = range(3)
+        save(pair.prediction, places[stored])
+    again = evaluate_folders(
+        predictions, labels, "cityscapes", workers=1, classes=names, prediction_ids="trainIds"
+    )
+    assert again.scores.as_dict() == result.scores.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("car", "water"), "cityscapes has no class water; it has road, "),
+        (("car", "car"), "car more than once"),
+    ],
+)
+def test_classes_that_the_data_set_lacks_are_named(cityscapes, classes, message):
+    with pytest.raises(UserError, match=message):
+        evaluate_folders(*cityscapes, "cityscapes", workers=1, classes=classes)

@@ -19,6 +19,7 @@ from PIL import Image
 import danseg
 from danseg.errors import UserError
 from danseg.evaluation import ExactIoUMetric
+from danseg.evaluation.metric import IOU_METRICS
 from danseg.label_maps.id_formats import id_format
 from danseg.label_maps.label_png import read_label_map
 
@@ -234,6 +235,8 @@ def test_bad_samples_name_the_file(sample, message):
         (dict(iou_metrics=[]), "choose from mIoU"),
         (dict(output_format="png"), "choose one of plain, cityscapes, ade20k"),
         (dict(format_only=True), "needs output_dir"),
+        (dict(nan_to_num=50), "nan_to_num=50: give a score from 0 to 1"),
+        (dict(nan_to_num=-1), "nan_to_num=-1: give a score from 0 to 1"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -252,3 +255,63 @@ def test_output_dir_that_is_a_file(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="cannot make output_dir"):
         ExactIoUMetric(output_dir=tmp_path / "out")
+
+
+@pytest.mark.parametrize(("nan_to_num", "mean"), [(None, 100.0), (0, 50.0), (0.5, 75.0)])
+def test_a_class_without_pixels_counts_alike_in_means_tables_and_files(nan_to_num, mean, tmp_path):
+    metric = make_metric(("road", "car"), nan_to_num=nan_to_num, iou_metrics=IOU_METRICS)
+    metric.process(None, [make_sample([[0, 0]], [[0, 0]])])
+    values = metric.evaluate(1)
+    assert {values[name] for name in values if name != "aAcc"} == {mean} and values["aAcc"] == 100
+    assert metric.scores.as_dict()["mIoU"] == mean and f"mIoU {mean:.2f}" in metric.scores.table()
+    found = metric.scores.as_dict()["classes"]["car"]["IoU"]
+    assert found == (None if nan_to_num is None else 100 * nan_to_num)
+
+
+def test_the_first_of_the_metrics_leads():
+    for names in (["mIoU"], ["mDice", "mIoU"], ["mFscore"]):
+        metric = make_metric(iou_metrics=names)
+        metric.process(None, [make_sample([[0]], [[0]])])
+        assert next(iter(metric.evaluate(1))) == names[0]
+
+
+def two_sets(metric, samples):
+    """The metric knows the first two samples as "day" and the others as "night"."""
+    files = [(one["img_path"], one["seg_map_path"]) for one in samples]
+    metric.sets = dict(day=set(files[:2]), night=set(files[2:]))
+    return metric
+
+
+def test_each_of_several_data_sets_is_scored_beside_all():
+    samples = random_samples(5)
+    metric = two_sets(make_metric(), samples)
+    metric.process(None, samples[::-1])
+    found = metric.evaluate(5)
+    for name, part in (("", samples), ("day/", samples[:2]), ("night/", samples[2:])):
+        alone = make_metric()
+        alone.process(None, part)
+        expected = alone.evaluate(len(part))
+        assert {key: found[name + key] for key in expected} == expected
+        scores = metric.set_scores[name[:-1]] if name else metric.scores
+        assert (scores.confusion == alone.scores.confusion).all()
+    assert len(found) == 9 and found["day/mIoU"] != found["night/mIoU"] != found["mIoU"]
+
+
+def test_the_same_files_in_two_data_sets_count_once_in_each():
+    samples = random_samples(2)
+    metric = make_metric()
+    files = {(one["img_path"], one["seg_map_path"]) for one in samples}
+    metric.sets = dict(one=files, other=files)
+    metric.process(None, samples + samples)
+    found = metric.evaluate(4)
+    assert found["one/mIoU"] == found["other/mIoU"] == found["mIoU"]
+    assert (metric.scores.confusion == 2 * metric.set_scores["one"].confusion).all()
+
+
+def test_an_image_of_no_data_set_is_named():
+    samples = random_samples(3)
+    metric = two_sets(make_metric(), samples)
+    del samples[1]["seg_map_path"]
+    metric.process(None, samples)
+    with pytest.raises(UserError, match=r"day, night the image images/1\.png.*meta_keys"):
+        metric.evaluate(3)

@@ -6,6 +6,7 @@ from cityscapesscripts.helpers.labels import labels
 from PIL import Image
 
 from danseg.errors import UserError
+from danseg.label_maps.cityscapes_labels import LABELS
 from danseg.label_maps.id_formats import OUTPUT_FORMATS, id_format, loaded_ids, prediction_name
 from danseg.label_maps.label_png import read_label_map, write_label_map
 
@@ -93,3 +94,10 @@ def test_loaded_ids_are_what_mmsegs_loading_makes(tmp_path):
             info = dict(seg_map_path=str(path), seg_fields=[], reduce_zero_label=reduce_zero_label)
             theirs = LoadAnnotations().transform(info | dict(label_map=label_map))["gt_seg_map"]
             np.testing.assert_array_equal(loaded_ids(reduce_zero_label, label_map)[every], theirs)
+
+
+def test_chosen_classes_keep_their_ids_and_the_others_stand_for_none():
+    some = id_format("cityscapes", 19).choose([13, 0])
+    assert some.class_ids == (26, 7) and some.index[26] == 0 and some.index[7] == 1
+    assert all(some.index[label.id] == 2 for label in LABELS if label.id not in (7, 26))
+    assert (some.index[34:] == -1).all()

@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.structures import PixelData
 from mmseg.models.decode_heads import FCNHead
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
@@ -86,20 +85,6 @@ def test_what_mmengine_dumps_holds_logits_and_loads_without_danseg(build, batch,
     [stored] = pickle.loads(path.read_bytes())
     [want] = run(build(), "test_step", batch((101, 150)))
     torch.testing.assert_close(stored["seg_logits"]["data"], want.seg_logits.data, rtol=0, atol=1e-5)
-
-
-def test_test_time_augmentation_averages_the_logits_of_mmseg(build, batch, mode):
-    def merged(lean):
-        model = MODELS.build(dict(type="SegTTAModel", module=build(mode=mode, lean=lean)))
-        views = [
-            batch((101, 150), img_path="a.png"),
-            batch((101, 150), (72, 96), img_path="a.png"),
-            batch((101, 150), img_path="a.png", flip=True, flip_direction="horizontal"),
-        ]
-        return run(model, "test_step", {key: [view[key] for view in views] for key in views[0]})[0]
-
-    found, want = (merged(lean).pred_sem_seg.data for lean in (True, False))
-    assert torch.equal(found, want) and len(want.unique()) > 1
 
 
 def small_fcn(seed: int, kind: type = FCNHead, **changes) -> FCNHead:

@@ -7,6 +7,8 @@ prepare_command = "python tools/prepare_dataset.py ade20k SOURCE"
 num_classes = 150
 crop_size = (512, 512)  # height, width
 image_scale = (2048, 512)  # bounds of the long and the short side: the short one becomes 512
+# Multiples of image_scale: so were mmseg's published multi-scale figures measured, by its version 0.x
+# (img_ratios of img_scale). The configs of mmseg 1.x take multiples of the image's own size.
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 train_pipeline = [

@@ -6,6 +6,7 @@ prepare_command = "python tools/prepare_dataset.py camvid SOURCE"
 num_classes = 11
 crop_size = (180, 240)  # height, width: the whole of a half-resolution frame
 image_scale = (240, 180)  # width, height, as the resizing transforms take it
+# Multiples of image_scale: the network was trained at about that size, not at the frames' own.
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 train_pipeline = [
@@ -68,5 +69,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type="ExactIoUMetric", iou_metrics=["mIoU"], output_format="plain")
+val_evaluator = dict(type="ExactIoUMetric", iou_metrics=["mIoU"], output_format="camvid")
 test_evaluator = val_evaluator

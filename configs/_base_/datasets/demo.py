@@ -7,6 +7,7 @@ prepare_command = "python tools/prepare_dataset.py demo"
 num_classes = 19
 crop_size = (160, 320)  # height, width: nearly whole frames, whose layout says much about the classes
 image_scale = (320, 160)  # width, height, as the resizing transforms take it
+# Multiples of image_scale: the network was trained at about that size, not at the frames' own.
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 train_pipeline = [

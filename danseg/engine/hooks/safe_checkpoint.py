@@ -20,6 +20,9 @@ class SafeCheckpointHook(CheckpointHook):
     writes files atomically, this also holds for ``max_keep_ckpts=1`` and for the best checkpoint.
     """
 
+    # mmengine does not know that more of these is better.
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, "mFscore", "mPrecision", "mRecall"]
+
     best_ckpt_path: str | None  # set by mmengine's hook, like the next one
     best_ckpt_path_dict: dict[str, str | None]
 
@@ -33,6 +36,7 @@ class SafeCheckpointHook(CheckpointHook):
         # dir was copied. Look for it in this run's folder, so that the original is not deleted.
         if self.save_best is not None and len(self.key_indicators) == 1:
             self.best_ckpt_path = self._here(self.best_ckpt_path)
+            self._forget_best_of_another_metric(runner, self.key_indicators[0])
         elif self.save_best is not None:
             self.best_ckpt_path_dict = {k: self._here(p) for k, p in self.best_ckpt_path_dict.items()}
 
@@ -76,6 +80,8 @@ class SafeCheckpointHook(CheckpointHook):
                 raise UserError(f"save_best={key!r} is not among the metrics: {', '.join(metrics)}")
         # mmengine deletes the best checkpoint it knows before it saves the next one: hide it from mmengine.
         if len(self.key_indicators) == 1:
+            if self.key_indicators[0] == "auto":  # from the first validation on, mmengine knows its metric
+                self._forget_best_of_another_metric(runner, next(iter(metrics)))
             before, self.best_ckpt_path = self.best_ckpt_path, None
             super()._save_best_checkpoint(runner, metrics)
             self.best_ckpt_path = self._keep_one(before, self.best_ckpt_path)
@@ -86,6 +92,19 @@ class SafeCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict = {
                 key: self._keep_one(before, self.best_ckpt_path_dict[key]) for key, before in befores.items()
             }
+
+    def _forget_best_of_another_metric(self, runner: Any, key: str) -> None:
+        """A resumed checkpoint holds the best score of the ``save_best`` that it was written with."""
+        info = runner.message_hub.runtime_info
+        best = info.get("best_ckpt")
+        if best and key != "auto" and not os.path.basename(best).startswith(f"best_{key.replace('/', '_')}_"):
+            runner.logger.warning(
+                f"{best} has the best score of another metric than save_best={key!r}, so the two are not "
+                "compared; it is kept"
+            )
+            self.best_ckpt_path = None
+            for name in ("best_ckpt", "best_score"):
+                info.pop(name, None)
 
     @staticmethod
     def _keep_one(before: str | None, after: str | None) -> str | None:

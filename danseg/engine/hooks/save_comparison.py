@@ -9,7 +9,9 @@ from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
 from danseg.datasets.loading import load_picture, loading_step, shown
-from danseg.datasets.wrappers import inner_datasets
+from danseg.datasets.metainfo import metainfo_of
+from danseg.datasets.wrappers import infos, inner_datasets
+from danseg.errors import UserError
 from danseg.io.files import make_folder
 from danseg.visualization.figures import comparison_figure, save_figure
 
@@ -19,19 +21,31 @@ class SaveComparison(Hook):
     """Writes ``<stem>.png`` (image, truth, prediction) for every tested frame.
 
     Without a label, the picture shows image and prediction only. In a distributed test, each process writes
-    the frames that it tests. An existing picture of the same name is replaced.
+    the frames that it tests. A picture of an earlier test is replaced.
 
     Args:
         out_dir: folder for the pictures; it is made if it does not exist.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be made or written to, or two images have the same name.
     """
 
     priority = "LOW"
 
     def __init__(self, out_dir: str) -> None:
         self.out_dir = make_folder(out_dir, "the folder for pictures")
+
+    def before_test(self, runner: Runner) -> None:
+        """Raise an error if the picture of one image would replace that of another."""
+        images: dict[str, str] = {}
+        for part in inner_datasets(runner.test_loop.dataloader.dataset):
+            for path in (info["img_path"] for info in infos(part)):
+                first = images.setdefault(Path(path).stem, path)
+                if first != path:
+                    raise UserError(
+                        f"{first} and {path} would both be drawn to {Path(path).stem}.png in {self.out_dir}: "
+                        "test their data sets one by one, or rename one of the images"
+                    )
 
     def after_test_iter(
         self,
@@ -42,7 +56,7 @@ class SaveComparison(Hook):
     ) -> None:
         """Draw the frames of one batch."""
         dataset = runner.test_loop.dataloader.dataset
-        meta = dataset.metainfo
+        meta = metainfo_of(dataset)
         loader = loading_step(next(inner_datasets(dataset)).pipeline.transforms)
         for sample in outputs or ():
             path = Path(sample.img_path)

@@ -4,18 +4,22 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from danseg.engine.hooks import SafeCheckpointHook
 from danseg.errors import UserError
+from danseg.evaluation.confusion import Scores
+from danseg.evaluation.metric import IOU_METRICS, ExactIoUMetric
 
 
 class Runner:
     """A runner whose checkpoints are empty files, and whose disk can be full."""
 
     def __init__(self, work_dir):
+        self.warned = []
         self.work_dir, self.iter, self.epoch = str(work_dir), 0, 0
-        self.logger = SimpleNamespace(info=lambda message: None)
+        self.logger = SimpleNamespace(info=lambda message: None, warning=self.warned.append)
         info = {}
         self.message_hub = SimpleNamespace(
             runtime_info=info, update_info=info.__setitem__, get_info=info.__getitem__
@@ -96,3 +100,34 @@ def test_what_a_killed_writing_left_behind_is_cleared_away(tmp_path):
     (tmp_path / "iter_2.pth").write_text("")
     started(tmp_path, interval=1)
     assert sorted(os.listdir(tmp_path)) == [".notes.part", "iter_2.pth"]
+
+
+METRICS = ExactIoUMetric(iou_metrics=IOU_METRICS)
+NAMES = list(METRICS._values(Scores(("a",), np.array([[1, 0]]))))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "night/mFscore", "auto"])
+def test_more_is_better_for_every_score_of_the_metric_without_a_rule(tmp_path, name):
+    hook, runner = started(tmp_path, interval=10, save_best=name)
+    first = NAMES[0] if name == "auto" else name
+    for runner.iter, score in ((1, 1.0), (2, 3.0), (3, 2.0)):
+        hook.after_val_epoch(runner, {first: score, "other": 9 - score})
+    assert runner.files() == [f"best_{first.replace('/', '_')}_iter_2.pth"]
+
+
+@pytest.mark.parametrize("asked", ["mDice", "auto"])
+def test_a_best_score_of_another_metric_is_not_compared_with(tmp_path, asked):
+    """Continued with another save_best: 30 % Dice is no worse than 60 % IoU."""
+    before, runner = started(tmp_path, interval=10, save_best="mIoU")
+    runner.iter = 1
+    before.after_val_epoch(runner, dict(mIoU=60.0, mDice=20.0))
+    hook, _ = started(tmp_path, runner, interval=10, save_best=asked)
+    runner.iter = 2
+    hook.after_val_epoch(runner, dict(mDice=30.0, mIoU=50.0))
+    assert runner.files() == ["best_mDice_iter_2.pth", "best_mIoU_iter_1.pth"]
+    assert runner.message_hub.runtime_info["best_score"] == 30.0
+    [told] = runner.warned
+    assert "best_mIoU_iter_1.pth has the best score of another metric than save_best='mDice'" in told
+    runner.iter = 3
+    hook.after_val_epoch(runner, dict(mDice=25.0, mIoU=90.0))
+    assert len(runner.warned) == 1 and runner.files()[0] == "best_mDice_iter_2.pth"

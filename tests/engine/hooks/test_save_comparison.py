@@ -79,3 +79,26 @@ def test_the_old_place_of_its_name_still_has_it():
     assert visualization.SaveComparison is SaveComparison
     with pytest.raises(AttributeError, match="no attribute 'SaveComparisons'"):
         visualization.SaveComparisons  # noqa: B018
+
+
+def test_two_images_of_one_name_are_refused_before_the_test(tmp_path):
+    class Part:
+        metainfo = META
+
+        def __init__(self, *paths):
+            self.paths = paths
+
+        def __len__(self):
+            return len(self.paths)
+
+        def get_data_info(self, index):
+            return dict(img_path=self.paths[index])
+
+    def runner(*parts):
+        loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts))
+        return SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader))
+
+    hook = SaveComparison(str(tmp_path / "shown"))
+    hook.before_test(runner(Part("a/1.png", "a/2.png"), Part("b/3.png")))
+    with pytest.raises(UserError, match=r"a/1\.png and b/1\.jpg would both be drawn to 1\.png"):
+        hook.before_test(runner(Part("a/1.png"), Part("b/1.jpg")))

@@ -1,9 +1,10 @@
 """How many channels a config's network takes, and whether the normalisation in its config fits them."""
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from danseg.engine.config_parts import Part
+from danseg.engine.signatures import argument
 from danseg.errors import UserError
 
 
@@ -15,14 +16,8 @@ def input_channels(model: dict) -> int | None:
     from mmseg.registry import MODELS
 
     backbone = (model.get("module") or model).get("backbone") or {}
-    if isinstance(backbone.get("in_channels"), int):
-        return backbone["in_channels"]
-    kind = backbone.get("type")
-    for cls in getattr(MODELS.get(kind) if isinstance(kind, str) else kind, "__mro__", ()):
-        argument = inspect.signature(cls).parameters.get("in_channels") if "__init__" in vars(cls) else None
-        if argument is not None:
-            return argument.default if isinstance(argument.default, int) else None
-    return None
+    channels = argument(Part("model.backbone", backbone, MODELS), "in_channels")
+    return channels if isinstance(channels, int) else None
 
 
 def wrong_normalisation(model: dict) -> Iterator[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from danseg.errors import UserError
 from danseg.heads.loss import head_losses
+from danseg.heads.loss_checks import losses_of
 from danseg.io.words import ranges
 
 _ERRORS = (AttributeError, AssertionError, IndexError, RuntimeError, TypeError, ValueError)
@@ -96,7 +97,7 @@ def _reason(network: nn.Module, samples: Sequence[Any], logits: list[tuple[nn.Mo
                 f"that model.{name}.ignore_index={head.ignore_index} does not ignore"
             )
         channels = next((values.shape[1] for one, values in logits if one is head), head.out_channels)
-        for loss in _losses(head):
+        for loss in losses_of(head):
             weights = getattr(loss, "class_weight", None)
             if weights is not None and len(weights) != channels:
                 return (
@@ -120,8 +121,3 @@ def _classes(head: Any) -> int:
 def _outside(label: Tensor, head: Any) -> list[int]:
     ids = label.unique()
     return ids[((ids < 0) | (ids >= _classes(head))) & (ids != head.ignore_index)].tolist()
-
-
-def _losses(head: Any) -> list[Any]:
-    losses = getattr(head, "loss_decode", None)
-    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import mmengine.registry as registries
+from mmengine.registry import Registry
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
 from danseg.engine.config_parts import SPLITS, Part, as_dict, parts, resolve
@@ -74,34 +75,27 @@ class Run:
 
     def datasets(self, split: str) -> Iterator[Part]:
         """The data sets of a split, without wrappers."""
-        for part in self.parts:
-            inside = f"{part.place}.".startswith(f"{split}_dataloader.dataset.")
-            wraps = isinstance(
-                part.config.get("dataset", part.config.get("datasets")), (Mapping, list, tuple)
-            )
-            if part.registry is registries.DATASETS and inside and not wraps:
+        for part in self._of(registries.DATASETS, f"{split}_dataloader.dataset"):
+            inner = part.config.get("dataset", part.config.get("datasets"))
+            if not isinstance(inner, (Mapping, list, tuple)):
                 yield part
 
     def transforms(self, split: str) -> Iterator[Part]:
         """The transforms of a split's data sets and of the wrappers around them."""
-        for part in self.parts:
-            if part.registry is registries.TRANSFORMS and part.place.startswith(f"{split}_dataloader."):
-                yield part
+        return self._of(registries.TRANSFORMS, f"{split}_dataloader.")
 
     def hooks(self) -> Iterator[Part]:
-        for part in self.parts:
-            if part.registry is registries.HOOKS:
-                yield part
+        return self._of(registries.HOOKS)
 
     def metrics(self, split: str) -> Iterator[Part]:
-        for part in self.parts:
-            if part.registry is registries.METRICS and part.place.startswith(f"{split}_evaluator"):
-                yield part
+        return self._of(registries.METRICS, f"{split}_evaluator")
 
     def schedulers(self) -> Iterator[Part]:
-        for part in self.parts:
-            if part.registry is registries.PARAM_SCHEDULERS:
-                yield part
+        return self._of(registries.PARAM_SCHEDULERS)
+
+    def _of(self, registry: Registry, start: str = "") -> Iterator[Part]:
+        """The parts of one kind whose place starts so."""
+        return (part for part in self.parts if part.registry is registry and part.place.startswith(start))
 
     def loop(self, split: str) -> Part | None:
         return next(self.at(f"{split}_cfg"), None)

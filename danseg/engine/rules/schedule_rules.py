@@ -182,10 +182,8 @@ def scores(run: Run) -> Iterator[str]:
     for place, name, rule in _followed(run):
         if known is None:
             continue
-        one_of_several = (
-            len(list(run.datasets("val"))) > 1
-        )  # ExactIoUMetric gives "set/mIoU" for each of them
-        if one_of_several and name.rpartition("/")[2] in known:
+        several = len(list(run.datasets("val"))) > 1  # ExactIoUMetric gives "set/mIoU" for each of them
+        if several and name.rpartition("/")[2] in known:
             continue
         if name not in known and name != "auto":
             yield (

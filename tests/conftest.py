@@ -8,8 +8,10 @@ import sys
 
 # Before torch is imported. More threads do not help tiny networks, and stall on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before CUDA starts: without it cuBLAS has no products that repeat to the bit.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +22,31 @@ import torch
 import danseg  # noqa: F401
 
 torch.set_num_threads(1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes ``device`` on the CPU, and on a GPU where there is one.
+
+    Without a GPU, the runs on it appear, as skipped, only where ``-m cuda`` asks for them.
+    """
+    if "device" not in metafunc.fixturenames:
+        return
+    there = torch.cuda.is_available()
+    devices = [pytest.param("cpu", id="cpu")]
+    if there or "cuda" in metafunc.config.getoption("markexpr"):
+        needs = pytest.mark.skipif(not there, reason="needs a CUDA device")
+        devices.append(pytest.param("cuda", id="cuda", marks=[pytest.mark.cuda, needs]))
+    metafunc.parametrize("device", devices, indirect=True)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where the test computes. On a GPU, convolutions are as exact as on the CPU: TF32 is off."""
+    if request.param == "cpu":
+        yield torch.device("cpu")
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+        yield torch.device("cuda", 0)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 A benchmark on the CPU compares two sides, each figure in a process of its own (measure.py, report.py). On a
 GPU there are more sides (compiled code, PyTorch's kernels, precisions), calls last milliseconds, and the
-allocator knows the peak of each call exactly, so that one process measures all. The order of the jobs is their
-importance: what the time does not reach is named in the result.
+allocator knows the peak of each call exactly, so that one process measures all. The order of the jobs is
+their importance: what the time does not reach is named in the result.
 """
 
 import csv

@@ -11,16 +11,29 @@ _LEAST_BYTES = 4 * 2**20
 # glibc's malloc can keep freed blocks of up to 32 MiB for reuse. Larger ones come from the system as zeroed
 # pages every time, which takes a third of the time of the products.
 _MOST_BYTES = 24 * 2**20
+# Work that fits in this much is done at once, and then stays in a processor's caches.
+_CACHED_BYTES = 2 * 2**20
+# On a GPU each block costs a few launches, and must occupy the whole device.
+_LEAST_BYTES_GPU = 64 * 2**20
+_MOST_BYTES_GPU = 256 * 2**20
 
 
-def block_bytes(operand_bytes: int, alive: int = 1) -> int:
+def block_bytes(operand_bytes: int, device: torch.device, alive: int = 1) -> int:
     """Memory budget of one block of energies, in bytes; benchmarks/attention.py shows its effect.
 
     Args:
         operand_bytes: bytes of the queries, keys, values and output of one entry of the batch, together.
+        device: where they are.
         alive: number of blocks that are alive at the same time.
     """
-    return max(_LEAST_BYTES, min(_MOST_BYTES // alive, int(operand_bytes * _SHARE)))
+    cpu = device.type == "cpu"
+    least, most = (_LEAST_BYTES, _MOST_BYTES) if cpu else (_LEAST_BYTES_GPU, _MOST_BYTES_GPU)
+    return max(least, min(most // alive, int(operand_bytes * _SHARE)))
+
+
+def cached_bytes(device: torch.device) -> int:
+    """How much small pieces of work that share one call may take together, in bytes."""
+    return _CACHED_BYTES if device.type == "cpu" else _LEAST_BYTES_GPU
 
 
 @cache

@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from danseg.ops.blocks import block_bytes
+from danseg.ops.blocks import block_bytes, cached_bytes
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.operator import operator
 
-# Columns are multiplied in groups. The result of a group takes this many bytes, to stay in the caches.
-_GROUP_BYTES = 2 * 2**20
 _NAMES = "danseg.ops.criss_cross_attention", "danseg.ops.reference.criss_cross_attention"
 
 
@@ -68,7 +66,8 @@ def _rows_per_block(query: Tensor, value: Tensor, dtype: torch.dtype, alive: int
     While a block is computed, its column part and its row part take as much memory again.
     """
     _, height, width, channels = query.shape
-    budget = block_bytes(2 * height * width * (channels + value.shape[3]) * dtype.itemsize, alive)
+    operand_bytes = 2 * height * width * (channels + value.shape[3]) * dtype.itemsize
+    budget = block_bytes(operand_bytes, query.device, alive)
     most = max(1, budget // (width * (height + width) * dtype.itemsize))
     # Blocks of equal size: a small last block would save no call and leave the others larger.
     blocks = max(1, math.ceil(height / most))
@@ -102,11 +101,11 @@ def _weights(q: Tensor, k: Tensor, start: int, out: Tensor) -> None:
 def _add_columns(out: Tensor, a: Tensor, b: Tensor) -> None:
     """``out += a b`` column by column, for ``a`` (W, R, S), ``b`` (S, W, D) and ``out`` (R, W, D).
 
-    It takes a group of columns at a time: torch would multiply column by column if it wrote the product in
-    place.
+    It takes a group of columns at a time, whose result stays in the caches: torch would multiply column by
+    column if it wrote the product in place.
     """
     height, width, channels = out.shape
-    step = max(1, _GROUP_BYTES // (height * channels * out.itemsize))
+    step = max(1, cached_bytes(out.device) // (height * channels * out.itemsize))
     for start in range(0, width, step):
         c = slice(start, min(start + step, width))
         _columns(out)[c].add_(torch.bmm(a[c], _columns(b)[c]))

@@ -5,11 +5,9 @@ times over. Here only one block of it is ever alive, in the forward pass and in 
 backward pass, which recomputes it. The result is the same up to rounding: nothing is
 approximated, sampled or windowed.
 
-* CPU, and every case that CUDA's kernels do not support: blocks of matrix products, below.
-* CUDA in float16, bfloat16 and float32: the kernels behind
-  :func:`torch.nn.functional.scaled_dot_product_attention`, the memory-efficient one or, for 16 bits
-  and values as wide as queries, the flash one. Their gradients are reproducible to the bit under
-  ``torch.use_deterministic_algorithms(True)``, but not with ``warn_only=True``.
+* 16 bits on a GPU: PyTorch's own kernels, see :mod:`danseg.ops.fused_attention`.
+* All else: blocks of matrix products, below. For float32 they are faster on a GPU, too, than the one kernel
+  that PyTorch has for it, and they follow PyTorch's switches for TF32.
 
 The two passes are registered as custom operators, so ``torch.compile`` and
 ``torch.export`` see one opaque call each instead of unrolling the loop over blocks.
@@ -19,28 +17,20 @@ Staats, "Self-attention Does Not Need O(n²) Memory" (arXiv 2112.05682) and from
 "FlashAttention" (NeurIPS 2022, arXiv 2205.14135).
 """
 
-import contextlib
 import math
-import threading
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import register_flop_formula
 
-from danseg.ops.blocks import block_bytes, keep_freed_blocks
+from danseg.ops.blocks import block_bytes, cached_bytes, keep_freed_blocks
+from danseg.ops.fused_attention import fused_attention, fused_kernels_take
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.operator import operator
 from danseg.ops.products import product
 
 _LEAST_ROWS = 32  # with fewer rows, the products wait for the other operand to be read
-# Maps that are smaller than this share a block, which then stays in the caches.
-_SHARED_BYTES = 2 * 2**20
 _NAMES = "danseg.ops.attention", "danseg.ops.reference.attention"
-# sdpa_kernel sets flags of the whole process and puts back what it found. Without turns, one thread would put
-# back what another one had set, for good.
-_SDPA_TURN = threading.Lock()
 
 
 def attention(
@@ -67,8 +57,9 @@ def attention(
             Transformers use ``C ** -0.5``.
         block_size: rows of the map that are alive at a time, of one entry or of several whole entries.
             By default a block takes a sixth of the memory of an entry's query, key, value and output,
-            but at least 4 MiB and at most 24 MiB (12 MiB in the backward pass, which holds two blocks).
-            Several small maps share a block of 2 MiB. The result depends on it by rounding alone.
+            but at least 4 MiB and at most 24 MiB (12 MiB in the backward pass, which holds two blocks);
+            on a GPU 64 to 256 MiB. Several small maps share a block of 2 MiB (64 MiB). The result
+            depends on it by rounding alone.
 
     Returns:
         ``(B, N, D)`` in the inputs' dtype, differentiable once with respect to query,
@@ -79,16 +70,8 @@ def attention(
         ValueError: when shapes, dtypes or devices do not match, or ``block_size`` is below 1.
     """
     _check(query, key, value, block_size)
-    if block_size is None and _sdpa_takes(query, value):
-        # Compiled code has chosen its kernel when it was traced, which one thread does at a time.
-        turn = contextlib.nullcontext() if torch.compiler.is_compiling() else _SDPA_TURN
-        with turn, sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
-            return scaled_dot_product_attention(
-                query.contiguous()[:, None],  # (B, 1, N, C)
-                key.contiguous()[:, None],  # (B, 1, M, C)
-                value.contiguous()[:, None],  # (B, 1, M, D)
-                scale=scale,
-            )[:, 0]
+    if block_size is None and fused_kernels_take(query, value):
+        return fused_attention(query, key, value, scale)
     return _attention_forward(query, key, value, scale, block_size or 0)[0]
 
 
@@ -108,17 +91,6 @@ def _check(query: Tensor, key: Tensor, value: Tensor, block_size: int | None) ->
         raise ValueError(f"block_size must be at least 1 or None, got {block_size}")
 
 
-def _sdpa_takes(query: Tensor, value: Tensor) -> bool:
-    """Whether CUDA's fused kernels accept these tensors; their rows must be 16-byte aligned."""
-    return (
-        query.is_cuda
-        and query.dtype in (torch.float16, torch.bfloat16, torch.float32)
-        and query.shape[1] > 0
-        and query.shape[2] % 8 == 0
-        and value.shape[2] % 8 == 0
-    )
-
-
 def _block_shape(
     rows: int, columns: int, query: Tensor, value: Tensor, element_size: int, block_size: int, alive: int
 ) -> tuple[int, int]:
@@ -131,8 +103,8 @@ def _block_shape(
     batch = len(query)
     row_bytes = columns * element_size
     operands = (rows + columns) * (query.shape[2] + value.shape[2])
-    budget = block_bytes(operands * element_size, alive)
-    shared = (block_size or _SHARED_BYTES // row_bytes) // max(1, rows)
+    budget = block_bytes(operands * element_size, query.device, alive)
+    shared = (block_size or cached_bytes(query.device) // row_bytes) // max(1, rows)
     rows_alive = block_size or max(_LEAST_ROWS, budget // row_bytes)
     return max(1, min(batch, shared)), max(1, min(rows, rows_alive))
 

@@ -39,7 +39,7 @@ def test_equals_the_equation_with_gradients_in_float64(shape, block_bytes, monke
     # Blocks of all rows, of some, of one. In the package, the module's name is that of the function.
     module = sys.modules[criss_cross_attention.__module__]
     monkeypatch.setattr(module, "block_bytes", lambda *_: block_bytes)
-    monkeypatch.setattr(module, "_GROUP_BYTES", block_bytes // 4)
+    monkeypatch.setattr(module, "cached_bytes", lambda _: block_bytes // 4)
     inputs = _inputs(*shape, torch.float64)
     slope = torch.randn_like(inputs[2])
     got = _with_gradients(criss_cross_attention, inputs, slope)

@@ -1,0 +1,85 @@
+"""Softmax attention in 16 bits on a GPU, by the kernels behind PyTorch's ``scaled_dot_product_attention``.
+
+Those kernels are made for queries, keys and values of one width, of 256 at most. Where values are wider than
+queries, as in DANet (512 and 64), they are split into parts: each part is a head of its own, with the same
+queries and keys. Its weights are then computed again, and still this is several times as fast as the one
+kernel that takes such values whole; docs/performance.md has the figures. Narrower operands are padded with
+zeros, which change no energy and no sum.
+
+In order of speed on the GPU that was measured: cuDNN's kernel, FlashAttention-2, and the memory-efficient
+kernel, which takes what the others refuse (float16 on older GPUs). PyTorch leaves out those that
+cannot repeat to the bit where ``torch.use_deterministic_algorithms(True)`` asks for that.
+"""
+
+import contextlib
+import inspect
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+_WIDEST = 256  # queries that the kernels take
+_PART = 128  # values of a head: the width at which the kernels are fastest
+# The kernels read rows in pieces of 16 bytes.
+_MULTIPLE = 8
+# sdpa_kernel sets flags of the whole process and puts back what it found. Without turns, one thread would put
+# back what another one had set, for good.
+_TURN = threading.Lock()
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+_ORDER: dict[str, Any] = {}
+if "set_priority" in inspect.signature(sdpa_kernel).parameters:  # since PyTorch 2.6
+    _KERNELS.insert(0, SDPBackend.CUDNN_ATTENTION)
+    _ORDER["set_priority"] = True
+
+
+def fused_kernels_take(query: Tensor, value: Tensor) -> bool:
+    """Whether :func:`fused_attention` takes queries (B, N, C) and values (B, M, D) of these kinds."""
+    return (
+        query.is_cuda
+        and (query.dtype == torch.float16 or (query.dtype == torch.bfloat16 and _knows_bfloat16(query)))
+        and 0 < query.shape[2] <= _WIDEST
+        and 0 not in query.shape
+        and value.shape[2] > 0
+    )
+
+
+def _knows_bfloat16(x: Tensor) -> bool:
+    """Whether the GPU multiplies bfloat16; older ones emulate it, and have no kernel here."""
+    # The compiler cannot trace the question. It has no bfloat16 for older GPUs either.
+    return torch.compiler.is_compiling() or torch.cuda.get_device_capability(x.device)[0] >= 8
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """``softmax(scale · query keyᵀ) value`` for (B, N, C), (B, M, C) and (B, M, D), as (B, N, D)."""
+    parts, head, width = _heads(query.shape[2], value.shape[2])
+    batch = len(query)
+    # (B, parts, N or M, head)
+    query, key = (_padded(t, head)[:, None].expand(batch, parts, -1, head) for t in (query, key))
+    values = _padded(value, parts * width).contiguous().unflatten(2, (parts, width)).transpose(1, 2)
+    # Compiled code has chosen its kernel when it was traced, which one thread does at a time.
+    turn = contextlib.nullcontext() if torch.compiler.is_compiling() else _TURN
+    # Autocast would cast bfloat16 to float16, or the reverse, where it is set to the other one.
+    with turn, torch.autocast(query.device.type, enabled=False), sdpa_kernel(_KERNELS, **_ORDER):
+        out = scaled_dot_product_attention(query, key, _padded(values, head), scale=scale)[..., :width]
+    if value.stride(1) == 1 and value.stride(2) != 1:  # a feature map's view: so is the result
+        return out.transpose(2, 3).flatten(1, 2)[:, : value.shape[2]].mT
+    return out.transpose(1, 2).flatten(2)[..., : value.shape[2]]
+
+
+def _heads(channels: int, value_channels: int) -> tuple[int, int, int]:
+    """Number of parts of the values, width of each head, and how many values are in each part."""
+    widest = max(_rounded(channels), _PART)
+    parts = -(-value_channels // widest)
+    width = _rounded(-(-value_channels // parts))
+    return parts, max(_rounded(channels), width), width
+
+
+def _rounded(width: int) -> int:
+    return -(-width // _MULTIPLE) * _MULTIPLE
+
+
+def _padded(x: Tensor, width: int) -> Tensor:
+    return x if x.shape[-1] == width else pad(x, (0, width - x.shape[-1]))

@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks import report, ways
+from benchmarks import report
 from benchmarks.attention_cases import (
     CASES,
     FORWARD,
@@ -32,8 +32,7 @@ from benchmarks.attention_cases import (
 )
 from benchmarks.attention_gpu import Measurer
 from benchmarks.attention_plan import OPERATORS
-from benchmarks.command import Job, carry_out, set_up
-from benchmarks.fastest import print_fastest
+from benchmarks.command import Job, carry_out, carry_out_on_gpu, set_up, stored_markdown
 from benchmarks.measure import (
     MeasurementError,
     alternate,
@@ -43,6 +42,7 @@ from benchmarks.measure import (
     product_rate,
 )
 from benchmarks.report import Promise, Row, size_name
+from benchmarks.ways import Rates
 from danseg.errors import UserError, command_line
 
 # What docs/performance.md promises.
@@ -168,11 +168,7 @@ def _on_gpu(args: argparse.Namespace, measurer: Measurer) -> None:
     if args.sizes or args.training_sizes:
         raise UserError("--sizes and --training-sizes are for the CPU: on a GPU, choose with --cases")
     planned = measurer.jobs(args.cases or (), args.quick)
-    suffix = "_quick" if args.quick else ""
-    figures = ways.carry_out(
-        "attention", planned, measurer.device, args.seconds, args.out, measurer.rates, suffix
-    )
-    print_fastest(figures)
+    carry_out_on_gpu("attention", planned, args, measurer.device, measurer.rates)
 
 
 @command_line
@@ -187,11 +183,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=report.parse_count, default=90, help="on a GPU (default: 90)")
     args = parser.parse_args(argv)
     if args.markdown:
-        print(ways.stored_markdown(args.markdown, PROMISES))
+        print(stored_markdown(args.markdown, PROMISES))
         return
     device, repeats = set_up(args)
     if device.type == "cuda":
-        _on_gpu(args, Measurer(device, repeats, ways.Rates(device)))
+        _on_gpu(args, Measurer(device, repeats, Rates(device)))
         return
     gpu_only = [name for name in args.cases or () if name not in CASES]
     if gpu_only:

@@ -23,9 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import report
 from benchmarks.measure import MIB, MeasurementError, environment, extra_peak, product_rate, slug
-from benchmarks.report import Promises, versions
+from benchmarks.report import versions
 from danseg.errors import UserError
 
 # Enough calls in a round for the clock, and no more rounds than this many seconds hold.
@@ -351,12 +350,3 @@ def load(path: Path) -> list[Figure]:
             f"cannot read {path} as figures of a GPU ({error}); give a .json file that a benchmark with "
             "--device cuda wrote"
         ) from error
-
-
-def stored_markdown(path: Path, promises: Promises) -> str:
-    """A stored result as Markdown: of a GPU's figures, or of a CPU's rows with what is promised of them."""
-    try:
-        of_gpu = "figures" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        of_gpu = False  # what is wrong with the file, the reader says
-    return markdown(load(path)) if of_gpu else report.markdown(report.load(path), promises)

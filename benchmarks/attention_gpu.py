@@ -19,6 +19,7 @@ from benchmarks.attention_cases import CASES, FORWARD, TRAINING, Case, equal_mod
 from benchmarks.attention_plan import (
     ALL,
     COMPILED,
+    FASTEST,
     NEW_SIZES,
     NEW_SIZES_COMPILED,
     OPERATORS,
@@ -100,12 +101,10 @@ class Measurer:
             return flex(operator.value_channels, partial(torch.compile, backend=self.compiler))
         widths = operator.channels, operator.value_channels
         ways = uncompiled(*widths, task.precision.dtype, thorough=task.what == ALL)
-        if task.what == NEW_SIZES:
-            return {
-                name: way
-                for name, way in ways.items()
-                if name == "danseg" or "flash" in name or "cuDNN" in name
-            }
+        if task.what in (FASTEST, NEW_SIZES):
+            kernels = {name: way for name, way in ways.items() if "flash" in name or "cuDNN" in name}
+            named = ("danseg", "plain") if task.what == FASTEST else ("danseg",)
+            return {name: ways[name] for name in named} | kernels
         return ways
 
     def _first_calls(self, task: Task) -> list[Figure]:

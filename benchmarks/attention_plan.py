@@ -13,9 +13,10 @@ MODES = (FORWARD, TRAINING)
 TINY, CROP, FRAME, LARGE = (33, 33), (97, 97), (128, 256), (256, 512)
 QUICK = {TINY: (5, 7), CROP: (8, 9), FRAME: (8, 16), LARGE: (16, 16)}
 # What a task measures.
-ALL, LIKELY, COMPILED, NEW_SIZES, NEW_SIZES_COMPILED = (
+ALL, LIKELY, FASTEST, COMPILED, NEW_SIZES, NEW_SIZES_COMPILED = (
     "all ways",
     "likely ways",
+    "fastest kernels",
     "compiled",
     "new sizes",
     "new sizes, compiled",
@@ -57,8 +58,8 @@ class Task:
 
     Attributes:
         case: a name in ``OPERATORS`` or ``CASES``.
-        what: all ways but compiled ones, or those that are likely the fastest; compiled ones; first calls at
-            new sizes, of kernels or of compiled FlexAttention.
+        what: all ways but compiled ones; those of them that are likely fast; danseg, the plain form and the
+            fastest kernels; compiled ways; first calls at new sizes, of kernels or of compiled FlexAttention.
     """
 
     case: str
@@ -122,17 +123,18 @@ def _plan() -> list[Task]:
         *tasks([MAIN], [CROP], [BFLOAT16], COMPILED),
         *tasks(others, [CROP], both),
         *tasks([*wide, *windows], [CROP], both),
-        *tasks([MAIN], [LARGE], [BFLOAT16]),
+        *tasks([MAIN], [LARGE], [BFLOAT16], FASTEST),
         *tasks(large, [LARGE], [BFLOAT16], modes=[FORWARD]),
         *tasks([attention], [CROP], [BFLOAT16], COMPILED),
-        *tasks([MAIN, attention], [CROP, FRAME], both, batch=2),
+        *tasks([MAIN, attention], [CROP, FRAME], both, FASTEST, batch=2),
         *tasks(others, [FRAME], both),
-        *tasks([attention], [CROP], [FLOAT32], COMPILED),
+        *tasks([MAIN, attention], [CROP], [FLOAT32], COMPILED),
         *tasks([MAIN], [CROP], [FLOAT32], NEW_SIZES),
         *tasks([MAIN], [CROP], [BFLOAT16], NEW_SIZES_COMPILED),
         *tasks([embedded], [CROP], [BFLOAT16], COMPILED),
         *tasks(others, [CROP], [TF32, FLOAT16]),
         *tasks([attention, *others], [TINY], both, modes=[TRAINING]),
+        *tasks([attention], [LARGE], [BFLOAT16], modes=[TRAINING]),
         *tasks(others, [CROP], both, batch=2),
         *tasks(alone, [CROP], [BFLOAT16], COMPILED, modes=[FORWARD]),
         *tasks([MAIN], [FRAME], [BFLOAT16], COMPILED),

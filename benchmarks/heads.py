@@ -137,12 +137,12 @@ def _inputs(
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(images, channels, *size, generator=generator).to(device)
+    generator = torch.Generator(device).manual_seed(1)
+    x = torch.randn(images, channels, *size, generator=generator, device=device)
     if mode == FORWARD:
         return x, None
-    labels = torch.randint(0, NUM_CLASSES, (images, 1, *size), generator=generator)
-    labels = labels.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3).to(device)
+    labels = torch.randint(0, NUM_CLASSES, (images, 1, *size), generator=generator, device=device)
+    labels = labels.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
     return x.requires_grad_(), [SegDataSample(gt_sem_seg=PixelData(data=of_one)) for of_one in labels]
 
 

@@ -243,11 +243,12 @@ def carry_out(
     end = time.monotonic() + seconds
     figures: list[Figure] = []
     left, failed = [name for name, _ in jobs], {}
-    # Garbage is collected for every way. To look through the libraries' objects takes longer than a way.
-    gc.freeze()
     for name, measure in jobs:
         if time.monotonic() >= end:
             break
+        # Garbage is collected for every way. To look through the libraries' objects takes longer than a way.
+        _free(device)
+        gc.freeze()
         begun = time.monotonic()
         left.remove(name)
         try:

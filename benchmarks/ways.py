@@ -205,7 +205,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
     if isinstance(error, MeasurementError):
-        return str(error)
+        return " ".join(str(error).split())[:240]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
 

@@ -144,7 +144,9 @@ def _upsampled_cross_entropy(
     check_labels(labels.masked_fill(labels == ignore_index, 0), classes)
     like = logits.new_empty((), dtype=wide)
     vertical = pieces(*bilinear(torch.arange(rows), height, rows, align_corners), step, like)
-    horizontal = pieces(*bilinear(torch.arange(columns), width, columns, align_corners), columns, like)
+    horizontal = pieces(
+        *bilinear(torch.arange(columns), width, columns, align_corners), max(1, columns), like
+    )
     with torch.autocast(logits.device.type, enabled=False):
         for out_rows, in_rows, along_y in vertical:
             for out_columns, in_columns, along_x in horizontal:

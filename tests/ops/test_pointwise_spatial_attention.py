@@ -124,3 +124,6 @@ def test_bad_arguments_are_named():
         pointwise_spatial_attention(x, hidden, weight, (3, 5), "both")
     with pytest.raises(ValueError, match=r"3x3.*\(9, 3\).*\(15, 3\)"):
         pointwise_spatial_attention(x, hidden, weight, (3, 3), "collect")
+    for row in (-1, 4):
+        with pytest.raises(ValueError, match=f"0 to 3, got {row}"):
+            row_energies(hidden, weight, (3, 5), "distribute", row)

@@ -95,6 +95,15 @@ def test_lower_precision_stays_near_float64(dtype, tolerance, device):
     assert (grad.double() - want_grad).abs().max() / want_grad.abs().max() < tolerance
 
 
+@pytest.mark.parametrize("size", [(0, 9), (8, 0), (0, 0)], ids=str)
+def test_labels_without_pixels_give_no_loss(size, device):
+    logits, labels = _inputs(large=size, device=device)
+    loss, correct = upsampled_cross_entropy(logits, labels)
+    assert (loss.item(), correct.item()) == (0, 0)
+    assert not torch.autograd.grad(loss, logits)[0].any()
+    assert upsampled_pixel_losses(logits, labels).shape == labels.shape
+
+
 def test_ignored_pixels_count_for_nothing(device):
     logits, labels = _inputs(device=device)
     loss, correct = upsampled_cross_entropy(logits, torch.full_like(labels, 255))

@@ -140,7 +140,7 @@ def _upsampled_cross_entropy(
     pixels = torch.zeros(labels.shape if with_pixels else 0, dtype=wide, device=logits.device)
     budget = _BLOCK_BYTES.get(logits.device.type, _DEVICE_BLOCK_BYTES)
     step = max(1, budget // max(1, classes * columns * wide.itemsize))
-    # A kernel of CUDA would end the process's use of the GPU at a label that is none, so the check comes first.
+    # First, because at a label that is no class a CUDA kernel ends the process's use of the GPU.
     check_labels(labels.masked_fill(labels == ignore_index, 0), classes)
     like = logits.new_empty((), dtype=wide)
     vertical = pieces(*bilinear(torch.arange(rows), height, rows, align_corners), step, like)

@@ -140,13 +140,13 @@ def _upsampled_cross_entropy(
     pixels = torch.zeros(labels.shape if with_pixels else 0, dtype=wide, device=logits.device)
     budget = _BLOCK_BYTES.get(logits.device.type, _DEVICE_BLOCK_BYTES)
     step = max(1, budget // max(1, classes * columns * wide.itemsize))
-    # First, because at a label that is no class a CUDA kernel ends the process's use of the GPU.
-    check_labels(labels.masked_fill(labels == ignore_index, 0), classes)
     like = logits.new_empty((), dtype=wide)
-    vertical = pieces(*bilinear(torch.arange(rows), height, rows, align_corners), step, like)
-    horizontal = pieces(
-        *bilinear(torch.arange(columns), width, columns, align_corners), max(1, columns), like
-    )
+    y, x = torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu")
+    vertical = pieces(*bilinear(y, height, rows, align_corners), step, like)
+    horizontal = pieces(*bilinear(x, width, columns, align_corners), max(1, columns), like)
+    # Before the loop: at a label that is no class, a CUDA kernel ends the process's use of the GPU. After the
+    # matrices: this waits for the GPU.
+    check_labels(labels.masked_fill(labels == ignore_index, 0), classes)
     with torch.autocast(logits.device.type, enabled=False):
         for out_rows, in_rows, along_y in vertical:
             for out_columns, in_columns, along_x in horizontal:

@@ -43,8 +43,12 @@ def _labels(logits: Tensor) -> Tensor:
     return LABELS[tuple(logits.shape[1:])].to(logits.device)
 
 
+def _size(logits: Tensor) -> torch.Size:
+    return LABELS[tuple(logits.shape[1:])].shape[1:]
+
+
 def _resized(logits: Tensor) -> Tensor:
-    return F.interpolate(logits, _labels(logits).shape[1:], mode="bilinear")
+    return F.interpolate(logits, _size(logits), mode="bilinear")
 
 
 def _plain_loss(logits: Tensor, reduction: str = "sum") -> Tensor:
@@ -120,7 +124,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable[[int, int, int], list[tuple[
         _logits_shape,
     ),
     "upsampled_argmax": (
-        lambda logits: ops.upsampled_argmax(logits, _labels(logits).shape[1:]),
+        lambda logits: ops.upsampled_argmax(logits, _size(logits)),
         lambda logits: _resized(logits).argmax(1),
         _logits_shape,
     ),
@@ -139,8 +143,8 @@ CASES: dict[str, tuple[Callable, Callable, Callable[[int, int, int], list[tuple[
 }
 #: On a GPU they have no form that repeats to the bit; the words by which PyTorch refuses.
 UNREPEATABLE = {"concatenation_attention": "cumsum.* does not have a deterministic implementation"}
-#: They wait for the device: to send it pieces of matrices and, for losses, to see the check of their labels.
-WAITING = {"upsampled_cross_entropy", "upsampled_pixel_losses", "upsampled_argmax"}
+#: They wait for the device, to see whether a label is no class.
+WAITING = {"upsampled_cross_entropy", "upsampled_pixel_losses"}
 
 
 def test_there_is_a_case_for_every_function():
@@ -226,6 +230,16 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "one number for a whole dimension": lambda t: t[..., :1].expand_as(t),
     "an odd address": _off_by_one,
 }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_makes_its_tensors_where_its_inputs_are(name, device):
+    function = CASES[name][0]
+    inputs = [t.to(device) for t in _inputs(name, SIZES[3], torch.float32)]
+    want = _results(function, inputs)
+    with torch.device("meta"):  # of tensors that name no device
+        got = _results(function, inputs)
+    _assert_near(got, want, TOLERANCES[torch.float32][1])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -232,16 +232,6 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_makes_its_tensors_where_its_inputs_are(name, device):
-    function = CASES[name][0]
-    inputs = [t.to(device) for t in _inputs(name, SIZES[3], torch.float32)]
-    want = _results(function, inputs)
-    with torch.device("meta"):  # of tensors that name no device
-        got = _results(function, inputs)
-    _assert_near(got, want, TOLERANCES[torch.float32][1])
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", CASES)

@@ -14,6 +14,9 @@ ARGS = dict()
 # The softmax cancels φ's bias; g's bias reaches every position alike, and the batch norm cancels it.
 ZERO_GRADIENT = ["nl_block.phi.conv.bias", "nl_block.g.conv.bias"]
 
+# Its prefix sums.
+NOT_REPEATABLE = {str(dict(mode="concatenation")): "cumsum"}
+
 
 def counterpart() -> nn.Module:
     return NLHead(**COMMON, **ARGS)

@@ -341,7 +341,8 @@ def test_a_prepared_model_predicts_and_shows_its_attention(
     maps, want = (
         apis.attention_maps(one, path, [(3, 3), (60, 50)])["decode_head.pam"] for one in (prepared, model)
     )
-    np.testing.assert_allclose(maps.rows, want.rows, rtol=1e-4 if precision == "float32" else 0.1)
+    exact = 1e-4 if device.type == "cpu" else 1e-3
+    np.testing.assert_allclose(maps.rows, want.rows, rtol=exact if precision == "float32" else 0.1)
     assert prepared.dataset_meta == model.dataset_meta and prepared.cfg.model == model.cfg.model
 
 
@@ -363,10 +364,9 @@ def test_compiled_for_a_gpu_it_gives_the_same_logits(device):
     if device.type == "cpu":
         pytest.skip("a C++ compiler takes too long; what is compiled is tested below")
     model = balanced(build(head_arguments("DANetHead")).to(device))
-    for precision, tolerance in (("float32", 1e-3), ("bfloat16", 0.05)):
-        prepared = apis.prepare_for_inference(model, precision=precision, compile=True)
-        want, found = logits(model, image()), logits(prepared, image())
-        assert (found - want).abs().max() / want.abs().max() < tolerance
+    prepared = apis.prepare_for_inference(model, precision="bfloat16", compile=True)
+    want, found = logits(model, image()), logits(prepared, image())
+    assert 1e-4 < (found - want).abs().max() / want.abs().max() < 0.05
 
 
 @pytest.fixture

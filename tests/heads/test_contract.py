@@ -12,8 +12,6 @@ What only a head's author knows stands in its own test file, ``tests/heads/test_
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -24,6 +22,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import danseg.heads
+from deterministic import deterministic
 from own_test import own_test
 from small_head import COMMON
 from variants import one_by_one, switches
@@ -192,15 +191,6 @@ def test_every_mode_trains_in_16_bits(name, arguments, way, dtype, tolerance, de
         losses.append({key: value.item() for key, value in found.items() if "loss" in key})
     assert losses[0]
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from danseg.heads import FullyConvolutionalHead
+from deterministic import deterministic
 
 CLASSES, SIZE = 3, (6, 7)
 WEIGHTS = [0.5, 2.0, 3.0]
@@ -190,6 +191,35 @@ def test_without_a_pixel_that_counts_it_is_zero(name, loss, equation, reduce, he
     assert got.item() == 0
     [grad] = torch.autograd.grad(got, logits)
     assert not grad.any() and grad.isfinite().all()
+
+
+OHEM = dict(type="OHEMPixelSampler", min_kept=20)
+OF_PIXELS = [
+    ("softmax", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES)),
+    ("weighted", dict(type="CrossEntropyLoss", class_weight=WEIGHTS), dict(num_classes=CLASSES)),
+    ("ohem", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES, sampler=OHEM)),
+    ("ohem, threshold", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES, sampler={**OHEM, "thresh": 0.7})),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "head"),
+    [*OF_PIXELS, *((name, loss, head) for name, loss, _, _, head in EVERY)],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_gradient_repeats_to_the_bit_or_pytorch_names_what_cannot(name, loss, head, device):
+    def gradient() -> Tensor:
+        [(_, value), _] = through_head(loss, logits, labels, **head).items()
+        return torch.autograd.grad(value, logits)[0]
+
+    labels = batch(head["num_classes"]).to(device)
+    logits = torch.randn(3, head.get("out_channels", CLASSES), 3, 4).to(device).requires_grad_()
+    with deterministic():
+        if device.type == "cuda" and loss["type"] == "LovaszLoss":  # its sums in the order of the errors
+            with pytest.raises(RuntimeError, match="cumsum.* does not have a deterministic"):
+                gradient()
+        else:
+            assert torch.equal(gradient(), gradient())
 
 
 def test_two_losses_are_named_apart_and_summed_where_they_share_a_name():

@@ -48,9 +48,9 @@ def prepare_for_inference(
 
     If folding or dropping parts changes the result on the small image, that change is undone.
 
-    In float32 the logits equal the model's to 1e-5 of the largest one, on a GPU to 1e-3 while its convolutions
-    use TF32 (``torch.backends.cudnn.allow_tf32``, PyTorch's default). In bfloat16, which has 8 significant
-    bits, they differ by about 1 % of it, and labels differ where classes nearly tie.
+    In float32 the logits equal the model's to 1e-5 of the largest one; on a GPU whose convolutions use TF32
+    (``torch.backends.cudnn.allow_tf32``, PyTorch's default), to the rounding of TF32. In bfloat16, which has
+    8 significant bits, they differ by about 1 % of it, and labels differ where classes nearly tie.
 
     Args:
         model: danseg's ``LeanEncoderDecoder``, mmseg's ``EncoderDecoder`` or another class derived from it,

@@ -138,7 +138,8 @@ class NearSighted(nn.Module):
 def near_sighted(camvid, make_config):
     """``near_sighted(align_corners=..., out_channels=...)``: a model whose test pipeline resizes nothing.
 
-    ``device``: where it is; ``channels``: of its images; ``loader``: arguments of the pipeline's first step; ``steps``: more steps.
+    ``device``: where it is; ``channels``: of its images; ``loader``: arguments of the pipeline's first step;
+    ``steps``: more steps.
     """
 
     def make(*, device="cpu", channels=3, loader=None, steps=(), **head):

@@ -367,7 +367,9 @@ def test_a_turned_picture_on_a_map_is_refused(near_sighted, tmp_path):
 
 
 def test_the_labels_lie_where_the_image_lies_in_compressed_tiles(near_sighted, tmp_path):
-    place = dict(crs="EPSG:32633", transform=rasterio.transform.from_origin(500000, 5800000, 0.2, 0.2), nodata=0)
+    place = dict(
+        crs="EPSG:32633", transform=rasterio.transform.from_origin(500000, 5800000, 0.2, 0.2), nodata=0
+    )
     source = _write(tmp_path / "large.tif", _picture(600, 520), **place)
     with rasterio.open(apis.predict_large(near_sighted(), source, tmp_path / "labels.tif")) as file:
         assert file.crs == rasterio.CRS.from_epsg(32633) and file.transform == place["transform"]

@@ -47,7 +47,9 @@ def written(monkeypatch) -> list[np.ndarray]:
     return rows
 
 
-@pytest.mark.parametrize("head", [{}, dict(num_classes=2, out_channels=1, threshold=0.6)], ids=["many", "one"])
+@pytest.mark.parametrize(
+    "head", [{}, dict(num_classes=2, out_channels=1, threshold=0.6)], ids=["many", "one"]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_tiles_give_the_labels_of_the_whole_picture(
     near_sighted, picture, written, tmp_path, head, precision, device

@@ -11,7 +11,6 @@ from danseg.apis.predict import prepared_batch
 from danseg.errors import UserError
 from danseg.visualization import read_image
 
-
 every_test_mode = pytest.mark.parametrize(
     "settings",
     [dict(), dict(size_divisor=32), dict(mode=dict(mode="slide", crop_size=(32, 32), stride=(24, 24)))],

@@ -39,7 +39,9 @@ def test_equals_the_equation(scale, chained, stride, device):
     if not chained:
         ninth = torch.full((width, 1, 3, 3), 1 / 9, dtype=torch.float64)
         last = reference.convolution(last, ninth, stride, groups=width)
-    torch.testing.assert_close(module.to(device)(x.to(device)).cpu(), torch.cat([*y, last], dim=1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        module.to(device)(x.to(device)).cpu(), torch.cat([*y, last], dim=1), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_a_chain_reaches_further_with_every_split():

@@ -5,8 +5,8 @@ What only a head's author knows stands in its own test file, ``tests/heads/test_
 * ``ARGS``, the head's own arguments beside :data:`small_head.COMMON`;
 * ``counterpart()`` where mmseg has the network: mmseg's head with ``COMMON | ARGS``;
 * ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero;
-* ``NOT_REPEATABLE``, where there are any: by arguments, as text, the operator without which a training step
-  on a GPU cannot repeat to the bit, and which PyTorch therefore refuses to run when asked to be deterministic;
+* ``NOT_REPEATABLE``, where there are any: by arguments, as text, the operator that PyTorch refuses to run on
+  a GPU when asked to be deterministic, so that a training step cannot repeat to the bit;
 * ``NEEDED``, where there is any: what a switch that is on needs beside itself;
 * ``WITHOUT_ATTENTION = True`` for a baseline.
 """

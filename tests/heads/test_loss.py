@@ -90,7 +90,9 @@ def test_class_weights_equal_mmsegs_where_it_can_apply_them(changes, sampler, re
 
 
 @pytest.mark.parametrize("avg_non_ignore", [False, True])
-def test_weights_of_classes_average_over_the_weights_of_the_pixels_that_count(avg_non_ignore, resized, device):
+def test_weights_of_classes_average_over_the_weights_of_the_pixels_that_count(
+    avg_non_ignore, resized, device
+):
     weighted = {**PLAIN, "class_weight": WEIGHTS, "avg_non_ignore": avg_non_ignore}
     logits = torch.randn(2, 5, 9, 11, dtype=torch.float64).to(device).requires_grad_()
     samples = _samples(device)
@@ -184,7 +186,9 @@ def test_the_accuracy_of_a_sigmoid_for_each_class_is_that_of_the_largest(device)
     torch.testing.assert_close(got["acc_seg"], want["acc_seg"].float(), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("sampler", [None, OHEM, {**OHEM, "thresh": 0.7}, dict(type="EveryOtherRow")], ids=str)
+@pytest.mark.parametrize(
+    "sampler", [None, OHEM, {**OHEM, "thresh": 0.7}, dict(type="EveryOtherRow")], ids=str
+)
 @pytest.mark.parametrize(
     "loss", [PLAIN, {**PLAIN, "class_weight": WEIGHTS}, dict(type=Focused, loss_name="loss_own")], ids=str
 )

@@ -198,7 +198,11 @@ OF_PIXELS = [
     ("softmax", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES)),
     ("weighted", dict(type="CrossEntropyLoss", class_weight=WEIGHTS), dict(num_classes=CLASSES)),
     ("ohem", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES, sampler=OHEM)),
-    ("ohem, threshold", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES, sampler={**OHEM, "thresh": 0.7})),
+    (
+        "ohem, threshold",
+        dict(type="CrossEntropyLoss"),
+        dict(num_classes=CLASSES, sampler={**OHEM, "thresh": 0.7}),
+    ),
 ]
 
 

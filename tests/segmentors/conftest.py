@@ -65,7 +65,7 @@ def _build(head=None, mode=None, lean=False, device="cpu", **preprocessor) -> nn
 
 
 def _assert_same_labels(labels: torch.Tensor, want: SegDataSample, threshold: float | None) -> None:
-    """Labels (H, W) are those of mmseg's ``want``; on a GPU, which rounds otherwise, but where classes tie."""
+    """Labels (H, W) are those of mmseg's ``want``; on a GPU, which rounds otherwise, where none tie."""
     logits, want = want.seg_logits.data, want.pred_sem_seg.data[0]
     assert len(want.unique()) > 1, "a constant prediction compares nothing"
     assert labels.shape == want.shape and labels.device == want.device

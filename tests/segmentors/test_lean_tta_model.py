@@ -108,7 +108,9 @@ def test_two_scales_and_a_flip_are_averaged(build, batch, head, lean, device):
 
 @pytest.mark.parametrize("head", [HEADS["softmax"], HEADS["a sigmoid per class"]], ids=["softmax", "sigmoid"])
 def test_with_several_channels_its_labels_are_mmsegs(build, batch, mode, head, device, assert_same_labels):
-    theirs, ours = (network(build, batch, head, mode=mode, lean=lean, device=device) for lean in (False, True))
+    theirs, ours = (
+        network(build, batch, head, mode=mode, lean=lean, device=device) for lean in (False, True)
+    )
     [want], [found] = merged(theirs, three_views(batch), "SegTTAModel"), merged(ours, three_views(batch))
     assert_same_labels(found.pred_sem_seg.data[0], want, None)
 

@@ -341,8 +341,8 @@ def test_a_prepared_model_predicts_and_shows_its_attention(
     maps, want = (
         apis.attention_maps(one, path, [(3, 3), (60, 50)])["decode_head.pam"] for one in (prepared, model)
     )
-    exact = 1e-4 if device.type == "cpu" else 1e-3
-    np.testing.assert_allclose(maps.rows, want.rows, rtol=exact if precision == "float32" else 0.1)
+    tolerance = (1e-4 if precision == "float32" else 0.1) * (1 if device.type == "cpu" else 2)
+    np.testing.assert_allclose(maps.rows, want.rows, rtol=tolerance)
     assert prepared.dataset_meta == model.dataset_meta and prepared.cfg.model == model.cfg.model
 
 
@@ -363,10 +363,15 @@ def test_test_step_of_mmseg_takes_a_prepared_model(device):
 def test_compiled_for_a_gpu_it_gives_the_same_logits(device):
     if device.type == "cpu":
         pytest.skip("a C++ compiler takes too long; what is compiled is tested below")
-    model = balanced(build(head_arguments("DANetHead")).to(device))
-    prepared = apis.prepare_for_inference(model, precision="bfloat16", compile=True)
-    want, found = logits(model, image()), logits(prepared, image())
-    assert 1e-4 < (found - want).abs().max() / want.abs().max() < 0.05
+    model = build(head_arguments("DANetHead"))
+    model.backbone = Pitfalls()  # few layers: each takes the compiler seconds
+    model = balanced(model.eval().to(device))
+    eager, compiled = (
+        apis.prepare_for_inference(model, precision="bfloat16", compile=each) for each in (False, True)
+    )
+    want, found = logits(eager, image()), logits(compiled, image())
+    assert found.dtype == torch.float32 and found.device == device
+    assert (found - want).abs().max() / want.abs().max() < 0.03
 
 
 @pytest.fixture

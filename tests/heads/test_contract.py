@@ -20,6 +20,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import danseg.heads
 from deterministic import deterministic
@@ -123,6 +124,20 @@ def test_loss_trains_every_parameter(name, device):
     _, grads = trained(build(name, device=device), *batch(torch.float32, device))
     assert grads["input"].abs().sum() > 0
     assert not [key for key, grad in grads.items() if grad is None]
+
+
+@every_head
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [(dict(type="SyncBN"), nn.SyncBatchNorm), (dict(type="GN", num_groups=1), nn.GroupNorm), (None, ())],
+    ids=str,
+)
+def test_trains_with_every_norm(name, norm, kind, device):
+    head = build(name, device=device, norm_cfg=norm)
+    norms = [one for one in head.modules() if isinstance(one, (_BatchNorm, nn.GroupNorm))]
+    assert all(isinstance(one, kind) for one in norms) and bool(norms) == (norm is not None)
+    _, grads = trained(head, *batch(torch.float32, device))
+    assert not [key for key, grad in grads.items() if grad is None or not grad.isfinite().all()]
 
 
 @every_head

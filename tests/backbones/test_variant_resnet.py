@@ -13,6 +13,7 @@ import danseg  # noqa: F401  (registers VariantResNet and the attention modules)
 from danseg.backbones import VariantResNet
 from danseg.backbones.variant_resnet import CONV2
 from danseg.ops import reference
+from deterministic import deterministic
 
 # Widths that stay divisible with 8 base channels in place of 64.
 WIDTHS = dict(res2net=128, hs_resnet=80)
@@ -321,6 +322,18 @@ def test_recomputing_gives_the_same_gradients(kind, device):
         net(image(33, 49, torch.float64, device))[-1].square().mean().backward()
     for (name, one), other in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+@every_conv2
+def test_a_training_step_repeats_to_the_bit(kind, device):
+    steps = []
+    with deterministic():
+        for _ in range(2):
+            net = build(kind).to(device)
+            net.train()
+            net(image(33, 49, device=device))[-1].square().mean().backward()
+            steps.append([parameter.grad for parameter in net.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*steps, strict=True))
 
 
 @every_conv2

@@ -15,6 +15,7 @@ from torch import nn
 from danseg.errors import UserError
 from danseg.heads import FullyConvolutionalHead
 from danseg.segmentors import LeanEncoderDecoder
+from deterministic import deterministic
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 assert CONFIGS
@@ -140,6 +141,18 @@ def test_a_label_that_is_no_class_is_named_with_mmsegs_heads_too(build, several,
     with pytest.raises(ValueError, match="from 0 to 6 or ignore_index, got 7; num_classes must match"):
         losses(model, others, last=7)
     assert losses(model, others)["decode.loss_ce"].isfinite(), "CUDA works on"
+
+
+def test_a_training_step_of_a_network_repeats_to_the_bit(build, device):
+    steps = []
+    with deterministic():
+        for _ in range(2):
+            model = build(head=dict(type="DANetHead", pam_channels=4), lean=True, device=device)
+            model.train()
+            found = losses(model, small_fcn(1))
+            sum(value for key, value in found.items() if "loss" in key).backward()
+            steps.append({key: parameter.grad for key, parameter in model.named_parameters()})
+    assert not [key for key, grad in steps[0].items() if not torch.equal(grad, steps[1][key])]
 
 
 def test_heads_of_mmseg_lose_and_score_what_dansegs_do(build, device):

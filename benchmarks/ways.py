@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.measure import MIB, environment, extra_peak, product_rate, slug
+from benchmarks.measure import MIB, MeasurementError, environment, extra_peak, product_rate, slug
 from benchmarks.report import versions
 from danseg.errors import UserError
 
@@ -114,6 +114,7 @@ def compare(
     operations: float | None = None,
     rate: float | None = None,
     reference: Callable[[], Tensor] | None = None,
+    compared: Callable[[Any], Tensor] | None = None,
     within: AbstractContextManager | None = None,
 ) -> list[Figure]:
     """One figure for each way; a way that fails gets a note instead of numbers.
@@ -126,6 +127,7 @@ def compare(
         operations: of the products that no exact way avoids, for the share of ``rate``.
         rate: of large products in this precision, see :class:`Rates`.
         reference: the exact result, in float64.
+        compared: takes from a call's result what the reference has: some rows, or all gradients as one.
         within: a context that the calls run in, such as ``Precision.on()``.
     """
     figures = {name: Figure(**asdict(question), way=name) for name in ways}
@@ -136,15 +138,16 @@ def compare(
             figure = figures[name]
             try:
                 call = make()
-                figure.first_seconds, out = _timed(call, device)
+                figure.first_seconds, out = timed(call, device)
+                out = compared(out) if compared else out
                 if exact is not None and isinstance(out, Tensor):
                     figure.difference = relative_difference(out, exact)
                 del out
                 figure.extra_bytes = extra_peak(call, device)
-                once = _timed(call, device)[0]
+                once = timed(call, device)[0]
                 calls[name] = call, max(1, round(ROUND_SECONDS / max(once, 1e-6)))
             except Exception as error:  # noqa: BLE001  (no kernel takes it, or memory is short: the table says so)
-                figure.note = _reason(error)
+                figure.note = reason(error)
             finally:
                 _free(device)
         rounds: dict[str, list[float]] = {name: [] for name in calls}
@@ -152,7 +155,7 @@ def compare(
         for _ in range(repeats):
             for name, (call, count) in calls.items():
                 if spent[name] < WAY_SECONDS or len(rounds[name]) < 3:
-                    seconds = _timed(call, device, count)[0]
+                    seconds = timed(call, device, count)[0]
                     rounds[name].append(seconds / count)
                     spent[name] += seconds
     for name, of_way in rounds.items():
@@ -170,8 +173,8 @@ def relative_difference(out: Tensor, exact: Tensor) -> float:
     return ((out.double() - exact.double()).norm() / exact.double().norm()).item()
 
 
-def _timed(call: Call, device: torch.device, count: int = 1) -> tuple[float, Any]:
-    """Seconds of ``count`` calls, and the last result."""
+def timed(call: Call, device: torch.device, count: int = 1) -> tuple[float, Any]:
+    """Seconds of ``count`` calls together, and the last result."""
     _synchronize(device)
     start = time.perf_counter()
     for _ in range(count):
@@ -191,9 +194,12 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a way has no figures, for its note."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
+    if isinstance(error, MeasurementError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
 
@@ -240,13 +246,16 @@ def carry_out(
     for name, measure in jobs:
         if time.monotonic() >= end:
             break
+        # Garbage is collected for every way. To look through the libraries' objects takes longer than a way.
+        _free(device)
+        gc.freeze()
         begun = time.monotonic()
         left.remove(name)
         try:
             new = measure()
         except Exception as error:  # noqa: BLE001  (the other jobs may work, and the minutes may not come again)
             traceback.print_exc()
-            failed[name] = _reason(error)
+            failed[name] = reason(error)
             _free(device)
             continue
         figures += new
@@ -254,10 +263,11 @@ def carry_out(
         about["product_rates"] = rates.known() if rates else {}
         paths = save(benchmark, figures, about, folder, suffix)
         console.print(_table(new, f"{name}, {time.monotonic() - begun:.1f} s"))
+    gc.unfreeze()
     for path in paths if figures else []:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    for name, reason in failed.items():
-        console.print(f"failed: {name}: {reason}", highlight=False)
+    for name, why in failed.items():
+        console.print(f"failed: {name}: {why}", highlight=False)
     if left:
         console.print(f"not measured within {seconds:g} s: {'; '.join(left)}", highlight=False)
     return figures

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from danseg import ops
 from danseg.ops import reference
+from danseg.ops.fused_attention import fused_attention
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.products import dot_product, energies, product
 from danseg.ops.upsampled_cross_entropy import upsampled_pixel_losses
@@ -93,6 +94,12 @@ CASES: dict[str, tuple[Callable, Callable, Callable[[int, int, int], list[tuple[
         lambda q, k, v: reference.attention(q, k, v, q.shape[2] ** -0.5),
         _attention_shapes,
     ),
+    # What it calls on a GPU for 16 bits.
+    "attention, fused": (
+        lambda q, k, v: fused_attention(q, k, v, q.shape[2] ** -0.5),
+        lambda q, k, v: reference.attention(q, k, v, q.shape[2] ** -0.5),
+        _attention_shapes,
+    ),
     "criss_cross_attention": (
         lambda q, k, v: ops.criss_cross_attention(q * q.shape[1] ** -0.5, k, v),
         lambda q, k, v: reference.criss_cross_attention(q * q.shape[1] ** -0.5, k, v),
@@ -158,6 +165,11 @@ def test_there_is_a_case_for_every_function():
     assert functions and functions <= {name.split(",")[0] for name in CASES}
 
 
+def _skip_what_a_gpu_has_no_kernel_for(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    if name == "attention, fused" and device.type == "cuda" and dtype.itemsize > 2:
+        pytest.skip("a GPU has these kernels for 16 bits")
+
+
 def _inputs(name: str, size: tuple[int, int, int], dtype: torch.dtype) -> list[Tensor]:
     """The case's inputs in a dtype, on the CPU, where all devices get them from."""
     generator = torch.Generator().manual_seed(0)
@@ -195,6 +207,7 @@ def _assert_near(got: list[Tensor], want: list[Tensor], tolerance: float) -> Non
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_equation_in_float64_and_the_cpu(name, size, dtype, device):
+    _skip_what_a_gpu_has_no_kernel_for(name, dtype, device)
     function, plain, _ = CASES[name]
     narrow = _inputs(name, size, dtype)
     given = [t.to(device) for t in narrow]
@@ -240,7 +253,8 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_strides_change_nothing(name, dtype, layout, device):
-    if (device.type, name, dtype, layout) == ("cuda", "attention", torch.bfloat16, "an odd address"):
+    _skip_what_a_gpu_has_no_kernel_for(name, dtype, device)
+    if device.type == "cuda" and name.startswith("attention") and layout == "an odd address":
         pytest.skip("in a process of its own, below")
     function = CASES[name][0]
     for size in SIZES[-2:]:
@@ -280,6 +294,7 @@ def test_fused_kernels_take_an_odd_address():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"product"}))  # for it, its callers switch autocast off
 def test_autocast_changes_nothing(name, dtype, narrow, device):
+    _skip_what_a_gpu_has_no_kernel_for(name, dtype, device)
     function = CASES[name][0]
     inputs = [t.to(device) for t in _inputs(name, SIZES[-1], dtype)]
     got = _results(function, inputs, forward=torch.autocast(device.type, narrow))
@@ -295,6 +310,7 @@ def test_autocast_changes_nothing(name, dtype, narrow, device):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_repeats_to_the_bit_when_asked_or_pytorch_refuses(name, dtype, device):
+    _skip_what_a_gpu_has_no_kernel_for(name, dtype, device)
     function = CASES[name][0]
     inputs = [t.to(device) for t in _inputs(name, LARGER, dtype)]
     torch.use_deterministic_algorithms(True)
@@ -313,13 +329,14 @@ def test_repeats_to_the_bit_when_asked_or_pytorch_refuses(name, dtype, device):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_compiles_in_one_piece(name, device):
+    dtype = torch.bfloat16 if name == "attention, fused" and device.type == "cuda" else torch.float32
     function = CASES[name][0]
-    inputs = [t.to(device) for t in _inputs(name, SIZES[3], torch.float32)]
+    inputs = [t.to(device) for t in _inputs(name, SIZES[3], dtype)]
     # Without a GPU, generating and building code would take ten seconds a case.
     backend = "inductor" if device.type == "cuda" else "aot_eager"
     torch._dynamo.reset()
     compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
-    _assert_near(_results(compiled, inputs), _results(function, inputs), TOLERANCES[torch.float32][1])
+    _assert_near(_results(compiled, inputs), _results(function, inputs), TOLERANCES[dtype][1])
     torch._dynamo.reset()
 
 
@@ -328,7 +345,7 @@ def test_compiles_in_one_piece(name, device):
 def test_the_cpu_waits_for_the_gpu_only_where_it_has_to():
     waiting = set()
     for name, (function, *_) in CASES.items():
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in (torch.float16, torch.bfloat16) if "fused" in name else (torch.float32, torch.bfloat16):
             inputs = [t.cuda() for t in _inputs(name, SIZES[-1], dtype)]
             _results(function, inputs)  # libraries start at the first call
             torch.cuda.synchronize()

@@ -84,11 +84,9 @@ def _rounded(width: int) -> int:
 def _rows(x: Tensor, width: int) -> Tensor:
     """``x`` padded to a width, in rows that start at multiples of 16 bytes, as the kernels read them."""
     x = _padded(x, width).contiguous()
-    if (
-        torch.compiler.is_compiling()
-    ):  # it cannot ask for the offset, and copies inputs with an odd one itself
-        return x
-    return x.clone() if x.storage_offset() * x.element_size() % 16 else x
+    # Compiled code cannot ask for the offset, and copies inputs with an odd one itself.
+    odd = not torch.compiler.is_compiling() and x.storage_offset() * x.element_size() % 16
+    return x.clone() if odd else x
 
 
 def _padded(x: Tensor, width: int) -> Tensor:

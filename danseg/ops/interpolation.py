@@ -41,8 +41,8 @@ def pieces(
     """Cut the matrix of one axis into dense pieces of ``step`` rows.
 
     Args:
-        cells: (n, t) the cells that each output depends on.
-        weights: (n, t) their weights.
+        cells: (n, t) the cells that each output depends on, on the CPU.
+        weights: (n, t) their weights, on the CPU.
         step: rows of a piece.
         like: a tensor of the dtype and on the device that the pieces get.
 
@@ -55,9 +55,20 @@ def pieces(
         index, weight = cells[start : start + step], weights[start : start + step]
         low, high = int(index.min()), int(index.max()) + 1
         piece = weight.new_zeros(len(index), high - low).scatter_add_(1, index - low, weight)
-        same = torch.equal(piece, torch.eye(len(index), dtype=piece.dtype))
-        found.append((slice(start, start + len(index)), slice(low, high), None if same else piece.to(like)))
+        same = torch.equal(piece, torch.eye(len(index), dtype=piece.dtype, device=piece.device))
+        dense = None if same else _sent(piece, like)
+        found.append((slice(start, start + len(index)), slice(low, high), dense))
     return found
+
+
+def _sent(piece: Tensor, like: Tensor) -> Tensor:
+    """The piece in the dtype and on the device of ``like``; the CPU does not wait for a GPU to take it."""
+    piece = piece.to(like.dtype)
+    # A graph would read the pinned memory again at each replay, when it has long been used for other things.
+    # Without pinned memory PyTorch waits, which it refuses while it captures a graph.
+    if like.is_cuda and not torch.cuda.is_current_stream_capturing():
+        return piece.pin_memory().to(like.device, non_blocking=True)
+    return piece.to(like.device)
 
 
 def along_rows(x: Tensor, piece: Tensor | None) -> Tensor:

@@ -214,6 +214,8 @@ def _taps(
     align_corners: bool,
 ) -> tuple[Tensor, Tensor]:
     """The four cells and weights (n, 4) of the outputs in ``span`` (first, end), through both resizes."""
-    outer, outer_weights = bilinear(torch.arange(*span), through - sum(padding), out_length, align_corners)
+    outer, outer_weights = bilinear(
+        torch.arange(*span, device="cpu"), through - sum(padding), out_length, align_corners
+    )
     inner, inner_weights = bilinear(outer + padding[0], length, through, align_corners)
     return inner.flatten(1), (inner_weights * outer_weights[..., None]).flatten(1)

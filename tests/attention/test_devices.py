@@ -125,9 +125,9 @@ def test_repeats_to_the_bit_or_is_refused_by_name(name, arguments, dtype, device
         assert all(torch.equal(run[key], value) for run in runs[1:]), key
 
 
-#: One of each kind: blocks of a map, rows and columns, a map of channels, gates alone. Compiling for a GPU
-#: takes seconds each, so the others are traced only.
-COMPILED = ("PositionAttention", "CrissCrossAttention", "ChannelAttention", "SqueezeExcitation")
+#: Compiled for a GPU, which takes seconds each: one with blocks of a map, one with crosses, one of channels.
+#: The others are traced only.
+COMPILED = ("PositionAttention", "CrissCrossAttention", "ChannelAttention")
 
 
 @pytest.mark.slow

@@ -10,11 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import rasterio
 import torch
 from mmseg.registry import MODELS
 from PIL import Image
-from rasterio.transform import from_origin
 from torch import nn
 
 from danseg import apis
@@ -22,6 +20,9 @@ from danseg.apis import large
 from danseg.apis.predict import prepared_batch
 from danseg.errors import UserError
 from danseg.ops import upsampled_argmax
+
+rasterio = pytest.importorskip("rasterio")
+from_origin = pytest.importorskip("rasterio.transform").from_origin
 
 
 @MODELS.register_module(force=True)

@@ -1,5 +1,6 @@
 """Summarise in a few lines what a run is about to do."""
 
+import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -148,10 +149,20 @@ def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
             yield f"{start}the rate is scaled by {ratio}, from steps of {base} images to {images}"
 
 
+def _convolves_in_tf32() -> bool:
+    """Whether float32 convolutions round their factors to 10 bits on GPUs that can: PyTorch's default."""
+    # From PyTorch 2.9 on there are two switches, and reading the old one may raise once the new one is set.
+    convolutions = getattr(torch.backends.cudnn, "conv", None)
+    asked = torch.backends.cudnn.allow_tf32 if convolutions is None else convolutions.fp32_precision == "tf32"
+    return asked and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+
+
 def _devices(runner: "DansegRunner") -> str:
     device = next(runner.network.parameters()).device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
+        if _convolves_in_tf32() and torch.cuda.get_device_capability(device) >= (8, 0):
+            name += "; float32 convolutions in TF32"
     else:
         threads = torch.get_num_threads()
         name = f"{device.type.upper()}, {threads} thread{'' if threads == 1 else 's'} each"

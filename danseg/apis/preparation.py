@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from danseg.engine.channels import input_channels
+from danseg.engine.tf32 import exact_convolutions
 from danseg.errors import UserError
 
 #: Types that a prepared model may compute in, by name.
@@ -72,10 +73,11 @@ def prepare_for_inference(
     model = copy.deepcopy(model).eval().requires_grad_(False)
     if model.with_auxiliary_head:
         model.auxiliary_head = None
-    seen = _watch(model)
-    _keep_if_equal(lambda: _swap(model, seen.folds), model, seen)
-    _keep_if_equal(lambda: _swap(model, dict.fromkeys(_untouched(model, seen.called))), model, seen)
-    _keep_if_equal(lambda: _narrow(model), model, seen)
+    with exact_convolutions():  # rounded to TF32, folded weights would seem to change the result
+        seen = _watch(model)
+        _keep_if_equal(lambda: _swap(model, seen.folds), model, seen)
+        _keep_if_equal(lambda: _swap(model, dict.fromkeys(_untouched(model, seen.called))), model, seen)
+        _keep_if_equal(lambda: _narrow(model), model, seen)
     _convert(model, PRECISIONS[precision], seen.image.device)
     if compile:
         for part in _parts(model).values():

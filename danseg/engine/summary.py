@@ -1,6 +1,5 @@
 """Summarise in a few lines what a run is about to do."""
 
-import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader
 from danseg.datasets.wrappers import named_sets
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from danseg.engine.options import pretrained_source
+from danseg.engine.tf32 import convolves_in_tf32
 from danseg.engine.total_batch import (
     base_batch_size,
     images_a_step,
@@ -149,19 +149,11 @@ def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
             yield f"{start}the rate is scaled by {ratio}, from steps of {base} images to {images}"
 
 
-def _convolves_in_tf32() -> bool:
-    """Whether float32 convolutions round their factors to 10 bits on GPUs that can: PyTorch's default."""
-    # From PyTorch 2.9 on there are two switches, and reading the old one may raise once the new one is set.
-    convolutions = getattr(torch.backends.cudnn, "conv", None)
-    asked = torch.backends.cudnn.allow_tf32 if convolutions is None else convolutions.fp32_precision == "tf32"
-    return asked and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
-
-
 def _devices(runner: "DansegRunner") -> str:
     device = next(runner.network.parameters()).device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        if _convolves_in_tf32() and torch.cuda.get_device_capability(device) >= (8, 0):
+        if convolves_in_tf32() and torch.cuda.get_device_capability(device) >= (8, 0):
             name += "; float32 convolutions in TF32"
     else:
         threads = torch.get_num_threads()

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import danseg.heads
 from danseg import apis
 from danseg.backbones.variant_resnet import CONV2
+from danseg.engine.tf32 import exact_convolutions
 from danseg.errors import UserError
 from own_test import own_test
 
@@ -97,6 +98,17 @@ def assert_equal_logits(prepared: nn.Module, model: nn.Module) -> None:
 
 every_head = pytest.mark.parametrize("name", danseg.heads.__all__)
 every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
+
+
+def test_rounding_to_tf32_does_not_keep_batch_norms(device, monkeypatch):
+    """Where it may be, as a user's GPU has it: a changed result would undo the folding."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    model = build().to(device)
+    prepared = apis.prepare_for_inference(model)
+    assert norms(prepared) == 0 < norms(model) and torch.backends.cudnn.allow_tf32
+    with exact_convolutions():
+        want, found = (logits(one, image().to(device)) for one in (model, prepared))
+    assert (found - want).abs().max() <= 1e-4 * want.abs().max()
 
 
 def with_conv2(kind: str) -> nn.Module:

@@ -167,11 +167,13 @@ def varied(run) -> str:
     return str(path)
 
 
+def scalars(work: Path) -> list[dict]:
+    paths = sorted(work.glob("*/vis_data/2*.json"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
 def losses(work: Path) -> dict[int, float]:
-    lines = [
-        line for path in sorted(work.glob("*/vis_data/2*.json")) for line in path.read_text().splitlines()
-    ]
-    return {line["step"]: line["loss"] for line in map(json.loads, lines) if "loss" in line}
+    return {line["step"]: line["loss"] for line in scalars(work) if "loss" in line}
 
 
 def differing(one: dict, other: dict) -> list[str]:
@@ -183,6 +185,8 @@ def differing(one: dict, other: dict) -> list[str]:
 def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(run, device):
     straight = losses(run.straight)
     assert list(straight) == list(range(1, LAST + 1)) and np.isfinite(list(straight.values())).all()
+    [*_, last] = [line for line in scalars(run.work) if "loss" in line]
+    assert ("memory" in last) == (device.type == "cuda")  # MiB of the GPU
     before, after = losses(run.killed), losses(run.work)
     assert before == {step: straight[step] for step in before} and max(before) >= KILLED - 1
     assert after == straight
@@ -196,7 +200,7 @@ def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(run, device):
     assert f"continued after iteration {KILLED - 1}" in run.said and "start afresh" not in run.said
     [log] = [path.read_text() for path in run.killed.glob("*/*.log")]
     assert ("SyncBatchNorm becomes BatchNorm" in log) == (device.type == "cpu")
-    for complaint in ("Traceback", "NOT call `destroy_process_group", "device under current context"):
+    for complaint in ("Traceback", "destroy_process_group() was not called", "device under current context"):
         assert complaint not in run.said
 
 
@@ -221,7 +225,7 @@ def test_what_is_tested_is_what_is_predicted(run, varied, device, tool, tmp_path
             name = next(name for name in tested if name.startswith(stem))
             found = read_label_map(there / f"{path.stem}_labels.png")
             share = (np.asarray(CLASS_IDS)[found] == tested[name]).mean()
-            assert share > (0.995 if precision == "float32" else 0.95), (precision, machine, share)
+            assert share > (0.995 if precision == "float32" else 0.9), (precision, machine, share)
             assert len(np.unique(found)) > 5
     capsys.readouterr()
     tool("test").main([*arguments, "--tta"])

@@ -17,6 +17,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch.utils._triton
 
 # Before any test file imports mmseg: its original line needs danseg's stand-in for mmcv.ops.
 import danseg  # noqa: F401
@@ -25,6 +26,8 @@ torch.set_num_threads(1)
 
 # Asked here, before a test hides the GPU: the driver reads CUDA_VISIBLE_DEVICES only now.
 GPU = torch.cuda.is_available()
+if GPU:  # so does the compiler, once and for all devices
+    torch.utils._triton.has_triton()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -42,6 +42,13 @@ def test_the_message_has_the_numbers_and_the_ways_out(error, message):
     assert message in str(caught.value) and caught.value.__cause__ is error
 
 
+def test_what_pytorch_says_today_is_understood(device):
+    gpu = device.type == "cuda"
+    wanted = r"than the GPU has: [\d.]+ \w+ more, where [\d.]+ \w+ of" if gpu else "than the machine has free"
+    with pytest.raises(UserError, match=wanted), explaining_memory():
+        torch.empty(1 << 50, dtype=torch.uint8, device=device)
+
+
 def test_other_errors_stay_as_they_are():
     for error in (RuntimeError("CUDA error: device-side assert triggered"), UserError("out of memory")):
         with pytest.raises(type(error)) as caught, explaining_memory("do this"):

@@ -5,11 +5,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.config import Config
 
 from danseg.errors import UserError
 
 # What libraries beside PyTorch's allocator of a GPU say, which has an exception of its own.
 _ALSO = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
+
+#: What makes an evaluation need less memory.
+EVALUATE_IN_LESS = (
+    "evaluate one image at a time (batch_size of val_dataloader and test_dataloader)",
+    "by windows (model.test_cfg with mode='slide', crop_size and stride; smaller ones if it does)",
+)
+
+
+def ways_to_train_in_less(config: Config) -> list[str]:
+    """What makes the training of a config need less memory, of what it does not do yet."""
+    ways = []
+    batch = (config.get("train_dataloader") or {}).get("batch_size") or 1
+    if batch > 1:
+        ways.append(
+            f"take fewer images at a time (train_dataloader.batch_size, now {batch}; "
+            "optim_wrapper.accumulative_counts keeps those of a step together)"
+        )
+    if (config.get("optim_wrapper") or {}).get("type") == "OptimWrapper":
+        ways.append("compute in 16 bits (--amp)")
+    parts = list(config.get("recompute") or ())
+    ways.append(f"recompute more of the network (recompute, now {parts}; in a ResNet up to backbone.layer4)")
+    return [*ways, "train on smaller crops (crop_size)"]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -35,7 +34,7 @@ from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomSta
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.options import pretrained_source
-from danseg.engine.out_of_memory import explaining_memory
+from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.summary import summary
 from danseg.engine.total_batch import base_batch_size, images_a_step
@@ -150,25 +149,12 @@ class DansegRunner(Runner):
         with (
             warnings.catch_warnings(),
             naming_places(self.cfg),
-            explaining_memory(*self._ways_to_train_in_less_memory()),
+            explaining_memory(*ways_to_train_in_less(self.cfg)),
             explaining_losses(self.network),
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
             warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
             return super().train()
-
-    def _ways_to_train_in_less_memory(self) -> Iterator[str]:
-        batch = (self.cfg.get("train_dataloader") or {}).get("batch_size") or 1
-        if batch > 1:
-            yield (
-                f"take fewer images at a time (train_dataloader.batch_size, now {batch}; "
-                "optim_wrapper.accumulative_counts keeps those of a step together)"
-            )
-        if (self.cfg.optim_wrapper or {}).get("type") == "OptimWrapper":
-            yield "compute in 16 bits (--amp)"
-        parts = self.cfg.get("recompute") or []
-        yield f"recompute more of the network (recompute, now {list(parts)}; backbone.layer3 comes next)"
-        yield "train on smaller crops (crop_size)"
 
     def val(self) -> dict:
         with naming_places(self.cfg):
@@ -336,9 +322,5 @@ def _evaluating(loop: BaseLoop) -> BaseLoop:
     for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
         if isinstance(metric, ExactIoUMetric):
             metric.sets = sets
-    ways = (
-        "evaluate one image at a time (batch_size of val_dataloader and test_dataloader)",
-        "by windows (model.test_cfg with mode='slide', crop_size and stride; smaller ones if it does)",
-    )
-    loop.run = explaining_memory(*ways)(loop.run)
+    loop.run = explaining_memory(*EVALUATE_IN_LESS)(loop.run)
     return loop

@@ -17,11 +17,45 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch.utils._triton
 
 # Before any test file imports mmseg: its original line needs danseg's stand-in for mmcv.ops.
 import danseg  # noqa: F401
 
 torch.set_num_threads(1)
+
+# Asked here, before a test hides the GPU: the driver reads CUDA_VISIBLE_DEVICES only now.
+GPU = torch.cuda.is_available()
+if GPU:  # so does the compiler, once and for all devices
+    torch.utils._triton.has_triton()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that is not marked ``cuda``, and what it starts, sees a machine without a GPU.
+
+    By default danseg computes on a GPU where there is one; most tests mean numbers, messages and processes of
+    a CPU.
+    """
+    if not GPU or item.get_closest_marker("cuda"):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        hide_gpus(patch)
+        return (yield)
+
+
+def hide_gpus(patch: pytest.MonkeyPatch) -> None:
+    """Make this process and those that it starts see a machine without a GPU."""
+    patch.setattr("mmengine.device.utils.DEVICE", "cpu")  # found once, when mmengine is imported
+    patch.setattr(torch.cuda, "is_available", lambda: False)
+    patch.setattr(torch.cuda, "device_count", lambda: 0)
+    patch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for a test that ran on the GPU until it asks for this, by ``getfixturevalue``."""
+    hide_gpus(monkeypatch)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,10 +65,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     if "device" not in metafunc.fixturenames:
         return
-    there = torch.cuda.is_available()
     devices = [pytest.param("cpu", id="cpu")]
-    if there or "cuda" in metafunc.config.getoption("markexpr"):
-        needs = pytest.mark.skipif(not there, reason="needs a CUDA device")
+    if GPU or "cuda" in metafunc.config.getoption("markexpr"):
+        needs = pytest.mark.skipif(not GPU, reason="needs a CUDA device")
         devices.append(pytest.param("cuda", id="cuda", marks=[pytest.mark.cuda, needs]))
     metafunc.parametrize("device", devices, indirect=True)
 
@@ -109,7 +142,7 @@ def extra_peak() -> Callable[..., int]:
 @pytest.fixture(scope="session")
 def official_scores() -> Callable[[Path, Path], dict]:
     """The scores that cityscapesscripts computes from a folder of predictions and a folder of labels."""
-    import cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling as official
+    official = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
 
     def scores(predictions: Path, labels: Path) -> dict:
         arguments = official.CArgs()

@@ -23,7 +23,7 @@ channel, unless the pipeline keeps them (``LoadImageFromFile`` with ``color_type
 import argparse
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 AUTOMATIC_POSITIONS = 3
@@ -77,6 +77,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     from danseg import apis
+    from danseg.engine.out_of_memory import explaining_memory
     from danseg.errors import UserError
     from danseg.label_maps.label_png import write_label_map
     from danseg.visualization import (
@@ -98,33 +99,44 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f"several images are named {twice[0]}, so their pictures would be too; run them one by one"
         )
-    model = apis.load_model(args.config, args.checkpoint, args.device)
-    model = apis.prepare_for_inference(model, precision=args.precision, compile=args.compile)
-    out = picture_dir(args.out)
-    palette, classes = model.dataset_meta["palette"], model.dataset_meta["classes"]
-    # Few images have any, and they need none.
-    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
-    for path in args.images:
-        stem = Path(path).stem
-        if args.tiles is not None:
-            options = dict(tile=args.tiles, overlap=args.tiles // 4, overwrite=True, progress=True)
-            print(apis.predict_large(model, path, out / f"{stem}_labels.tif", **options))
-            continue
-        image = apis.read_picture(model, path)
-        labels = apis.predict(model, path)
-        shown = {}
-        if args.attention is not None:  # before anything is written: not every network has maps
-            asked = positions or segment_centres(labels, AUTOMATIC_POSITIONS)
-            shown = apis.attention_maps(model, path, asked)
-        written = [
-            write_label_map(out / f"{stem}_labels.png", labels),
-            save_image(overlay(image, labels, palette), out / f"{stem}_overlay.png"),
-        ]
-        for module, maps in shown.items():
-            figure = attention_figure(image, maps, labels=labels, classes=classes)
-            written.append(save_figure(figure, out / f"{stem}_attention_{module}.png"))
-        for picture in written:
-            print(picture)
+    with explaining_memory(*_ways_to_less_memory(args)):
+        model = apis.load_model(args.config, args.checkpoint, args.device)
+        model = apis.prepare_for_inference(model, precision=args.precision, compile=args.compile)
+        out = picture_dir(args.out)
+        palette, classes = model.dataset_meta["palette"], model.dataset_meta["classes"]
+        # Few images have any, and they need none.
+        warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+        for path in args.images:
+            stem = Path(path).stem
+            if args.tiles is not None:
+                options = dict(tile=args.tiles, overlap=args.tiles // 4, overwrite=True, progress=True)
+                print(apis.predict_large(model, path, out / f"{stem}_labels.tif", **options))
+                continue
+            image = apis.read_picture(model, path)
+            labels = apis.predict(model, path)
+            shown = {}
+            if args.attention is not None:  # before anything is written: not every network has maps
+                asked = positions or segment_centres(labels, AUTOMATIC_POSITIONS)
+                shown = apis.attention_maps(model, path, asked)
+            written = [
+                write_label_map(out / f"{stem}_labels.png", labels),
+                save_image(overlay(image, labels, palette), out / f"{stem}_overlay.png"),
+            ]
+            for module, maps in shown.items():
+                figure = attention_figure(image, maps, labels=labels, classes=classes)
+                written.append(save_figure(figure, out / f"{stem}_attention_{module}.png"))
+            for picture in written:
+                print(picture)
+
+
+def _ways_to_less_memory(args: argparse.Namespace) -> Iterator[str]:
+    if args.tiles is None:
+        yield "predict an image in tiles (--tiles)" if args.attention is None else "take smaller images"
+    else:
+        yield f"take smaller tiles (--tiles, now {args.tiles})"
+    if args.precision == "float32":
+        yield "compute in 16 bits (--precision bfloat16)"
+    yield "compute on the CPU (--device cpu)"
 
 
 def _position(text: str) -> tuple[int, int]:

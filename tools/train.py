@@ -28,7 +28,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="scale the learning rate to the total batch: processes x batch_size x accumulative_counts",
     )
     parser.add_argument("--seed", type=int, help="seed of all random numbers (default: random, and logged)")
-    parser.add_argument("--deterministic", action="store_true", help="use deterministic algorithms only")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="use algorithms only that repeat to the bit"
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",

@@ -39,22 +39,39 @@ def load_model(
         network predicts.
 
     Raises:
-        UserError: the config or the checkpoint cannot be read, they do not fit each other, neither names the
-            model's classes, or the config's normalisation does not fit the channels of its network.
+        UserError: the device is not there, the config or the checkpoint cannot be read, they do not fit each
+            other, neither names the model's classes, or the config's normalisation does not fit the channels
+            of its network.
     """
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
+    device = _device(device)
     init_default_scope(config.get("default_scope", "mmseg"))
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
     with naming_places(config):
         model = MODELS.build(config.model)
     content = {} if checkpoint is None else load_weights(model, checkpoint)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type != "cuda":
         model = revert_sync_batchnorm(model)
     model.cfg = config
     model.dataset_meta = _predicted_meta(config, content, model.num_classes)
     return model.to(device).eval()
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    """The device that is asked for, or else the GPU if there is one, or else the CPU."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(gpus))])
+    try:
+        device = torch.device(asked or ("cuda" if gpus else "cpu"))
+    except RuntimeError as error:
+        raise UserError(f"device {asked!r} is none; choose one of {there}") from error
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise UserError(
+            f"device {str(device)!r} is not there: PyTorch {torch.__version__} sees {gpus or 'no'} "
+            f"GPU{'' if gpus == 1 else 's'} here (CUDA_VISIBLE_DEVICES may hide some); choose one of {there}"
+        )
+    return device
 
 
 def dataset_meta(config: Config) -> dict[str, Any]:

@@ -17,16 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from danseg.engine.channels import input_channels
+from danseg.engine.tf32 import exact_convolutions
 from danseg.errors import UserError
 
 #: Types that a prepared model may compute in, by name.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Height and width of the image that is passed through the model to watch it; a small one takes no time.
 _IMAGE_SIZE = (128, 128)
-# Largest change by rounding, relative to the largest logit. GPUs round the inputs of convolutions to the 11
-# bits of TF32, unless told otherwise, so that weights round otherwise once they are folded.
+# Largest change by rounding, relative to the largest logit; a wrong fold changes a thousand times as much.
 _TOLERANCE = 1e-4
-_TF32_TOLERANCE = 2e-2
 
 
 def prepare_for_inference(
@@ -75,10 +74,11 @@ def prepare_for_inference(
     model = copy.deepcopy(model).eval().requires_grad_(False)
     if model.with_auxiliary_head:
         model.auxiliary_head = None
-    seen = _watch(model)
-    _keep_if_equal(lambda: _swap(model, seen.folds), model, seen)
-    _keep_if_equal(lambda: _swap(model, dict.fromkeys(_untouched(model, seen.called))), model, seen)
-    _keep_if_equal(lambda: _narrow(model), model, seen)
+    with exact_convolutions():  # rounded to TF32, folded weights would seem to change the result
+        seen = _watch(model)
+        _keep_if_equal(lambda: _swap(model, seen.folds), model, seen)
+        _keep_if_equal(lambda: _swap(model, dict.fromkeys(_untouched(model, seen.called))), model, seen)
+        _keep_if_equal(lambda: _narrow(model), model, seen)
     _convert(model, PRECISIONS[precision], seen.image.device)
     if compile:
         for part in _parts(model).values():
@@ -251,9 +251,8 @@ def _keep_if_equal(change: Callable[[], Callable[[], Any]], model: EncoderDecode
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
-    tolerance = _TF32_TOLERANCE if expected.device.type == "cuda" else _TOLERANCE
     return found.shape == expected.shape and bool(
-        (found - expected).abs().max() <= tolerance * expected.abs().max()
+        (found - expected).abs().max() <= _TOLERANCE * expected.abs().max()
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_dist
-from mmengine.dist import get_dist_info, get_rank, init_dist
+from mmengine.dist import get_dist_info, get_rank
 
 from danseg.errors import UserError
 
@@ -59,22 +59,21 @@ def _start(launcher: str, timeout: timedelta) -> None:
             f"--launcher {launcher}: {', '.join(missing)} not in the environment; "
             f"start the tool with {start_with} (see tools/dist_train.sh and tools/slurm_train.sh)"
         )
+    # mmengine's init_dist is not used: it needs a GPU, and sets a start method that its runner then warns of.
     gpus = torch.cuda.device_count()
     if launcher == "mpi":
         # mmengine's DDP wrapper reads this variable, but mpirun does not set it.
         os.environ["LOCAL_RANK"] = os.environ["OMPI_COMM_WORLD_LOCAL_RANK"]
     local_rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
-    if gpus:
-        if local_rank >= gpus:
-            raise UserError(
-                f"process {local_rank} of this node has no GPU: there are {gpus}. Start at most {gpus} "
-                "processes a node, or hide the GPUs with CUDA_VISIBLE_DEVICES= to run on CPU"
-            )
-        init_dist(launcher, backend="nccl", timeout=timeout.total_seconds())
-        return
+    if gpus and local_rank >= gpus:
+        raise UserError(
+            f"process {local_rank} of this node has no GPU: there are {gpus}. Start at most {gpus} "
+            "processes a node, or hide the GPUs with CUDA_VISIBLE_DEVICES= to run on CPU"
+        )
     if launcher == "slurm":
         os.environ.setdefault("MASTER_PORT", "29500")
-        os.environ.setdefault("MASTER_ADDR", _first_slurm_host())
+        if "MASTER_ADDR" not in os.environ:
+            os.environ["MASTER_ADDR"] = _first_slurm_host()
         os.environ.update(
             RANK=os.environ["SLURM_PROCID"], WORLD_SIZE=os.environ["SLURM_NTASKS"], LOCAL_RANK=str(local_rank)
         )
@@ -83,15 +82,26 @@ def _start(launcher: str, timeout: timedelta) -> None:
         os.environ.update(
             RANK=os.environ["OMPI_COMM_WORLD_RANK"], WORLD_SIZE=os.environ["OMPI_COMM_WORLD_SIZE"]
         )
-    torch_dist.init_process_group("gloo", timeout=timeout)
+    if not gpus:
+        torch_dist.init_process_group("gloo", timeout=timeout)
+        return
+    torch.cuda.set_device(local_rank)
+    # Bound to its GPU, the group meets now and not at its first message, and barriers need not guess.
+    device = torch.device("cuda", local_rank)
+    torch_dist.init_process_group("nccl", timeout=timeout, device_id=device)
 
 
 def _first_slurm_host() -> str:
     import subprocess
 
     command = ["scontrol", "show", "hostname", os.environ["SLURM_NODELIST"]]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True)
-    return listing.stdout.split()[0]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, check=True)
+        return listing.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise UserError(
+            f"--launcher slurm: {' '.join(command)} does not tell the first node; set MASTER_ADDR to its name"
+        ) from error
 
 
 def on_every_rank(work: Callable[[], Result]) -> Result:

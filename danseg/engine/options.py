@@ -35,7 +35,8 @@ def configure_training(
         launcher: what started the processes; "none" means one process.
         work_dir: folder for checkpoints and logs. Default: the config's, or else ``work_dirs/<config>``.
         seed: seed of all random numbers. Default: the config's, or else a random one.
-        deterministic: use deterministic algorithms only.
+        deterministic: use algorithms only that repeat to the bit; on a GPU an operation that has none is
+            refused by PyTorch, and the runner sets ``CUBLAS_WORKSPACE_CONFIG`` unless it is set.
         amp: mixed precision, see :func:`use_mixed_precision`.
         auto_scale_lr: scale the learning rate to the actual total batch size.
 

@@ -1,6 +1,7 @@
 """A Runner that also trains in several processes on CPU, protects checkpoints and gives clear errors."""
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,6 +34,7 @@ from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomSta
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.options import pretrained_source
+from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.summary import summary
 from danseg.engine.total_batch import base_batch_size, images_a_step
@@ -55,7 +57,7 @@ class DansegRunner(Runner):
     * Checkpoints are read without running code, loaded strictly when resuming or testing, and written
       atomically, with merged BatchNorm statistics and the random state of every process.
     * Modules named in the config's ``recompute`` keep only their input for the backward pass.
-    * A training whose loss is NaN stops.
+    * A training whose loss is NaN stops. A run that needs more memory than there is says what to change.
     * What mmengine logs before the first iteration (environment, config, hooks) goes to the log file. The
       console shows warnings and a summary.
 
@@ -74,11 +76,22 @@ class DansegRunner(Runner):
         Raises:
             UserError: a part of the config cannot be built; the message names its place.
         """
-        with warnings.catch_warnings(), naming_places(cfg):
+        with warnings.catch_warnings(), naming_places(cfg), explaining_memory():
             # mmseg warns about these at every cross entropy and at a hook that has nothing to draw.
             warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
             warnings.filterwarnings("ignore", message="The draw is False")
+            # mmengine's wrapper for several processes passes it.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             return super().from_cfg(cfg)
+
+    def set_randomness(
+        self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        if deterministic:
+            # PyTorch refuses cuBLAS's products without it, and looks once, at the first one. It is one of the
+            # two values that NVIDIA calls reproducible.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not self.distributed or get_device() != "cpu" or is_model_wrapper(model):
@@ -104,10 +117,10 @@ class DansegRunner(Runner):
         return loader
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
-        return _with_sets(super().build_val_loop(loop))
+        return _evaluating(super().build_val_loop(loop))
 
     def build_test_loop(self, loop: Any) -> BaseLoop:
-        return _with_sets(super().build_test_loop(loop))
+        return _evaluating(super().build_test_loop(loop))
 
     @property
     def network(self) -> nn.Module:
@@ -133,7 +146,14 @@ class DansegRunner(Runner):
         if names:
             self.logger.info(f"Only the input is kept for the backward pass of {', '.join(names)}")
         # Loops, loaders, metrics, optimiser and schedules are built only now.
-        with naming_places(self.cfg), explaining_losses(self.network):
+        with (
+            warnings.catch_warnings(),
+            naming_places(self.cfg),
+            explaining_memory(*ways_to_train_in_less(self.cfg)),
+            explaining_losses(self.network),
+        ):
+            # In float16 the first steps may be left out, until the loss's scale fits.
+            warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
             return super().train()
 
     def val(self) -> dict:
@@ -293,8 +313,8 @@ class DansegRunner(Runner):
             ) from error
 
 
-def _with_sets(loop: BaseLoop) -> BaseLoop:
-    """Let the metrics of a loop over several data sets score each of them, too."""
+def _evaluating(loop: BaseLoop) -> BaseLoop:
+    """Let the metrics of a loop over several data sets score each of them, too, and explain its memory."""
     sets = {
         name: {(info["img_path"], info.get("seg_map_path", "")) for info in infos(part)}
         for name, part in named_sets(loop.dataloader.dataset).items()
@@ -302,4 +322,5 @@ def _with_sets(loop: BaseLoop) -> BaseLoop:
     for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
         if isinstance(metric, ExactIoUMetric):
             metric.sets = sets
+    loop.run = explaining_memory(*EVALUATE_IN_LESS)(loop.run)
     return loop

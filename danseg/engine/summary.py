@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from danseg.datasets.wrappers import named_sets
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from danseg.engine.options import pretrained_source
+from danseg.engine.tf32 import convolves_in_tf32
 from danseg.engine.total_batch import (
     base_batch_size,
     images_a_step,
@@ -152,6 +153,8 @@ def _devices(runner: "DansegRunner") -> str:
     device = next(runner.network.parameters()).device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
+        if convolves_in_tf32() and torch.cuda.get_device_capability(device) >= (8, 0):
+            name += "; float32 convolutions in TF32"
     else:
         threads = torch.get_num_threads()
         name = f"{device.type.upper()}, {threads} thread{'' if threads == 1 else 's'} each"

@@ -36,10 +36,6 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
     """
     # Files that the config names (pretrained weights) must not run code from their pickles either.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    if (config.get("randomness") or {}).get("deterministic"):
-        # Without this PyTorch refuses cuBLAS's matrix products. It is one of the two values that NVIDIA calls
-        # reproducible.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     runner = _runner(config, resume, log)
     runner.train()
     if is_main_process():

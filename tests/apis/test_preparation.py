@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import danseg.heads
 from danseg import apis
 from danseg.backbones.variant_resnet import CONV2
+from danseg.engine.tf32 import exact_convolutions
 from danseg.errors import UserError
 from own_test import own_test
 
@@ -99,6 +100,17 @@ every_head = pytest.mark.parametrize("name", danseg.heads.__all__)
 every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
 
 
+def test_rounding_to_tf32_does_not_keep_batch_norms(device, monkeypatch):
+    """Where it may be, as a user's GPU has it: a changed result would undo the folding."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    model = build().to(device)
+    prepared = apis.prepare_for_inference(model)
+    assert norms(prepared) == 0 < norms(model) and torch.backends.cudnn.allow_tf32
+    with exact_convolutions():
+        want, found = (logits(one, image().to(device)) for one in (model, prepared))
+    assert (found - want).abs().max() <= 1e-4 * want.abs().max()
+
+
 def with_conv2(kind: str, device: torch.device) -> nn.Module:
     backbone = dict(RESNET, type="VariantResNet", depth=50, conv2=kind, base_width=WIDTHS.get(kind))
     return balanced(build(backbone=backbone, channels=256).to(device))
@@ -129,15 +141,6 @@ def test_a_backbone_of_other_channels_is_prepared(channels):
     assert norms(prepared) == 0
     x = image()[:, :1].repeat(1, channels, 1, 1)
     torch.testing.assert_close(logits(prepared, x), logits(model, x), rtol=1e-4, atol=1e-4)
-
-
-def test_rounding_to_tf32_undoes_no_fold(device):
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=True):
-        for model in (balanced(build(FCN).to(device)), with_conv2("split_attention", device)):
-            prepared = apis.prepare_for_inference(model)
-            assert norms(prepared.decode_head) == 0 and norms(prepared.backbone) < 0.5 * norms(model.backbone)
-            want, found = logits(model, image()), logits(prepared, image())
-            assert (found - want).abs().max() < 1e-2 * want.abs().max()
 
 
 @every_head

@@ -45,12 +45,15 @@ def pictures(tmp_path):
     return paths
 
 
-def random_model(root, make_config, name: str, prepared: bool = False) -> torch.nn.Module:
+def random_model(
+    root, make_config, name: str, prepared: bool = False, device: str | torch.device = "cpu"
+) -> torch.nn.Module:
     torch.manual_seed(0)
     model = apis.load_model(make_config(root, head=HEADS[name]), None, "cpu")
     for key, value in model.state_dict().items():
         if value.dim() > 1:  # energies so small that no map is 0 and 1, logits so large that labels differ
             value.normal_(std=0.05 if "query" in key else 0.2)
+    model = model.to(device)
     return apis.prepare_for_inference(model) if prepared else model
 
 
@@ -60,6 +63,7 @@ def maps_of(model, path) -> dict[str, np.ndarray]:
 
 
 def large(model, path) -> np.ndarray:
+    rasterio = pytest.importorskip("rasterio")
     destination = path.with_name(f"{path.stem}-{threading.get_ident()}.tif")
     with rasterio.open(apis.predict_large(model, path, destination, overwrite=True)) as file:
         return file.read(1)
@@ -128,8 +132,8 @@ def everything_global() -> dict:
     ("name", "prepared"), [("danet", False), ("danet", True), ("psanet", False), ("nonlocal", True)]
 )
 @pytest.mark.parametrize("call", ["maps", "predict", "large"])
-def test_the_same_call_in_every_thread(camvid, make_config, pictures, name, prepared, call):
-    model = random_model(camvid, make_config, name, prepared)
+def test_the_same_call_in_every_thread(camvid, make_config, pictures, name, prepared, call, device):
+    model = random_model(camvid, make_config, name, prepared, device)
     expected = [CALLS[call](model, path) for path in pictures]
     assert not any(equal(one, other) for one in expected for other in expected if one is not other)
     before = everything_global()
@@ -159,9 +163,9 @@ def test_different_calls_at_a_time(camvid, make_config, pictures):
     assert everything_global() == before
 
 
-def test_recordings_of_one_model_in_several_threads(camvid, make_config):
-    model = random_model(camvid, make_config, "danet")
-    images = [torch.randn(1, 3, 40, 48) for _ in range(THREADS)]
+def test_recordings_of_one_model_in_several_threads(camvid, make_config, device):
+    model = random_model(camvid, make_config, "danet", device=device)
+    images = [torch.randn(1, 3, 40, 48).to(device) for _ in range(THREADS)]
 
     @torch.no_grad()
     def recorded(image) -> torch.Tensor:

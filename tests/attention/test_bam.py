@@ -55,8 +55,8 @@ def _spatial_layers(module: BAM) -> list[tuple]:
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 4])
-def test_equals_the_equations(dilation):
-    module, x = _module(dilation), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_equals_the_equations(dilation, device):
+    module, x = _module(dilation).to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     first, _, second, norm = module.channel
     channel = [first.weight.flatten(1), first.bias, second.weight.flatten(1)]
     expected = reference.bam(x, channel, _norm(norm), _spatial_layers(module), dilation)
@@ -102,8 +102,11 @@ def _authors_block(state: dict[str, torch.Tensor], x: torch.Tensor, dilation: in
 
 
 @pytest.mark.parametrize("dilation", [1, 4])
-def test_the_product_is_the_authors_block(dilation):
-    module, x = _module(dilation, fusion="product"), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_the_product_is_the_authors_block(dilation, device):
+    module, x = (
+        _module(dilation, fusion="product").to(device),
+        torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device),
+    )
     state = module.state_dict()
     wanted = {f"{name}.weight": size for name, size in AUTHORS.items()}
     wanted |= {f"{name}.bias": size[:1] for name, size in AUTHORS.items()}
@@ -116,25 +119,25 @@ def test_the_product_is_the_authors_block(dilation):
     torch.testing.assert_close(module.attention_map(x), m_s.sigmoid())
 
 
-def test_map_is_the_spatial_branch():
-    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_map_is_the_spatial_branch(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.bam_map(x, _spatial_layers(module), dilation=2).sigmoid()
     assert expected.std() > 1e-2
     torch.testing.assert_close(module.attention_map(x), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_both_branches_count():
-    module, x = _module(), torch.randn(1, 12, 5, 7, dtype=torch.float64)
+def test_both_branches_count(device):
+    module, x = _module().to(device), torch.randn(1, 12, 5, 7, dtype=torch.float64).to(device)
     gates = module(x) / x
     assert (gates.min() > 1) and (gates.max() < 2)
     assert (gates[:, 1:] / gates[:, :1] - 1).abs().max() > 1e-2  # differs between channels
     assert (gates[..., 1:] / gates[..., :1] - 1).abs().max() > 1e-2  # and between positions
 
 
-def test_every_parameter_learns():
+def test_every_parameter_learns(device):
     torch.manual_seed(0)
-    module = BAM(32, 4)
-    module(torch.randn(6, 32, 5, 7)).square().sum().backward()
+    module = BAM(32, 4).to(device)
+    module(torch.randn(6, 32, 5, 7).to(device)).square().sum().backward()
     assert not [name for name, parameter in module.named_parameters() if parameter.grad.abs().max() < 1e-5]
 
 

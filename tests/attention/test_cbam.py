@@ -37,20 +37,20 @@ def _reference_weights(module: CBAM) -> tuple:
 
 
 @pytest.mark.parametrize("kernel_size", [3, 7])
-def test_equals_the_equations(kernel_size):
-    module, x = _module(kernel_size), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_equals_the_equations(kernel_size, device):
+    module, x = _module(kernel_size).to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.cbam(x, *_reference_weights(module))
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_map_is_that_of_the_equation():
-    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_map_is_that_of_the_equation(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.cbam_map(x, *_reference_weights(module))
     torch.testing.assert_close(module.attention_map(x), expected.unsqueeze(1), rtol=1e-10, atol=1e-12)
 
 
-def test_both_gates_count():
-    module, x = _module(), torch.randn(1, 12, 5, 7, dtype=torch.float64)
+def test_both_gates_count(device):
+    module, x = _module().to(device), torch.randn(1, 12, 5, 7, dtype=torch.float64).to(device)
     gates = module(x) / x
     assert (gates[:, 1:] / gates[:, :1] - 1).abs().max() > 1e-2  # differs between channels
     assert (gates[..., 1:] / gates[..., :1] - 1).abs().max() > 1e-2  # and between positions

@@ -10,16 +10,19 @@ from danseg.ops import reference
 PARAMETER_NAMES = {"ChannelAttention": ["gamma.scale"]}
 
 
-def test_equals_the_equation():
-    module, x = ChannelAttention(6).double(), torch.randn(2, 6, 3, 4, dtype=torch.float64)
+def test_equals_the_equation(device):
+    module, x = (
+        ChannelAttention(6).to(device).double(),
+        torch.randn(2, 6, 3, 4, dtype=torch.float64).to(device),
+    )
     nn.init.constant_(module.gamma.scale, 0.7)
     expected = reference.channel_attention(x.flatten(2), module.gamma.scale)
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
-def test_map_is_that_of_the_equation_and_favours_unlike_channels():
-    x = torch.randn(2, 6, 3, 4, dtype=torch.float64)
-    weight = ChannelAttention(6).attention_map(x)
+def test_map_is_that_of_the_equation_and_favours_unlike_channels(device):
+    x = torch.randn(2, 6, 3, 4, dtype=torch.float64).to(device)
+    weight = ChannelAttention(6).to(device).attention_map(x)
     torch.testing.assert_close(weight, reference.channel_attention_map(x.flatten(2)), rtol=1e-10, atol=1e-12)
     energy = torch.einsum("bchw,bdhw->bcd", x, x)
     assert torch.equal(weight.argmax(-1), energy.argmin(-1))

@@ -19,43 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import danseg.attention
 from danseg.attention.non_local import MODES
+from drawn_attention import IN_CHANNELS, MODULES, VARIANTS, call, feature_map, make, takers, with_maps
 from own_test import own_test
-from variants import pairs, switches
-
-MODULES = {name: getattr(danseg.attention, name) for name in danseg.attention.__all__}
-IN_CHANNELS = 16
-
-
-def make(
-    name: str, dtype: torch.dtype = torch.float32, in_channels: int = IN_CHANNELS, **arguments
-) -> nn.Module:
-    """The module in evaluation mode, with no parameter at a value that hides what the module does.
-
-    Scales, last layers and biases start at zero, batch statistics at 0 and 1; here they are drawn at random.
-    """
-    torch.manual_seed(0)
-    module = MODULES[name](in_channels, **arguments)
-    for parameter in module.parameters():
-        if not parameter.any():
-            nn.init.constant_(parameter, 0.7) if parameter.dim() == 0 else nn.init.normal_(
-                parameter, 0.5, 0.3
-            )
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.running_mean.normal_(0, 0.2)
-            layer.running_var.uniform_(0.5, 1.5)
-    return module.to(dtype).eval()
-
-
-def feature_map(
-    name: str, dtype: torch.dtype = torch.float32, batch: int = 2, in_channels: int = IN_CHANNELS
-) -> torch.Tensor:
-    """An input (batch, in_channels, 5, 7), or with the number of spatial dimensions that the module takes."""
-    size = {1: (9,), 2: (5, 7), 3: (2, 5, 7)}[getattr(MODULES[name], "dims", 2)]
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, in_channels, *size, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def test_there_are_modules():
@@ -90,16 +56,18 @@ def test_docstring_has_one_equation_of_the_output(name):
 
 @every_module
 def test_parameter_names_are_frozen(name):
-    assert [n for n, _ in make(name).named_parameters()] == own_test(MODULES[name]).PARAMETER_NAMES[name]
+    assert [n for n, _ in make(name, "cpu").named_parameters()] == own_test(MODULES[name]).PARAMETER_NAMES[
+        name
+    ]
 
 
 @every_module
 @pytest.mark.parametrize("in_channels", [1, 3, IN_CHANNELS])
-def test_keeps_shape_and_dtype_and_leaves_its_input_alone(name, in_channels):
-    x = feature_map(name, in_channels=in_channels)
+def test_keeps_shape_and_dtype_and_leaves_its_input_alone(name, in_channels, device):
+    x = feature_map(name, device, in_channels=in_channels)
     kept = x.clone()
     try:
-        module = make(name, in_channels=in_channels)
+        module = make(name, device, in_channels=in_channels)
     except ValueError as error:  # allowed only for modules that divide the channels into equal parts
         assert in_channels < IN_CHANNELS
         assert re.search(rf"in_channels.*divisible by .*got {in_channels}", str(error))
@@ -111,20 +79,23 @@ def test_keeps_shape_and_dtype_and_leaves_its_input_alone(name, in_channels):
 
 
 @every_module
-def test_is_not_the_identity(name):
-    x = feature_map(name)
-    assert not torch.allclose(make(name)(x), x, atol=1e-2)
+def test_is_not_the_identity(name, device):
+    x = feature_map(name, device)
+    assert not torch.allclose(make(name, device)(x), x, atol=1e-2)
 
 
 @every_module
-def test_an_image_does_not_see_its_batch_mates(name):
-    module, x = make(name, torch.float64), feature_map(name, torch.float64)
+def test_an_image_does_not_see_its_batch_mates(name, device):
+    module, x = make(name, device, torch.float64), feature_map(name, device, torch.float64)
     torch.testing.assert_close(module(x)[1:], module(x[1:]), rtol=1e-10, atol=1e-12)
 
 
 @every_module
-def test_gradient_reaches_every_parameter(name):
-    module, x = make(name, torch.float64).train(), feature_map(name, torch.float64).requires_grad_()
+def test_gradient_reaches_every_parameter(name, device):
+    module, x = (
+        make(name, device, torch.float64).train(),
+        feature_map(name, device, torch.float64).requires_grad_(),
+    )
     zero = getattr(own_test(MODULES[name]), "ZERO_GRADIENT", {}).get(name, [])
     module(x).square().sum().backward()
     assert x.grad.abs().sum() > 0
@@ -136,31 +107,15 @@ def test_gradient_reaches_every_parameter(name):
 
 @every_module
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-def test_precisions_agree_with_float64(name, dtype, tolerance):
-    module = make(name, dtype)
-    x = feature_map(name, dtype)
+def test_precisions_agree_with_float64(name, dtype, tolerance, device):
+    module = make(name, device, dtype)
+    x = feature_map(name, device, dtype)
     wide = copy.deepcopy(module).double()(x.double())
     out = module(x)
     assert out.dtype == dtype
     assert (out.double() - wide).abs().max() / wide.abs().max() < tolerance
 
 
-def variants(name: str) -> list[dict]:
-    """Keyword arguments for all pairs of the values of the module's modes and switches."""
-    module = MODULES[name]
-    needed = getattr(own_test(module), "NEEDED", {})
-
-    def complete(arguments: dict) -> dict:
-        beside = [others for switch, others in needed.items() if arguments.get(switch)]
-        return dict(arguments, **{key: value for others in beside for key, value in others.items()})
-
-    def build(**arguments: object) -> object:
-        return module(IN_CHANNELS, **complete(arguments))
-
-    return [complete(arguments) for arguments in pairs(switches(module, build), build)]
-
-
-VARIANTS = [(name, arguments) for name in sorted(MODULES) for arguments in variants(name)]
 every_variant = pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
 
 
@@ -173,11 +128,11 @@ def test_there_are_variants():
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("way", ["cast", "autocast", "autocast after a convolution"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-2), (torch.float16, 5e-3)])
-def test_every_mode_trains_in_16_bits(name, arguments, training, way, dtype, tolerance):
-    module = make(name, dtype if way == "cast" else torch.float32, **arguments).train(training)
+def test_every_mode_trains_in_16_bits(name, arguments, training, way, dtype, tolerance, device):
+    module = make(name, device, dtype if way == "cast" else torch.float32, **arguments).train(training)
     exact = copy.deepcopy(module).double()
-    x = feature_map(name, torch.float32 if way == "autocast" else dtype).requires_grad_()
-    with torch.autocast("cpu", dtype, enabled=way != "cast"):
+    x = feature_map(name, device, torch.float32 if way == "autocast" else dtype).requires_grad_()
+    with torch.autocast(device.type, dtype, enabled=way != "cast"):
         out = module(x)
     assert out.dtype == x.dtype
     assert out.isfinite().all()
@@ -192,13 +147,13 @@ def test_every_mode_trains_in_16_bits(name, arguments, training, way, dtype, tol
 
 @every_variant
 @pytest.mark.parametrize("way", ["cast", "autocast", "autocast after a convolution"])
-def test_maps_are_as_wide_as_they_say_in_16_bits(name, arguments, way):
-    module = make(name, torch.bfloat16 if way == "cast" else torch.float32, **arguments)
-    x = feature_map(name, torch.float32 if way == "autocast" else torch.bfloat16)
-    for method in takers(name):
-        if method == "forward" or (method == "attention_map" and arguments.get("pooling_type") == "avg"):
+def test_maps_are_as_wide_as_they_say_in_16_bits(name, arguments, way, device):
+    module = make(name, device, torch.bfloat16 if way == "cast" else torch.float32, **arguments)
+    x = feature_map(name, device, torch.float32 if way == "autocast" else torch.bfloat16)
+    for method in with_maps(name, arguments):
+        if method == "forward":
             continue
-        with torch.autocast("cpu", torch.bfloat16, enabled=way != "cast"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=way != "cast"):
             found = call(module, method, x)
         assert found.isfinite().all()
         says = " ".join((getattr(MODULES[name], method).__doc__ or "").split())
@@ -234,14 +189,12 @@ TRANSFORMS: dict[str, tuple[Callable, Callable]] = {
 
 @every_variant
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_derivatives_are_right_or_refused(name, arguments, transform):
-    module = make(name, torch.float64, **arguments)
+def test_derivatives_are_right_or_refused(name, arguments, transform, device):
+    module = make(name, device, torch.float64, **arguments)
     got, want = TRANSFORMS[transform]
-    x = feature_map(name, torch.float64) * 0.4  # no map is so peaked that it has no slope
-    v = feature_map(name, torch.float64).flip(0).sin()
-    for method in takers(name):
-        if method == "attention_map" and arguments.get("pooling_type") == "avg":
-            continue  # there is none
+    x = feature_map(name, device, torch.float64) * 0.4  # no map is so peaked that it has no slope
+    v = feature_map(name, device, torch.float64).flip(0).sin()
+    for method in with_maps(name, arguments):
 
         def function(x, method=method):
             return call(module, method, x)
@@ -258,8 +211,8 @@ def test_derivatives_are_right_or_refused(name, arguments, transform):
 
 
 @every_module
-def test_gradients_of_parameters_by_functional_call(name):
-    module, x = make(name, torch.float64), feature_map(name, torch.float64)
+def test_gradients_of_parameters_by_functional_call(name, device):
+    module, x = make(name, device, torch.float64), feature_map(name, device, torch.float64)
     parameters = dict(module.named_parameters())
     found = func.grad(lambda given: func.functional_call(module, given, (x,)).square().sum())(parameters)
     wanted = torch.autograd.grad(module(x).square().sum(), parameters.values())
@@ -267,9 +220,9 @@ def test_gradients_of_parameters_by_functional_call(name):
 
 
 @every_module
-def test_an_empty_batch_stays_empty(name):
-    x = feature_map(name)[:0].requires_grad_()
-    out = make(name)(x)
+def test_an_empty_batch_stays_empty(name, device):
+    x = feature_map(name, device)[:0].requires_grad_()
+    out = make(name, device)(x)
     assert out.shape == x.shape
     out.sum().backward()
     assert x.grad.shape == x.shape
@@ -281,18 +234,20 @@ BOUNDED = [(name, arguments) for name, arguments in VARIANTS if arguments.get("p
 
 @pytest.mark.parametrize(("name", "arguments"), BOUNDED, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_large_activations_do_not_overflow(name, arguments, dtype):
+def test_large_activations_do_not_overflow(name, arguments, dtype, device):
     size = {1: (1024,), 2: (32, 32), 3: (1, 32, 32)}[getattr(MODULES[name], "dims", 2)]
     if arguments.get("compact"):
         arguments = {**arguments, "mask_size": (16, 16)}
-    x = torch.full((1, IN_CHANNELS, *size), 16.0, dtype=dtype)  # 1024 positions: energies of 262144
-    assert make(name, dtype, **arguments)(x).isfinite().all()
+    x = torch.full(
+        (1, IN_CHANNELS, *size), 16.0, dtype=dtype, device=device
+    )  # 1024 positions: energies of 262144
+    assert make(name, device, dtype, **arguments)(x).isfinite().all()
 
 
 @every_module
-def test_state_dict_round_trip_and_deepcopy(name):
-    module, x = make(name), feature_map(name)
-    other = MODULES[name](IN_CHANNELS).eval()
+def test_state_dict_round_trip_and_deepcopy(name, device):
+    module, x = make(name, device), feature_map(name, device)
+    other = MODULES[name](IN_CHANNELS).to(device).eval()
     other.load_state_dict(module.state_dict(), strict=True)
     assert torch.equal(module(x), other(x))
     assert torch.equal(module(x), copy.deepcopy(module)(x))
@@ -300,49 +255,16 @@ def test_state_dict_round_trip_and_deepcopy(name):
 
 @every_module
 def test_loads_the_authors_one_element_scales(name):
-    module = make(name)
+    module = make(name, "cpu")
     state = {n: v.reshape(1) if v.dim() == 0 else v for n, v in module.state_dict().items()}
     MODULES[name](IN_CHANNELS).load_state_dict(state, strict=True)
 
 
 @pytest.mark.slow
 @every_module
-def test_compiles_and_exports(name):
-    module, x = make(name), feature_map(name)
-    torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="aot_eager")(x), module(x))
+def test_exports(name):
+    module, x = make(name, "cpu"), feature_map(name, "cpu")
     torch.testing.assert_close(torch.export.export(module, (x,)).module()(x), module(x))
-
-
-@every_module
-def test_takes_channels_last(name):
-    module, x = make(name, torch.float64), feature_map(name, torch.float64)
-    by_position = x.movedim(1, -1).contiguous().movedim(-1, 1)
-    torch.testing.assert_close(module(by_position), module(x), rtol=1e-9, atol=1e-11)
-
-
-def takers(name: str) -> list[str]:
-    """The module's public methods that take a feature map, ``forward`` among them."""
-    found = []
-    for method, function in inspect.getmembers(MODULES[name], inspect.isfunction):
-        of_danseg = function.__module__.startswith("danseg.")
-        if (
-            of_danseg
-            and not method.startswith("_")
-            and list(inspect.signature(function).parameters)[1:2] == ["x"]
-        ):
-            found.append(method)
-    assert "forward" in found
-    return found
-
-
-def call(module: nn.Module, method: str, x: torch.Tensor) -> object:
-    """Call a method with a feature map and, where it asks for positions, with the first one."""
-    others = (
-        [[(0,) * getattr(module, "dims", 2)]]
-        if "positions" in inspect.signature(getattr(module, method)).parameters
-        else []
-    )
-    return getattr(module, method)(x, *others)
 
 
 WRONG = {
@@ -361,7 +283,7 @@ WRONG = {
 @every_module
 @pytest.mark.parametrize("wrong", WRONG)
 def test_an_input_that_it_was_not_made_for_is_named(name, wrong):
-    module, x = make(name), WRONG[wrong](feature_map(name))
+    module, x = make(name, "cpu"), WRONG[wrong](feature_map(name, "cpu"))
     wanted = rf"{name} was made for {IN_CHANNELS} channels.*got {re.escape(str(tuple(x.shape)))} of {x.dtype}"
     for method in takers(name):
         with pytest.raises(ValueError, match=wanted + (r".*x\[None\]" if wrong == "no batch" else "")):
@@ -370,11 +292,11 @@ def test_an_input_that_it_was_not_made_for_is_named(name, wrong):
 
 @every_module
 @pytest.mark.parametrize("side", [1, 2, None])
-def test_training_on_one_image_works_or_names_the_fix(name, side):
-    x = feature_map(name, batch=1)
+def test_training_on_one_image_works_or_names_the_fix(name, side, device):
+    x = feature_map(name, device, batch=1)
     if side is not None:
         x = x[(..., *[slice(side)] * (x.dim() - 2))]
-    module = make(name)
+    module = make(name, device)
     assert module(x).shape == x.shape
     try:
         assert module.train()(x).shape == x.shape

@@ -51,19 +51,19 @@ def _expected(module: CrissCrossAttention, x: torch.Tensor) -> tuple[torch.Tenso
 
 
 @pytest.mark.parametrize("recurrence", [1, 2, 3])
-def test_equals_the_equation(recurrence):
-    module, x = _make(recurrence), _input()
+def test_equals_the_equation(recurrence, device):
+    module, x = _make(recurrence).to(device), _input().to(device)
     torch.testing.assert_close(module(x), _expected(module, x)[0], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("recurrence", [1, 2, 3])
-def test_map_is_the_row_of_the_product_of_the_maps(recurrence):
-    module, x = _make(recurrence), _input()
+def test_map_is_the_row_of_the_product_of_the_maps(recurrence, device):
+    module, x = _make(recurrence).to(device), _input().to(device)
     rows = module.attention_map(x, [(0, 0), (3, 5), (2, 1)])
     expected = _expected(module, x)[1][:, [0, 23, 13]]
     torch.testing.assert_close(rows.flatten(2), expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 3, dtype=torch.float64))
-    on_the_cross = torch.zeros(4, 6, dtype=torch.bool)
+    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 3, dtype=torch.float64).to(device))
+    on_the_cross = torch.zeros(4, 6, dtype=torch.bool).to(device)
     on_the_cross[2], on_the_cross[:, 1] = True, True
     assert torch.equal(rows[0, 2] > 0, on_the_cross) == (recurrence == 1)
 
@@ -81,12 +81,12 @@ def test_bad_arguments_are_named():
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_keeps_the_memory_format(memory_format):
-    x = _input().contiguous(memory_format=memory_format)
-    assert _make(2)(x).is_contiguous(memory_format=memory_format)
+def test_keeps_the_memory_format(memory_format, device):
+    x = _input().to(device).contiguous(memory_format=memory_format)
+    assert _make(2).to(device)(x).is_contiguous(memory_format=memory_format)
 
 
-def test_map_passes_gradients_on():
-    module, x = _make(2), _input().requires_grad_()
+def test_map_passes_gradients_on(device):
+    module, x = _make(2).to(device), _input().to(device).requires_grad_()
     module.attention_map(x, [(2, 1)])[0, 0, 0, 0].backward()
     assert x.grad.abs().sum() > 0

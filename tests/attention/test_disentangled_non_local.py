@@ -51,8 +51,8 @@ def _input(channels: int = 6) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("use_scale", [True, False])
-def test_equals_the_equation(use_scale):
-    module, x = _make(use_scale=use_scale, temperature=0.4, norm_layer=None), _input()
+def test_equals_the_equation(use_scale, device):
+    module, x = _make(use_scale=use_scale, temperature=0.4, norm_layer=None).to(device), _input().to(device)
     flat = x.flatten(2)
     query, key, g, mask = (
         torch.einsum("dc,bcn->bdn", conv.weight.flatten(1), flat) + conv.bias[:, None]
@@ -67,7 +67,7 @@ def test_equals_the_equation(use_scale):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_equals_mmsegs_in_every_mode(mode):
+def test_equals_mmsegs_in_every_mode(mode, device):
     head = pytest.importorskip("mmseg.models.decode_heads.dnl_head")
     # mmseg divides by float32 numbers in any precision: √4 and 1/4 are exact there.
     theirs = head.DisentangledNonLocal2d(
@@ -78,7 +78,7 @@ def test_equals_mmsegs_in_every_mode(mode):
         nn.init.normal_(parameter, 0.1, 0.5)
     ours = DisentangledNonLocal2d(8, mode=mode, temperature=0.25).double().eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    x = _input(8)
+    ours, theirs, x = (one.to(device) for one in (ours, theirs, _input(8)))
     if mode == "gaussian":  # mmseg's takes the mean from the input itself, so give it one without
         x = x - x.mean(dim=(2, 3), keepdim=True)
     with torch.no_grad():  # mmcv's concatenation cannot be differentiated
@@ -116,8 +116,8 @@ def _authors_block(module: DisentangledNonLocal2d, x: torch.Tensor, whitening: s
         ("nowd_ln", dict(use_scale=False, temperature=1, centring="layer"), "ln_nostd", 1),
     ],
 )
-def test_equals_the_authors_block(config, arguments, whitening, divisor):
-    module, x = _make(use_out=False, **arguments), _input()
+def test_equals_the_authors_block(config, arguments, whitening, divisor, device):
+    module, x = _make(use_out=False, **arguments).to(device), _input().to(device)
     assert dict(module.named_parameters()).keys() == {
         "g.conv.weight",
         *(f"{layer}.conv.{kind}" for layer in ("theta", "phi") for kind in ("weight", "bias")),
@@ -144,15 +144,15 @@ def test_starts_without_its_pairwise_term(use_out):
         torch.testing.assert_close(module(x), x + weighted, rtol=1e-10, atol=1e-12)
 
 
-def test_unary_map_is_one_for_all_positions_and_sums_to_one():
-    weights = _make().unary_map(_input())
+def test_unary_map_is_one_for_all_positions_and_sums_to_one(device):
+    weights = _make().to(device).unary_map(_input().to(device))
     assert weights.shape == (2, 1, 5, 7)
-    torch.testing.assert_close(weights.sum(dim=(2, 3)), torch.ones(2, 1, dtype=torch.float64))
+    torch.testing.assert_close(weights.sum(dim=(2, 3)), torch.ones(2, 1, dtype=torch.float64).to(device))
 
 
-def test_map_does_not_see_what_all_positions_share():
-    module, x = _make(temperature=1.0), _input()
-    shifted = x + torch.randn(1, 6, 1, 1, dtype=torch.float64)
+def test_map_does_not_see_what_all_positions_share(device):
+    module, x = _make(temperature=1.0).to(device), _input().to(device)
+    shifted = x + torch.randn(1, 6, 1, 1, dtype=torch.float64).to(device)
     rows = [module.attention_map(one, [(0, 0), (2, 3)]) for one in (x, shifted)]
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-9, atol=1e-12)
 

@@ -30,19 +30,19 @@ def _input() -> torch.Tensor:
     return torch.randn(2, 12, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def test_equals_the_equation():
-    module, x = _make(), _input()
+def test_equals_the_equation(device):
+    module, x = _make().to(device), _input().to(device)
     layers = (module.feature_project, module.gather_project, module.distribute_project, module.out_project)
     weights = [(layer.weight.flatten(1), layer.bias) for layer in layers]
     expected = reference.double_attention(x.flatten(2), *weights)
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
-def test_each_descriptors_map_sums_to_one_over_one_images_positions():
-    module, x = _make(), _input()
+def test_each_descriptors_map_sums_to_one_over_one_images_positions(device):
+    module, x = _make().to(device), _input().to(device)
     maps = module.attention_map(x)
     assert maps.shape == (2, 4, 5, 7)
-    torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(2, 4, dtype=torch.float64))
+    torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(2, 4, dtype=torch.float64).to(device))
     assert torch.equal(module.attention_map(x[:1]), maps[:1])
 
 

@@ -21,9 +21,12 @@ PARAMETER_NAMES = {
 ZERO_GRADIENT = {"DualAttention": ["pam.key_project.bias"]}  # the softmax cancels it
 
 
-def test_equals_the_sum_of_both_equations():
+def test_equals_the_sum_of_both_equations(device):
     torch.manual_seed(0)
-    module, x = DualAttention(12, 3).double(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    module, x = (
+        DualAttention(12, 3).to(device).double(),
+        torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device),
+    )
     nn.init.constant_(module.pam.gamma.scale, 0.7)
     nn.init.constant_(module.cam.gamma.scale, 0.3)
     flat = x.flatten(2)

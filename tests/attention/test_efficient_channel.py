@@ -11,10 +11,10 @@ VARIANTS = {"EfficientChannelAttention": [dict(kernel_size=9)]}
 
 
 @pytest.mark.parametrize("in_channels", [1, 12, 64])
-def test_equals_the_equation(in_channels):
+def test_equals_the_equation(in_channels, device):
     torch.manual_seed(0)
-    module = EfficientChannelAttention(in_channels).double()
-    x = torch.randn(2, in_channels, 5, 7, dtype=torch.float64)
+    module = EfficientChannelAttention(in_channels).to(device).double()
+    x = torch.randn(2, in_channels, 5, 7, dtype=torch.float64).to(device)
     expected = reference.efficient_channel_attention(x.flatten(2), module.conv.weight.flatten())
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
@@ -27,11 +27,11 @@ def test_kernel_grows_with_the_channels_and_is_odd(in_channels, kernel_size):
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 9])
-def test_a_kernel_size_takes_the_formulas_place(kernel_size):
+def test_a_kernel_size_takes_the_formulas_place(kernel_size, device):
     # The authors' ECA-Net50 has 3 at 256 channels, where the formula gives 5.
-    module = EfficientChannelAttention(12, kernel_size=kernel_size).double()
+    module = EfficientChannelAttention(12, kernel_size=kernel_size).to(device).double()
     assert module.conv.kernel_size == (kernel_size,)
-    x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.efficient_channel_attention(x.flatten(2), module.conv.weight.flatten())
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
@@ -40,9 +40,9 @@ def test_gamma_and_b_set_the_kernel():
     assert EfficientChannelAttention(512, gamma=1, b=2).conv.kernel_size == (11,)
 
 
-def test_a_channel_sees_its_neighbours_alone():
+def test_a_channel_sees_its_neighbours_alone(device):
     torch.manual_seed(0)
-    module, x = EfficientChannelAttention(16), torch.randn(1, 16, 5, 7)  # a kernel of 3
+    module, x = EfficientChannelAttention(16).to(device), torch.randn(1, 16, 5, 7).to(device)  # a kernel of 3
     changed = x.clone()
     changed[:, 8, 0, 0] += 5
     moved = (module(changed) - module(x))[0, :, 4, 6].abs() > 1e-5

@@ -48,9 +48,9 @@ def _flat_weights(transform: nn.Sequential | None) -> list[torch.Tensor] | None:
 
 
 @pytest.mark.parametrize("fusion_types", FUSIONS)
-def test_equals_the_equation(fusion_types):
-    module = _drawn(GlobalContext(12, fusion_types=fusion_types))
-    x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_equals_the_equation(fusion_types, device):
+    module = _drawn(GlobalContext(12, fusion_types=fusion_types)).to(device)
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.global_context(
         x.flatten(2),
         module.conv_mask.weight.flatten(),
@@ -61,26 +61,29 @@ def test_equals_the_equation(fusion_types):
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
-def test_map_is_that_of_the_equation():
-    module, x = _drawn(GlobalContext(12)), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_map_is_that_of_the_equation(device):
+    module, x = _drawn(GlobalContext(12)).to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     weight = module.attention_map(x)
     expected = reference.global_context_map(
         x.flatten(2), module.conv_mask.weight.flatten(), module.conv_mask.bias
     )
     torch.testing.assert_close(weight, expected.view(2, 1, 5, 7), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(weight.sum(dim=(2, 3)), torch.ones(2, 1, dtype=torch.float64))
+    torch.testing.assert_close(weight.sum(dim=(2, 3)), torch.ones(2, 1, dtype=torch.float64).to(device))
 
 
 @pytest.mark.parametrize("fusion_types", FUSIONS)
 @pytest.mark.parametrize("pooling_type", ["att", "avg"])
-def test_equals_mmcvs_block_with_its_weights(pooling_type, fusion_types):
+def test_equals_mmcvs_block_with_its_weights(pooling_type, fusion_types, device):
     ContextBlock = pytest.importorskip("mmcv.cnn").ContextBlock
     theirs = _drawn(ContextBlock(12, 1 / 4, pooling_type, fusion_types))
     ours = GlobalContext(12, 1 / 4, pooling_type, fusion_types).double()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
-    x = torch.randn(2, 12, 5, 7, dtype=torch.float64, requires_grad=True)
+    ours, theirs, x = (
+        one.to(device) for one in (ours, theirs, torch.randn(2, 12, 5, 7, dtype=torch.float64))
+    )
+    x.requires_grad_()
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-10, atol=1e-12)
     grads = [
         torch.autograd.grad(module(x).square().sum(), [x, *module.parameters()]) for module in (ours, theirs)
@@ -88,8 +91,8 @@ def test_equals_mmcvs_block_with_its_weights(pooling_type, fusion_types):
     torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
 
 
-def test_a_position_far_away_counts():
-    module, x = _drawn(GlobalContext(12)), torch.randn(1, 12, 5, 7, dtype=torch.float64)
+def test_a_position_far_away_counts(device):
+    module, x = _drawn(GlobalContext(12)).to(device), torch.randn(1, 12, 5, 7, dtype=torch.float64).to(device)
     changed = x.clone()
     changed[..., 0, 0] += 1
     assert not torch.allclose(module(changed)[..., 4, 6], module(x)[..., 4, 6])

@@ -59,9 +59,9 @@ def _relation(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("size", "factor"), [((6, 8), (2, 4)), ((5, 7), (2, 4)), ((5, 7), (8, 8))])
-def test_equals_attention_group_by_group(size, factor):
-    module = _make(down_factor=factor)
-    x = torch.randn(2, 6, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+def test_equals_attention_group_by_group(size, factor, device):
+    module = _make(down_factor=factor).to(device)
+    x = torch.randn(2, 6, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(device)
     height, width = (-(-side // step) * step for side, step in zip(size, factor, strict=True))
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     y = F.pad(x, (left, width - size[1] - left, top, height - size[0] - top))
@@ -69,17 +69,17 @@ def test_equals_attention_group_by_group(size, factor):
     for block, of_kind in zip((module.global_relation, module.local_relation), groups, strict=True):
         out = torch.empty_like(y)
         for group in of_kind:
-            rows, columns = (torch.tensor(axis) for axis in zip(*group, strict=True))
+            rows, columns = (torch.tensor(axis).to(device) for axis in zip(*group, strict=True))
             out[:, :, rows, columns] = _relation(block, y[:, :, rows, columns])
         y = out
     expected = x + module.gamma.scale * y[:, :, top : top + size[0], left : left + size[1]]
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_every_parameter_is_trained_where_there_are_several_blocks():
-    module = InterlacedSparseAttention(6, 4, down_factor=(2, 4)).double()
+def test_every_parameter_is_trained_where_there_are_several_blocks(device):
+    module = InterlacedSparseAttention(6, 4, down_factor=(2, 4)).to(device).double()
     nn.init.constant_(module.gamma.scale, 0.7)
-    module(torch.randn(2, 6, 6, 8, dtype=torch.float64)).square().sum().backward()
+    module(torch.randn(2, 6, 6, 8, dtype=torch.float64).to(device)).square().sum().backward()
     sizes = {name: parameter.grad.abs().max() for name, parameter in module.named_parameters()}
     vanishing = {name for name, size in sizes.items() if size < 1e-9 * max(sizes.values())}
     assert vanishing == {f"{relation}_relation.value_project.bias" for relation in ("global", "local")}

@@ -34,15 +34,15 @@ def _matrices(module: MultiHeadSelfAttention) -> list[tuple[torch.Tensor, torch.
 
 
 @pytest.mark.parametrize("heads", [1, 3, 12])
-def test_equals_the_equation(heads):
-    module, x = _make(heads), _input()
+def test_equals_the_equation(heads, device):
+    module, x = _make(heads).to(device), _input().to(device)
     expected = reference.multi_head_self_attention(x.flatten(2), *_matrices(module), heads)
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
-def test_equals_torchs_multi_head_attention_and_its_map():
-    module, x = _make(), _input()
-    theirs = nn.MultiheadAttention(12, 4, batch_first=True).double()
+def test_equals_torchs_multi_head_attention_and_its_map(device):
+    module, x = _make().to(device), _input().to(device)
+    theirs = nn.MultiheadAttention(12, 4, batch_first=True).double().to(device)
     query, key, value, out = _matrices(module)
     theirs.in_proj_weight.data.copy_(torch.cat([query[0], key[0], value[0]]))
     theirs.in_proj_bias.data.copy_(torch.cat([query[1], key[1], value[1]]))

@@ -90,13 +90,13 @@ def _expected(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.T
 @every_form
 @every_mode
 @any_pooling
-def test_equals_the_equation(form, mode, sub_sample):
-    module, x = _make(form, mode=mode, sub_sample=sub_sample), _input(form)
+def test_equals_the_equation(form, mode, sub_sample, device):
+    module, x = _make(form, mode=mode, sub_sample=sub_sample).to(device), _input(form).to(device)
     torch.testing.assert_close(module(x), _expected(module, x)[1], rtol=1e-10, atol=1e-12)
 
 
-def test_without_scale_and_without_normalisation():
-    module, x = _make(NonLocal2d, use_scale=False, norm_layer=None), _input(NonLocal2d)
+def test_without_scale_and_without_normalisation(device):
+    module, x = _make(NonLocal2d, use_scale=False, norm_layer=None).to(device), _input(NonLocal2d).to(device)
     torch.testing.assert_close(module(x), _expected(module, x)[1], rtol=1e-10, atol=1e-12)
     assert module.conv_out.conv.bias is not None
 
@@ -104,8 +104,11 @@ def test_without_scale_and_without_normalisation():
 @every_form
 @every_mode
 @any_pooling
-def test_every_parameter_is_trained(form, mode, sub_sample):
-    module, x = _make(form, mode=mode, sub_sample=sub_sample), _input(form).requires_grad_()
+def test_every_parameter_is_trained(form, mode, sub_sample, device):
+    module, x = (
+        _make(form, mode=mode, sub_sample=sub_sample).to(device),
+        _input(form).to(device).requires_grad_(),
+    )
     expected = torch.autograd.grad(_expected(module, x)[1].square().sum(), (x, *module.parameters()))
     got = torch.autograd.grad(module(x).square().sum(), (x, *module.parameters()))
     names = ["x", *(name for name, _ in module.named_parameters())]
@@ -129,7 +132,7 @@ def test_starts_as_the_identity_with_small_projections(form, mode):
 
 @every_mode
 @pooled_or_not
-def test_weights_go_both_ways_with_mmcv_and_outputs_are_equal(mode, sub_sample):
+def test_weights_go_both_ways_with_mmcv_and_outputs_are_equal(mode, sub_sample, device):
     blocks = pytest.importorskip("mmcv.cnn")
     import danseg.attention
 
@@ -144,7 +147,7 @@ def test_weights_go_both_ways_with_mmcv_and_outputs_are_equal(mode, sub_sample):
         ours.load_state_dict(theirs.state_dict(), strict=True)
         theirs.load_state_dict(ours.state_dict(), strict=True)
         assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
-        x = _input(form)
+        ours, theirs, x = (one.to(device) for one in (ours, theirs, _input(form)))
         with torch.no_grad():  # mmcv's concatenation cannot be differentiated
             torch.testing.assert_close(ours(x), theirs(x), rtol=1e-10, atol=1e-12)
 
@@ -152,8 +155,8 @@ def test_weights_go_both_ways_with_mmcv_and_outputs_are_equal(mode, sub_sample):
 @every_form
 @every_mode
 @any_pooling
-def test_map_rows_are_those_of_the_equation(form, mode, sub_sample):
-    module, x = _make(form, mode=mode, sub_sample=sub_sample), _input(form)
+def test_map_rows_are_those_of_the_equation(form, mode, sub_sample, device):
+    module, x = _make(form, mode=mode, sub_sample=sub_sample).to(device), _input(form).to(device)
     size = FORMS[form]
     positions = [tuple(0 for _ in size), tuple(side - 1 for side in size)]
     rows = module.attention_map(x, positions)
@@ -161,22 +164,22 @@ def test_map_rows_are_those_of_the_equation(form, mode, sub_sample):
     expected = _expected(module, x)[0][:, [0, -1]]
     torch.testing.assert_close(rows.flatten(2), expected, rtol=1e-10, atol=1e-12)
     if "gaussian" in mode:
-        torch.testing.assert_close(rows.flatten(2).sum(-1), torch.ones(2, 2, dtype=torch.float64))
+        torch.testing.assert_close(rows.flatten(2).sum(-1), torch.ones(2, 2, dtype=torch.float64).to(device))
 
 
-def test_pooling_before_and_after_the_projections_are_different_networks():
-    before, after = (_make(NonLocal2d, sub_sample=kind) for kind in ("input", True))
+def test_pooling_before_and_after_the_projections_are_different_networks(device):
+    before, after = (_make(NonLocal2d, sub_sample=kind).to(device) for kind in ("input", True))
     after.load_state_dict(
         {n.replace("g.", "g.0.").replace("phi.", "phi.0."): v for n, v in before.state_dict().items()}
     )
-    x = _input(NonLocal2d)
+    x = _input(NonLocal2d).to(device)
     assert (before(x) - after(x)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("size", [(1, 7), (5, 1), (1, 1)])
-def test_sub_sampling_leaves_something_of_one_row_or_column(size):
-    x = torch.randn(1, 6, *size)
-    assert _make(NonLocal2d, sub_sample=True).float()(x).shape == x.shape
+def test_sub_sampling_leaves_something_of_one_row_or_column(size, device):
+    x = torch.randn(1, 6, *size).to(device)
+    assert _make(NonLocal2d, sub_sample=True).to(device).float()(x).shape == x.shape
 
 
 def test_bad_arguments_are_named():

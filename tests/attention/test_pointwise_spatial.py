@@ -75,16 +75,17 @@ def _expected(module, x, grid, align_corners, transposed=(None, None)) -> tuple[
     ("size", "shrink", "grid", "aligned"),
     [((4, 5), 1, (4, 5), True), ((5, 7), 2, (3, 4), True), ((6, 7), 2, (3, 3), False)],
 )
-def test_equals_the_equation(psa_type, size, shrink, grid, aligned):
+def test_equals_the_equation(psa_type, size, shrink, grid, aligned, device):
     module = _make(psa_type=psa_type, mask_size=(5, 4), shrink_factor=shrink, normalization_factor=2.0)
-    x = _input(*size)
+    module = module.to(device)
+    x = _input(*size).to(device)
     expected, maps = _expected(module, x, grid, aligned)
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
     rows = module.attention_map(x, [(0, 0), (size[0] - 1, size[1] - 1)])
     assert rows.shape == (2, 2, *grid)
     last = [0, (size[0] - 1) * grid[0] // size[0] * grid[1] + (size[1] - 1) * grid[1] // size[1]]
     torch.testing.assert_close(rows.flatten(2), sum(maps)[:, last] / len(maps), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 2, dtype=torch.float64))
+    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 2, dtype=torch.float64).to(device))
 
 
 COMPACT = pytest.mark.parametrize(
@@ -95,8 +96,11 @@ COMPACT = pytest.mark.parametrize(
 
 @COMPACT
 @pytest.mark.parametrize("softmax", [True, False])
-def test_compact_masks_are_positions(psa_type, transposed, softmax):
-    module, x = _make(psa_type=psa_type, mask_size=(3, 4), compact=True, psa_softmax=softmax), _input()
+def test_compact_masks_are_positions(psa_type, transposed, softmax, device):
+    module, x = (
+        _make(psa_type=psa_type, mask_size=(3, 4), compact=True, psa_softmax=softmax).to(device),
+        _input().to(device),
+    )
     expected, maps = _expected(module, x, (3, 4), True, transposed)
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
     rows = module.attention_map(x, [(0, 0), (4, 6)])  # the first and the last cell of the grid
@@ -131,17 +135,20 @@ def _authors_context(module: PointwiseSpatialAttention, x: torch.Tensor) -> torc
 
 
 @pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
-def test_compact_masks_go_the_authors_way(psa_type):
-    module = _make(psa_type=psa_type, mask_size=(3, 4), compact=True, normalization_factor=2.0)
-    x = _input()
+def test_compact_masks_go_the_authors_way(psa_type, device):
+    module = _make(psa_type=psa_type, mask_size=(3, 4), compact=True, normalization_factor=2.0).to(device)
+    x = _input().to(device)
     expected = x + module.gamma.scale * _authors_context(module, x)
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
-def test_compact_masks_under_autocast(softmax):
-    module, x = _make(mask_size=(3, 4), compact=True, psa_softmax=softmax).float(), _input().float()
-    with torch.autocast("cpu", torch.bfloat16):
+def test_compact_masks_under_autocast(softmax, device):
+    module, x = (
+        _make(mask_size=(3, 4), compact=True, psa_softmax=softmax).to(device).float(),
+        _input().to(device).float(),
+    )
+    with torch.autocast(device.type, torch.bfloat16):
         out = module(x)
         out.float().square().mean().backward()
     assert out.dtype == x.dtype

@@ -34,20 +34,20 @@ def _reference_weights(module: PositionAttention) -> list[torch.Tensor]:
     return [t for p in projections for t in (p.weight.flatten(1), p.bias)]
 
 
-def test_equals_the_equation():
-    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_equals_the_equation(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.position_attention(x.flatten(2), *_reference_weights(module), module.gamma.scale)
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
-def test_map_rows_are_those_of_the_equation():
-    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_map_rows_are_those_of_the_equation(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     positions = [(0, 0), (4, 6), (2, 5)]
     rows = module.attention_map(x, positions)
     full = reference.position_attention_map(x.flatten(2), *_reference_weights(module)[:4])  # (B, N, N)
     expected = torch.stack([full[:, row * 7 + column] for row, column in positions], dim=1).view(2, 3, 5, 7)
     torch.testing.assert_close(rows, expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 3, dtype=torch.float64).to(device))
 
 
 def test_starts_as_the_identity():

@@ -34,9 +34,9 @@ def _module(**arguments) -> PyramidSplitDualAttention:
     return module
 
 
-def test_equals_the_equations():
-    module = _module(groups=(1, 2, 4, 4), query_channels=3)
-    x = torch.randn(2, 16, 5, 7, dtype=torch.float64)
+def test_equals_the_equations(device):
+    module = _module(groups=(1, 2, 4, 4), query_channels=3).to(device)
+    x = torch.randn(2, 16, 5, 7, dtype=torch.float64).to(device)
     kernels = [module.conv_1.weight, module.conv_2.weight, module.conv_3.weight, module.conv_4.weight]
     pam, cam = module.dual.pam, module.dual.cam
     projections = (pam.query_project, pam.key_project, pam.value_project)
@@ -48,16 +48,16 @@ def test_equals_the_equations():
 
 
 @pytest.mark.parametrize("part", ["pam", "cam"])
-def test_both_attentions_move_the_weights(part):
-    module, x = _module(), torch.randn(2, 16, 5, 7, dtype=torch.float64)
+def test_both_attentions_move_the_weights(part, device):
+    module, x = _module().to(device), torch.randn(2, 16, 5, 7, dtype=torch.float64).to(device)
     with_both = module(x)
     getattr(module.dual, part).gamma.scale.data.zero_()
     assert not torch.allclose(module(x), with_both, rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(8, 12), (9, 13)])
-def test_stride_rounds_up(size):
-    out = _module(stride=2, dilation=2)(torch.randn(1, 16, *size, dtype=torch.float64))
+def test_stride_rounds_up(size, device):
+    out = _module(stride=2, dilation=2).to(device)(torch.randn(1, 16, *size, dtype=torch.float64).to(device))
     assert out.shape == (1, 16, -(-size[0] // 2), -(-size[1] // 2))
 
 

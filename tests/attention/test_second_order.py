@@ -38,8 +38,8 @@ def _norm(layer: nn.BatchNorm2d) -> list[torch.Tensor]:
     return [layer.weight, layer.bias, layer.running_mean, layer.running_var]
 
 
-def test_equals_the_equation():
-    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_equals_the_equation(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.global_second_order_pooling(
         x.flatten(2),
         module.reduce.conv.weight.flatten(1),
@@ -53,17 +53,22 @@ def test_equals_the_equation():
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
-def test_the_authors_channel_attention():
+def test_the_authors_channel_attention(device):
     """Their code: a ReLU, a strided convolution with a bias, and the covariance as y (I/M - 11ᵀ/M²) yᵀ."""
-    module, x = _module(stride=2, relu_first=True), torch.randn(2, 12, 5, 7, dtype=torch.float64)
-    bias = torch.randn(5, dtype=torch.float64)
+    module, x = (
+        _module(stride=2, relu_first=True).to(device),
+        torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device),
+    )
+    bias = torch.randn(5, dtype=torch.float64).to(device)
     mean = module.reduce.bn.running_mean
     y = reference.convolution(x.clamp(min=0), module.reduce.conv.weight, stride=2, bias=bias)
     assert y.shape[2:] == (3, 4)
     norm = _norm(module.reduce.bn)
     norm[2] = mean + bias  # the code's running mean; the module's is without the bias
     y = reference.batch_norm(y, *norm).clamp(min=0).flatten(2)
-    centring = torch.eye(12, dtype=y.dtype) / 12 - torch.ones(12, 12, dtype=y.dtype) / 12**2
+    centring = (
+        torch.eye(12, dtype=y.dtype).to(device) / 12 - torch.ones(12, 12, dtype=y.dtype).to(device) / 12**2
+    )
     rows = reference.batch_norm(y @ centring @ y.mT, *_norm(module.row_norm))
     w_row, b_row = module.row_conv.weight.view(5, 4, 5), module.row_conv.bias
     rows = torch.einsum("rks,brs->brk", w_row, rows).flatten(1) + b_row
@@ -72,20 +77,20 @@ def test_the_authors_channel_attention():
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_sees_how_channels_vary_together_and_not_their_means():
+def test_sees_how_channels_vary_together_and_not_their_means(device):
     # The same values in every channel, in another order: only covariances change.
-    module, x = _module(), torch.randn(1, 12, 5, 7, dtype=torch.float64)
+    module, x = _module().to(device), torch.randn(1, 12, 5, 7, dtype=torch.float64).to(device)
     shuffled = x.clone()
     shuffled[:, :6] = x[:, :6].flip(2, 3)
     gate, gate_shuffled = (module(t)[0] / t[0] for t in (x, shuffled))
     assert (gate[:, 0, 0] - gate_shuffled[:, 0, 0]).abs().max() > 1e-3
 
 
-def test_covariance_is_summed_in_float32():
+def test_covariance_is_summed_in_float32(device):
     # The sum of 576 squares of about 30 leaves float16's range, their mean does not.
     torch.manual_seed(0)
-    module = GlobalSecondOrderPooling(4).eval()
-    x = 30 * torch.randn(1, 4, 24, 24)
+    module = GlobalSecondOrderPooling(4).to(device).eval()
+    x = 30 * torch.randn(1, 4, 24, 24).to(device)
     half = module.half()(x.half())
     torch.testing.assert_close(half.float(), module.float()(x), rtol=2e-2, atol=1.0)
 

@@ -45,9 +45,9 @@ def _norm(layer: nn.BatchNorm2d) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize(("radix", "groups"), [(2, 1), (1, 1), (2, 3), (3, 2), (1, 2)])
-def test_equals_the_equations(radix, groups):
-    module = _module(radix=radix, groups=groups, min_channels=6)
-    x = torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_equals_the_equations(radix, groups, device):
+    module = _module(radix=radix, groups=groups, min_channels=6).to(device)
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.split_attention(
         x,
         module.conv.weight,
@@ -64,7 +64,7 @@ def test_equals_the_equations(radix, groups):
 
 
 @pytest.mark.parametrize(("radix", "groups", "dilation"), [(2, 1, 1), (1, 1, 1), (2, 2, 2), (4, 2, 1)])
-def test_mmsegs_weights_load_and_outputs_are_equal(radix, groups, dilation):
+def test_mmsegs_weights_load_and_outputs_are_equal(radix, groups, dilation, device):
     from mmseg.models.backbones.resnest import SplitAttentionConv2d
 
     theirs = _draw(
@@ -73,11 +73,12 @@ def test_mmsegs_weights_load_and_outputs_are_equal(radix, groups, dilation):
     ours = SplitAttention(16, radix=radix, groups=groups, dilation=dilation).double().eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     x = torch.randn(2, 16, 5, 7, dtype=torch.float64)
+    ours, theirs, x = (one.to(device) for one in (ours, theirs, x))
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-10, atol=1e-12)
 
 
-def test_a_split_can_win():
-    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+def test_a_split_can_win(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     first, second = module.bn0(module.conv(x)).relu().chunk(2, dim=1)
     module.fc2.weight.data.zero_()
     module.fc2.bias.data[:12], module.fc2.bias.data[12:] = 50, -50
@@ -87,17 +88,17 @@ def test_a_split_can_win():
 
 
 @pytest.mark.parametrize("size", [(8, 12), (9, 13)])
-def test_a_stride_averages_behind_the_attention_and_rounds_up(size):
-    module, x = _module(stride=2), torch.randn(1, 12, *size, dtype=torch.float64)
+def test_a_stride_averages_behind_the_attention_and_rounds_up(size, device):
+    module, x = _module(stride=2).to(device), torch.randn(1, 12, *size, dtype=torch.float64).to(device)
     out = module(x)
     assert out.shape[2:] == (-(-size[0] // 2), -(-size[1] // 2))
     module.stride = 1
     torch.testing.assert_close(out[:, :, 1, 1], module(x)[:, :, 1:4, 1:4].mean(dim=(2, 3)))
 
 
-def test_the_pooling_can_stay_without_a_stride():
-    module, x = _module(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
-    ninth = torch.full((12, 1, 3, 3), 1 / 9, dtype=torch.float64)
+def test_the_pooling_can_stay_without_a_stride(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
+    ninth = torch.full((12, 1, 3, 3), 1 / 9, dtype=torch.float64).to(device)
     expected = reference.convolution(module(x), ninth, groups=12)
     module.always_pool = True
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)

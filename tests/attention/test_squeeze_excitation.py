@@ -9,17 +9,20 @@ from danseg.ops import reference
 PARAMETER_NAMES = {"SqueezeExcitation": ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]}
 
 
-def test_equals_the_equation():
+def test_equals_the_equation(device):
     torch.manual_seed(0)
-    module, x = SqueezeExcitation(12, 3).double(), torch.randn(2, 12, 5, 7, dtype=torch.float64)
+    module, x = (
+        SqueezeExcitation(12, 3).to(device).double(),
+        torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device),
+    )
     weights = [t for fc in (module.fc1, module.fc2) for t in (fc.weight.flatten(1), fc.bias)]
     expected = reference.squeeze_excitation(x.flatten(2), *weights)
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
 
 
-def test_a_position_far_away_counts():
+def test_a_position_far_away_counts(device):
     torch.manual_seed(0)
-    module, x = SqueezeExcitation(12, 3), torch.randn(1, 12, 5, 7)
+    module, x = SqueezeExcitation(12, 3).to(device), torch.randn(1, 12, 5, 7).to(device)
     changed = x.clone()
     changed[..., 0, 0] += 5
     assert not torch.allclose(module(changed)[..., 4, 6], module(x)[..., 4, 6], atol=1e-4)

@@ -28,8 +28,8 @@ def _module(kernel_size: int = 3) -> TripletAttention:
 
 
 @pytest.mark.parametrize("kernel_size", [3, 7])
-def test_equals_the_equation(kernel_size):
-    module, x = _module(kernel_size), torch.randn(2, 6, 5, 7, dtype=torch.float64)
+def test_equals_the_equation(kernel_size, device):
+    module, x = _module(kernel_size).to(device), torch.randn(2, 6, 5, 7, dtype=torch.float64).to(device)
     gates = []
     for branch in (module.cw, module.hc, module.hw):
         bn = branch.conv.bn
@@ -38,8 +38,8 @@ def test_equals_the_equation(kernel_size):
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_map_is_the_gate_over_positions():
-    module, x = _module(), torch.randn(2, 6, 5, 7, dtype=torch.float64)
+def test_map_is_the_gate_over_positions(device):
+    module, x = _module().to(device), torch.randn(2, 6, 5, 7, dtype=torch.float64).to(device)
     weight = module.attention_map(x)
     assert weight.shape == (2, 1, 5, 7)
     without = module(x) - x * weight / 3
@@ -48,8 +48,8 @@ def test_map_is_the_gate_over_positions():
 
 
 @pytest.mark.parametrize("branch", ["cw", "hc", "hw"])
-def test_every_branch_counts(branch):
-    module, x = _module(), torch.randn(1, 6, 5, 7, dtype=torch.float64)
+def test_every_branch_counts(branch, device):
+    module, x = _module().to(device), torch.randn(1, 6, 5, 7, dtype=torch.float64).to(device)
     out = module(x)
     nn.init.constant_(getattr(module, branch).conv.bn.bias, -1e3)
     assert (module(x) - out).abs().max() > 1e-2

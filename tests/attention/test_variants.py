@@ -8,9 +8,9 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 import danseg.attention
+from drawn_attention import IN_CHANNELS, feature_map, make
 from own_test import own_test
 
 VARIANTS = [
@@ -19,28 +19,6 @@ VARIANTS = [
     for arguments in getattr(own_test(getattr(danseg.attention, name)), "VARIANTS", {}).get(name, [])
 ]
 every_variant = pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
-CHANNELS = 16
-SIZES = {1: (9,), 2: (5, 7), 3: (2, 5, 7)}
-
-
-def _make(name: str, arguments: dict, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The module with no parameter and no statistic at the value that it starts from."""
-    torch.manual_seed(0)
-    module = getattr(danseg.attention, name)(CHANNELS, **arguments)
-    for parameter in module.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, 0.5, 0.3)
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.running_mean.normal_(0, 0.2)
-            layer.running_var.uniform_(0.5, 1.5)
-    return module.to(dtype).eval()
-
-
-def _input(name: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    size = SIZES[getattr(getattr(danseg.attention, name), "dims", 2)]
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(4, CHANNELS, *size, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def test_there_are_variants():
@@ -48,33 +26,36 @@ def test_there_are_variants():
 
 
 @every_variant
-def test_it_is_another_network(name, arguments):
-    x = _input(name)
-    module = _make(name, arguments)
+def test_it_is_another_network(name, arguments, device):
+    x = feature_map(name, device, batch=4)
+    module = make(name, device, **arguments)
     assert module(x).shape == x.shape
     assert not torch.allclose(module(x), x, atol=1e-2)
-    assert not torch.allclose(module(x), _make(name, {})(x), atol=1e-4)
+    assert not torch.allclose(module(x), make(name, device)(x), atol=1e-4)
 
 
 @every_variant
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_precisions_agree_with_float64(name, arguments, dtype):
-    module, x = _make(name, arguments, dtype), _input(name, dtype)
+def test_precisions_agree_with_float64(name, arguments, dtype, device):
+    module, x = make(name, device, dtype, **arguments), feature_map(name, device, dtype, batch=4)
     wide = copy.deepcopy(module).double()(x.double())
     tolerance = 1e-4 if dtype == torch.float32 else 5e-2
     assert module(x).dtype == dtype
     assert (module(x).double() - wide).abs().max() / wide.abs().max() < tolerance
     if dtype != torch.float32:
         module, x = module.float(), x.float()
-        with torch.autocast("cpu", dtype):
+        with torch.autocast(device.type, dtype):
             out = module(x)
             out.float().square().mean().backward()
         assert (out.double() - wide).abs().max() / wide.abs().max() < tolerance
 
 
 @every_variant
-def test_gradients_reach_every_parameter_and_an_image_does_not_see_its_batch_mates(name, arguments):
-    module, x = _make(name, arguments, torch.float64), _input(name, torch.float64)
+def test_gradients_reach_every_parameter_and_an_image_does_not_see_its_batch_mates(name, arguments, device):
+    module, x = (
+        make(name, device, torch.float64, **arguments),
+        feature_map(name, device, torch.float64, batch=4),
+    )
     torch.testing.assert_close(module(x)[2:], module(x[2:]), rtol=1e-10, atol=1e-12)
     module.train()(x).square().sum().backward()
     assert not [n for n, parameter in module.named_parameters() if parameter.grad is None]
@@ -83,9 +64,9 @@ def test_gradients_reach_every_parameter_and_an_image_does_not_see_its_batch_mat
 
 
 @every_variant
-def test_weights_and_copies_compute_the_same(name, arguments):
-    module, x = _make(name, arguments), _input(name)
-    other = getattr(danseg.attention, name)(CHANNELS, **arguments).eval()
+def test_weights_and_copies_compute_the_same(name, arguments, device):
+    module, x = make(name, device, **arguments), feature_map(name, device, batch=4)
+    other = getattr(danseg.attention, name)(IN_CHANNELS, **arguments).to(device).eval()
     other.load_state_dict(module.state_dict(), strict=True)
     assert torch.equal(module(x), other(x))
     assert torch.equal(module(x), copy.deepcopy(module)(x))
@@ -94,5 +75,5 @@ def test_weights_and_copies_compute_the_same(name, arguments):
 @pytest.mark.slow
 @every_variant
 def test_exports(name, arguments):
-    module, x = _make(name, arguments), _input(name)
+    module, x = make(name, "cpu", **arguments), feature_map(name, "cpu", batch=4)
     torch.testing.assert_close(torch.export.export(module, (x,)).module()(x), module(x))

@@ -1,10 +1,13 @@
 """Ranks decide and fail together; complete runs of two processes are in tests/tools."""
 
 import multiprocessing
+import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as torch_dist
 
 from danseg.engine.distributed import on_every_rank, on_rank_zero, process_group
@@ -22,6 +25,52 @@ def test_missing_launcher_variables_are_named(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UserError, match="RANK.*torchrun"), process_group("pytorch"):
         pass
+
+
+LAUNCHED = {  # what each launcher sets for the second of two processes of one node
+    "pytorch": dict(RANK="1", LOCAL_RANK="1", WORLD_SIZE="2", MASTER_ADDR="there", MASTER_PORT="1"),
+    "slurm": dict(
+        SLURM_PROCID="1", SLURM_LOCALID="1", SLURM_NTASKS="2", SLURM_NODELIST="n[1]", MASTER_ADDR="there"
+    ),
+    "mpi": dict(
+        OMPI_COMM_WORLD_RANK="1",
+        OMPI_COMM_WORLD_LOCAL_RANK="1",
+        OMPI_COMM_WORLD_SIZE="2",
+        MASTER_ADDR="there",
+    ),
+}
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+@pytest.mark.parametrize("launcher", list(LAUNCHED))
+def test_each_process_has_its_own_gpu_or_all_have_none(monkeypatch, launcher, gpus):
+    monkeypatch.setattr(os, "environ", dict(LAUNCHED[launcher]))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    chosen, groups = [], []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(torch_dist, name, lambda: None)
+    monkeypatch.setattr(torch_dist, "init_process_group", lambda kind, **more: groups.append((kind, more)))
+    if gpus == 1:
+        with pytest.raises(UserError, match="process 1 of this node has no GPU: there are 1"):
+            process_group(launcher).__enter__()
+        assert not groups
+        return
+    with process_group(launcher, timeout_minutes=2):
+        pass
+    bound = dict(device_id=torch.device("cuda", 1)) if gpus else {}
+    assert groups == [("nccl" if gpus else "gloo", dict(timeout=timedelta(minutes=2), **bound))]
+    assert chosen == ([1] if gpus else [])
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+    assert [os.environ[name] for name in names] == ["1", "1", "2", "there"] and os.environ["MASTER_PORT"]
+
+
+def test_a_node_that_slurm_does_not_name_is_asked_for(monkeypatch):
+    there = {name: value for name, value in LAUNCHED["slurm"].items() if name != "MASTER_ADDR"}
+    monkeypatch.setattr(os, "environ", {**there, "PATH": ""})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=r"scontrol show hostname n\[1\] .*set MASTER_ADDR"):
+        process_group("slurm").__enter__()
 
 
 def fail_if(failing, rank):

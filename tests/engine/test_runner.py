@@ -45,6 +45,33 @@ def test_hooks_that_keep_a_training_sound_are_always_there(built):
     assert {MergeBatchNormHook, NonFiniteLossHook, RandomStateHook} <= kinds
 
 
+@pytest.mark.parametrize(
+    ("task", "deterministic", "given", "found"),
+    [
+        ("train", True, None, ":4096:8"),
+        ("test", True, None, ":4096:8"),
+        ("train", True, ":16:8", ":16:8"),
+        ("train", False, None, None),
+    ],
+)
+def test_products_on_a_gpu_repeat_where_that_is_asked_for(
+    tiny, monkeypatch, task, deterministic, given, found
+):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if given:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    config = tiny({"randomness": dict(seed=0, deterministic=deterministic)})
+    if task == "test":
+        configure_test(config, work_dir=config.work_dir)
+    try:
+        DansegRunner.from_cfg(config)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == found
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+
+
 def test_the_network_is_found_inside_its_wrappers(tiny):
     config = tiny()
     configure_test(config, work_dir=config.work_dir, tta=True)

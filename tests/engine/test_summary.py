@@ -1,5 +1,7 @@
 """The summary at the start of a run: lines that the tests of training and testing do not cover."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -8,7 +10,7 @@ from torch import nn
 
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from danseg.engine.runner import DansegRunner
-from danseg.engine.summary import _optimiser, augmented_views, summary
+from danseg.engine.summary import _devices, _optimiser, augmented_views, summary
 
 
 def wrapper(kind=OptimWrapper, **arguments):
@@ -25,6 +27,24 @@ def test_learning_rate_and_precision_are_told():
     assert _optimiser(half).endswith("0.2, float16 (mixed precision)")
     both = OptimWrapperDict(one=wrapper(), two=wrapper())
     assert _optimiser(both).startswith("one: SGD, learning rate 0.2, float32; two: SGD")
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "override", "told"),
+    [
+        ((9, 0), None, "1", "; float32 convolutions in TF32"),
+        ((7, 5), None, "1", ""),  # Turing has no TF32
+        ((9, 0), None, "0", ""),
+        ((9, 0), "ieee", "1", ""),
+    ],
+)
+def test_convolutions_in_tf32_are_told(monkeypatch, capability, precision, override, told):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    network = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device("cuda", 0))]))
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=precision is None):
+        assert _devices(SimpleNamespace(network=network, world_size=2)) == f"2 processes on a GPU{told}"
 
 
 @pytest.mark.parametrize("neck", [None, dict(type="FPN", in_channels=[64], out_channels=8, num_outs=1)])

@@ -70,6 +70,18 @@ def test_agrees_with_mmseg_up_to_its_rounding(names, device):
     assert ours.prefix == "x" and "x/aAcc" in values
 
 
+def test_it_counts_where_the_model_computed(device):
+    samples = random_samples(2)
+    for sample in samples:
+        for field in ("pred_sem_seg", "gt_sem_seg"):
+            sample[field]["data"] = sample[field]["data"].to(device)
+    ours, plain = make_metric(), make_metric()
+    ours.process(None, samples)
+    plain.process(None, random_samples(2))
+    assert all(isinstance(part, np.ndarray) for result in ours.results for part in result["pairs"])
+    assert ours.evaluate(2) == plain.evaluate(2)
+
+
 def test_values_are_unrounded_and_scores_per_class():
     metric = make_metric()
     # Row 0 is right, and one third of row 1.

@@ -13,14 +13,17 @@ from danseg import apis
 from danseg.engine.config import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
 
-rasterio = pytest.importorskip("rasterio")
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def main(tool):
     return tool("predict").main
+
+
+@pytest.fixture
+def rasterio():
+    return pytest.importorskip("rasterio")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_no_attention_is_drawn_unasked_and_pictures_are_replaced(main, trained, 
     assert read_labels(tmp_path / "street_labels.png").shape == (48, 80)
 
 
-def test_tiles_write_a_geotiff_of_labels_alone(main, trained, tmp_path, capsys):
+def test_tiles_write_a_geotiff_of_labels_alone(rasterio, main, trained, tmp_path, capsys):
     (tmp_path / "street_labels.tif").write_text("an older one")
     main([*trained, "--out", str(tmp_path), "--device", "cpu", "--tiles"])
     assert capsys.readouterr().out.split() == [str(tmp_path / "street_labels.tif")]
@@ -106,7 +109,7 @@ def test_tiles_write_a_geotiff_of_labels_alone(main, trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("how", [4, 6])
-def test_a_turned_picture_is_upright_with_and_without_tiles(main, trained, tmp_path, how):
+def test_a_turned_picture_is_upright_with_and_without_tiles(rasterio, main, trained, tmp_path, how):
     exif = Image.Exif()
     exif[0x0112] = how
     with Image.open(trained[2]) as street:
@@ -135,7 +138,7 @@ def failing(main, capsys, *arguments):
     return said
 
 
-def test_bad_input_is_named(main, trained, tmp_path, capsys):
+def test_bad_input_is_named(rasterio, main, trained, tmp_path, capsys):
     config, checkpoint, image = trained
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
@@ -162,6 +165,34 @@ def test_bad_input_is_named(main, trained, tmp_path, capsys):
     assert "got 0" in failing(main, capsys, config, checkpoint, image, "--out", out, "--tiles", "0")
     half = ("--precision", "float16")
     assert "float16 needs a GPU" in failing(main, capsys, config, checkpoint, image, "--out", out, *half)
+
+
+@pytest.mark.parametrize(
+    ("options", "ways"),
+    [
+        ((), ["an image in tiles (--tiles)", "--precision bfloat16", "--device cpu"]),
+        (("--attention",), ["smaller images", "--precision bfloat16"]),
+        (("--tiles", "64", "--precision", "bfloat16"), ["smaller tiles (--tiles, now 64)"]),
+    ],
+)
+def test_too_little_memory_is_one_message(main, trained, tmp_path, capsys, monkeypatch, options, ways):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    for name in ("predict", "predict_large"):
+        monkeypatch.setattr(apis, name, full)
+    said = failing(main, capsys, *trained, "--out", tmp_path, *options)
+    assert "needs more memory than the GPU has: 2.00 GiB more" in said and all(way in said for way in ways)
+    assert ("--precision" in said) == ("--precision" not in options)
+
+
+@pytest.mark.parametrize("asked", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_named(main, trained, tmp_path, capsys, asked):
+    with pytest.raises(SystemExit):
+        main([*trained, "--out", str(tmp_path / "out"), "--device", asked])
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: device '{asked}'") and "choose one of cpu" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_precision_is_refused_with_those_that_exist(main, trained, tmp_path, capsys):

@@ -38,10 +38,10 @@ def test_only_modules_with_maps_of_positions_are_found():
     assert list(attention_modules(model)) == ["dual.pam"]
 
 
-def test_recorded_rows_are_those_of_the_softmax_map():
+def test_recorded_rows_are_those_of_the_softmax_map(device):
     module = _module()
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1).double(), nn.ReLU(), module)
-    image = torch.randn(2, 3, 10, 14, dtype=torch.float64)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1).double(), nn.ReLU(), module).to(device)
+    image = torch.randn(2, 3, 10, 14, dtype=torch.float64).to(device)
     with record_attention(model) as recorded, torch.no_grad():
         model(image)
     assert list(recorded) == ["2"]
@@ -53,14 +53,14 @@ def test_recorded_rows_are_those_of_the_softmax_map():
         key = module.key_project(x).flatten(2)
         whole = torch.softmax(torch.einsum("bcn,bcm->bnm", query, key), dim=-1)  # (B, N, N)
     rows = recorded["2"].rows([(0, 6), (4, 1)])
-    assert rows.shape == (2, 2, 5, 7)
+    assert rows.shape == (2, 2, 5, 7) and rows.device == device
     torch.testing.assert_close(rows, whole[:, [6, 29]].unflatten(2, (5, 7)))
-    torch.testing.assert_close(rows.sum((2, 3)), torch.ones(2, 2, dtype=torch.float64))
+    torch.testing.assert_close(rows.sum((2, 3)).cpu(), torch.ones(2, 2, dtype=torch.float64))
 
 
-def test_recording_changes_nothing_and_ends_with_the_block():
-    model = nn.Sequential(_module())
-    x = torch.randn(1, 8, 3, 5, dtype=torch.float64)
+def test_recording_changes_nothing_and_ends_with_the_block(device):
+    model = nn.Sequential(_module()).to(device)
+    x = torch.randn(1, 8, 3, 5, dtype=torch.float64).to(device)
     before = model(x)
     with record_attention(model) as recorded:
         torch.testing.assert_close(model(x), before, rtol=0, atol=0)
@@ -227,9 +227,9 @@ def test_an_input_that_is_changed_later_or_passed_by_name():
     assert torch.equal(recorded["pam"].x, x)
 
 
-def test_maps_of_a_model_in_training_do_not_touch_its_statistics():
-    module = PointwiseSpatialAttention(8, mask_size=(3, 5)).train()
-    x = torch.randn(2, 8, 6, 10)
+def test_maps_of_a_model_in_training_do_not_touch_its_statistics(device):
+    module = PointwiseSpatialAttention(8, mask_size=(3, 5)).to(device).train()
+    x = torch.randn(2, 8, 6, 10).to(device)
     with record_attention(module) as recorded:
         module(x)
     before = copy.deepcopy(module.state_dict())

@@ -30,8 +30,7 @@ class NonFiniteLossHook(Hook):
             self._in_a_row = 0
             return
         self._in_a_row += 1
-        scaled = hasattr(runner.optim_wrapper, "loss_scaler")
-        if self._in_a_row < (self.scaled_patience if scaled else 1):
+        if self._in_a_row < (self.scaled_patience if _scaled(runner) else 1):
             return
         parts = ", ".join(f"{name} {value.item():.4g}" for name, value in outputs.items() if name != "loss")
         raise UserError(
@@ -46,11 +45,18 @@ def advice_on_divergence(runner: Any) -> str:
     rate = max(next(iter(rates.values()), [math.nan]))
     last = runner.message_hub.runtime_info.get("last_ckpt")
     kept = f"the checkpoint {last} is from before" if last else "no checkpoint had been saved"
+    # bfloat16 has the range of float32, and needs no scaling of the loss.
+    wider = ", or train in bfloat16 (--amp bfloat16)" if _scaled(runner) else ""
     return (
         f"training stopped, and {kept}. The learning rate was {rate:.4g}: lower it "
         "(--cfg-options optim_wrapper.optimizer.lr=...) or clip the gradients "
-        "(--cfg-options optim_wrapper.clip_grad.max_norm=1)"
+        f"(--cfg-options optim_wrapper.clip_grad.max_norm=1){wider}"
     )
+
+
+def _scaled(runner: Any) -> bool:
+    """Whether losses are scaled, as in float16: now and then a step overflows and is left out."""
+    return hasattr(runner.optim_wrapper, "loss_scaler")
 
 
 def non_finite_names(state: dict[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """Continue the sequence of random numbers when a training is resumed.
 
-Without data workers, a resumed run draws exactly the numbers that the uninterrupted run would have drawn. The
-state of worker processes cannot be read. They are seeded anew at every start, and a resumed run gives them
-other seeds, so that they do not repeat the numbers of the first iterations.
+Without data workers, a resumed run draws exactly the numbers that the uninterrupted run would have drawn, on
+the same kind of device: a CPU and a GPU draw different numbers from one seed. The state of worker processes
+cannot be read. They are seeded anew at every start, and a resumed run gives them other seeds, so that they do
+not repeat the numbers of the first iterations.
 """
 
 import functools
@@ -38,7 +39,7 @@ def capture() -> dict[str, Any]:
         },
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+        state["cuda"] = torch.cuda.get_rng_state()  # of this process's own GPU
     return state
 
 
@@ -121,5 +122,12 @@ class RandomStateHook(Hook):
                 f"this run has {get_world_size()}."
             )
             return
+        state = states[get_rank()]
+        if ("cuda" in state) != torch.cuda.is_available():
+            was, now = ("a GPU", "a CPU") if "cuda" in state else ("a CPU", "a GPU")
+            runner.logger.info(
+                f"The network's random numbers start afresh: the checkpoint was written on {was}, "
+                f"this run is on {now}."
+            )
         skipped = 0 if getattr(loop, "fast_forward_on_resume", False) else loop.iter
-        loop.dataloader_iterator = _ResumingIterator(loop.dataloader_iterator, skipped, states[get_rank()])
+        loop.dataloader_iterator = _ResumingIterator(loop.dataloader_iterator, skipped, state)

@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks import report
+from benchmarks import report, ways
 from benchmarks.attention_cases import (
     CASES,
     FORWARD,
@@ -32,7 +32,7 @@ from benchmarks.attention_cases import (
 )
 from benchmarks.attention_gpu import Measurer
 from benchmarks.attention_plan import OPERATORS
-from benchmarks.command import Job, carry_out, carry_out_on_gpu, set_up, stored_markdown
+from benchmarks.command import Job, carry_out, set_up
 from benchmarks.measure import (
     MeasurementError,
     alternate,
@@ -42,7 +42,6 @@ from benchmarks.measure import (
     product_rate,
 )
 from benchmarks.report import Promise, Row, size_name
-from benchmarks.ways import Rates
 from danseg.errors import UserError, command_line
 
 # What docs/performance.md promises.
@@ -164,11 +163,12 @@ def _gib(amount: float) -> str:
 
 
 def _on_gpu(args: argparse.Namespace, measurer: Measurer) -> None:
-    """Measure the plan for GPUs on the measurer's device, and print what was the fastest."""
+    """Measure the plan for GPUs on the measurer's device."""
     if args.sizes or args.training_sizes:
         raise UserError("--sizes and --training-sizes are for the CPU: on a GPU, choose with --cases")
     planned = measurer.jobs(args.cases or (), args.quick)
-    carry_out_on_gpu("attention", planned, args, measurer.device, measurer.rates)
+    suffix = "_quick" if args.quick else ""
+    ways.carry_out("attention", planned, measurer.device, args.seconds, args.out, measurer.rates, suffix)
 
 
 @command_line
@@ -183,11 +183,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=report.parse_count, default=90, help="on a GPU (default: 90)")
     args = parser.parse_args(argv)
     if args.markdown:
-        print(stored_markdown(args.markdown, PROMISES))
+        print(ways.stored_markdown(args.markdown, PROMISES))
         return
     device, repeats = set_up(args)
     if device.type == "cuda":
-        _on_gpu(args, Measurer(device, repeats, Rates(device)))
+        _on_gpu(args, Measurer(device, repeats, ways.Rates(device)))
         return
     gpu_only = [name for name in args.cases or () if name not in CASES]
     if gpu_only:

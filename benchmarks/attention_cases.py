@@ -1,16 +1,16 @@
 """The attention modules that benchmarks.attention measures, danseg's and the peers', with equal weights."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.criss_cross import plain_criss_cross
+from benchmarks.kernels import plain_attention
 from danseg.attention import (
     CompactGeneralizedNonLocal,
     CrissCrossAttention,
@@ -20,7 +20,6 @@ from danseg.attention import (
     PointwiseSpatialAttention,
     PositionAttention,
 )
-from danseg.errors import UserError
 from danseg.ops import attention
 
 FORWARD, TRAINING = "forward", "training"
@@ -89,20 +88,7 @@ def _danseg_non_local(mode: str) -> nn.Module:
 
 
 def _mmcv_criss_cross() -> nn.Module:
-    # Load the file by itself: it is plain PyTorch, but its package needs compiled operators.
-    import mmcv
-    from mmengine.registry import MODELS
-
-    path = Path(mmcv.__file__).with_name("ops") / "cc_attention.py"
-    if not path.is_file():
-        raise UserError(f"this mmcv has no {path.name}: leave criss-cross attention out with --cases")
-    registered = MODELS.module_dict.pop("CrissCrossAttention", None)  # each load registers it
-    spec = importlib.util.spec_from_file_location("mmcv_cc_attention", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if registered is not None:
-        MODELS.module_dict["CrissCrossAttention"] = registered
-    return module.CrissCrossAttention(CHANNELS)
+    return plain_criss_cross()(CHANNELS)
 
 
 def _danseg_criss_cross() -> nn.Module:
@@ -121,11 +107,6 @@ class _Operator(nn.Module):
         query, key = value[..., :QUERY_CHANNELS], value[..., QUERY_CHANNELS : 2 * QUERY_CHANNELS]
         out = self.attend(query, key, value, scale=QUERY_CHANNELS**-0.5)
         return out.mT.unflatten(2, x.shape[2:])
-
-
-def plain_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """The attention that mmseg's modules compute between their convolutions."""
-    return (query * scale @ key.mT).softmax(dim=-1) @ value
 
 
 def _mmseg_disentangled() -> nn.Module:

@@ -1,16 +1,21 @@
-"""Which way of those that benchmarks/ways.py compared is the fastest, and where danseg's stands."""
+"""Which of the ways that benchmarks/ways.py compares is the fastest, and how far danseg's is from it."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import MIB
-from benchmarks.ways import Figure, Question
+
+if TYPE_CHECKING:
+    from benchmarks.ways import Figure
 
 OURS = "danseg"
-PLAIN = ("plain", "mmseg")  # what the ways without danseg and without a choice of kernels are called
+PLAIN = ("plain", "mmseg")  # what the way that danseg replaces is called
 COLUMNS = [
     "case",
     "mode",
@@ -29,7 +34,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to one question. A ratio is None where one of its two times is not known.
+    """The answer to one question. A ratio is None where the plain form's figure is not known.
 
     Attributes:
         fastest: of all ways that were measured.
@@ -39,73 +44,71 @@ class Verdict:
         memory_of_plain: danseg's extra memory over the plain form's.
     """
 
-    question: Question
     fastest: Figure
-    ours: Figure | None
-    of_fastest: float | None
+    ours: Figure
+    of_fastest: float
     of_plain: float | None
     memory_of_plain: float | None
 
 
 def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
-    """A verdict for each question that has more than one answer, in the order of the figures."""
-    answers: dict[Question, list[Figure]] = {}
+    """A verdict for each question that danseg and another way have answered, in the order of the figures."""
+    answers: dict[tuple, list[Figure]] = {}
     for figure in figures:
         if figure.seconds is not None:
-            question = Question(figure.case, figure.mode, figure.size, figure.batch, figure.precision)
+            question = figure.case, figure.mode, figure.size, figure.batch, figure.precision
             answers.setdefault(question, []).append(figure)
-    return [_verdict(question, answer) for question, answer in answers.items() if len(answer) > 1]
-
-
-def _verdict(question: Question, answers: list[Figure]) -> Verdict:
-    fastest = min(answers, key=lambda figure: figure.seconds)
-    ours = next((figure for figure in answers if figure.way == OURS), None)
-    plain = next((figure for figure in answers if figure.way in PLAIN), None)
-
-    def ratio(field: str, other: Figure | None) -> float | None:
-        if ours is None or other is None or not getattr(other, field) or getattr(ours, field) is None:
-            return None
-        return getattr(ours, field) / getattr(other, field)
-
-    return Verdict(
-        question,
-        fastest,
-        ours,
-        ratio("seconds", fastest),
-        ratio("seconds", plain),
-        ratio("extra_bytes", plain),
-    )
+    found = []
+    for answer in answers.values():
+        ours = next((figure for figure in answer if figure.way == OURS), None)
+        if ours is None or len(answer) == 1:
+            continue
+        fastest = min(answer, key=lambda figure: figure.seconds)
+        plain = next((figure for figure in answer if figure.way in PLAIN), None)
+        found.append(
+            Verdict(
+                fastest,
+                ours,
+                ours.seconds / fastest.seconds,
+                ours.seconds / plain.seconds if plain else None,
+                ours.extra_bytes / plain.extra_bytes
+                if plain and plain.extra_bytes and ours.extra_bytes is not None
+                else None,
+            )
+        )
+    return found
 
 
 def _cells(verdict: Verdict) -> list[str]:
-    q, ours = verdict.question, verdict.ours
+    ours, fastest = verdict.ours, verdict.fastest
 
     def number(value: float | None, form: str, unit: float = 1) -> str:
         return "–" if value is None else format(value / unit, form)
 
     return [
-        *(q.case, q.mode, q.size, str(q.batch), q.precision, verdict.fastest.way),
-        number(verdict.fastest.seconds, ".3g", 1e-3),
-        number(ours and ours.seconds, ".3g", 1e-3),
+        *(ours.case, ours.mode, ours.size, str(ours.batch), ours.precision, fastest.way),
+        number(fastest.seconds, ".3g", 1e-3),
+        number(ours.seconds, ".3g", 1e-3),
         number(verdict.of_fastest, ".2f"),
         number(verdict.of_plain, ".2f"),
-        number(ours and ours.extra_bytes, ".0f", MIB),
+        number(ours.extra_bytes, ".0f", MIB),
         number(verdict.memory_of_plain, ".2g"),
     ]
 
 
-def print_fastest(figures: Sequence[Figure]) -> None:
+def print_verdicts(figures: Sequence[Figure]) -> None:
     """Print a line for each question."""
     table = Table(title="The fastest way", title_justify="left", box=None, padding=(0, 1, 0, 0))
     for index, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if index < 6 else "right", no_wrap=True)
     for verdict in verdicts(figures):
         table.add_row(*_cells(verdict))
-    Console(width=max(Console().width, 190)).print(table)
+    if table.row_count:
+        Console(width=max(Console().width, 190)).print(table)
 
 
 def markdown(figures: Sequence[Figure]) -> str:
-    """The same lines as a table in Markdown."""
+    """The same lines as a table in Markdown; nothing where there is none."""
+    rows = ["| " + " | ".join(_cells(verdict)) + " |" for verdict in verdicts(figures)]
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * 6 + "---:|" * (len(COLUMNS) - 6)]
-    lines += ["| " + " | ".join(_cells(verdict)) + " |" for verdict in verdicts(figures)]
-    return "\n".join(["**The fastest way**", "", *lines])
+    return "\n".join(["**The fastest way**", "", *lines, *rows]) if rows else ""

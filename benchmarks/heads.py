@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report, ways
-from benchmarks.command import carry_out, carry_out_on_gpu, set_up, stored_markdown
+from benchmarks.command import carry_out, set_up
 from benchmarks.measure import (
     MeasurementError,
     alternate,
@@ -284,18 +284,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=report.parse_count, default=60, help="on a GPU (default: 60)")
     args = parser.parse_args(argv)
     if args.markdown:
-        print(stored_markdown(args.markdown, {}))
+        print(ways.stored_markdown(args.markdown, {}))
         return
     device, repeats = set_up(args)
     if device.type == "cuda":
-        rates = Rates(device)
-        carry_out_on_gpu(
-            "heads",
-            gpu_jobs(args.cases or list(PAIRS), args.quick, device, repeats, rates),
-            args,
-            device,
-            rates,
-        )
+        rates, suffix = Rates(device), "_quick" if args.quick else ""
+        planned = gpu_jobs(args.cases or list(PAIRS), args.quick, device, repeats, rates)
+        ways.carry_out("heads", planned, device, args.seconds, args.out, rates, suffix)
         return
     channels, sizes = QUICK if args.quick else FULL
     jobs = [

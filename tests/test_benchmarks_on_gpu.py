@@ -2,9 +2,9 @@
 
 import gc
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from danseg.ops import reference
 
 pytest.importorskip("mmseg")
 
-from benchmarks import attention, attention_gpu, attention_plan, command, heads  # noqa: E402
+from benchmarks import attention, attention_gpu, attention_plan, heads  # noqa: E402
 
 CPU = torch.device("cpu")
 PLAN = attention_plan.plan()
@@ -162,10 +162,12 @@ def test_what_cannot_be_there_is_not_tried(measurer, monkeypatch):
         assert by_way[plain].seconds is None and by_way["danseg"].seconds
 
 
-def test_a_result_is_written_summed_up_and_printed_again(measurer, tmp_path, capsys):
-    args = SimpleNamespace(seconds=1000, out=tmp_path, quick=True)
-    jobs = measurer.jobs(["position attention"], quick=True)[:2]
-    command.carry_out_on_gpu("attention", jobs, args, CPU, measurer.rates)
+def test_a_result_is_written_summed_up_and_printed_again(measurer, monkeypatch, tmp_path, capsys):
+    planned = attention_plan.plan(quick=True)
+    two = [task for task in planned if task.case == "position attention"][:2]
+    monkeypatch.setattr(attention_gpu, "plan", lambda quick: two)
+    args = Namespace(seconds=1000, out=tmp_path, quick=True, cases=None, sizes=None, training_sizes=None)
+    attention._on_gpu(args, measurer)
     told = capsys.readouterr().out
     assert "The fastest way" in told and "position attention" in told
     [stored] = tmp_path.glob("attention_cpu-*_quick.json")
@@ -239,7 +241,8 @@ def test_every_head_is_trained_on_a_gpu_in_every_precision(head_jobs):
 
 
 @pytest.mark.parametrize("precision, tolerance", [("float32", 1e-4), (heads.AUTOCAST, 0.1)])
-def test_both_heads_give_the_logits_of_float64(precision, tolerance, head_jobs):
+def test_both_heads_give_the_logits_of_float64(precision, tolerance, head_jobs, monkeypatch):
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)  # each head draws weights of its own
     for name in ("DANetHead", "DNLNetHead"):
         theirs, ours = head_jobs[f"{name}, forward, 16x16, {precision}"]()
         assert (theirs.way, ours.way) == ("mmseg", "danseg")

@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
+from benchmarks.arguments import parse_size
 from benchmarks.command import Job, carry_out, set_up
 from benchmarks.measure import (
     MeasurementError,
@@ -476,7 +477,7 @@ def _gib(amount: float) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("attention", __doc__.split("\n")[0])
-    sizes = {"type": report.parse_size, "nargs": "+", "metavar": "HxW"}
+    sizes = {"type": parse_size, "nargs": "+", "metavar": "HxW"}
     parser.add_argument("--cases", nargs="+", choices=list(CASES), metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--sizes", **sizes, help="feature maps (default: each case's own)")
     parser.add_argument("--training-sizes", **sizes, help="feature maps for training (default: --sizes)")

@@ -110,6 +110,8 @@ def markdown(made: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
 
 def print_tables(made: Sequence[dict[str, Any]], about: dict[str, Any], console: Console) -> None:
     for names, cells in ((COLUMNS, summary_cells(made)), class_cells(made)):
+        if not cells:
+            continue
         table = Table(box=None, padding=(0, 2, 0, 0))
         for index, column in enumerate(names):
             table.add_column(column, justify="right" if index else "left", no_wrap=True)

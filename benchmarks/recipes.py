@@ -100,7 +100,9 @@ def environment() -> dict[str, Any]:
     from benchmarks import measure, report
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return {**measure.environment(device), **report.versions()}
+    # PyTorch's own setting, which trainings keep.
+    rounded = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return {**measure.environment(device), **report.versions(), "tf32_convolutions": rounded}
 
 
 def place() -> str:
@@ -179,12 +181,13 @@ def _train(
 def _about(args: argparse.Namespace, found: Sequence[Training]) -> dict[str, Any]:
     """What the figures of the table depend on."""
     about = environment()
+    full = "float32, convolutions in TF32" if about["tf32_convolutions"] else "float32"
     auto = "float16" if about["device"] == "cuda" else "bfloat16"
     return {
         **about,
         "set": args.set,
         "batch": batch_size(found),
-        "precision": {None: "float32", "auto": auto}.get(args.amp, args.amp),
+        "precision": {None: full, "auto": auto}.get(args.amp, args.amp),
         "jobs": args.jobs,
         "workers": Limits(args.jobs).workers,
         "cfg_options": args.cfg_options,

@@ -288,7 +288,6 @@ def logged(folder):
 def test_trained_stopped_and_continued(rendered_root, tmp_path, monkeypatch, capsys):
     """Two networks, tiny: stopped when the second has saved a checkpoint, then run again, twice."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     line = ["--set", "demo", "--heads", "fcn", "ccnet", "--data-root", rendered_root, "--iterations", "40"]
     line += ["--out", str(tmp_path), "--jobs", "2", "--discard-checkpoints", "--cfg-options", *TINY]
     fcn, ccnet = (tmp_path / "trainings" / f"demo_{head}_0" for head in ("fcn", "ccnet"))
@@ -312,8 +311,8 @@ def test_trained_stopped_and_continued(rendered_root, tmp_path, monkeypatch, cap
     said = capsys.readouterr().out
     assert re.search(r"ccnet seed 0: goes on after iteration [123]0\b", said)
     assert "continued after iteration" in (ccnet / "stdout.txt").read_text()
-    [table] = [json.loads(path.read_text()) for path in tmp_path.glob("recipes-demo_cpu-*_40iterations.json")]
-    assert table["about"]["batch"] == 2 and table["about"]["precision"] == "float32"
+    [table] = [json.loads(path.read_text()) for path in tmp_path.glob("recipes-demo_*_40iterations.json")]
+    assert table["about"]["batch"] == 2 and table["about"]["precision"].startswith("float32")
     assert [row["network"] for row in table["trainings"]] == ["fcn", "ccnet"]
     for row, folder in zip(table["trainings"], (fcn, ccnet), strict=True):
         assert row["finished"] and row["note"] == "" and row["iterations"] == 40
@@ -321,7 +320,7 @@ def test_trained_stopped_and_continued(rendered_root, tmp_path, monkeypatch, cap
         assert scores == [row["mIoU"]]  # one validation, although the training was stopped and continued
         assert len(classes) == 19
         assert {k: None if v is None else round(v, 2) for k, v in row["IoU"].items()} == classes
-        assert row["minutes"] > state["minutes"] / 2 and 100 < row["peak MiB"] < 10_000
+        assert row["minutes"] > state["minutes"] / 2 and 10 < row["peak MiB"] < 10_000
         assert not list(folder.glob("*.pth"))
 
     [stored] = tmp_path.glob("*.csv")

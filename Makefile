@@ -2,7 +2,8 @@
 # test   runs the whole test suite            lint   checks style, formatting, types
 # test-quick  runs the tests that are not marked slow, in under two minutes
 # bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
-#        asks (BENCH=training for one of attention, heads, inference, input, training)
+#        asks (BENCH=training for one of attention, heads, inference, input, training). Trainings of
+#        FCN and every head, into one table: make bench BENCH=recipes ARGS="--set demo"
 # setup  makes .venv alone; every other target does it first, and only where something is missing
 # test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab
 #

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import report, ways
+from benchmarks.arguments import parse_count, parse_size
 from benchmarks.attention_cases import (
     CASES,
     FORWARD,
@@ -175,12 +176,12 @@ def _on_gpu(args: argparse.Namespace, measurer: Measurer) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("attention", __doc__.split("\n")[0])
-    sizes = {"type": report.parse_size, "nargs": "+", "metavar": "HxW"}
+    sizes = {"type": parse_size, "nargs": "+", "metavar": "HxW"}
     names = list(dict.fromkeys([*CASES, *OPERATORS]))
     parser.add_argument("--cases", nargs="+", choices=names, metavar="CASE", help=", ".join(names))
     parser.add_argument("--sizes", **sizes, help="feature maps (default: each case's own)")
     parser.add_argument("--training-sizes", **sizes, help="feature maps for training (default: --sizes)")
-    parser.add_argument("--seconds", type=report.parse_count, default=90, help="on a GPU (default: 90)")
+    parser.add_argument("--seconds", type=parse_count, default=90, help="on a GPU (default: 90)")
     args = parser.parse_args(argv)
     if args.markdown:
         print(ways.stored_markdown(args.markdown, PROMISES))

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report, ways
+from benchmarks.arguments import parse_count
 from benchmarks.command import carry_out, set_up
 from benchmarks.measure import (
     MeasurementError,
@@ -281,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("heads", __doc__.split("\n")[0])
     parser.add_argument("--cases", nargs="+", choices=list(PAIRS), metavar="HEAD", help=", ".join(PAIRS))
-    parser.add_argument("--seconds", type=report.parse_count, default=60, help="on a GPU (default: 60)")
+    parser.add_argument("--seconds", type=parse_count, default=60, help="on a GPU (default: 60)")
     args = parser.parse_args(argv)
     if args.markdown:
         print(ways.stored_markdown(args.markdown, {}))

@@ -28,6 +28,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import report
+from benchmarks.arguments import parse_count
 from benchmarks.command import require_mmseg
 from benchmarks.measure import environment
 from benchmarks.report import Promise, Row, size_name
@@ -302,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("input", __doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, metavar="ROOT", help="Cityscapes to take frames from")
-    parser.add_argument("--frames", type=report.parse_count, help="frames (default: 24, with --quick 8)")
+    parser.add_argument("--frames", type=parse_count, help="frames (default: 24, with --quick 8)")
     args = parser.parse_args(argv)
     if args.markdown:
         print(markdown(args.markdown))

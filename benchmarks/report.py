@@ -15,11 +15,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import RESULTS, parse_count
 from benchmarks.measure import MIB, slug
 from danseg.errors import UserError
 from danseg.version import __version__
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
@@ -182,14 +181,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def save(benchmark: str, rows: list[Row], about: dict[str, Any], folder: Path, suffix: str) -> list[Path]:
-    """Write NAME.json (everything), NAME.csv (the table's numbers) and NAME.png (a plot, if rows have N)."""
-    stem = (
+def stem(benchmark: str, about: dict[str, Any], suffix: str) -> str:
+    """The name of a result's files without its ending: the benchmark, the device and the versions."""
+    return (
         f"{benchmark}_{about['device']}-{slug(about['device_name'])}"
         f"_torch{about['torch'].split('+')[0]}_mmseg{about.get('mmseg', '')}{suffix}"
     )
+
+
+def save(benchmark: str, rows: list[Row], about: dict[str, Any], folder: Path, suffix: str) -> list[Path]:
+    """Write NAME.json (everything), NAME.csv (the table's numbers) and NAME.png (a plot, if rows have N)."""
+    name = stem(benchmark, about, suffix)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{stem}{ending}" for ending in (".json", ".csv", ".png")]
+    paths = [folder / f"{name}{ending}" for ending in (".json", ".csv", ".png")]
     content = {"about": about, "rows": [asdict(row) for row in rows]}
     paths[0].write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     names = [field.name for field in fields(Row) if not field.name.endswith("_rounds")]
@@ -265,21 +269,6 @@ def parser(benchmark: str, description: str) -> argparse.ArgumentParser:
         "--markdown", type=Path, metavar="JSON", help="print a stored result as Markdown, measure nothing"
     )
     return made
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``HEIGHTxWIDTH`` from a command line."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH, for example 97x97, got {text!r}")
-    return int(parts[0]), int(parts[1])
-
-
-def parse_count(text: str) -> int:
-    """A whole number from 1, from a command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
 
 
 def size_name(size: Sequence[int]) -> str:

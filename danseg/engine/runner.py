@@ -30,7 +30,12 @@ from danseg.engine.building import naming_places
 from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
-from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
+from danseg.engine.hooks import (
+    MergeBatchNormHook,
+    NonFiniteLossHook,
+    RandomStateHook,
+    ValidationScoresHook,
+)
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.options import pretrained_source
@@ -180,7 +185,12 @@ class DansegRunner(Runner):
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         self._random_state_hook = RandomStateHook()
-        sound: list[Hook] = [MergeBatchNormHook(), NonFiniteLossHook(), self._random_state_hook]
+        sound: list[Hook] = [
+            MergeBatchNormHook(),
+            NonFiniteLossHook(),
+            self._random_state_hook,
+            ValidationScoresHook(),
+        ]
         super().register_hooks(default_hooks, [*sound, *(custom_hooks or [])])
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:

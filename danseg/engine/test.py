@@ -1,7 +1,6 @@
 """Evaluate a checkpoint: compute scores, write them as JSON, write predictions and pictures."""
 
 import json
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.runner import DansegRunner
 from danseg.engine.summary import augmented_views
 from danseg.errors import UserError
-from danseg.evaluation.metric import ExactIoUMetric
+from danseg.evaluation.metric import scores_report
 from danseg.io.files import make_folder, whole_file
 from danseg.io.words import listed
 
@@ -66,26 +65,13 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
 
 def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) -> dict[str, Any]:
     """The content of the JSON file: what was evaluated, the means, and, if available, each class's scores."""
-    report: dict[str, Any] = {
+    return {
         "config": runner.cfg.filename,
         "checkpoint": os.path.abspath(checkpoint),
         "tta": runner.cfg.model.get("module") is not None,
         "views": augmented_views(runner.cfg),
+        **scores_report(runner.test_evaluator.metrics, metrics),
     }
-    scored = [
-        (one.prefix, one.scores, one.set_scores)
-        for one in runner.test_evaluator.metrics
-        if isinstance(one, ExactIoUMetric) and one.scores is not None
-    ]
-    for prefix, scores, set_scores in scored:
-        content: dict[str, Any] = scores.as_dict()
-        if set_scores:
-            content["sets"] = {name: one.as_dict() for name, one in set_scores.items()}
-        if len(scored) == 1 or not prefix:
-            report.update(content)
-        else:
-            report[prefix] = content
-    return {**report, **{name: _number(value) for name, value in metrics.items()}}
 
 
 def _compare_classes(runner: DansegRunner, read: dict, checkpoint: str) -> None:
@@ -110,7 +96,3 @@ def _compare_classes(runner: DansegRunner, read: dict, checkpoint: str) -> None:
         f"{checkpoint} was trained with other classes ({listed(trained)}) than those it is tested with "
         f"({listed(tested)}); the scores compare them by their ids"
     )
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None  # JSON has no NaN

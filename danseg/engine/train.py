@@ -12,6 +12,7 @@ from danseg.engine.agreement import check_agreement
 from danseg.engine.checkpoint import find_resumable, read_checkpoint
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
+from danseg.engine.hooks.validation_scores import VALIDATION
 from danseg.engine.options import add_tensorboard, continue_from, keep_checkpoints
 from danseg.engine.runner import DansegRunner
 from danseg.errors import UserError
@@ -110,6 +111,8 @@ def results(runner: DansegRunner) -> str:
     if info.get("last_ckpt"):
         lines.append(f"  last checkpoint: {info['last_ckpt']}")
     lines.append(f"  log:             {log_dir / (runner.timestamp + '.log')}")
+    if (log_dir / VALIDATION).is_file():
+        lines.append(f"  scores:          {log_dir / VALIDATION} (the last validation, with every class)")
     curves = sorted((log_dir / "vis_data").glob("*.json"))
     scalars = [path for path in curves if path.name == f"{runner.timestamp}.json"] or curves
     if scalars:

@@ -1,8 +1,10 @@
 """The evaluation metric of the configs: mmseg's IoUMetric without its rounding and its limits."""
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -269,6 +271,31 @@ class ExactIoUMetric(BaseMetric):
                 }
         values = {name: mean(column) for name, column in per_class.items()}
         return {name: value * 100 for name, value in {**values, "aAcc": scores.pixel_acc}.items()}
+
+
+def scores_report(metrics: Sequence[BaseMetric], values: Mapping[str, float]) -> dict[str, Any]:
+    """The scores of one evaluation, ready for ``json.dump``: in percent, unrounded, None for nan.
+
+    Args:
+        metrics: the evaluator's metrics, which keep the scores of each class.
+        values: the means that the evaluation returned.
+
+    Returns:
+        ``values``, and what :meth:`Scores.as_dict` has of each :class:`ExactIoUMetric`, under the metric's
+        prefix if there are several; the same of each data set under ``sets``.
+    """
+    report: dict[str, Any] = {}
+    scored = [one for one in metrics if isinstance(one, ExactIoUMetric) and one.scores is not None]
+    for one in scored:
+        content: dict[str, Any] = one.scores.as_dict() if one.scores else {}
+        if one.set_scores:
+            content["sets"] = {name: scores.as_dict() for name, scores in one.set_scores.items()}
+        if len(scored) == 1 or not one.prefix:
+            report.update(content)
+        else:
+            report[one.prefix] = content
+    # JSON has no NaN.
+    return report | {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _ids(field: dict) -> np.ndarray:

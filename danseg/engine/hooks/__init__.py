@@ -5,6 +5,7 @@ from danseg.engine.hooks.non_finite_loss import NonFiniteLossHook
 from danseg.engine.hooks.random_state import RandomStateHook
 from danseg.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from danseg.engine.hooks.save_comparison import SaveComparison
+from danseg.engine.hooks.validation_scores import ValidationScoresHook
 
 __all__ = [
     "MergeBatchNormHook",
@@ -12,4 +13,5 @@ __all__ = [
     "RandomStateHook",
     "SafeCheckpointHook",
     "SaveComparison",
+    "ValidationScoresHook",
 ]

@@ -1,0 +1,21 @@
+"""What command lines of benchmarks read. Nothing here imports torch, so a wrong line is told at once."""
+
+import argparse
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``HEIGHTxWIDTH`` from a command line."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH, for example 97x97, got {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def parse_count(text: str) -> int:
+    """A whole number from 1, from a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)

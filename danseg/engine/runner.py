@@ -1,7 +1,6 @@
 """A Runner that also trains in several processes on CPU, protects checkpoints and gives clear errors."""
 
 import logging
-import os
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
@@ -28,6 +27,7 @@ from danseg.datasets.metainfo import complete_metainfo
 from danseg.datasets.wrappers import infos, named_sets
 from danseg.engine.building import naming_places
 from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
+from danseg.engine.determinism import explaining_determinism, prepare_cublas
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import (
@@ -93,9 +93,7 @@ class DansegRunner(Runner):
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
     ) -> None:
         if deterministic:
-            # PyTorch refuses cuBLAS's products without it, and looks once, at the first one. It is one of the
-            # two values that NVIDIA calls reproducible.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            prepare_cublas()
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -155,6 +153,7 @@ class DansegRunner(Runner):
             warnings.catch_warnings(),
             naming_places(self.cfg),
             explaining_memory(*ways_to_train_in_less(self.cfg)),
+            explaining_determinism(),
             explaining_losses(self.network),
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
@@ -332,5 +331,5 @@ def _evaluating(loop: BaseLoop) -> BaseLoop:
     for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
         if isinstance(metric, ExactIoUMetric):
             metric.sets = sets
-    loop.run = explaining_memory(*EVALUATE_IN_LESS)(loop.run)
+    loop.run = explaining_determinism()(explaining_memory(*EVALUATE_IN_LESS)(loop.run))
     return loop

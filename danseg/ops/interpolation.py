@@ -6,6 +6,8 @@ gradient. Positions are computed in float64. (``F.interpolate`` rounds them to f
 1e-4 on large maps.)
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -36,28 +38,43 @@ def bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -
 
 
 def pieces(
-    cells: Tensor, weights: Tensor, step: int, like: Tensor
+    taps: Callable[[Tensor], tuple[Tensor, Tensor]], span: tuple[int, int], step: int, like: Tensor
 ) -> list[tuple[slice, slice, Tensor | None]]:
     """Cut the matrix of one axis into dense pieces of ``step`` rows.
 
     Args:
-        cells: (n, t) the cells that each output depends on.
-        weights: (n, t) their weights.
+        taps: gives the cells (n, t) that outputs ``index`` (n,) depend on, and their weights (n, t).
+        span: first and end of the outputs.
         step: rows of a piece.
         like: a tensor of the dtype and on the device that the pieces get.
 
     Returns:
-        For each piece: its outputs, the cells that they read, and the piece itself. The piece is None where
-        it would change nothing, as with logits that have their final size already.
+        For each piece: its outputs, counted from the first one, the cells that they read, and the piece
+        itself. The piece is None where it would change nothing, as with logits that have their final size
+        already.
     """
+    index = torch.arange(*span)
+    cells, weights = taps(index)
+    # Slices need numbers on the host. The pieces are computed again where they are used: a copy to a GPU would
+    # wait for all of its work, and could not be captured in a CUDA graph.
+    on_cpu = like.device.type == "cpu"
+    there = (cells, weights) if on_cpu else taps(torch.arange(*span, device=like.device))
     found = []
     for start in range(0, len(cells), step):
-        index, weight = cells[start : start + step], weights[start : start + step]
-        low, high = int(index.min()), int(index.max()) + 1
-        piece = weight.new_zeros(len(index), high - low).scatter_add_(1, index - low, weight)
-        same = torch.equal(piece, torch.eye(len(index), dtype=piece.dtype))
-        found.append((slice(start, start + len(index)), slice(low, high), None if same else piece.to(like)))
+        outputs = slice(start, min(start + step, len(cells)))
+        low, high = int(cells[outputs].min()), int(cells[outputs].max()) + 1
+        rows = outputs.stop - start
+        same = rows == high - low and torch.equal(
+            _dense(cells[outputs] - low, weights[outputs], rows), torch.eye(rows, dtype=weights.dtype)
+        )
+        piece = None if same else _dense(there[0][outputs] - low, there[1][outputs], high - low).to(like)
+        found.append((outputs, slice(low, high), piece))
     return found
+
+
+def _dense(cells: Tensor, weights: Tensor, width: int) -> Tensor:
+    """The matrix (n, width) with ``weights`` (n, t) at ``cells`` (n, t)."""
+    return weights.new_zeros(len(cells), width).scatter_add_(1, cells, weights)
 
 
 def along_rows(x: Tensor, piece: Tensor | None) -> Tensor:

@@ -141,8 +141,8 @@ def _upsampled_cross_entropy(
     budget = _BLOCK_BYTES.get(logits.device.type, _DEVICE_BLOCK_BYTES)
     step = max(1, budget // max(1, classes * columns * wide.itemsize))
     like = logits.new_empty((), dtype=wide)
-    vertical = pieces(*bilinear(torch.arange(rows), height, rows, align_corners), step, like)
-    horizontal = pieces(*bilinear(torch.arange(columns), width, columns, align_corners), columns, like)
+    vertical = pieces(lambda i: bilinear(i, height, rows, align_corners), (0, rows), step, like)
+    horizontal = pieces(lambda i: bilinear(i, width, columns, align_corners), (0, columns), columns, like)
     with torch.autocast(logits.device.type, enabled=False):
         for out_rows, in_rows, along_y in vertical:
             for out_columns, in_columns, along_x in horizontal:

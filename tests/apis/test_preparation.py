@@ -171,6 +171,40 @@ def test_every_prepared_head_survives_saving_and_copying(name, copied):
     assert (logits(twin, image()) != logits(prepared, image())).any(), "the copy has weights of its own"
 
 
+def test_convolutions_in_tf32_keep_no_batch_norm_from_being_folded(device):
+    """TF32 is PyTorch's default for convolutions on GPUs, and rounds more than a fold may change."""
+    model = balanced(build()).to(device)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        prepared = apis.prepare_for_inference(model)
+    assert norms(prepared) == 0
+    assert {value.dtype for value in prepared.state_dict().values() if value.is_floating_point()} == {
+        torch.float32
+    }
+    assert prepared.data_preprocessor.mean.dtype == torch.float32
+
+
+@every_head
+def test_a_cuda_graph_captures_every_prepared_head(name, device):
+    if device.type == "cpu":
+        pytest.skip("needs a CUDA device")
+    prepared = apis.prepare_for_inference(
+        balanced(build(head_arguments(name))).to(device), precision="bfloat16"
+    )
+    x = image().to(device)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        logits(prepared, x)  # the first call loads libraries, which cannot be captured
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        captured = logits(prepared, x)
+    x.neg_()
+    graph.replay()
+    want = logits(prepared, x)
+    assert (captured - want).abs().max() <= 1e-2 * want.abs().max()
+
+
 def test_the_given_model_does_not_change():
     model = build(dict(type="DANetHead", pam_channels=4)).train()
     names, weights = [name for name, _ in model.named_modules()], copy.deepcopy(model.state_dict())

@@ -268,3 +268,23 @@ def test_cuda_equals_cpu(dtype):
     labels = upsampled_argmax(logits.cuda(), (200, 311), through=(264, 376), padding=(0, 6, 0, 4))
     assert labels.is_cuda
     assert (labels.cpu() != expected).double().mean() < 1e-4
+
+
+def test_on_a_gpu_nothing_waits_and_a_graph_captures_it(device):
+    if device.type == "cpu":
+        pytest.skip("needs a CUDA device")
+    logits = _logits(2, 19, 16, 32, dtype=torch.float32)
+    there = logits.to(device)
+    found = upsampled_argmax(there, (128, 256))  # the first call loads libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        upsampled_argmax(there, (128, 256))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = upsampled_argmax(there, (128, 256))
+    there.neg_()
+    graph.replay()
+    assert (captured.cpu() != upsampled_argmax(-logits, (128, 256))).sum() <= 1
+    assert (found.cpu() != upsampled_argmax(logits, (128, 256))).sum() <= 1

@@ -55,8 +55,8 @@ def pieces(
     """
     index = torch.arange(*span)
     cells, weights = taps(index)
-    # Slices need numbers on the host. The pieces are computed again where they are used: a copy to a GPU would
-    # wait for all of its work, and could not be captured in a CUDA graph.
+    # Slices need numbers on the host. The pieces are computed again where they are used: a copy to a GPU
+    # would wait for all of its work, and could not be captured in a CUDA graph.
     on_cpu = like.device.type == "cpu"
     there = (cells, weights) if on_cpu else taps(torch.arange(*span, device=like.device))
     found = []

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch.nn import functional as F
-
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

@@ -46,9 +46,9 @@ def prepare_for_inference(
 
     If folding or dropping parts changes the result on the small image, that change is undone.
 
-    In float32 the logits equal the model's to 1e-5 of the largest one (on GPUs, where convolutions do not round
-    to TF32, which is PyTorch's default). In bfloat16, which has 8 significant bits, they differ by about 1 % of
-    it, and labels differ where classes nearly tie.
+    In float32 the logits equal the model's to 1e-5 of the largest one (on GPUs, where convolutions do not
+    round to TF32, which is PyTorch's default). In bfloat16, which has 8 significant bits, they differ by
+    about 1 % of it, and labels differ where classes nearly tie.
 
     Args:
         model: danseg's ``LeanEncoderDecoder``, mmseg's ``EncoderDecoder`` or another class derived from it,

@@ -54,7 +54,7 @@ class Network:
 
     def __init__(self, config: str, plan: FramePlan, device: torch.device) -> None:
         self.name, self.plan, self.device = config.split("_cityscapes")[0], plan, device
-        self._config = CONFIGS / f"{config}.py"
+        self.config = CONFIGS / f"{config}.py"
         self.ours = cache(self._ours)
         self.theirs = cache(self._theirs)
         self.prepared = cache(self._prepared)
@@ -66,7 +66,7 @@ class Network:
         from danseg.apis import load_model
 
         torch.manual_seed(0)
-        model = settle(load_model(self._config, None, "cpu")).to(self.device)
+        model = settle(load_model(self.config, None, "cpu")).to(self.device)
         model.test_cfg.mode = "whole"
         return model
 

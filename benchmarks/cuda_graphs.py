@@ -1,6 +1,7 @@
 """Calls captured as CUDA graphs, beside other ways, for benchmarks on a GPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,17 @@ from torch import Tensor
 from benchmarks import ways
 from benchmarks.ways import Call, Figure, Question
 from danseg.errors import UserError
+
+
+@contextmanager
+def _waiting_refused() -> Iterator[None]:
+    """Raise where the host would wait for the GPU. A capture that fails there can end all use of the GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 class Graph:
@@ -26,7 +38,8 @@ class Graph:
         stream = torch.cuda.Stream(x.device)
         stream.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(stream):
-            for _ in range(2):  # libraries are loaded and kernels chosen, which a capture does not allow
+            call(self._x)  # loads libraries and chooses kernels, which a capture does not allow
+            with _waiting_refused():
                 call(self._x)
         torch.cuda.synchronize(x.device)
         torch.cuda.empty_cache()

@@ -33,7 +33,7 @@ TINY = replace(
 
 @pytest.fixture
 def swift(monkeypatch):
-    """One call a way, its memory unread: garbage collection and pages of the heap take longer than the rest."""
+    """One call a way, its memory unread: to collect garbage takes longer than the rest."""
     monkeypatch.setattr(ways, "_free", lambda device: None)
     monkeypatch.setattr(ways, "extra_peak", lambda call, device: 0)
     monkeypatch.setattr(ways, "ROUND_SECONDS", 0)

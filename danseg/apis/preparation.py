@@ -46,9 +46,8 @@ def prepare_for_inference(
 
     If folding or dropping parts changes the result on the small image, that change is undone.
 
-    In float32 the logits equal the model's to 1e-5 of the largest one (on GPUs, where convolutions do not
-    round to TF32, which is PyTorch's default). In bfloat16, which has 8 significant bits, they differ by
-    about 1 % of it, and labels differ where classes nearly tie.
+    In float32 the logits equal the model's to 1e-5 of the largest one. In bfloat16, which has 8 significant
+    bits, they differ by about 1 % of it, and labels differ where classes nearly tie.
 
     Args:
         model: danseg's ``LeanEncoderDecoder``, mmseg's ``EncoderDecoder`` or another class derived from it,
@@ -73,15 +72,11 @@ def prepare_for_inference(
     model = copy.deepcopy(model).eval().requires_grad_(False)
     if model.with_auxiliary_head:
         model.auxiliary_head = None
-    device = next(model.parameters()).device
-    if device.type != "cpu":
-        # Where float32 convolutions may round to TF32, a right fold would look like a wrong one.
-        model.double()
     seen = _watch(model)
     _keep_if_equal(lambda: _swap(model, seen.folds), model, seen)
     _keep_if_equal(lambda: _swap(model, dict.fromkeys(_untouched(model, seen.called))), model, seen)
     _keep_if_equal(lambda: _narrow(model), model, seen)
-    _convert(model.float(), PRECISIONS[precision], device)
+    _convert(model, PRECISIONS[precision], seen.image.device)
     if compile:
         for part in _parts(model).values():
             part.forward = CompiledForward(part.forward)

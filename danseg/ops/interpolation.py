@@ -53,21 +53,17 @@ def pieces(
         itself. The piece is None where it would change nothing, as with logits that have their final size
         already.
     """
-    index = torch.arange(*span)
-    cells, weights = taps(index)
+    cells, weights = taps(torch.arange(*span, device="cpu"))
     # Slices need numbers on the host. The pieces are computed again where they are used: a copy to a GPU
     # would wait for all of its work, and could not be captured in a CUDA graph.
-    on_cpu = like.device.type == "cpu"
-    there = (cells, weights) if on_cpu else taps(torch.arange(*span, device=like.device))
+    there = (cells, weights) if like.device.type == "cpu" else taps(torch.arange(*span, device=like.device))
     found = []
     for start in range(0, len(cells), step):
         outputs = slice(start, min(start + step, len(cells)))
         low, high = int(cells[outputs].min()), int(cells[outputs].max()) + 1
-        rows = outputs.stop - start
-        same = rows == high - low and torch.equal(
-            _dense(cells[outputs] - low, weights[outputs], rows), torch.eye(rows, dtype=weights.dtype)
-        )
-        piece = None if same else _dense(there[0][outputs] - low, there[1][outputs], high - low).to(like)
+        piece = None
+        if not _is_identity(cells[outputs] - low, weights[outputs], high - low):
+            piece = _dense(there[0][outputs] - low, there[1][outputs], high - low).to(like)
         found.append((outputs, slice(low, high), piece))
     return found
 
@@ -75,6 +71,13 @@ def pieces(
 def _dense(cells: Tensor, weights: Tensor, width: int) -> Tensor:
     """The matrix (n, width) with ``weights`` (n, t) at ``cells`` (n, t)."""
     return weights.new_zeros(len(cells), width).scatter_add_(1, cells, weights)
+
+
+def _is_identity(cells: Tensor, weights: Tensor, width: int) -> bool:
+    if len(cells) != width:
+        return False
+    identity = torch.eye(width, dtype=weights.dtype, device=weights.device)
+    return torch.equal(_dense(cells, weights, width), identity)
 
 
 def along_rows(x: Tensor, piece: Tensor | None) -> Tensor:

@@ -76,6 +76,8 @@ def pointwise_spatial_attention(
 def row_energies(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str, row: int) -> Tensor:
     """Energies (B, W, N) of :func:`pointwise_spatial_attention`, of one row's queries for all sources."""
     _check(hidden, weight, mask_size, kind)
+    if not 0 <= row < hidden.shape[2]:
+        raise ValueError(f"row must be from 0 to {hidden.shape[2] - 1}, got {row}")
     wide = energy_dtype(hidden.dtype)
     mask = _mask(weight.to(wide), mask_size, kind)
     with torch.autocast(hidden.device.type, enabled=False):

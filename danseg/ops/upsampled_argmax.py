@@ -130,7 +130,8 @@ def rows_needed(
         out_height: rows of the labels, H.
         align_corners, through, padding: as for :func:`upsampled_argmax`, but of the vertical axis alone.
     """
-    cells, _ = _taps(torch.arange(*rows), height, through or height, padding, out_height, align_corners)
+    index = torch.arange(*rows, device="cpu")
+    cells, _ = _taps(index, height, through or height, padding, out_height, align_corners)
     return int(cells.min()), int(cells.max()) + 1
 
 

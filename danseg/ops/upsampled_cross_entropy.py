@@ -56,7 +56,7 @@ def upsampled_cross_entropy(
 
     Raises:
         ValueError: when shapes, dtypes or devices do not match, when ``weight`` requires a gradient, or
-            (on CPUs) when a label is neither a class nor ``ignore_index``.
+            when a label is neither a class nor ``ignore_index``; to see this, the call waits for a GPU once.
     """
     _check_inputs("upsampled_cross_entropy", logits, labels)
     if weight is not None and weight.shape != labels.shape:
@@ -93,9 +93,9 @@ def upsampled_pixel_losses(
 def check_labels(labels: Tensor, classes: int) -> None:
     """Raise a ValueError that names a label outside 0..classes - 1. On a GPU this waits for the device."""
     if labels.numel():
-        lowest, highest = labels.aminmax()
+        lowest, highest = torch.stack(labels.aminmax()).tolist()  # waits once
         if lowest < 0 or highest >= classes:
-            wrong = int(lowest if lowest < 0 else highest)
+            wrong = lowest if lowest < 0 else highest
             raise ValueError(
                 f"labels must be class ids from 0 to {classes - 1} or ignore_index, got {wrong}; "
                 "num_classes must match the data set"
@@ -142,7 +142,12 @@ def _upsampled_cross_entropy(
     step = max(1, budget // max(1, classes * columns * wide.itemsize))
     like = logits.new_empty((), dtype=wide)
     vertical = pieces(lambda i: bilinear(i, height, rows, align_corners), (0, rows), step, like)
-    horizontal = pieces(lambda i: bilinear(i, width, columns, align_corners), (0, columns), columns, like)
+    horizontal = pieces(
+        lambda i: bilinear(i, width, columns, align_corners), (0, columns), max(1, columns), like
+    )
+    # Before the loop: at a label that is no class, a CUDA kernel ends the process's use of the GPU. After the
+    # matrices: this waits for the GPU.
+    check_labels(labels.masked_fill(labels == ignore_index, 0), classes)
     with torch.autocast(logits.device.type, enabled=False):
         for out_rows, in_rows, along_y in vertical:
             for out_columns, in_columns, along_x in horizontal:
@@ -150,8 +155,6 @@ def _upsampled_cross_entropy(
                     label = labels[b, out_rows, out_columns].reshape(-1).long()  # (P,)
                     counts = label != ignore_index
                     label = label.masked_fill(~counts, 0)
-                    if label.device.type == "cpu":  # elsewhere the check would wait for the device
-                        check_labels(label, classes)
                     block = logits[b, :, in_rows, in_columns].to(wide)  # (C, r, w)
                     if along_y is not None:
                         block = along_y @ block

@@ -171,18 +171,6 @@ def test_every_prepared_head_survives_saving_and_copying(name, copied):
     assert (logits(twin, image()) != logits(prepared, image())).any(), "the copy has weights of its own"
 
 
-def test_convolutions_in_tf32_keep_no_batch_norm_from_being_folded(device):
-    """TF32 is PyTorch's default for convolutions on GPUs, and rounds more than a fold may change."""
-    model = balanced(build()).to(device)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
-        prepared = apis.prepare_for_inference(model)
-    assert norms(prepared) == 0
-    assert {value.dtype for value in prepared.state_dict().values() if value.is_floating_point()} == {
-        torch.float32
-    }
-    assert prepared.data_preprocessor.mean.dtype == torch.float32
-
-
 @every_head
 def test_a_cuda_graph_captures_every_prepared_head(name, device):
     if device.type == "cpu":

@@ -63,9 +63,9 @@ PLACES = [(name, place) for name, (_, inputs) in CASES.items() for place in rang
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize(("name", "place"), PLACES)
-def test_what_does_not_fit_is_named(name, place, wrong):
+def test_what_does_not_fit_is_named(name, place, wrong, device):
     function, wanted = CASES[name]
-    inputs = [torch.zeros(shape, dtype=dtype) for shape, dtype in wanted]
+    inputs = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in wanted]
     function(*inputs)
     inputs[place] = WRONG[wrong](inputs[place])
     if wrong in FITS.get((name, place), ()):

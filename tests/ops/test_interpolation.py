@@ -16,9 +16,9 @@ def resize(old: int, new: int, align_corners: bool, step: int, like: torch.Tenso
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("old", "new"), [(5, 40), (5, 41), (40, 7), (6, 6), (1, 4), (4, 1)])
 @pytest.mark.parametrize("step", [1, 3, 100])
-def test_pieces_resize_as_torch_does(old, new, step, align_corners):
-    x = torch.randn(2, 3, old, dtype=torch.float64)
-    out = torch.full((2, 3, new), torch.nan, dtype=torch.float64)
+def test_pieces_resize_as_torch_does(old, new, step, align_corners, device):
+    x = torch.randn(2, 3, old, dtype=torch.float64).to(device)
+    out = torch.full((2, 3, new), torch.nan, dtype=torch.float64, device=device)
     for outputs, cells, piece in resize(old, new, align_corners, step, x):
         out[..., outputs] = along_rows(x[..., cells], piece)
     want = F.interpolate(x, new, mode="linear", align_corners=align_corners)

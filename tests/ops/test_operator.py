@@ -31,6 +31,10 @@ def _plain_loss(logits: Tensor) -> Tensor:
     return F.cross_entropy(upsampled, LABELS, reduction="sum")
 
 
+def _loss(logits: Tensor) -> Tensor:
+    return danseg.ops.upsampled_cross_entropy(logits, LABELS.to(logits.device))[0]
+
+
 def _plain_argmax(logits: Tensor) -> Tensor:
     return F.interpolate(logits, (4, 6), mode="bilinear").argmax(1)
 
@@ -64,7 +68,7 @@ CASES: dict[str, tuple[Callable, Callable, tuple[Tensor, ...]]] = {
         (draw(1, 4), draw(1, 3), draw(1, 3, 2)),
     ),
     "upsampled_cross_entropy": (
-        lambda logits: danseg.ops.upsampled_cross_entropy(logits, LABELS)[0],
+        _loss,
         _plain_loss,
         (draw(1, 3, 2, 3),),
     ),
@@ -78,6 +82,10 @@ CASES: dict[str, tuple[Callable, Callable, tuple[Tensor, ...]]] = {
     "energies": (energies, lambda a, b: a @ b.mT, (draw(1, 3, 2), draw(1, 4, 2))),
     "dot_product": (dot_product, lambda q, k, v: q @ k.mT @ v, (draw(1, 4, 2), draw(1, 3, 2), draw(1, 3, 2))),
 }
+
+
+def on(device: torch.device, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(t.to(device) for t in inputs)
 
 
 def tracked(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -167,15 +175,17 @@ def test_there_is_a_case_for_every_function():
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", CASES)
-def test_the_plain_forms_value_or_an_error(name, transform):
+def test_the_plain_forms_value_or_an_error(name, transform, device):
     function, plain, inputs = CASES[name]
     try:
-        want = TRANSFORMS[transform](plain, inputs)
+        want = TRANSFORMS[transform](plain, inputs)  # on the CPU
     except RuntimeError as error:  # labels have no derivative: PyTorch's own error stays PyTorch's
         assert name == "upsampled_argmax"
+        inputs = on(device, inputs)
         with pytest.raises(RuntimeError, match=re.escape(str(error).split(",")[0][:40])):
             TRANSFORMS[transform](function, inputs)
         return
+    inputs = on(device, inputs)
     refused = next((kind for kind, names in REFUSED.items() if transform in names), None)
     if refused and name not in PLAIN | {"upsampled_argmax"} and (name, transform) != LINEAR:
         wanted = "forward-mode" if refused == "forward mode" else "once, not twice"
@@ -186,7 +196,7 @@ def test_the_plain_forms_value_or_an_error(name, transform):
     if want is None:
         assert got is None
     else:
-        torch.testing.assert_close(got, want, check_dtype=False)
+        torch.testing.assert_close(got, want, check_dtype=False, check_device=False)
 
 
 def test_the_plain_forms_that_errors_name_exist():
@@ -201,7 +211,7 @@ def test_the_plain_forms_that_errors_name_exist():
 
 
 @pytest.mark.parametrize("transform", ["backward", "grad", "vmap of grad"])
-def test_kernels_see_nothing_that_is_differentiated(transform, monkeypatch):
+def test_kernels_see_nothing_that_is_differentiated(transform, monkeypatch, device):
     # With it, products would leave the fast library, which knows no derivatives.
     seen = []
 
@@ -211,17 +221,17 @@ def test_kernels_see_nothing_that_is_differentiated(transform, monkeypatch):
 
     monkeypatch.setattr("danseg.ops.softmax_attention.product", product_of)
     function, _, inputs = CASES["attention"]
-    TRANSFORMS[transform](function, inputs)
+    TRANSFORMS[transform](function, on(device, inputs))
     assert len(seen) >= 6 and not any(seen)
     assert differentiated(*tracked(inputs))
 
 
-def test_compiled_and_exported_calls_follow_the_same_rule():
+def test_compiled_and_exported_calls_follow_the_same_rule(device):
     class Module(torch.nn.Module):
         def forward(self, query, key, value):
             return danseg.ops.attention(query, key, value)
 
-    _, _, inputs = CASES["attention"]
+    inputs = on(device, CASES["attention"][2])
     exported = torch.export.export(Module(), inputs).module()
     compiled = torch.compile(Module(), backend="aot_eager")
     for module in (exported, compiled):

@@ -11,11 +11,11 @@ from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_atte
 MASKS = [(7, 13), (8, 14), (3, 5), (4, 2), (11, 15), (1, 1)]
 
 
-def _inputs(mask_size):
+def _inputs(mask_size, device="cpu"):
     generator = torch.Generator().manual_seed(0)
     x, hidden = (torch.randn(2, c, 4, 7, dtype=torch.float64, generator=generator) for c in (5, 3))
     weight = torch.randn(mask_size[0] * mask_size[1], 3, dtype=torch.float64, generator=generator)
-    return tuple(t.requires_grad_() for t in (x, hidden, weight))
+    return tuple(t.to(device).requires_grad_() for t in (x, hidden, weight))
 
 
 def _energies(hidden, weight, mask_size, kind):
@@ -26,47 +26,49 @@ def _energies(hidden, weight, mask_size, kind):
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mask_size", MASKS, ids=str)
-def test_equals_the_masks_with_gradients(mask_size, kind, softmax):
-    x, hidden, weight = inputs = _inputs(mask_size)
-    out = pointwise_spatial_attention(x, hidden, weight, mask_size, kind, softmax)
+def test_equals_the_masks_with_gradients(mask_size, kind, softmax, device):
+    x, hidden, weight = plain = _inputs(mask_size)  # cell by cell, which is slow on a GPU
+    inputs = _inputs(mask_size, device)
+    out = pointwise_spatial_attention(*inputs, mask_size, kind, softmax)
     energies = _energies(hidden, weight, mask_size, kind)
     weights = energies.exp() / energies.exp().sum(dim=2, keepdim=True) if softmax else energies
     expected = torch.einsum("bij,bcj->bci", weights, x.flatten(2)).view_as(x)
-    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
-    slope = torch.randn_like(out)
-    grads = torch.autograd.grad(out, inputs, slope, allow_unused=True)
-    expected_grads = torch.autograd.grad(expected, inputs, slope)
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-10, atol=1e-12)
+    slope = torch.randn_like(expected)
+    grads = torch.autograd.grad(out, inputs, slope.to(device), allow_unused=True)
+    expected_grads = torch.autograd.grad(expected, plain, slope)
     for got, want in zip(grads, expected_grads, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(got.cpu(), want, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_the_map(kind):
-    _, hidden, weight = _inputs((3, 5))
+def test_rows_of_the_map(kind, device):
+    _, hidden, weight = _inputs((3, 5), device)
     rows = torch.cat([row_energies(hidden, weight, (3, 5), kind, row) for row in range(4)], dim=1)
-    torch.testing.assert_close(rows, _energies(hidden, weight, (3, 5), kind), rtol=1e-10, atol=1e-12)
+    expected = _energies(hidden.cpu(), weight.cpu(), (3, 5), kind)
+    torch.testing.assert_close(rows.cpu(), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)]
 )
-def test_lower_precision_stays_near_float64(kind, dtype, tolerance):
-    narrow = [t.detach().to(dtype).requires_grad_() for t in _inputs((3, 5))]
+def test_lower_precision_stays_near_float64(kind, dtype, tolerance, device):
+    narrow = [t.detach().to(dtype).requires_grad_() for t in _inputs((3, 5), device)]
     wide = [t.detach().double().requires_grad_() for t in narrow]
     slope = torch.randn(narrow[0].shape).to(dtype)
     results = []
     for inputs in (narrow, wide):
         out = pointwise_spatial_attention(*inputs, (3, 5), kind)
-        results.append((out, *torch.autograd.grad(out, inputs, slope.to(out.dtype))))
+        results.append((out, *torch.autograd.grad(out, inputs, slope.to(out))))
     for got, want in zip(*results, strict=True):
         assert got.dtype == dtype
         assert (got.double() - want).abs().max() / want.abs().max() < tolerance
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_operators_fulfil_torchs_contract(kind):
-    x, hidden, weight = (t.detach().float() for t in _inputs((3, 5)))
+def test_operators_fulfil_torchs_contract(kind, device):
+    x, hidden, weight = (t.detach().float() for t in _inputs((3, 5), device))
     x, hidden = (t.permute(0, 2, 3, 1).contiguous() for t in (x, hidden))
     with_grad = tuple(t.clone().requires_grad_() for t in (x, hidden, weight))
     torch.library.opcheck(torch.ops.danseg.pointwise_spatial_forward, (*with_grad, [3, 5], kind, True))
@@ -75,8 +77,8 @@ def test_operators_fulfil_torchs_contract(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_operations_are_counted(kind):
-    x, hidden, weight = inputs = _inputs((3, 5))
+def test_operations_are_counted(kind, device):
+    x, hidden, weight = inputs = _inputs((3, 5), device)
     with FlopCounterMode(display=False) as masks:
         for row in range(4):
             row_energies(hidden, weight, (3, 5), kind, row)
@@ -122,3 +124,6 @@ def test_bad_arguments_are_named():
         pointwise_spatial_attention(x, hidden, weight, (3, 5), "both")
     with pytest.raises(ValueError, match=r"3x3.*\(9, 3\).*\(15, 3\)"):
         pointwise_spatial_attention(x, hidden, weight, (3, 3), "collect")
+    for row in (-1, 4):
+        with pytest.raises(ValueError, match=f"0 to 3, got {row}"):
+            row_energies(hidden, weight, (3, 5), "distribute", row)

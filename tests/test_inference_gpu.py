@@ -43,19 +43,23 @@ def swift(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning")
-def test_every_way_runs_on_a_cpu_or_says_what_it_needs(swift, tmp_path, capsys):
-    figures = inference_gpu.measure(TINY, CPU, 1000, tmp_path)
-    assert "failed" not in capsys.readouterr().out
-    [stored] = tmp_path.glob("inference_cpu-*.json")
+def test_every_way_runs_or_says_what_it_needs(swift, device, tmp_path, capsys):
+    figures = inference_gpu.measure(TINY, device, 1000, tmp_path)
+    assert "failed: " not in capsys.readouterr().out
+    [stored] = tmp_path.glob(f"inference_{device.type}-*.json")
     assert ways.load(stored) == figures and json.loads(stored.read_text())["about"]["left_out"] == []
-    of_graphs = [figure for figure in figures if figure.way.endswith("CUDA graph")]
-    assert len(of_graphs) > 10
-    assert {figure.note for figure in of_graphs} == {"UserError: CUDA graphs need a GPU"}
-    others = [figure for figure in figures if figure not in of_graphs and "tiles of" not in figure.case]
-    assert [figure for figure in others if figure.note or not figure.seconds] == []
-    for figure in others:
-        narrow = figure.precision == "bfloat16"
-        assert figure.difference is not None and figure.difference < (0.2 if narrow else 1e-3), figure
+    graphs = [figure for figure in figures if figure.way.endswith("CUDA graph")]
+    assert len(graphs) > 10
+    # Before it computes, the loss waits for the GPU once, to refuse labels that are no class.
+    captured = [] if device.type == "cpu" else [one for one in graphs if one.case != inference_gpu.LOSS_CASE]
+    notes = {"UserError: CUDA graphs need a GPU", "RuntimeError: called a synchronizing CUDA operation"}
+    refused = [one for one in graphs if one not in captured]
+    assert {one.note for one in refused} <= notes and not any(one.seconds for one in refused)
+    without_files = [one for one in figures if one not in graphs and "tiles of" not in one.case]
+    for one in captured + without_files:
+        assert one.seconds and not one.note, one
+        assert one.difference is not None
+        assert one.difference < (0.2 if one.precision == "bfloat16" else 1e-2 if captured else 1e-3), one
     named = {figure.case for figure in figures}
     assert {"frames to labels", "logits to labels", "frames to labels, windows of 64"} < named
     assert {figure.batch for figure in figures if figure.case == "frames to labels"} == {1, 2}

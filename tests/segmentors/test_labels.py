@@ -15,12 +15,15 @@ def test_labels_are_mmsegs(build, batch, case, lean):
     with torch.no_grad():
         theirs = [result.pred_sem_seg.data[0] for result in build(**arguments).test_step(batch(**images))]
     model = build(**arguments, lean=lean)
-    ours = predict_labels(model, **model.data_preprocessor(batch(**images), False))
+    data = model.data_preprocessor(batch(**images), False)
+    ours = predict_labels(model, **data)
     for labels in theirs:
         assert len(labels.unique()) > 1, "a constant prediction compares nothing"
     assert [labels.shape for labels in ours] == [labels.shape for labels in theirs]
     for ours_of_one, theirs_of_one in zip(ours, theirs, strict=True):
         assert (ours_of_one == theirs_of_one).all()
+    coarse = coarse_logits(model, **data)
+    assert {one.dtype for one in ours} == {torch.int64 if coarse is None else torch.uint8}
 
 
 @every_segmentor

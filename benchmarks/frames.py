@@ -151,7 +151,7 @@ class Network:
 
         narrow = precision.dtype != torch.float32
         of_all = {
-            "mmseg, autocast" if narrow else "mmseg": theirs,
+            "mmseg": theirs,
             "danseg": ours,
             "danseg, CUDA graph": graph,
         }

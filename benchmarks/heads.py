@@ -3,6 +3,7 @@
     python -m benchmarks.heads                              # every head that mmseg can build
     python -m benchmarks.heads --cases DANetHead GCNetHead
     python -m benchmarks.heads --quick                      # narrow heads on small maps
+    python -m benchmarks.heads --device cuda                # a GPU: two images, three precisions, 60 seconds
     python -m benchmarks.heads --markdown benchmarks/results/NAME.json
 
 Forward is evaluation of one image, from the backbone's features to logits. Training is the losses at the
@@ -10,9 +11,10 @@ labels' resolution and the gradients of the input and of every parameter. docs/p
 is measured, and why.
 """
 
+import copy
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks import report
-from benchmarks.command import carry_out, set_up
+from benchmarks import report, ways
+from benchmarks.command import carry_out, carry_out_on_gpu, set_up, stored_markdown
 from benchmarks.measure import (
     MeasurementError,
     alternate,
@@ -30,6 +32,7 @@ from benchmarks.measure import (
     product_rate,
 )
 from benchmarks.report import Row, size_name
+from benchmarks.ways import BFLOAT16, FLOAT32, TF32, Figure, Job, Precision, Question, Rates
 from danseg.errors import command_line
 
 FORWARD, TRAINING = "forward", "training"
@@ -67,6 +70,11 @@ PAIRS = {
 }
 FULL = ((2048, 512), [(64, 64)])  # input and own channels; 64x64 comes from 512x512 crops
 QUICK = ((64, 16), [(32, 32)])
+# The same on a GPU, where crops of 769x769 come in pairs.
+FULL_ON_GPU, QUICK_ON_GPU = ((2048, 512), (97, 97)), ((64, 16), (16, 16))
+IMAGES_ON_GPU = 2
+# Parameters stay in float32 under autocast.
+AUTOCAST = "bfloat16 by autocast"
 
 
 def build(name: str, side: str, channels: tuple[int, int], device: torch.device) -> nn.Module:
@@ -83,17 +91,17 @@ def build(name: str, side: str, channels: tuple[int, int], device: torch.device)
         if key in arguments:
             arguments[key] = max(1, arguments[key] * channels[1] // 512)
     torch.manual_seed(0)
-    head = MODELS.build(
-        dict(
-            type=pair.theirs if side == "theirs" else name,
-            in_channels=channels[0],
-            channels=channels[1],
-            num_classes=NUM_CLASSES,
-            dropout_ratio=0.0,
-            norm_cfg=dict(type="BN"),
-            **arguments,
-        )
+    config = dict(
+        type=pair.theirs if side == "theirs" else name,
+        in_channels=channels[0],
+        channels=channels[1],
+        num_classes=NUM_CLASSES,
+        dropout_ratio=0.0,
+        norm_cfg=dict(type="BN"),
+        **arguments,
     )
+    with device:  # a GPU draws the weights in a moment
+        head = MODELS.build(config)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in head.parameters():
@@ -104,33 +112,38 @@ def build(name: str, side: str, channels: tuple[int, int], device: torch.device)
     return head.to(device)
 
 
-def _step(head: nn.Module, inputs: tuple[Tensor, list] | None) -> list[Tensor]:
-    """Logits; in training the total loss, and its gradients of the input and of all parameters together."""
+def _step(head: nn.Module, inputs: tuple[Tensor, list | None], autocast: bool = False) -> list[Tensor]:
+    """Logits; in training the total loss, and its gradients of the input and of all parameters together.
+
+    With ``autocast``, logits and loss are computed in bfloat16 where PyTorch does so.
+    """
     x, samples = inputs
+    narrow = torch.autocast(x.device.type, torch.bfloat16, enabled=autocast)
     if samples is None:
-        with torch.no_grad():
+        with torch.no_grad(), narrow:
             out = head.eval()([x])
         return [out[0] if isinstance(out, (tuple, list)) else out]
-    losses = head.train().loss([x], samples, None)
-    loss = sum(value for key, value in losses.items() if "loss" in key)
+    with narrow:
+        losses = head.train().loss([x], samples, None)
+        loss = sum(value for key, value in losses.items() if "loss" in key)
     by_x, *by_parameters = torch.autograd.grad(loss, [x, *head.parameters()])
     return [loss.detach(), by_x, torch.cat([grad.flatten() for grad in by_parameters])]
 
 
 def _inputs(
-    channels: int, size: tuple[int, int], mode: str, device: torch.device
+    channels: int, size: tuple[int, int], mode: str, device: torch.device, images: int = 1
 ) -> tuple[Tensor, list | None]:
-    """Features of one image and, in training, labels at eight times their size."""
+    """Features and, in training, each image's labels at eight times their size."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(1, channels, *size, generator=generator).to(device)
+    generator = torch.Generator(device).manual_seed(1)
+    x = torch.randn(images, channels, *size, generator=generator, device=device)
     if mode == FORWARD:
         return x, None
-    labels = torch.randint(0, NUM_CLASSES, (1, *size), generator=generator)
-    labels = labels.repeat_interleave(STRIDE, 1).repeat_interleave(STRIDE, 2).to(device)
-    return x.requires_grad_(), [SegDataSample(gt_sem_seg=PixelData(data=labels))]
+    labels = torch.randint(0, NUM_CLASSES, (images, 1, *size), generator=generator, device=device)
+    labels = labels.repeat_interleave(STRIDE, 2).repeat_interleave(STRIDE, 3)
+    return x.requires_grad_(), [SegDataSample(gt_sem_seg=PixelData(data=of_one)) for of_one in labels]
 
 
 def measure_memory(
@@ -208,16 +221,82 @@ def compare(
     return [row]
 
 
+def gpu_jobs(
+    names: Sequence[str], quick: bool, device: torch.device, repeats: int, rates: Rates
+) -> list[Job]:
+    """What is measured on a GPU, the most important first: steps of training, then evaluation."""
+    channels, size = QUICK_ON_GPU if quick else FULL_ON_GPU
+    return [
+        (
+            f"{name}, {mode}, {size_name(size)}, {AUTOCAST if precision is BFLOAT16 else precision.name}",
+            partial(compare_on_gpu, name, channels, mode, size, precision, device, repeats, rates),
+        )
+        for mode in (TRAINING, FORWARD)
+        for precision in (BFLOAT16, FLOAT32, TF32)
+        for name in names
+    ]
+
+
+def compare_on_gpu(
+    name: str,
+    channels: tuple[int, int],
+    mode: str,
+    size: tuple[int, int],
+    precision: Precision,
+    device: torch.device,
+    repeats: int,
+    rates: Rates,
+) -> list[Figure]:
+    """Both sides' figures of one head; bfloat16 is by autocast.
+
+    Logits of the first image are compared with those of danseg's head in float64.
+    """
+    autocast = precision is BFLOAT16
+    kind = AUTOCAST if autocast else precision.name
+    inputs = x, _ = _inputs(channels[0], size, mode, device, IMAGES_ON_GPU)
+    ours = build(name, "ours", channels, device)
+
+    def make_theirs() -> Callable[[], list[Tensor]]:
+        theirs = build(name, "theirs", channels, device)
+        theirs.load_state_dict(ours.state_dict())
+        return partial(_step, theirs, inputs, autocast)
+
+    def exact() -> Tensor:
+        return _step(copy.deepcopy(ours).double(), (x[:1].double(), None))[0]
+
+    with precision.on():
+        rates[precision]  # is stored beside the figures
+        return ways.compare(
+            Question(name, mode, size_name(size), IMAGES_ON_GPU, kind),
+            {"mmseg": make_theirs, "danseg": lambda: partial(_step, ours, inputs, autocast)},
+            device,
+            repeats,
+            reference=exact if mode == FORWARD else None,
+            compared=lambda results: results[0][:1] if mode == FORWARD else results[0],
+        )
+
+
 @command_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("heads", __doc__.split("\n")[0])
     parser.add_argument("--cases", nargs="+", choices=list(PAIRS), metavar="HEAD", help=", ".join(PAIRS))
+    parser.add_argument("--seconds", type=report.parse_count, default=60, help="on a GPU (default: 60)")
     args = parser.parse_args(argv)
     if args.markdown:
-        print(report.markdown(report.load(args.markdown), {}))
+        print(stored_markdown(args.markdown, {}))
         return
     device, repeats = set_up(args)
+    if device.type == "cuda":
+        rates = Rates(device)
+        carry_out_on_gpu(
+            "heads",
+            gpu_jobs(args.cases or list(PAIRS), args.quick, device, repeats, rates),
+            args,
+            device,
+            rates,
+        )
+        return
     channels, sizes = QUICK if args.quick else FULL
     jobs = [
         (

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import report, ways
-from benchmarks.command import Job, carry_out, set_up
+from benchmarks import report
+from benchmarks.command import Job, carry_out, carry_out_on_gpu, set_up, stored_markdown
 from benchmarks.measure import (
     MeasurementError,
     alternate,
@@ -38,6 +38,7 @@ from benchmarks.measure import (
 )
 from benchmarks.networks import DANSEG, MMSEG, NUM_CLASSES, Network, segmentor
 from benchmarks.report import Promise, Row, size_name
+from benchmarks.ways import Rates
 from danseg.errors import UserError, command_line
 from danseg.ops import upsampled_argmax
 
@@ -426,23 +427,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     if args.markdown:
-        print(ways.stored_markdown(args.markdown, PROMISES))
+        print(stored_markdown(args.markdown, PROMISES))
         return
     device, repeats = set_up(args)
+    cases: Sequence[str] = CASES
     if device.type == "cuda":
         from benchmarks import inference_gpu
 
-        cases, plan = inference_gpu.CASES, inference_gpu.QUICK if args.quick else inference_gpu.FULL
-    else:
-        cases = CASES
+        cases = inference_gpu.CASES
     unknown = [case for case in args.cases or () if case not in cases]
     if unknown:
         raise UserError(f"--cases on {device.type} are {', '.join(map(repr, cases))}; got {unknown[0]!r}")
-    chosen, suffix = args.cases or cases, "_quick" if args.quick else ""
     if device.type == "cuda":
-        inference_gpu.measure(plan, device, args.seconds, args.out, chosen, suffix)
+        plan, rates = inference_gpu.QUICK if args.quick else inference_gpu.FULL, Rates(device)
+        todo = inference_gpu.jobs(plan, device, rates, args.seconds, args.cases or cases)
+        carry_out_on_gpu("inference", todo, args, device, rates)
         return
-    todo = jobs(QUICK if args.quick else FULL, chosen, device, repeats)
+    todo = jobs(QUICK if args.quick else FULL, args.cases or cases, device, repeats)
     carry_out("inference", todo, PROMISES, args, device, repeats)
 
 

@@ -3,7 +3,8 @@
 ``python -m benchmarks.inference --device cuda`` takes this plan. A frame is normalised and on the device, and
 so are its labels, unless a way says otherwise. Weights are random, as in benchmarks/inference.py. The
 "difference" of labels is the share of pixels whose label is another than in mmseg's float32 (danseg's, where
-this mmcv lacks what mmseg's head needs).
+this mmcv lacks what mmseg's head needs). In 16 bits mmseg's model runs under autocast. "plain" resizes the
+logits to the labels' size, and takes their argmax or cross entropy.
 
 The memory of a CUDA graph is the pool that it keeps; other memory is the peak of a call.
 """
@@ -13,14 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import ways
 from benchmarks.cuda_graphs import Graph, with_pools
 from benchmarks.frames import COMPILING_SECONDS, FramePlan, Network, share_of_others
 from benchmarks.inference import Size, smooth
@@ -127,7 +126,7 @@ def labels(
     ours = partial(upsampled_argmax, size=size)
     of_all: dict[str, Callable[[], Call]] = {"danseg": lambda: partial(ours, logits)}
     if not tile_mib:
-        of_all["resize, argmax"] = lambda: partial(resized_argmax, logits, size)
+        of_all["plain"] = lambda: partial(resized_argmax, logits, size)
         of_all["danseg, CUDA graph"] = lambda: Graph(ours, logits)
     module = "danseg.ops.upsampled_argmax"
     for mib in tile_mib:
@@ -179,7 +178,7 @@ def loss(
 
     of_all: dict[str, Callable[[], Call]] = {"danseg": lambda: partial(ours, logits)}
     if not tile_mib:
-        of_all["resize, cross entropy"] = lambda: partial(plain, logits)
+        of_all["plain"] = lambda: partial(plain, logits)
         of_all["danseg, CUDA graph"] = lambda: Graph(ours, logits)
     for mib in tile_mib:
         values = dict(_DEVICE_BLOCK_BYTES=mib * 2**20)
@@ -231,17 +230,3 @@ def jobs(plan: Plan, device: torch.device, rates: Rates, seconds: float, cases: 
         what = f"{first.name}, {'graph by hand' if by_hand else 'reduce-overhead'}"
         add(COMPILED, what, first.compiled, BFLOAT16, rates, latest, by_hand)
     return [(what, measure) for case, what, measure in found if case in cases]
-
-
-def measure(
-    plan: Plan,
-    device: torch.device,
-    seconds: float,
-    folder: Path,
-    cases: Sequence[str] = CASES,
-    suffix: str = "",
-) -> list[Figure]:
-    """Measure within so many seconds; print and write the results."""
-    rates = Rates(device)
-    todo = jobs(plan, device, rates, seconds, cases)
-    return ways.carry_out("inference", todo, device, seconds, folder, rates, suffix)

@@ -23,9 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import report
-from benchmarks.measure import MIB, environment, extra_peak, product_rate, slug
-from benchmarks.report import Promises, versions
+from benchmarks.measure import MIB, MeasurementError, environment, extra_peak, product_rate, slug
+from benchmarks.report import versions
 from danseg.errors import UserError
 
 # Enough calls in a round for the clock, and no more rounds than this many seconds hold.
@@ -115,6 +114,7 @@ def compare(
     operations: float | None = None,
     rate: float | None = None,
     reference: Callable[[], Tensor] | None = None,
+    compared: Callable[[Any], Tensor] | None = None,
     within: AbstractContextManager | None = None,
     distance: Callable[[Tensor, Tensor], float] | None = None,
 ) -> list[Figure]:
@@ -128,6 +128,7 @@ def compare(
         operations: of the products that no exact way avoids, for the share of ``rate``.
         rate: of large products in this precision, see :class:`Rates`.
         reference: the exact result, in float64.
+        compared: takes from a call's result what the reference has: some rows, or all gradients as one.
         within: a context that the calls run in, such as ``Precision.on()``.
         distance: of a result from the reference; by default, relative to its norm.
     """
@@ -139,15 +140,16 @@ def compare(
             figure = figures[name]
             try:
                 call = make()
-                figure.first_seconds, out = _timed(call, device)
+                figure.first_seconds, out = timed(call, device)
+                out = compared(out) if compared else out
                 if exact is not None and isinstance(out, Tensor):
                     figure.difference = (distance or relative_difference)(out, exact)
                 del out
                 figure.extra_bytes = extra_peak(call, device)
-                once = _timed(call, device)[0]
+                once = timed(call, device)[0]
                 calls[name] = call, max(1, round(ROUND_SECONDS / max(once, 1e-6)))
             except Exception as error:  # noqa: BLE001  (no kernel takes it, or memory is short: the table says so)
-                figure.note = _reason(error)
+                figure.note = reason(error)
             finally:
                 _free(device)
         rounds: dict[str, list[float]] = {name: [] for name in calls}
@@ -155,7 +157,7 @@ def compare(
         for _ in range(repeats):
             for name, (call, count) in calls.items():
                 if spent[name] < WAY_SECONDS or len(rounds[name]) < 3:
-                    seconds = _timed(call, device, count)[0]
+                    seconds = timed(call, device, count)[0]
                     rounds[name].append(seconds / count)
                     spent[name] += seconds
     for name, of_way in rounds.items():
@@ -173,8 +175,8 @@ def relative_difference(out: Tensor, exact: Tensor) -> float:
     return ((out.double() - exact.double()).norm() / exact.double().norm()).item()
 
 
-def _timed(call: Call, device: torch.device, count: int = 1) -> tuple[float, Any]:
-    """Seconds of ``count`` calls, and the last result."""
+def timed(call: Call, device: torch.device, count: int = 1) -> tuple[float, Any]:
+    """Seconds of ``count`` calls together, and the last result."""
     _synchronize(device)
     start = time.perf_counter()
     for _ in range(count):
@@ -194,9 +196,12 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a way has no figures, for its note."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
+    if isinstance(error, MeasurementError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
 
@@ -240,18 +245,19 @@ def carry_out(
     end = time.monotonic() + seconds
     figures: list[Figure] = []
     left, failed = [name for name, _ in jobs], {}
-    # Garbage is collected for every way. To look through the libraries' objects takes longer than a way.
-    gc.freeze()
     for name, measure in jobs:
         if time.monotonic() >= end:
             break
+        # Garbage is collected for every way. To look through the libraries' objects takes longer than a way.
+        _free(device)
+        gc.freeze()
         begun = time.monotonic()
         left.remove(name)
         try:
             new = measure()
         except Exception as error:  # noqa: BLE001  (the other jobs may work, and the minutes may not come again)
             traceback.print_exc()
-            failed[name] = _reason(error)
+            failed[name] = reason(error)
             _free(device)
             continue
         figures += new
@@ -262,8 +268,8 @@ def carry_out(
     gc.unfreeze()
     for path in paths if figures else []:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    for name, reason in failed.items():
-        console.print(f"failed: {name}: {reason}", highlight=False)
+    for name, why in failed.items():
+        console.print(f"failed: {name}: {why}", highlight=False)
     if left:
         console.print(f"not measured within {seconds:g} s: {'; '.join(left)}", highlight=False)
     return figures
@@ -349,12 +355,3 @@ def load(path: Path) -> list[Figure]:
             f"cannot read {path} as figures of a GPU ({error}); give a .json file that a benchmark with "
             "--device cuda wrote"
         ) from error
-
-
-def stored_markdown(path: Path, promises: Promises) -> str:
-    """A stored result as Markdown: of a GPU's figures, or of a CPU's rows with what is promised of them."""
-    try:
-        of_gpu = "figures" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        of_gpu = False  # what is wrong with the file, the reader says
-    return markdown(load(path)) if of_gpu else report.markdown(report.load(path), promises)

@@ -111,10 +111,10 @@ def test_difference_sees_wrong_and_missing_numbers(attention):
 
 def test_both_sides_have_equal_weights_and_a_scale_that_shows_the_attention(attention):
     for case in filter(lambda case: case.theirs, attention.CASES.values()):
-        theirs, ours = attention._modules(case, CPU, ["theirs", "ours"])
+        theirs, ours = attention.equal_modules(case, CPU, ["theirs", "ours"])
         for name, parameter in theirs.named_parameters():
             assert torch.equal(ours.state_dict()[name], parameter)
-        x, _ = attention._inputs(case, (5, 7), attention.FORWARD, CPU)
+        x, _ = attention.inputs(case, (5, 7), attention.FORWARD, CPU)
         with torch.no_grad():
             assert not torch.allclose(theirs(x), x, atol=1e-2)
 

@@ -44,7 +44,8 @@ def swift(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_every_way_runs_or_says_what_it_needs(swift, device, tmp_path, capsys):
-    figures = inference_gpu.measure(TINY, device, 1000, tmp_path)
+    jobs = inference_gpu.jobs(TINY, device, Rates(device), 1000, CASES)
+    figures = ways.carry_out("inference", jobs, device, 1000, tmp_path)
     assert "failed: " not in capsys.readouterr().out
     [stored] = tmp_path.glob(f"inference_{device.type}-*.json")
     assert ways.load(stored) == figures and json.loads(stored.read_text())["about"]["left_out"] == []
@@ -81,7 +82,8 @@ def test_cases_choose_jobs_and_all_together_are_everything():
 
 
 def test_a_network_is_not_compiled_where_the_time_is_short(tmp_path, capsys):
-    assert inference_gpu.measure(TINY, CPU, 10, tmp_path, [COMPILED]) == []
+    jobs = inference_gpu.jobs(TINY, CPU, Rates(CPU), 10, [COMPILED])
+    assert ways.carry_out("inference", jobs, CPU, 10, tmp_path) == []
     assert "compiling takes about 40 s, and fewer are left" in capsys.readouterr().out
 
 

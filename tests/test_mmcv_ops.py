@@ -82,7 +82,7 @@ def test_other_operators_are_missing_as_without_it():
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_point_sample_weighs_the_four_nearest_pixels(align_corners):
+def test_point_sample_weighs_the_four_nearest_pixels(align_corners, device):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 3, 5, 7, dtype=torch.float64, generator=generator)
     points = torch.rand(2, 11, 2, dtype=torch.float64, generator=generator)
@@ -95,16 +95,17 @@ def test_point_sample_weighs_the_four_nearest_pixels(align_corners):
                 for j in range(7):
                     weight = max(0.0, 1 - abs(row - i)) * max(0.0, 1 - abs(column - j))
                     want[b, :, p] += weight * features[b, :, i, j]
+    features, points, want = features.to(device), points.to(device), want.to(device)
     torch.testing.assert_close(mmcv_ops.point_sample(features, points, align_corners), want)
     grid = points[:, :10].reshape(2, 2, 5, 2)
     got = mmcv_ops.point_sample(features, grid, align_corners=align_corners)
     torch.testing.assert_close(got, want[:, :, :10].reshape(2, 3, 2, 5))
 
 
-def test_sigmoid_focal_loss():
+def test_sigmoid_focal_loss(device):
     logits = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([0, 3, 1, 2, 4, 0])  # the fifth belongs to no class
-    loss = mmcv_ops.sigmoid_focal_loss(logits, target, 2.5, 0.3, None, "none")
+    loss = mmcv_ops.sigmoid_focal_loss(logits.to(device), target.to(device), 2.5, 0.3, None, "none")
     for n in range(6):
         for c in range(4):
             p = 1 / (1 + math.exp(-logits[n, c]))

@@ -57,8 +57,8 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> 
     parts, head, width = _heads(query.shape[2], value.shape[2])
     batch = len(query)
     # (B, parts, N or M, head)
-    query, key = (_padded(t, head)[:, None].expand(batch, parts, -1, head) for t in (query, key))
-    values = _padded(value, parts * width).contiguous().unflatten(2, (parts, width)).transpose(1, 2)
+    query, key = (_rows(t, head)[:, None].expand(batch, parts, -1, head) for t in (query, key))
+    values = _rows(value, parts * width).unflatten(2, (parts, width)).transpose(1, 2)
     # Compiled code has chosen its kernel when it was traced, which one thread does at a time.
     turn = contextlib.nullcontext() if torch.compiler.is_compiling() else _TURN
     # Autocast would cast bfloat16 to float16, or the reverse, where it is set to the other one.
@@ -79,6 +79,14 @@ def _heads(channels: int, value_channels: int) -> tuple[int, int, int]:
 
 def _rounded(width: int) -> int:
     return -(-width // _MULTIPLE) * _MULTIPLE
+
+
+def _rows(x: Tensor, width: int) -> Tensor:
+    """``x`` padded to a width, in rows that start at multiples of 16 bytes, as the kernels read them."""
+    x = _padded(x, width).contiguous()
+    # Compiled code cannot ask for the offset, and copies inputs with an odd one itself.
+    odd = not torch.compiler.is_compiling() and x.storage_offset() * x.element_size() % 16
+    return x.clone() if odd else x
 
 
 def _padded(x: Tensor, width: int) -> Tensor:

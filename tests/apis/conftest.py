@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmseg.registry import MODELS
+from torch import nn
 
 from danseg import apis
 
@@ -113,3 +115,50 @@ def make_config() -> Callable[..., Config]:
 def make_checkpoint() -> Callable[[Config, Path], Path]:
     """``make_checkpoint(config, path)`` writes weights that fit the config."""
     return _make_checkpoint
+
+
+@MODELS.register_module(force=True)
+class NearSighted(nn.Module):
+    """A network of stride 8 whose cells see only 7 pixels beyond their own: less than a tile's edge."""
+
+    def __init__(self, init_cfg=None, pretrained=None, channels=16, in_channels=3):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, 2, 1), nn.Tanh())
+                for i in range(3)
+            )
+        )
+
+    def forward(self, x):
+        return [self.layers(x)]
+
+
+@pytest.fixture
+def near_sighted(camvid, make_config):
+    """``near_sighted(align_corners=..., out_channels=...)``: a model whose test pipeline resizes nothing.
+
+    ``device``: where it is; ``channels``: of its images; ``loader``: arguments of the pipeline's first step;
+    ``steps``: more steps.
+    """
+
+    def make(*, device="cpu", channels=3, loader=None, steps=(), **head):
+        fields = dict(type="FCNHead", num_convs=0, concat_input=False)
+        config = make_config(camvid, head=fields)
+        config.model.backbone = dict(type="NearSighted", in_channels=channels)
+        if steps or channels != 3:
+            config.model.data_preprocessor.update(mean=None, std=None)
+        config.model.decode_head.update(in_channels=16, channels=16, in_index=0, **head)
+        pipeline = config.test_dataloader.dataset.pipeline
+        first, *others = [step for step in pipeline if step["type"] != "Resize"]
+        config.test_dataloader.dataset.pipeline = [{**first, **(loader or {})}, *steps, *others]
+        classes = [str(i) for i in range(config.model.decode_head.num_classes)]
+        config.test_dataloader.dataset.update(type="BaseSegDataset", metainfo=dict(classes=classes))
+        torch.manual_seed(0)
+        model = apis.load_model(config, None, "cpu")
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.3)
+        return model.to(device)
+
+    return make

@@ -10,11 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import rasterio
 import torch
-from mmseg.registry import MODELS
 from PIL import Image
-from rasterio.transform import from_origin
 from torch import nn
 
 from danseg import apis
@@ -23,51 +20,7 @@ from danseg.apis.predict import prepared_batch
 from danseg.errors import UserError
 from danseg.ops import upsampled_argmax
 
-
-@MODELS.register_module(force=True)
-class NearSighted(nn.Module):
-    """A network of stride 8 whose cells see only 7 pixels beyond their own: less than a tile's edge."""
-
-    def __init__(self, init_cfg=None, pretrained=None, channels=16, in_channels=3):
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, 2, 1), nn.Tanh())
-                for i in range(3)
-            )
-        )
-
-    def forward(self, x):
-        return [self.layers(x)]
-
-
-@pytest.fixture
-def near_sighted(camvid, make_config):
-    """``near_sighted(align_corners=..., out_channels=...)``: a model whose test pipeline resizes nothing.
-
-    ``channels``: of its images; ``loader``: arguments of the pipeline's first step; ``steps``: more steps.
-    """
-
-    def make(*, channels=3, loader=None, steps=(), **head):
-        fields = dict(type="FCNHead", num_convs=0, concat_input=False)
-        config = make_config(camvid, head=fields)
-        config.model.backbone = dict(type="NearSighted", in_channels=channels)
-        if steps or channels != 3:
-            config.model.data_preprocessor.update(mean=None, std=None)
-        config.model.decode_head.update(in_channels=16, channels=16, in_index=0, **head)
-        pipeline = config.test_dataloader.dataset.pipeline
-        first, *others = [step for step in pipeline if step["type"] != "Resize"]
-        config.test_dataloader.dataset.pipeline = [{**first, **(loader or {})}, *steps, *others]
-        classes = [str(i) for i in range(config.model.decode_head.num_classes)]
-        config.test_dataloader.dataset.update(type="BaseSegDataset", metainfo=dict(classes=classes))
-        torch.manual_seed(0)
-        model = apis.load_model(config, None, "cpu")
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=0.3)
-        return model
-
-    return make
+rasterio = pytest.importorskip("rasterio")
 
 
 def _picture(height, width, seed=0):
@@ -400,7 +353,7 @@ def test_steps_that_need_the_whole_image_are_not_left_out_in_silence(near_sighte
 
 
 def test_a_turned_picture_on_a_map_is_refused(near_sighted, tmp_path):
-    place = dict(crs="EPSG:32633", transform=from_origin(500000, 5800000, 0.2, 0.2))
+    place = dict(crs="EPSG:32633", transform=rasterio.transform.from_origin(500000, 5800000, 0.2, 0.2))
     source = _write(tmp_path / "large.tif", _PICTURE, **place)
     data = bytearray(source.read_bytes())
     # GDAL writes no orientation: its tag takes the place of PlanarConfiguration, whose default is the same.
@@ -414,7 +367,9 @@ def test_a_turned_picture_on_a_map_is_refused(near_sighted, tmp_path):
 
 
 def test_the_labels_lie_where_the_image_lies_in_compressed_tiles(near_sighted, tmp_path):
-    place = dict(crs="EPSG:32633", transform=from_origin(500000, 5800000, 0.2, 0.2), nodata=0)
+    place = dict(
+        crs="EPSG:32633", transform=rasterio.transform.from_origin(500000, 5800000, 0.2, 0.2), nodata=0
+    )
     source = _write(tmp_path / "large.tif", _picture(600, 520), **place)
     with rasterio.open(apis.predict_large(near_sighted(), source, tmp_path / "labels.tif")) as file:
         assert file.crs == rasterio.CRS.from_epsg(32633) and file.transform == place["transform"]

@@ -2,6 +2,7 @@ import pytest
 import torch
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import MODELS
+from torch import nn
 
 from danseg import apis
 from danseg.datasets.metainfo import built_metainfo
@@ -19,6 +20,17 @@ def test_model_carries_the_classes_and_colours_of_its_data_set(camvid, make_conf
     assert config.model.pretrained == "open-mmlab://resnet18_v1c", "the caller's config was changed"
     config.test_dataloader.dataset = dict(type="ConcatDataset", datasets=[config.test_dataloader.dataset])
     assert apis.dataset_meta(config)["classes"] == CamVidDataset.METAINFO["classes"]
+
+
+def test_a_model_is_where_it_is_asked_for_or_on_the_gpu_if_there_is_one(camvid, make_config, device):
+    config = make_config(camvid)  # with synchronised batch norms
+    for asked, place in ((device, device), (str(device), device), ("cpu", torch.device("cpu"))):
+        model = apis.load_model(config, None, asked)
+        assert {value.device for value in model.state_dict().values()} == {place}
+        synchronised = any(isinstance(one, nn.SyncBatchNorm) for one in model.modules())
+        assert synchronised == (place.type == "cuda")
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    assert next(apis.load_model(config, None).parameters()).device.type == there
 
 
 def test_weights_of_another_network_are_refused(camvid, tmp_path, make_config, make_checkpoint):

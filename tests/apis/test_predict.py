@@ -7,15 +7,40 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from danseg import apis
+from danseg.apis.predict import prepared_batch
 from danseg.errors import UserError
 from danseg.visualization import read_image
 
-
-@pytest.mark.parametrize(
+every_test_mode = pytest.mark.parametrize(
     "settings",
     [dict(), dict(size_divisor=32), dict(mode=dict(mode="slide", crop_size=(32, 32), stride=(24, 24)))],
     ids=["whole", "padded", "slide"],
 )
+
+
+@every_test_mode
+@pytest.mark.parametrize("kind", ["LeanEncoderDecoder", "EncoderDecoder"])
+def test_on_every_device_logits_and_labels_are_the_cpus(
+    camvid, tmp_path, settings, kind, make_config, make_checkpoint, device
+):
+    config = make_config(camvid, **settings)
+    config.model.type = kind
+    checkpoint, path = make_checkpoint(config, tmp_path / "weights.pth"), camvid / "val" / "a.png"
+    model, on_cpu = (apis.load_model(config, checkpoint, where) for where in (device, "cpu"))
+    assert {one.device.type for one in model.state_dict().values()} == {device.type}
+    with torch.no_grad():
+        [found], [want] = (one.test_step(prepared_batch(one, path)) for one in (model, on_cpu))
+    assert found.seg_logits.data.device == device
+    logits, tolerance = want.seg_logits.data, 1e-4 * want.seg_logits.data.abs().max()
+    assert (found.seg_logits.data.cpu() - logits).abs().max() <= tolerance
+    best = logits.topk(2, dim=0).values
+    clear = (best[0] - best[1] > 2 * tolerance).numpy()
+    labels = apis.predict(model, path)
+    assert clear.mean() > 0.99 and len(np.unique(labels)) > 1
+    assert (labels == apis.predict(on_cpu, path))[clear].all()
+
+
+@every_test_mode
 def test_predict_is_what_the_runner_predicts(camvid, tmp_path, settings, make_config, make_checkpoint):
     config = make_config(camvid, **settings)
     checkpoint = make_checkpoint(config, tmp_path / "weights.pth")
@@ -109,13 +134,13 @@ def test_labels_are_left_out_of_the_pipeline_whatever_loads_them(camvid, make_co
 
 @pytest.mark.parametrize(("channels", "color_type"), [(1, "grayscale"), (4, "unchanged")])
 def test_a_network_of_other_channels_predicts_and_shows_its_attention(
-    camvid, make_config, make_checkpoint, channels, color_type
+    camvid, make_config, make_checkpoint, channels, color_type, device
 ):
     config = make_config(camvid)
     config.model.backbone.in_channels = channels
     config.model.data_preprocessor.update(mean=[120.0], std=[60.0], bgr_to_rgb=False)
     config.test_dataloader.dataset.pipeline[0].color_type = color_type
-    model = apis.load_model(config, make_checkpoint(config, camvid / "weights.pth"), "cpu")
+    model = apis.load_model(config, make_checkpoint(config, camvid / "weights.pth"), device)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 72, 4), dtype=np.uint8)
     pixels = pixels if channels == 4 else pixels[..., 0]
     path = camvid / "picture.png"

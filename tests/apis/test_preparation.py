@@ -69,7 +69,7 @@ def image(size: tuple[int, int] = (65, 97)) -> torch.Tensor:
 
 @torch.no_grad()
 def logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return model(x, mode="tensor")
+    return model(x.to(next(model.parameters()).device), mode="tensor")
 
 
 def balanced(model: nn.Module) -> nn.Module:
@@ -86,8 +86,8 @@ def norms(module: nn.Module) -> int:
 def assert_equal_logits(prepared: nn.Module, model: nn.Module) -> None:
     """Compare logits to the tolerance that the docstring states, and labels except at near ties."""
     want, found = logits(model, image()), logits(prepared, image())
-    tolerance = 1e-5 * want.abs().max()
-    assert found.dtype == torch.float32
+    tolerance = (1e-4 if want.is_cuda else 1e-5) * want.abs().max()
+    assert found.dtype == torch.float32 and found.device == want.device
     assert (found - want).abs().max() <= tolerance
     best = want.topk(2, dim=1).values
     clear = best[:, 0] - best[:, 1] > 2 * tolerance
@@ -99,14 +99,14 @@ every_head = pytest.mark.parametrize("name", danseg.heads.__all__)
 every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
 
 
-def with_conv2(kind: str) -> nn.Module:
+def with_conv2(kind: str, device: torch.device) -> nn.Module:
     backbone = dict(RESNET, type="VariantResNet", depth=50, conv2=kind, base_width=WIDTHS.get(kind))
-    return balanced(build(backbone=backbone, channels=256))
+    return balanced(build(backbone=backbone, channels=256).to(device))
 
 
 @every_head
-def test_every_head_gives_equal_logits_without_batch_norms(name):
-    model = balanced(build(head_arguments(name)))
+def test_every_head_gives_equal_logits_without_batch_norms(name, device):
+    model = balanced(build(head_arguments(name)).to(device))
     prepared = apis.prepare_for_inference(model)
     assert type(prepared) is type(model) and not prepared.training
     assert norms(model) > 20 and norms(prepared) == 0
@@ -114,8 +114,8 @@ def test_every_head_gives_equal_logits_without_batch_norms(name):
 
 
 @every_conv2
-def test_every_backbone_gives_equal_logits(kind):
-    model = with_conv2(kind)
+def test_every_backbone_gives_equal_logits(kind, device):
+    model = with_conv2(kind, device)
     prepared = apis.prepare_for_inference(model)
     # The batch norms that remain follow a sum or a concatenation, not a convolution.
     assert norms(prepared) < 0.5 * norms(model)
@@ -131,9 +131,32 @@ def test_a_backbone_of_other_channels_is_prepared(channels):
     torch.testing.assert_close(logits(prepared, x), logits(model, x), rtol=1e-4, atol=1e-4)
 
 
+def test_rounding_to_tf32_undoes_no_fold(device):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=True):
+        for model in (balanced(build(FCN).to(device)), with_conv2("split_attention", device)):
+            prepared = apis.prepare_for_inference(model)
+            assert norms(prepared.decode_head) == 0 and norms(prepared.backbone) < 0.5 * norms(model.backbone)
+            want, found = logits(model, image()), logits(prepared, image())
+            assert (found - want).abs().max() < 1e-2 * want.abs().max()
+
+
 @every_head
-def test_every_head_in_bfloat16_is_near_float32(name):
-    model = balanced(build(head_arguments(name)))
+def test_every_head_in_float16_is_near_float32_on_a_gpu(name, device):
+    model = balanced(build(head_arguments(name)).to(device))
+    if device.type == "cpu":
+        with pytest.raises(UserError, match="float16 needs a GPU; on a CPU use bfloat16"):
+            apis.prepare_for_inference(model, precision="float16")
+        return
+    prepared = apis.prepare_for_inference(model, precision="float16")
+    want, found = logits(model, image()), logits(prepared, image())
+    assert found.dtype == torch.float32
+    assert 1e-5 < (found - want).abs().max() / want.abs().max() < 0.01
+    assert (found.argmax(1) == want.argmax(1)).float().mean() > 0.98
+
+
+@every_head
+def test_every_head_in_bfloat16_is_near_float32(name, device):
+    model = balanced(build(head_arguments(name)).to(device))
     prepared = apis.prepare_for_inference(model, precision="bfloat16")
     want, found = logits(model, image()), logits(prepared, image())
     assert found.dtype == torch.float32
@@ -143,8 +166,8 @@ def test_every_head_in_bfloat16_is_near_float32(name):
 
 
 @every_conv2
-def test_every_backbone_in_bfloat16_is_near_float32(kind):
-    model = with_conv2(kind)
+def test_every_backbone_in_bfloat16_is_near_float32(kind, device):
+    model = with_conv2(kind, device)
     prepared = apis.prepare_for_inference(model, precision="bfloat16")
     want, found = logits(model, image()), logits(prepared, image())
     assert 1e-4 < (found - want).abs().max() / want.abs().max() < 0.05
@@ -228,14 +251,14 @@ def test_heads_that_read_several_maps_or_count_from_the_end_keep_what_they_read(
     assert_equal_logits(prepared, model)
 
 
-def test_a_cascade_keeps_what_any_of_its_heads_reads():
+def test_a_cascade_keeps_what_any_of_its_heads_reads(device):
     norm = dict(type="BN")
     common = dict(channels=16, num_classes=5, norm_cfg=norm)
     heads = [
         dict(FCN, in_channels=32, in_index=2, **common),
         dict(type="OCRHead", in_channels=64, in_index=3, ocr_channels=8, **common),
     ]
-    model = build(type="CascadeEncoderDecoder", num_stages=2, decode_head=heads)
+    model = build(type="CascadeEncoderDecoder", num_stages=2, decode_head=heads).to(device)
     prepared = apis.prepare_for_inference(model)
     assert prepared.backbone.out_indices == (2, 3)
     assert [head.in_index for head in prepared.decode_head] == [0, 1]
@@ -282,7 +305,7 @@ class Pitfalls(nn.Module):
         return None, None, None, self.norm_up(self.up(x))
 
 
-def test_only_batch_norms_that_take_all_of_one_convolution_are_folded():
+def test_only_batch_norms_that_take_all_of_one_convolution_are_folded(device):
     model = build()
     model.backbone = Pitfalls()
     for layer in model.backbone.modules():
@@ -290,7 +313,7 @@ def test_only_batch_norms_that_take_all_of_one_convolution_are_folded():
             layer.running_mean.normal_(0, 0.5)
             layer.running_var.uniform_(0.5, 1.5)
     nn.init.normal_(model.decode_head.conv_seg.weight)
-    model.eval()
+    model.eval().to(device)
     prepared = apis.prepare_for_inference(model)
     folded = {name for name, one in prepared.backbone.named_children() if isinstance(one, nn.Identity)}
     assert folded == {"norm_a", "norm_b", "norm_up"}
@@ -329,10 +352,10 @@ def test_a_head_that_is_made_for_one_size_is_watched_at_its_windows():
     ids=["whole", "slide"],
 )
 def test_a_prepared_model_predicts_and_shows_its_attention(
-    camvid, tmp_path, settings, precision, make_config, make_checkpoint
+    camvid, tmp_path, settings, precision, make_config, make_checkpoint, device
 ):
     config = make_config(camvid, **settings)
-    model = apis.load_model(config, make_checkpoint(config, tmp_path / "weights.pth"), "cpu")
+    model = apis.load_model(config, make_checkpoint(config, tmp_path / "weights.pth"), device)
     prepared = apis.prepare_for_inference(model, precision=precision)
     path = camvid / "val" / "a.png"
     agreement = (apis.predict(prepared, path) == apis.predict(model, path)).mean()
@@ -340,12 +363,13 @@ def test_a_prepared_model_predicts_and_shows_its_attention(
     maps, want = (
         apis.attention_maps(one, path, [(3, 3), (60, 50)])["decode_head.pam"] for one in (prepared, model)
     )
-    np.testing.assert_allclose(maps.rows, want.rows, rtol=1e-4 if precision == "float32" else 0.1)
+    tolerance = (1e-4 if precision == "float32" else 0.1) * (1 if device.type == "cpu" else 2)
+    np.testing.assert_allclose(maps.rows, want.rows, rtol=tolerance)
     assert prepared.dataset_meta == model.dataset_meta and prepared.cfg.model == model.cfg.model
 
 
-def test_test_step_of_mmseg_takes_a_prepared_model():
-    model = build()
+def test_test_step_of_mmseg_takes_a_prepared_model(device):
+    model = build().to(device)
     prepared = apis.prepare_for_inference(model, precision="bfloat16")
     from mmseg.structures import SegDataSample
 
@@ -355,6 +379,21 @@ def test_test_step_of_mmseg_takes_a_prepared_model():
         result = prepared.test_step(data)[0]
     assert result.seg_logits.data.dtype == torch.float32
     assert result.pred_sem_seg.data.shape == (1, 80, 120)
+
+
+@pytest.mark.slow
+def test_compiled_for_a_gpu_it_gives_the_same_logits(device):
+    if device.type == "cpu":
+        pytest.skip("a C++ compiler takes too long; what is compiled is tested below")
+    model = build(head_arguments("DANetHead"))
+    model.backbone = Pitfalls()  # few layers: each takes the compiler seconds
+    model = balanced(model.eval().to(device))
+    eager, compiled = (
+        apis.prepare_for_inference(model, precision="bfloat16", compile=each) for each in (False, True)
+    )
+    want, found = logits(eager, image()), logits(compiled, image())
+    assert found.dtype == torch.float32 and found.device == device
+    assert (found - want).abs().max() / want.abs().max() < 0.03
 
 
 @pytest.fixture

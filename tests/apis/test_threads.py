@@ -10,7 +10,6 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
-import rasterio
 import torch
 from mmengine.registry import DefaultScope
 
@@ -24,6 +23,8 @@ from danseg.visualization import (
     record_attention,
     save_figure,
 )
+
+rasterio = pytest.importorskip("rasterio")
 
 THREADS = 4
 HEADS = {

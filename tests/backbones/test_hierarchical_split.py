@@ -19,7 +19,7 @@ def _module(in_channels: int, **arguments) -> HierarchicalSplit:
 
 
 @pytest.mark.parametrize(("in_channels", "splits", "stride"), [(20, 5, 1), (15, 5, 1), (6, 2, 1), (12, 3, 2)])
-def test_equals_the_equation(in_channels, splits, stride):
+def test_equals_the_equation(in_channels, splits, stride, device):
     module = _module(in_channels, splits=splits, stride=stride, dilation=2)
     x = torch.randn(2, in_channels, 9, 12, dtype=torch.float64)
     width = in_channels // splits
@@ -37,7 +37,7 @@ def test_equals_the_equation(in_channels, splits, stride):
         ninth = torch.full((in_channels, 1, 3, 3), 1 / 9, dtype=torch.float64)
         out = reference.convolution(out, ninth, stride, groups=in_channels)
     assert out.shape[1] == in_channels
-    torch.testing.assert_close(module(x), out, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(module.to(device)(x.to(device)).cpu(), out, rtol=1e-10, atol=1e-12)
 
 
 def test_a_chain_reaches_further_with_every_split():

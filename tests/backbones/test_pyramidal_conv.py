@@ -8,7 +8,7 @@ from danseg.ops import reference
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_equals_the_equation(stride):
+def test_equals_the_equation(stride, device):
     torch.manual_seed(0)
     module = PyramidalConv(16, groups=(1, 2, 4, 4), stride=stride, dilation=2).double()
     x = torch.randn(2, 16, 9, 12, dtype=torch.float64)
@@ -16,7 +16,8 @@ def test_equals_the_equation(stride):
         reference.convolution(x, level.weight, stride, 2, groups)
         for level, groups in zip(module.levels, (1, 2, 4, 4), strict=True)
     ]
-    torch.testing.assert_close(module(x), torch.cat(expected, dim=1), rtol=1e-10, atol=1e-12)
+    found = module.to(device)(x.to(device)).cpu()
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(

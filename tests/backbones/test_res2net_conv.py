@@ -21,7 +21,7 @@ def _module(**arguments) -> Res2NetConv:
 @pytest.mark.parametrize(
     ("scale", "chained", "stride"), [(4, True, 1), (3, True, 1), (4, False, 1), (4, False, 2)]
 )
-def test_equals_the_equation(scale, chained, stride):
+def test_equals_the_equation(scale, chained, stride, device):
     module = _module(scale=scale, chained=chained, stride=stride, dilation=2)
     x = torch.randn(2, 12, 9, 12, dtype=torch.float64)
     width = 12 // scale
@@ -39,7 +39,9 @@ def test_equals_the_equation(scale, chained, stride):
     if not chained:
         ninth = torch.full((width, 1, 3, 3), 1 / 9, dtype=torch.float64)
         last = reference.convolution(last, ninth, stride, groups=width)
-    torch.testing.assert_close(module(x), torch.cat([*y, last], dim=1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        module.to(device)(x.to(device)).cpu(), torch.cat([*y, last], dim=1), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_a_chain_reaches_further_with_every_split():

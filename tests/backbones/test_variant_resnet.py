@@ -13,6 +13,7 @@ import danseg  # noqa: F401  (registers VariantResNet and the attention modules)
 from danseg.backbones import VariantResNet
 from danseg.backbones.variant_resnet import CONV2
 from danseg.ops import reference
+from deterministic import deterministic
 
 # Widths that stay divisible with 8 base channels in place of 64.
 WIDTHS = dict(res2net=128, hs_resnet=80)
@@ -43,8 +44,11 @@ def draw(net: nn.Module) -> nn.Module:
     return net
 
 
-def image(height: int = 65, width: int = 97, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=dtype)
+def image(
+    height: int = 65, width: int = 97, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    drawn = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    return drawn.to(device)
 
 
 def count(build_net, **arguments) -> int:
@@ -105,7 +109,7 @@ def test_hs_resnet_is_as_large_as_resnet():
     ],
     ids=str,
 )
-def test_resnest_equals_mmsegs(changes):
+def test_resnest_equals_mmsegs(changes, device):
     arguments = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)) | changes
     torch.manual_seed(0)
     theirs = draw(ResNeSt(depth=50, base_channels=8, stem_channels=8, **arguments)).double()
@@ -116,12 +120,13 @@ def test_resnest_equals_mmsegs(changes):
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
-    x = image(dtype=torch.float64)
+    ours.to(device), theirs.to(device)
+    x = image(dtype=torch.float64, device=device)
     for out, want in zip(ours(x), theirs(x), strict=True):
         torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
 
 
-def test_pooled_resnest_is_the_authors_dilated_network():
+def test_pooled_resnest_is_the_authors_dilated_network(device):
     """The authors' first blocks of stages 3 and 4 pool, 3x3 with a stride of 1, and dilate half as far."""
     arguments = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True)
     torch.manual_seed(0)
@@ -139,7 +144,8 @@ def test_pooled_resnest_is_the_authors_dilated_network():
     ).double()
     ours.eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    x = image(dtype=torch.float64)
+    ours.to(device), theirs.to(device)
+    x = image(dtype=torch.float64, device=device)
     for out, want in zip(ours(x), theirs(x), strict=True):
         torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
 
@@ -154,7 +160,7 @@ def test_the_pooling_makes_no_difference_without_dilation():
 
 
 @pytest.mark.parametrize("style", ["pytorch", "caffe"])
-def test_a_plain_kernel_makes_mmsegs_resnet(style):
+def test_a_plain_kernel_makes_mmsegs_resnet(style, device):
     arguments = dict(
         depth=50,
         base_channels=8,
@@ -174,7 +180,8 @@ def test_a_plain_kernel_makes_mmsegs_resnet(style):
     }
     ours.double().eval()
     ours.load_state_dict(renamed, strict=True)
-    x = image(dtype=torch.float64)
+    ours.to(device), theirs.to(device)
+    x = image(dtype=torch.float64, device=device)
     for out, want in zip(ours(x), theirs(x), strict=True):
         torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-12)
 
@@ -221,10 +228,10 @@ def _authors_pyconv_resnet(state: dict, x: torch.Tensor, strides: tuple, dilatio
     [((2, 2, 2, 2), (1, 1, 1, 1)), (None, (1, 1, 2, 4))],
     ids=["ImageNet", "dilated"],
 )
-def test_pooled_shortcuts_make_the_authors_pyconv_resnet(strides, dilations):
-    net = build("pyconv", pool_shortcuts=True, strides=strides, dilations=dilations).double()
+def test_pooled_shortcuts_make_the_authors_pyconv_resnet(strides, dilations, device):
+    net = build("pyconv", pool_shortcuts=True, strides=strides, dilations=dilations).double().to(device)
     net.eval()
-    x = image(dtype=torch.float64)
+    x = image(dtype=torch.float64, device=device)
     wanted = _authors_pyconv_resnet(net.state_dict(), x, strides or (2, 2, 1, 1), dilations)
     outs = net(x)
     assert outs[3].shape[2:] == ((3, 4) if strides else (9, 13))
@@ -266,10 +273,10 @@ def test_pyconv_has_a_level_less_in_each_stage():
 
 
 @every_conv2
-def test_a_backward_pass_reaches_every_parameter(kind):
-    net = build(kind).double()
+def test_a_backward_pass_reaches_every_parameter(kind, device):
+    net = build(kind).double().to(device)
     net.train()
-    sum(out.square().mean() for out in net(image(dtype=torch.float64))).backward()
+    sum(out.square().mean() for out in net(image(dtype=torch.float64, device=device))).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         if not name.endswith(ZERO_GRADIENT):
@@ -308,13 +315,56 @@ def test_multi_grid_and_contracted_dilation_reach_the_convolutions(kind):
 
 
 @every_conv2
-def test_recomputing_gives_the_same_gradients(kind):
-    plain, recomputed = build(kind).double(), build(kind, with_cp=True).double()
+def test_recomputing_gives_the_same_gradients(kind, device):
+    plain, recomputed = build(kind).double().to(device), build(kind, with_cp=True).double().to(device)
     recomputed.load_state_dict(plain.state_dict())
     for net in (plain, recomputed):
-        net(image(33, 49, dtype=torch.float64))[-1].square().mean().backward()
+        net(image(33, 49, torch.float64, device))[-1].square().mean().backward()
     for (name, one), other in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+@every_conv2
+def test_a_training_step_repeats_to_the_bit(kind, device):
+    steps = []
+    with deterministic():
+        for _ in range(2):
+            net = build(kind).to(device)
+            net.train()
+            net(image(33, 49, device=device))[-1].square().mean().backward()
+            steps.append([parameter.grad for parameter in net.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*steps, strict=True))
+
+
+@every_conv2
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_on_every_device_outputs_and_gradients_are_those_of_float64_on_the_cpu(kind, memory_format, device):
+    wide, narrow = build(kind).double(), build(kind).to(device, memory_format=memory_format)
+    x, exact = image(33, 49, device=device), image(33, 49).double()
+    outs, wants = narrow(x.contiguous(memory_format=memory_format)), wide(exact)
+    for out, want in zip(outs, wants, strict=True):
+        assert out.device == device and out.dtype == torch.float32
+        assert (out.cpu() - want).abs().max() / want.abs().max() < 1e-4
+    for found in (outs, wants):
+        sum(out.square().mean() for out in found).backward()
+    largest = max(parameter.grad.abs().max() for parameter in wide.parameters())
+    for (name, one), other in zip(narrow.named_parameters(), wide.parameters(), strict=True):
+        scale = largest if name.endswith(ZERO_GRADIENT) else max(other.grad.abs().max(), 1e-4 * largest)
+        assert (one.grad.cpu() - other.grad).abs().max() / scale < 3e-2, name  # rounding moves a ReLU's 0
+
+
+@every_conv2
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_trains_in_16_bits(kind, dtype, device):
+    net = build(kind).to(device)
+    wants = build(kind).to(device)(image(33, 49, device=device))
+    with torch.autocast(device.type, dtype):
+        outs = net(image(33, 49, device=device))
+    sum(out.float().square().mean() for out in outs).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+    for out, want in zip(outs, wants, strict=True):
+        assert out.dtype == dtype
+        assert (out - want).abs().max() / want.abs().max() < (0.1 if dtype == torch.bfloat16 else 0.02)
 
 
 @every_conv2
@@ -470,15 +520,15 @@ def test_a_replacement_names_an_input_that_it_was_not_made_for(kind):
 @every_conv2
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("cast", [False, True])
-def test_a_replacement_trains_in_16_bits(kind, dtype, cast):
+def test_a_replacement_trains_in_16_bits(kind, dtype, cast, device):
     torch.manual_seed(0)
-    module = CONV2[kind].module(80)
+    module = CONV2[kind].module(80).to(device)
     wide = copy.deepcopy(module).eval()
     module = module.to(dtype) if cast else module
-    x = torch.randn(2, 80, 5, 7).to(dtype).requires_grad_()
+    x = torch.randn(2, 80, 5, 7).to(device, dtype).requires_grad_()
     for training in (False, True):
         module.train(training)
-        with torch.autocast("cpu", dtype, enabled=not cast):
+        with torch.autocast(device.type, dtype, enabled=not cast):
             out = module(x)
         assert out.dtype == dtype
         out.float().square().mean().backward()

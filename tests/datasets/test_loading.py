@@ -6,13 +6,14 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
-import rasterio
 from mmengine.registry import init_default_scope
 from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from danseg.datasets.loading import load_picture, loading_step, shown, turned_by
 from danseg.errors import UserError
+
+rasterio = pytest.importorskip("rasterio")
 
 HEIGHT, WIDTH = 24, 37
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

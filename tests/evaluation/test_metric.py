@@ -44,22 +44,23 @@ def make_sample(prediction, label=None, name: str = "a") -> dict:
     return sample
 
 
-def random_samples(count: int, classes: int = 4) -> list[dict]:
+def random_samples(count: int, classes: int = 4, device: str | torch.device = "cpu") -> list[dict]:
     rng = np.random.default_rng(0)
     samples = []
     for i in range(count):
         prediction, label = rng.integers(0, classes, (2, 24, 30 + i))
         label[rng.random(label.shape) < 0.1] = 255
-        samples.append(make_sample(prediction, label, str(i)))
+        on_device = (torch.from_numpy(ids).to(device) for ids in (prediction, label))
+        samples.append(make_sample(*on_device, str(i)))
     return samples
 
 
 @pytest.mark.parametrize("names", [["mIoU"], "mDice", ["mIoU", "mFscore"]])
-def test_agrees_with_mmseg_up_to_its_rounding(names):
+def test_agrees_with_mmseg_up_to_its_rounding(names, device):
     theirs = IoUMetric(iou_metrics=names, prefix="x")
     theirs.dataset_meta = dict(classes=CLASSES)
     ours = make_metric(iou_metrics=names, prefix="x")
-    samples = random_samples(3)
+    samples = random_samples(3, device=device)
     for metric in (theirs, ours):
         metric.process(None, samples)
     expected, values = theirs.evaluate(3), ours.evaluate(3)

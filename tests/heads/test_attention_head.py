@@ -19,10 +19,10 @@ def build(attention, **changes):
 @pytest.mark.parametrize(
     "name", [n for n in danseg.attention.__all__ if n not in ("NonLocal1d", "NonLocal3d")]
 )
-def test_makes_a_head_of_every_module(name):
-    head = build(dict(type=name)).eval()
+def test_makes_a_head_of_every_module(name, device):
+    head = build(dict(type=name)).eval().to(device)
     assert type(head.attention) is getattr(danseg.attention, name)
-    assert head([torch.randn(2, 24, 9, 13)]).shape == (2, 5, 9, 13)
+    assert head([torch.randn(2, 24, 9, 13).to(device)]).shape == (2, 5, 9, 13)
 
 
 def test_arguments_reach_the_module():

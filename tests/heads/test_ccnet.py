@@ -28,7 +28,8 @@ class PlainCrissCross(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         query, key, value = (c(x).flatten(2) for c in (self.query_conv, self.key_conv, self.value_conv))
         height, width = x.shape[2:]
-        row, column = torch.arange(height * width) // width, torch.arange(height * width) % width
+        position = torch.arange(height * width, device=x.device)
+        row, column = position // width, position % width
         off = (row[:, None] != row) & (column[:, None] != column)
         energy = (query.transpose(1, 2) @ key).masked_fill(off, -torch.inf)
         out = value @ energy.softmax(dim=-1).transpose(1, 2)

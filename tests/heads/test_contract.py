@@ -5,6 +5,8 @@ What only a head's author knows stands in its own test file, ``tests/heads/test_
 * ``ARGS``, the head's own arguments beside :data:`small_head.COMMON`;
 * ``counterpart()`` where mmseg has the network: mmseg's head with ``COMMON | ARGS``;
 * ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero;
+* ``NOT_REPEATABLE``, where there are any: by arguments, as text, the operator that PyTorch refuses to run on
+  a GPU when asked to be deterministic, so that a training step cannot repeat to the bit;
 * ``NEEDED``, where there is any: what a switch that is on needs beside itself;
 * ``WITHOUT_ATTENTION = True`` for a baseline.
 """
@@ -18,12 +20,15 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import danseg.heads
+from deterministic import deterministic
 from own_test import own_test
 from small_head import COMMON
 from variants import one_by_one, switches
 
+Device = str | torch.device
 HEADS = {name: getattr(danseg.heads, name) for name in danseg.heads.__all__}
 
 
@@ -43,20 +48,29 @@ def plain(name: str, **arguments) -> nn.Module:
     return MODELS.build({"type": name, **COMMON, **own_test(HEADS[name]).ARGS, **arguments})
 
 
-def build(name: str, dtype: torch.dtype = torch.float32, **arguments) -> nn.Module:
+def build(name: str, dtype: torch.dtype = torch.float32, device: Device = "cpu", **arguments) -> nn.Module:
     torch.manual_seed(0)
     head = plain(name, **arguments)
     draw(head)
-    return head.to(dtype)
+    return head.to(device, dtype)
 
 
-def batch(dtype: torch.dtype, size: tuple[int, int] = (9, 13)) -> tuple[list, list[SegDataSample]]:
+def batch(
+    dtype: torch.dtype, device: Device = "cpu", size: tuple[int, int] = (9, 13)
+) -> tuple[list, list[SegDataSample]]:
     """Features of a backbone that ends in 24 channels, and labels at four times their size."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 24, *size, dtype=torch.float64, generator=generator).to(dtype)
+    x = torch.randn(2, 24, *size, dtype=torch.float64, generator=generator).to(device, dtype)
     label = torch.randint(0, 5, (2, 1, 4 * size[0], 4 * size[1]), generator=generator)
     label[:, :, :3] = 255
-    return [x.requires_grad_()], [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in label]
+    return [x.requires_grad_()], [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in label.to(device)]
+
+
+def trained(head: nn.Module, inputs: list, samples: list[SegDataSample]) -> tuple[dict, dict]:
+    """All that ``loss`` returns, and the gradients of the parameters and of the input, by name."""
+    found = head.loss(inputs, samples, None)
+    sum(value for key, value in found.items() if "loss" in key).backward()
+    return found, {key: one.grad for key, one in [*head.named_parameters(), ("input", inputs[0])]}
 
 
 def relative(got: torch.Tensor, want: torch.Tensor) -> float:
@@ -85,19 +99,19 @@ def test_is_a_decode_head_under_a_name_of_its_own(name):
 
 
 @every_head
-def test_forward_is_the_classified_feature(name):
-    head = build(name).eval()
-    inputs, _ = batch(torch.float32)
+def test_forward_is_the_classified_feature(name, device):
+    head = build(name, device=device).eval()
+    inputs, _ = batch(torch.float32, device)
     assert torch.equal(head(inputs), head.cls_seg(head._forward_feature(inputs)))
 
 
 @pytest.mark.parametrize(
     "name", [n for n in sorted(HEADS) if not getattr(own_test(HEADS[n]), "WITHOUT_ATTENTION", False)]
 )
-def test_every_position_reaches_every_other(name):
+def test_every_position_reaches_every_other(name, device):
     # Convolutions alone reach a few positions; only attention carries a change across the map.
-    head = build(name, torch.float64).eval()
-    inputs, _ = batch(torch.float64, size=(23, 31))
+    head = build(name, torch.float64, device).eval()
+    inputs, _ = batch(torch.float64, device, size=(23, 31))
     changed = inputs[0].detach().clone()
     changed[:, :, 0, 0] += 5
     with torch.no_grad():
@@ -106,13 +120,63 @@ def test_every_position_reaches_every_other(name):
 
 
 @every_head
-def test_loss_trains_every_parameter(name):
-    head = build(name)
-    inputs, samples = batch(torch.float32)
-    losses = head.loss(inputs, samples, None)
-    sum(value for key, value in losses.items() if "loss" in key).backward()
-    assert inputs[0].grad.abs().sum() > 0
-    assert not [key for key, parameter in head.named_parameters() if parameter.grad is None]
+def test_loss_trains_every_parameter(name, device):
+    _, grads = trained(build(name, device=device), *batch(torch.float32, device))
+    assert grads["input"].abs().sum() > 0
+    assert not [key for key, grad in grads.items() if grad is None]
+
+
+@every_head
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [(dict(type="SyncBN"), nn.SyncBatchNorm), (dict(type="GN", num_groups=1), nn.GroupNorm), (None, ())],
+    ids=str,
+)
+def test_trains_with_every_norm(name, norm, kind, device):
+    head = build(name, device=device, norm_cfg=norm)
+    norms = [one for one in head.modules() if isinstance(one, (_BatchNorm, nn.GroupNorm))]
+    assert all(isinstance(one, kind) for one in norms) and bool(norms) == (norm is not None)
+    _, grads = trained(head, *batch(torch.float32, device))
+    assert not [key for key, grad in grads.items() if grad is None or not grad.isfinite().all()]
+
+
+@every_head
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("size", [(9, 13), (16, 7)], ids=str)
+def test_on_every_device_logits_losses_and_gradients_are_those_of_float64_on_the_cpu(
+    name, memory_format, size, device
+):
+    zero = getattr(own_test(HEADS[name]), "ZERO_GRADIENT", [])
+    # With stored batch statistics: those of averaged values are so narrow that dividing magnifies rounding.
+    wide, narrow = build(name, torch.float64).eval(), build(name, device=device).eval()
+    narrow.to(memory_format=memory_format)
+    exact, (inputs, samples) = batch(torch.float64, size=size), batch(torch.float32, device, size)
+    inputs[0].data = inputs[0].data.contiguous(memory_format=memory_format)
+    (losses, grads), (want_losses, want_grads) = trained(narrow, inputs, samples), trained(wide, *exact)
+    assert {value.device.type for value in [*losses.values(), *grads.values()]} == {device.type}
+    for key, value in want_losses.items():
+        assert relative(losses[key].cpu(), value) < (1e-4 if "loss" in key else 2e-3), key
+    largest = max(grad.abs().max() for grad in want_grads.values())
+    for key, want in want_grads.items():
+        scale = largest if key in zero else max(want.abs().max(), 1e-3 * largest)
+        assert (grads[key].cpu() - want).abs().max() / scale < 1e-3, key
+    with torch.no_grad():
+        want, found = wide(exact[0]), narrow(inputs)
+        assert relative(found.cpu(), want) < 1e-4
+        predicted = narrow.predict(inputs, [dict(img_shape=(33, 47))] * 2, None)
+        resized = nn.functional.interpolate(want, (33, 47), mode="bilinear")
+        assert relative(predicted.cpu(), resized) < 1e-4
+
+
+@every_head
+@pytest.mark.parametrize("wrong", [5, 254, -1])
+def test_a_label_that_is_no_class_is_named_before_a_kernel_meets_it(name, wrong, device):
+    inputs, samples = batch(torch.float32, device)
+    samples[1].gt_sem_seg.data[0, -1, -1] = wrong
+    head = build(name, device=device)
+    with pytest.raises(ValueError, match=f"from 0 to 4 or ignore_index, got {wrong}; num_classes must match"):
+        head.loss(inputs, samples, None)
+    assert head(inputs).isfinite().all(), "CUDA works on"
 
 
 def variants(name: str) -> list[dict]:
@@ -128,13 +192,13 @@ VARIANTS = [(name, arguments) for name in sorted(HEADS) for arguments in variant
 @pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
 @pytest.mark.parametrize("way", ["cast", "autocast"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
-def test_every_mode_trains_in_16_bits(name, arguments, way, dtype, tolerance):
+def test_every_mode_trains_in_16_bits(name, arguments, way, dtype, tolerance, device):
     losses = []
     for narrow in (False, True):
-        head = build(name, dtype if narrow and way == "cast" else torch.float32, **arguments)
-        inputs, samples = batch(next(head.parameters()).dtype)
+        head = build(name, dtype if narrow and way == "cast" else torch.float32, device, **arguments)
+        inputs, samples = batch(next(head.parameters()).dtype, device)
         torch.manual_seed(2)  # the same dropout
-        with torch.autocast("cpu", dtype, enabled=narrow and way == "autocast"):
+        with torch.autocast(device.type, dtype, enabled=narrow and way == "autocast"):
             found = head.loss(inputs, samples, None)
         sum(value for key, value in found.items() if "loss" in key).backward()
         assert inputs[0].grad.isfinite().all()
@@ -144,10 +208,35 @@ def test_every_mode_trains_in_16_bits(name, arguments, way, dtype, tolerance):
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
 
 
-def pair(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
+@pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+def test_a_training_step_repeats_to_the_bit_or_pytorch_names_what_cannot(name, arguments, device):
+    refused = getattr(own_test(HEADS[name]), "NOT_REPEATABLE", {}).get(str(arguments))
+    with deterministic():
+        steps = []
+        for _ in range(2):
+            head = build(name, device=device, **arguments)
+            inputs, samples = batch(torch.float32, device)
+            torch.manual_seed(2)
+            if refused is not None and device.type == "cuda":
+                with pytest.raises(RuntimeError, match=f"{refused}.* does not have a deterministic"):
+                    trained(head, inputs, samples)
+                return
+            steps.append(trained(head, inputs, samples))
+    for one, other in zip(*steps, strict=True):
+        assert not [key for key, value in one.items() if not torch.equal(value, other[key])]
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_what_cannot_repeat_is_a_variant(name):
+    known = {str(arguments) for head, arguments in VARIANTS if head == name}
+    assert set(getattr(own_test(HEADS[name]), "NOT_REPEATABLE", {})) <= known
+
+
+def pair(name: str, dtype: torch.dtype, device: torch.device) -> tuple[nn.Module, nn.Module]:
     """danseg's and mmseg's head with equal weights, which have gone both ways."""
-    ours, theirs = build(name, dtype), own_test(HEADS[name]).counterpart().to(dtype)
+    ours, theirs = build(name, dtype, device), own_test(HEADS[name]).counterpart()
     draw(theirs)
+    theirs.to(device, dtype)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     return ours, theirs
@@ -155,9 +244,10 @@ def pair(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
 
 @every_pair
 @precisions
-def test_logits_equal_mmsegs(name, dtype, tolerance):
-    ours, theirs = pair(name, dtype)
-    inputs, _ = batch(dtype)
+def test_logits_equal_mmsegs(name, dtype, tolerance, device):
+    ours, theirs = pair(name, dtype, device)
+    inputs, _ = batch(dtype, device)
+    tolerance *= 10 if device.type == "cuda" else 1  # it adds in another order
     want = theirs.eval()(inputs)
     want = want[0] if isinstance(want, (tuple, list)) else want
     assert relative(ours.eval()(inputs), want) < tolerance
@@ -165,17 +255,15 @@ def test_logits_equal_mmsegs(name, dtype, tolerance):
 
 @every_pair
 @precisions
-def test_losses_and_gradients_equal_mmsegs(name, dtype, tolerance):
+def test_losses_and_gradients_equal_mmsegs(name, dtype, tolerance, device):
     zero = getattr(own_test(HEADS[name]), "ZERO_GRADIENT", [])
     results = []
-    for head in pair(name, dtype):
-        inputs, samples = batch(dtype)
+    for head in pair(name, dtype, device):
+        inputs, samples = batch(dtype, device)
         torch.manual_seed(2)  # the same dropout
-        losses = head.loss(inputs, samples, None)
-        sum(value for key, value in losses.items() if "loss" in key).backward()
-        grads = {key: parameter.grad for key, parameter in head.named_parameters()}
-        results.append((losses, grads, inputs[0].grad))
-    (losses, grads, grad), (their_losses, their_grads, their_grad) = results
+        results.append(trained(head, inputs, samples))
+    (losses, grads), (their_losses, their_grads) = results
+    tolerance *= 10 if device.type == "cuda" else 1
     assert losses.keys() == their_losses.keys()
     assert any("loss" in key for key in losses)
     for key, value in their_losses.items():
@@ -188,7 +276,6 @@ def test_losses_and_gradients_equal_mmsegs(name, dtype, tolerance):
         # Measured against the largest gradient where the true one is zero.
         scale = largest if key in zero else value.abs().max()
         assert (grads[key] - value).abs().max() / scale < tolerance, key
-    assert relative(grad, their_grad) < tolerance
 
 
 @every_head

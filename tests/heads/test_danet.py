@@ -23,11 +23,11 @@ def _build(**changes) -> nn.Module:
     return MODELS.build(dict(type="DANetHead", **{**COMMON, **ARGS, **changes}))
 
 
-def _batch() -> tuple[list[torch.Tensor], list[SegDataSample]]:
+def _batch(device: str | torch.device = "cpu") -> tuple[list[torch.Tensor], list[SegDataSample]]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, 24, 9, 13, generator=generator)
     label = torch.randint(0, 5, (2, 1, 36, 52), generator=generator)
-    return [x], [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in label]
+    return [x.to(device)], [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in label.to(device)]
 
 
 def test_losses_of_three_classifiers_are_named_as_mmsegs():
@@ -59,12 +59,12 @@ def test_only_the_fused_classifier_runs_at_test_time():
 
 
 @pytest.mark.parametrize(("with_pam", "with_cam"), [(True, False), (False, True)])
-def test_one_branch_alone(with_pam, with_cam):
-    head = _build(with_pam=with_pam, with_cam=with_cam)
+def test_one_branch_alone(with_pam, with_cam, device):
+    head = _build(with_pam=with_pam, with_cam=with_cam).to(device)
     names = [name for name, _ in head.named_parameters()]
     assert any(name.startswith("pam") for name in names) == with_pam
     assert any(name.startswith("cam") for name in names) == with_cam
-    inputs, samples = _batch()
+    inputs, samples = _batch(device)
     losses = head.loss(inputs, samples, None)
     assert set(losses) == {"loss_ce", "acc_seg"}
     losses["loss_ce"].backward()

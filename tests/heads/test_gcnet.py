@@ -31,12 +31,13 @@ def _build(**changes) -> nn.Module:
     ],
     ids=str,
 )
-def test_variants_equal_mmsegs(changes):
+def test_variants_equal_mmsegs(changes, device):
     ours, theirs = _build(**changes).double().eval(), GCHead(**{**COMMON, **changes}).double().eval()
     for parameter in ours.gc_block.parameters():
         nn.init.normal_(parameter, 0.3, 0.3)
     theirs.load_state_dict(ours.state_dict(), strict=True)
-    inputs = [torch.randn(2, 24, 9, 13, dtype=torch.float64)]
+    inputs = [torch.randn(2, 24, 9, 13, dtype=torch.float64).to(device)]
+    ours.to(device), theirs.to(device)
     torch.testing.assert_close(ours(inputs), theirs(inputs), rtol=1e-10, atol=1e-12)
 
 

@@ -19,11 +19,12 @@ def counterpart() -> nn.Module:
 
 
 @pytest.mark.parametrize("factor", [(3, 13), (2, 5), (16, 16)], ids=str)
-def test_every_block_size_equals_mmsegs(factor):
+def test_every_block_size_equals_mmsegs(factor, device):
     theirs = ISAHead(**COMMON, isa_channels=4, down_factor=factor).double().eval()
     ours = MODELS.build(dict(COMMON, type="ISANetHead", isa_channels=4, down_factor=factor)).double().eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    x = torch.randn(2, 24, 9, 13, dtype=torch.float64)
+    x = torch.randn(2, 24, 9, 13, dtype=torch.float64).to(device)
+    ours.to(device), theirs.to(device)
     with torch.no_grad():
         torch.testing.assert_close(ours([x]), theirs([x]), rtol=1e-10, atol=1e-12)
 

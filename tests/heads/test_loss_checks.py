@@ -115,7 +115,7 @@ TRAINED = {
 
 @pytest.mark.parametrize("name", sorted(danseg.heads.__all__))
 @pytest.mark.parametrize("changes", TRAINED.values(), ids=TRAINED)
-def test_every_head_trains_with_them_and_ignored_pixels_get_no_gradient(name, changes):
+def test_every_head_trains_with_them_and_ignored_pixels_get_no_gradient(name, changes, device):
     torch.manual_seed(0)
     own = own_test(getattr(danseg.heads, name)).ARGS
     head = MODELS.build(dict(type=name, **{**COMMON, **own, **changes}))
@@ -127,9 +127,9 @@ def test_every_head_trains_with_them_and_ignored_pixels_get_no_gradient(name, ch
             module.register_forward_hook(lambda _, __, out: made.append(out) or out.retain_grad())
     labels = torch.randint(0, head.num_classes, (2, 1, 9, 13))
     labels[:, :, :3] = 255
-    losses = head.loss(
-        [torch.randn(2, 24, 9, 13)], [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels], None
-    )
+    x, labels = torch.randn(2, 24, 9, 13).to(device), labels.to(device)
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
+    losses = head.to(device).loss([x], samples, None)
     sum(value for key, value in losses.items() if "loss" in key).backward()
     accuracies = [value.item() for key, value in losses.items() if key.endswith("acc_seg")]
     assert len(made) == len(accuracies) >= 1

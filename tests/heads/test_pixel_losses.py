@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from danseg.heads import FullyConvolutionalHead
+from deterministic import deterministic
 
 CLASSES, SIZE = 3, (6, 7)
 WEIGHTS = [0.5, 2.0, 3.0]
@@ -163,14 +164,16 @@ def written_out(equation, reduce, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "loss", "equation", "reduce", "head"), EVERY, ids=[one[0] for one in EVERY])
-def test_is_its_equation_over_the_pixels_that_count(name, loss, equation, reduce, head):
+def test_is_its_equation_over_the_pixels_that_count(name, loss, equation, reduce, head, device):
     labels = batch(head["num_classes"])
     shape = (3, head.get("out_channels", CLASSES), *SIZE)
     logits = torch.randn(
         shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
     ).requires_grad_()
-    [(key, got), _] = through_head({**loss, "loss_weight": 0.4}, logits, labels, **head).items()
-    assert "loss" in key and got.dim() == 0
+    on_device = logits.to(device), labels.to(device)
+    [(key, got), _] = through_head({**loss, "loss_weight": 0.4}, *on_device, **head).items()
+    assert "loss" in key and got.dim() == 0 and got.device.type == device.type
+    got = got.cpu()
     want = 0.4 * written_out(equation, reduce, logits, labels)
     in_float32 = "lovasz" in name or "dice" in name  # mmseg's code computes parts of them in float32
     tolerance = dict(rtol=1e-6, atol=1e-7) if in_float32 else dict(rtol=1e-8, atol=1e-12)
@@ -182,12 +185,45 @@ def test_is_its_equation_over_the_pixels_that_count(name, loss, equation, reduce
 
 @pytest.mark.parametrize(("name", "loss", "equation", "reduce", "head"), EVERY, ids=[one[0] for one in EVERY])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_a_pixel_that_counts_it_is_zero(name, loss, equation, reduce, head, dtype):
-    logits = torch.randn(3, head.get("out_channels", CLASSES), *SIZE, dtype=dtype).requires_grad_()
-    [(_, got), _] = through_head(loss, logits, torch.full((3, *SIZE), 255), **head).items()
+def test_without_a_pixel_that_counts_it_is_zero(name, loss, equation, reduce, head, dtype, device):
+    logits = torch.randn(3, head.get("out_channels", CLASSES), *SIZE, dtype=dtype).to(device).requires_grad_()
+    [(_, got), _] = through_head(loss, logits, torch.full((3, *SIZE), 255, device=device), **head).items()
     assert got.item() == 0
     [grad] = torch.autograd.grad(got, logits)
     assert not grad.any() and grad.isfinite().all()
+
+
+OHEM = dict(type="OHEMPixelSampler", min_kept=20)
+OF_PIXELS = [
+    ("softmax", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES)),
+    ("weighted", dict(type="CrossEntropyLoss", class_weight=WEIGHTS), dict(num_classes=CLASSES)),
+    ("ohem", dict(type="CrossEntropyLoss"), dict(num_classes=CLASSES, sampler=OHEM)),
+    (
+        "ohem, threshold",
+        dict(type="CrossEntropyLoss"),
+        dict(num_classes=CLASSES, sampler={**OHEM, "thresh": 0.7}),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "head"),
+    [*OF_PIXELS, *((name, loss, head) for name, loss, _, _, head in EVERY)],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_gradient_repeats_to_the_bit_or_pytorch_names_what_cannot(name, loss, head, device):
+    def gradient() -> Tensor:
+        [(_, value), _] = through_head(loss, logits, labels, **head).items()
+        return torch.autograd.grad(value, logits)[0]
+
+    labels = batch(head["num_classes"]).to(device)
+    logits = torch.randn(3, head.get("out_channels", CLASSES), 3, 4).to(device).requires_grad_()
+    with deterministic():
+        if device.type == "cuda" and loss["type"] == "LovaszLoss":  # its sums in the order of the errors
+            with pytest.raises(RuntimeError, match="cumsum.* does not have a deterministic"):
+                gradient()
+        else:
+            assert torch.equal(gradient(), gradient())
 
 
 def test_two_losses_are_named_apart_and_summed_where_they_share_a_name():
@@ -210,14 +246,20 @@ def test_focal_loss_is_built_on_a_machine_with_a_gpu_without_mmcvs_operators(mon
     MODELS.build(dict(type="FocalLoss"))
 
 
-CE = dict(type="CrossEntropyLoss")
+def test_focal_loss_trains_on_the_device_without_mmcvs_operators(device):
+    logits = torch.randn(3, CLASSES, *SIZE).to(device).requires_grad_()
+    losses = through_head(dict(type="FocalLoss"), logits, batch(CLASSES).to(device), num_classes=CLASSES)
+    losses["loss_focal"].backward()
+    assert logits.grad.isfinite().all() and logits.grad.any()
 
 
-@pytest.mark.parametrize("loss", [dict(type="DiceLoss"), BCE, CE, {**CE, "class_weight": WEIGHTS}], ids=str)
-def test_a_label_that_is_no_class_is_named(loss):
-    labels = batch(CLASSES)
-    labels[0, 3, 3] = 9
-    with pytest.raises(ValueError, match=r"from 0 to 2 or ignore_index, got 9; num_classes must match"):
-        through_head(loss, torch.randn(3, CLASSES, *SIZE), labels, num_classes=CLASSES)
-    with pytest.raises(ValueError, match=r"from 0 to 1 or ignore_index, got 9"):
-        through_head(BCE, torch.randn(3, 1, *SIZE), labels, **ONE)
+@pytest.mark.parametrize(("name", "loss", "equation", "reduce", "head"), EVERY, ids=[one[0] for one in EVERY])
+@pytest.mark.parametrize("wrong", [9, -1])
+def test_a_label_that_is_no_class_is_named(name, loss, equation, reduce, head, wrong, device):
+    labels = batch(head["num_classes"]).to(device)
+    labels[0, 3, 3] = wrong
+    logits = torch.randn(3, head.get("out_channels", CLASSES), *SIZE).to(device)
+    allowed = rf"from 0 to {head['num_classes'] - 1} or ignore_index, got {wrong}; num_classes must match"
+    with pytest.raises(ValueError, match=allowed):
+        through_head(loss, logits, labels, **head)
+    assert logits.sum().isfinite(), "CUDA works on"

@@ -68,7 +68,7 @@ def counterpart() -> nn.Module:
     ],
     ids=str,
 )
-def test_every_setting_equals_mmsegs(psa_type, size, changes):
+def test_every_setting_equals_mmsegs(psa_type, size, changes, device):
     own = ("swap_compact",)
     theirs = (
         _theirs(psa_type=psa_type, **{key: changes[key] for key in changes if key not in own}).double().eval()
@@ -78,7 +78,8 @@ def test_every_setting_equals_mmsegs(psa_type, size, changes):
     ours = MODELS.build({**COMMON, **ARGS, **changes, "type": "PSANetHead", "psa_type": psa_type})
     ours = ours.double().eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    x = torch.randn(2, 24, *size, dtype=torch.float64)
+    x = torch.randn(2, 24, *size, dtype=torch.float64).to(device)
+    ours.to(device), theirs.to(device)
     with torch.no_grad():
         torch.testing.assert_close(ours([x]), theirs([x]), rtol=1e-9, atol=1e-11)
 
@@ -105,12 +106,12 @@ def test_the_authors_projection_has_no_padding():
     assert head([torch.randn(1, 24, 9, 13)]).shape == (1, 5, 9, 13)
 
 
-def test_its_attention_can_be_recorded():
-    head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead"}).eval()
-    x = torch.randn(1, 24, 9, 13)
+def test_its_attention_can_be_recorded(device):
+    head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead"}).eval().to(device)
+    x = torch.randn(1, 24, 9, 13).to(device)
     with record_attention(head) as recorded:
         head([x])
     assert recorded[""].map_size == (9, 13)
     rows = recorded[""].rows([(8, 0)])
     torch.testing.assert_close(rows, head.attention_map(x, [(8, 0)]))
-    torch.testing.assert_close(rows.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(rows.sum().cpu(), torch.tensor(1.0))

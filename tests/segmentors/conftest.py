@@ -37,7 +37,7 @@ CASES = {
 }
 
 
-def _build(head=None, mode=None, lean=False, **preprocessor) -> nn.Module:
+def _build(head=None, mode=None, lean=False, device="cpu", **preprocessor) -> nn.Module:
     """A network whose labels change from place to place: mmseg's, or danseg's with equal weights."""
     init_default_scope("mmseg")
     torch.manual_seed(0)
@@ -61,7 +61,22 @@ def _build(head=None, mode=None, lean=False, **preprocessor) -> nn.Module:
         elif name.endswith("conv_seg"):
             nn.init.normal_(module.weight)
             nn.init.zeros_(module.bias)
-    return model
+    return model.to(device)
+
+
+def _assert_same_labels(labels: torch.Tensor, want: SegDataSample, threshold: float | None) -> None:
+    """Labels (H, W) are those of mmseg's ``want``; on a GPU, which rounds otherwise, where none tie."""
+    logits, want = want.seg_logits.data, want.pred_sem_seg.data[0]
+    assert len(want.unique()) > 1, "a constant prediction compares nothing"
+    assert labels.shape == want.shape and labels.device == want.device
+    same = labels == want
+    if labels.is_cuda:
+        best = logits.topk(2, dim=0).values if len(logits) > 1 else None
+        margin = (logits[0] - threshold).abs() if best is None else best[0] - best[1]
+        clear = margin > 1e-4 * logits.abs().max()
+        assert clear.float().mean() > 0.99
+        same = same[clear]
+    assert same.all()
 
 
 def _batch(original, size=(48, 72), **meta) -> dict:
@@ -91,8 +106,14 @@ class _LargeTensors(TorchDispatchMode):
 
 @pytest.fixture
 def build() -> Callable[..., nn.Module]:
-    """``build(head, mode, lean, **preprocessor)``; see :func:`_build`."""
+    """``build(head, mode, lean, device, **preprocessor)``; see :func:`_build`."""
     return _build
+
+
+@pytest.fixture
+def assert_same_labels() -> Callable[..., None]:
+    """``assert_same_labels(labels, want, threshold)``; see :func:`_assert_same_labels`."""
+    return _assert_same_labels
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Logits that are made on the first read: every way of reading them works."""
 
 import copy
+import dataclasses
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,17 @@ def test_whatever_is_made_of_them_holds_them(lazy, take, read):
         assert torch.equal(lazy.data, WANT)
     taken = take(lazy)
     assert isinstance(taken, PixelData) and torch.equal(taken.data, WANT)
+
+
+def test_they_are_made_where_the_logits_are_and_move_from_there(device):
+    coarse = dataclasses.replace(COARSE, logits=COARSE.logits.to(device))
+    sample = SegDataSample(seg_logits=LazyLogits.of(coarse))
+    assert sample.seg_logits.data.device == device
+    for taken in (sample.cpu(), sample.to("cpu"), copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
+        torch.testing.assert_close(taken.seg_logits.data.cpu(), WANT)
+    unread_before = SegDataSample(seg_logits=LazyLogits.of(coarse)).cpu().seg_logits
+    assert unread_before.data.device.type == "cpu"
+    assert coarse.labels().device == device and torch.equal(coarse.labels().cpu(), COARSE.labels())
 
 
 def test_slices_and_changes(lazy):

@@ -5,7 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import rasterio
 import torch
 from mmseg.registry import DATASETS
 from PIL import Image
@@ -13,6 +12,8 @@ from PIL import Image
 from danseg import apis
 from danseg.engine.config import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
+
+rasterio = pytest.importorskip("rasterio")
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,11 +2,13 @@
 
     python -m benchmarks.inference                                  # ten minutes; 11 GiB for mmseg's part
     python -m benchmarks.inference --cases validation               # one part
+    python -m benchmarks.inference --device cuda                    # a GPU: many ways, in 80 seconds
     python -m benchmarks.inference --quick                          # a small network, a minute
     python -m benchmarks.inference --markdown benchmarks/results/NAME.json
 
 mmseg's side is its own DAHead with the same weights in float32, and its own ``test_step``; for "validation",
-danseg's heads in mmseg's EncoderDecoder. What is measured, and why so: docs/performance.md.
+danseg's heads in mmseg's EncoderDecoder. What is measured, and why so: docs/performance.md. A GPU has a plan
+of its own, benchmarks/inference_gpu.py.
 """
 
 import math
@@ -20,10 +22,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
-from benchmarks.command import Job, carry_out, set_up
+from benchmarks.command import Job, carry_out, carry_out_on_gpu, set_up, stored_markdown
 from benchmarks.measure import (
     MeasurementError,
     alternate,
@@ -35,7 +38,8 @@ from benchmarks.measure import (
 )
 from benchmarks.networks import DANSEG, MMSEG, NUM_CLASSES, Network, segmentor
 from benchmarks.report import Promise, Row, size_name
-from danseg.errors import command_line
+from benchmarks.ways import Rates
+from danseg.errors import UserError, command_line
 from danseg.ops import upsampled_argmax
 
 Size = tuple[int, int]
@@ -112,7 +116,7 @@ def build(network: Network, side: str, device: torch.device) -> nn.Module:
     from danseg.apis import prepare_for_inference
 
     torch.manual_seed(0)
-    theirs = _settle(segmentor(network, MMSEG))
+    theirs = settle(segmentor(network, MMSEG))
     if side == THEIRS:
         return theirs.to(device)
     ours = segmentor(network, DANSEG).eval()
@@ -121,7 +125,7 @@ def build(network: Network, side: str, device: torch.device) -> nn.Module:
 
 
 @torch.no_grad()
-def _settle(model: nn.Module) -> nn.Module:
+def settle(model: nn.Module) -> nn.Module:
     """Give an untrained model the statistics of its own features, and a part to its attention.
 
     Blocks add little to what passes by them, as in trained networks; otherwise fifty layers of random
@@ -133,7 +137,7 @@ def _settle(model: nn.Module) -> nn.Module:
         elif name.endswith("bn3.weight"):
             parameter.fill_(0.2)
     for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, _BatchNorm):
             layer.momentum = 1.0
     generator = torch.Generator().manual_seed(2)
     model.train()(torch.randn(2, 3, *WARM_UP_SIZE, generator=generator), mode="tensor")
@@ -293,7 +297,7 @@ class Validation:
 
         torch.manual_seed(0)
         types = (MMSEG[0] if side == THEIRS else DANSEG[0], *DANSEG[1:])
-        self.model = _settle(segmentor(network, types)).to(device)
+        self.model = settle(segmentor(network, types)).to(device)
         self.model.test_cfg = ConfigDict(TEST_MODES[mode])
         meta = dict(classes=tuple(map(str, range(NUM_CLASSES))))
         # What the loop reads of a runner and of a data loader.
@@ -416,14 +420,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("inference", __doc__.split("\n")[0])
     parser.add_argument(
-        "--cases", nargs="+", choices=CASES, default=CASES, metavar="CASE", help=", ".join(CASES)
+        "--cases", nargs="+", metavar="CASE", help="parts to measure; a wrong one is told the names"
+    )
+    parser.add_argument(
+        "--seconds", type=report.parse_count, default=80, help="on a GPU: time to measure in (default: 80)"
     )
     args = parser.parse_args(argv)
     if args.markdown:
-        print(report.markdown(report.load(args.markdown), PROMISES))
+        print(stored_markdown(args.markdown, PROMISES))
         return
     device, repeats = set_up(args)
-    todo = jobs(QUICK if args.quick else FULL, args.cases, device, repeats)
+    cases: Sequence[str] = CASES
+    if device.type == "cuda":
+        from benchmarks import inference_gpu
+
+        cases = inference_gpu.CASES
+    unknown = [case for case in args.cases or () if case not in cases]
+    if unknown:
+        raise UserError(f"--cases on {device.type} are {', '.join(map(repr, cases))}; got {unknown[0]!r}")
+    if device.type == "cuda":
+        plan, rates = inference_gpu.QUICK if args.quick else inference_gpu.FULL, Rates(device)
+        todo = inference_gpu.jobs(plan, device, rates, args.seconds, args.cases or cases)
+        carry_out_on_gpu("inference", todo, args, device, rates)
+        return
+    todo = jobs(QUICK if args.quick else FULL, args.cases or cases, device, repeats)
     carry_out("inference", todo, PROMISES, args, device, repeats)
 
 

@@ -6,6 +6,8 @@ gradient. Positions are computed in float64. (``F.interpolate`` rounds them to f
 1e-4 on large maps.)
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -36,39 +38,46 @@ def bilinear(index: Tensor, length: int, out_length: int, align_corners: bool) -
 
 
 def pieces(
-    cells: Tensor, weights: Tensor, step: int, like: Tensor
+    taps: Callable[[Tensor], tuple[Tensor, Tensor]], span: tuple[int, int], step: int, like: Tensor
 ) -> list[tuple[slice, slice, Tensor | None]]:
     """Cut the matrix of one axis into dense pieces of ``step`` rows.
 
     Args:
-        cells: (n, t) the cells that each output depends on, on the CPU.
-        weights: (n, t) their weights, on the CPU.
+        taps: gives the cells (n, t) that outputs ``index`` (n,) depend on, and their weights (n, t).
+        span: first and end of the outputs.
         step: rows of a piece.
         like: a tensor of the dtype and on the device that the pieces get.
 
     Returns:
-        For each piece: its outputs, the cells that they read, and the piece itself. The piece is None where
-        it would change nothing, as with logits that have their final size already.
+        For each piece: its outputs, counted from the first one, the cells that they read, and the piece
+        itself. The piece is None where it would change nothing, as with logits that have their final size
+        already.
     """
+    cells, weights = taps(torch.arange(*span, device="cpu"))
+    # Slices need numbers on the host. The pieces are computed again where they are used: a copy to a GPU
+    # would wait for all of its work, and could not be captured in a CUDA graph.
+    there = (cells, weights) if like.device.type == "cpu" else taps(torch.arange(*span, device=like.device))
     found = []
     for start in range(0, len(cells), step):
-        index, weight = cells[start : start + step], weights[start : start + step]
-        low, high = int(index.min()), int(index.max()) + 1
-        piece = weight.new_zeros(len(index), high - low).scatter_add_(1, index - low, weight)
-        same = torch.equal(piece, torch.eye(len(index), dtype=piece.dtype, device=piece.device))
-        dense = None if same else _sent(piece, like)
-        found.append((slice(start, start + len(index)), slice(low, high), dense))
+        outputs = slice(start, min(start + step, len(cells)))
+        low, high = int(cells[outputs].min()), int(cells[outputs].max()) + 1
+        piece = None
+        if not _is_identity(cells[outputs] - low, weights[outputs], high - low):
+            piece = _dense(there[0][outputs] - low, there[1][outputs], high - low).to(like)
+        found.append((outputs, slice(low, high), piece))
     return found
 
 
-def _sent(piece: Tensor, like: Tensor) -> Tensor:
-    """The piece in the dtype and on the device of ``like``; the CPU does not wait for a GPU to take it."""
-    piece = piece.to(like.dtype)
-    # A graph would read the pinned memory again at each replay, when it has long been used for other things.
-    # Without pinned memory PyTorch waits, which it refuses while it captures a graph.
-    if like.is_cuda and not torch.cuda.is_current_stream_capturing():
-        return piece.pin_memory().to(like.device, non_blocking=True)
-    return piece.to(like.device)
+def _dense(cells: Tensor, weights: Tensor, width: int) -> Tensor:
+    """The matrix (n, width) with ``weights`` (n, t) at ``cells`` (n, t)."""
+    return weights.new_zeros(len(cells), width).scatter_add_(1, cells, weights)
+
+
+def _is_identity(cells: Tensor, weights: Tensor, width: int) -> bool:
+    if len(cells) != width:
+        return False
+    identity = torch.eye(width, dtype=weights.dtype, device=weights.device)
+    return torch.equal(_dense(cells, weights, width), identity)
 
 
 def along_rows(x: Tensor, piece: Tensor | None) -> Tensor:

@@ -22,6 +22,7 @@ _TILE_BYTES = 2 * 2**20
 _TILE_BYTES_GPU = 64 * 2**20
 # Wider tiles multiply with more zeros, narrower ones take more calls.
 _TILE_COLUMNS = 128
+_TILE_COLUMNS_GPU = 512
 
 
 def upsampled_argmax(
@@ -129,7 +130,8 @@ def rows_needed(
         out_height: rows of the labels, H.
         align_corners, through, padding: as for :func:`upsampled_argmax`, but of the vertical axis alone.
     """
-    cells, _ = _taps(rows, height, through or height, padding, out_height, align_corners)
+    index = torch.arange(*rows, device="cpu")
+    cells, _ = _taps(index, height, through or height, padding, out_height, align_corners)
     return int(cells.min()), int(cells.max()) + 1
 
 
@@ -163,20 +165,28 @@ def _upsampled_argmax(
         logits = torch.cat([constant, logits.to(wide)], dim=1)
     batch, classes, rows, width = logits.shape
     labels = logits.new_empty((batch, end - row, out_width), dtype=label_dtype(classes))
-    tile_bytes = _TILE_BYTES if logits.device.type == "cpu" else _TILE_BYTES_GPU
-    tile_columns = min(_TILE_COLUMNS, out_width)
+    on_cpu = logits.device.type == "cpu"
+    tile_bytes = _TILE_BYTES if on_cpu else _TILE_BYTES_GPU
+    tile_columns = min(_TILE_COLUMNS if on_cpu else _TILE_COLUMNS_GPU, out_width)
     tile_rows = max(1, tile_bytes // (classes * tile_columns * wide.itemsize))
     like = logits.new_empty((), dtype=wide)
-    y_cells, y_weights = _taps((row, end), height, through_height, (top, bottom), out_height, align_corners)
-    x_cells, x_weights = _taps((0, out_width), width, through_width, (left, right), out_width, align_corners)
-    needed = int(y_cells.min()), int(y_cells.max()) + 1
+
+    def along_height(index: Tensor) -> tuple[Tensor, Tensor]:
+        cells, weights = _taps(index, height, through_height, (top, bottom), out_height, align_corners)
+        return cells - first, weights
+
+    def along_width(index: Tensor) -> tuple[Tensor, Tensor]:
+        return _taps(index, width, through_width, (left, right), out_width, align_corners)
+
+    vertical = pieces(along_height, (row, end), tile_rows, like)
+    horizontal = pieces(along_width, (0, out_width), tile_columns, like)
+    reads = [in_rows for _, in_rows, _ in vertical]
+    needed = first + min(one.start for one in reads), first + max(one.stop for one in reads)
     if needed[0] < first or needed[1] > first + rows:
         raise ValueError(
             f"rows {(row, end)} of {out_height} need rows {needed} of {height}, but the logits hold "
             f"{(first, first + rows)}"
         )
-    vertical = pieces(y_cells - first, y_weights, tile_rows, like)
-    horizontal = pieces(x_cells, x_weights, tile_columns, like)
     # Earlier classes have higher ranks, so that the first of equal logits wins.
     ranks = torch.arange(classes - 1, -1, -1, dtype=wide, device=logits.device).view(-1, 1, 1)
     huge = torch.finfo(wide).max / 4
@@ -188,9 +198,11 @@ def _upsampled_argmax(
                     cells = image[:, in_rows, in_columns].to(wide).nan_to_num(huge, huge, -huge)
                     tile = cells if along_y is None else along_y @ cells  # (C, R, k)
                     tile = along_rows(tile, along_x)  # (C, R, S)
-                    # argmax over a dim that is not the last takes several times as long as these lines.
-                    best = tile.eq_(tile.amax(0)).mul_(ranks).amax(0)
-                    image_labels[out_rows, out_columns] = classes - 1 - best
+                    if on_cpu:  # where argmax over a dim that is not the last takes several times as long
+                        best = classes - 1 - tile.eq_(tile.amax(0)).mul_(ranks).amax(0)
+                    else:
+                        best = tile.argmax(0)
+                    image_labels[out_rows, out_columns] = best
     return labels
 
 
@@ -206,16 +218,14 @@ def label_dtype(classes: int) -> torch.dtype:
 
 
 def _taps(
-    span: tuple[int, int],
+    index: Tensor,
     length: int,
     through: int,
     padding: tuple[int, int],
     out_length: int,
     align_corners: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The four cells and weights (n, 4) of the outputs in ``span`` (first, end), through both resizes."""
-    outer, outer_weights = bilinear(
-        torch.arange(*span, device="cpu"), through - sum(padding), out_length, align_corners
-    )
+    """The four cells and weights (n, 4) of outputs ``index`` (n,), through both resizes."""
+    outer, outer_weights = bilinear(index, through - sum(padding), out_length, align_corners)
     inner, inner_weights = bilinear(outer + padding[0], length, through, align_corners)
     return inner.flatten(1), (inner_weights * outer_weights[..., None]).flatten(1)

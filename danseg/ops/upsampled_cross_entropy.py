@@ -141,9 +141,10 @@ def _upsampled_cross_entropy(
     budget = _BLOCK_BYTES.get(logits.device.type, _DEVICE_BLOCK_BYTES)
     step = max(1, budget // max(1, classes * columns * wide.itemsize))
     like = logits.new_empty((), dtype=wide)
-    y, x = torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu")
-    vertical = pieces(*bilinear(y, height, rows, align_corners), step, like)
-    horizontal = pieces(*bilinear(x, width, columns, align_corners), max(1, columns), like)
+    vertical = pieces(lambda i: bilinear(i, height, rows, align_corners), (0, rows), step, like)
+    horizontal = pieces(
+        lambda i: bilinear(i, width, columns, align_corners), (0, columns), max(1, columns), like
+    )
     # Before the loop: at a label that is no class, a CUDA kernel ends the process's use of the GPU. After the
     # matrices: this waits for the GPU.
     check_labels(labels.masked_fill(labels == ignore_index, 0), classes)

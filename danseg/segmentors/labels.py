@@ -22,6 +22,8 @@ _SEGMENTOR_METHODS = (
     "_forward",
 )
 _HEAD_METHODS = ("predict", "predict_by_feat")
+# The methods ``predict`` of segmentors whose labels are those of coarse logits, where there are any.
+COARSE_PREDICTS = {EncoderDecoder.predict}
 
 
 @dataclass(frozen=True)
@@ -80,18 +82,19 @@ def predict_labels(
 
     Args:
         model: any segmentor in eval mode. mmseg's ``EncoderDecoder`` is treated like a
-            ``LeanEncoderDecoder``. A class that overrides ``predict`` gives the labels of that method.
+            ``LeanEncoderDecoder``. Another class that overrides ``predict`` gives its labels.
         inputs: ``(B, 3, H, W)`` from the model's data preprocessor.
         data_samples: B samples with the meta information from pipeline and preprocessor.
 
     Returns:
-        B tensors of class ids, each (height, width) of its image.
+        B tensors of class ids, each (height, width) of its image. Taken from coarse logits, up to 256 classes
+        are uint8: an eighth of the bytes of ``pred_sem_seg`` to copy from a GPU.
 
     Raises:
         ValueError: the model is in training mode.
     """
     require_eval_mode(model)
-    if type(model).predict is EncoderDecoder.predict:
+    if type(model).predict in COARSE_PREDICTS:
         coarse = coarse_logits(model, inputs, data_samples)
         if coarse is not None:
             return [one.labels() for one in coarse]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from danseg.heads.loss import UpsampledLoss, head_losses
 from danseg.heads.loss_checks import check_losses
-from danseg.segmentors.labels import coarse_logits, inherits
+from danseg.segmentors.labels import COARSE_PREDICTS, coarse_logits, inherits
 from danseg.segmentors.lazy_logits import LazyLogits
 
 
@@ -85,6 +85,9 @@ class LeanEncoderDecoder(EncoderDecoder):
             sample.pred_sem_seg = PixelData(data=one.labels()[None].to(dtype))
             sample.seg_logits = LazyLogits.of(one)
         return data_samples
+
+
+COARSE_PREDICTS.add(LeanEncoderDecoder.predict)
 
 
 def _has_mmsegs_losses(head: nn.Module) -> bool:

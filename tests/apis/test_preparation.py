@@ -197,6 +197,28 @@ def test_every_prepared_head_survives_saving_and_copying(name, copied):
     assert (logits(twin, image()) != logits(prepared, image())).any(), "the copy has weights of its own"
 
 
+@every_head
+def test_a_cuda_graph_captures_every_prepared_head(name, device):
+    if device.type == "cpu":
+        pytest.skip("needs a CUDA device")
+    prepared = apis.prepare_for_inference(
+        balanced(build(head_arguments(name))).to(device), precision="bfloat16"
+    )
+    x = image().to(device)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        logits(prepared, x)  # the first call loads libraries, which cannot be captured
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        captured = logits(prepared, x)
+    x.neg_()
+    graph.replay()
+    want = logits(prepared, x)
+    assert (captured - want).abs().max() <= 1e-2 * want.abs().max()
+
+
 def test_the_given_model_does_not_change():
     model = build(dict(type="DANetHead", pam_channels=4)).train()
     names, weights = [name for name, _ in model.named_modules()], copy.deepcopy(model.state_dict())

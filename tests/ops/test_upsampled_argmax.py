@@ -259,3 +259,23 @@ def test_bad_arguments_are_named(shape, options, message):
 def test_whole_numbers_are_refused():
     with pytest.raises(ValueError, match="int64"):
         upsampled_argmax(torch.zeros(1, 2, 4, 4, dtype=torch.long), (8, 8))
+
+
+def test_on_a_gpu_nothing_waits_and_a_graph_captures_it(device):
+    if device.type == "cpu":
+        pytest.skip("needs a CUDA device")
+    logits = _logits(2, 19, 16, 32, dtype=torch.float32)
+    there = logits.to(device)
+    found = upsampled_argmax(there, (128, 256))  # the first call loads libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        upsampled_argmax(there, (128, 256))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = upsampled_argmax(there, (128, 256))
+    there.neg_()
+    graph.replay()
+    assert (captured.cpu() != upsampled_argmax(-logits, (128, 256))).sum() <= 1
+    assert (found.cpu() != upsampled_argmax(logits, (128, 256))).sum() <= 1

@@ -15,10 +15,13 @@ def test_labels_are_mmsegs(build, batch, case, lean, device, assert_same_labels)
     with torch.no_grad():
         theirs = build(**arguments, device=device).test_step(batch(**images))
     model = build(**arguments, lean=lean, device=device)
-    ours = predict_labels(model, **model.data_preprocessor(batch(**images), False))
+    data = model.data_preprocessor(batch(**images), False)
+    ours = predict_labels(model, **data)
     threshold = getattr(model.decode_head, "threshold", None)
     for labels, want in zip(ours, theirs, strict=True):
         assert_same_labels(labels, want, threshold)
+    coarse = coarse_logits(model, **data)
+    assert {one.dtype for one in ours} == {torch.int64 if coarse is None else torch.uint8}
 
 
 @every_segmentor

@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks import report
 from benchmarks.measure import MIB, environment, extra_peak, product_rate, slug
-from benchmarks.report import versions
+from benchmarks.report import Promises, versions
 from danseg.errors import UserError
 
 # Enough calls in a round for the clock, and no more rounds than this many seconds hold.
@@ -39,19 +40,21 @@ class Precision:
     Attributes:
         name: what the tables call it.
         dtype: of parameters and inputs.
-        tf32: whether float32 matrix products and convolutions may round their inputs to TF32.
+        tf32: whether float32 matrix products and convolutions may round their inputs to TF32; None is what
+            PyTorch does unless it is told, convolutions alone.
     """
 
     name: str
     dtype: torch.dtype
-    tf32: bool = False
+    tf32: bool | None = False
 
     @contextmanager
     def on(self):
         """Compute in it: set PyTorch's switches for TF32, and put them back."""
         backends = torch.backends
         before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
-        backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = self.tf32
+        backends.cuda.matmul.allow_tf32 = self.tf32 is True
+        backends.cudnn.allow_tf32 = self.tf32 is not False
         try:
             yield
         finally:
@@ -60,6 +63,7 @@ class Precision:
 
 FLOAT32 = Precision("float32", torch.float32)
 TF32 = Precision("float32, TF32", torch.float32, tf32=True)
+TF32_CONVOLUTIONS = Precision("float32, TF32 convolutions", torch.float32, tf32=None)
 BFLOAT16 = Precision("bfloat16", torch.bfloat16)
 FLOAT16 = Precision("float16", torch.float16)
 PRECISIONS = (FLOAT32, TF32, BFLOAT16, FLOAT16)
@@ -115,6 +119,7 @@ def compare(
     rate: float | None = None,
     reference: Callable[[], Tensor] | None = None,
     within: AbstractContextManager | None = None,
+    distance: Callable[[Tensor, Tensor], float] | None = None,
 ) -> list[Figure]:
     """One figure for each way; a way that fails gets a note instead of numbers.
 
@@ -127,6 +132,7 @@ def compare(
         rate: of large products in this precision, see :class:`Rates`.
         reference: the exact result, in float64.
         within: a context that the calls run in, such as ``Precision.on()``.
+        distance: of a result from the reference; by default, relative to its norm.
     """
     figures = {name: Figure(**asdict(question), way=name) for name in ways}
     calls: dict[str, tuple[Call, int]] = {}
@@ -138,7 +144,7 @@ def compare(
                 call = make()
                 figure.first_seconds, out = _timed(call, device)
                 if exact is not None and isinstance(out, Tensor):
-                    figure.difference = relative_difference(out, exact)
+                    figure.difference = (distance or relative_difference)(out, exact)
                 del out
                 figure.extra_bytes = extra_peak(call, device)
                 once = _timed(call, device)[0]
@@ -228,18 +234,22 @@ def carry_out(
     folder: Path,
     rates: Rates | None = None,
     suffix: str = "",
+    estimates: Mapping[str, float] | None = None,
 ) -> list[Figure]:
     """Measure until the seconds are used, write the results after each job, print them as they come.
 
-    A job that has begun is finished. A benchmark that is ended from outside keeps what was measured.
+    A job that has begun is finished; one that has an estimate only begins if that many seconds are left. A
+    benchmark that is ended from outside keeps what was measured.
     """
     console = Console(width=max(Console().width, 150))
     end = time.monotonic() + seconds
     figures: list[Figure] = []
     left, failed = [name for name, _ in jobs], {}
+    # Garbage is collected for every way. To look through the libraries' objects takes longer than a way.
+    gc.freeze()
     for name, measure in jobs:
-        if time.monotonic() >= end:
-            break
+        if time.monotonic() + (estimates or {}).get(name, 0) >= end:
+            continue
         begun = time.monotonic()
         left.remove(name)
         try:
@@ -254,6 +264,7 @@ def carry_out(
         about["product_rates"] = rates.known() if rates else {}
         paths = save(benchmark, figures, about, folder, suffix)
         console.print(_table(new, f"{name}, {time.monotonic() - begun:.1f} s"))
+    gc.unfreeze()
     for path in paths if figures else []:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     for name, reason in failed.items():
@@ -263,7 +274,8 @@ def carry_out(
     return figures
 
 
-COLUMNS = ["case", "mode", "size", "batch", "precision", "way", "ms", "MiB", "share", "difference", "first s"]
+COLUMNS = ["case", "mode", "size", "batch", "precision", "way"]
+COLUMNS += ["ms", "per s", "MiB", "share", "difference", "first s"]
 
 
 def _cells(figure: Figure) -> list[str]:
@@ -275,6 +287,7 @@ def _cells(figure: Figure) -> list[str]:
         figure.precision,
         figure.way,
         _number(figure.seconds, ".3g", 1e-3),
+        _number(figure.batch / figure.seconds if figure.seconds else None, ".3g"),
         _number(figure.extra_bytes, ".0f", MIB),
         _number(figure.product_share, ".0%"),
         _number(figure.difference, ".0e"),
@@ -341,3 +354,12 @@ def load(path: Path) -> list[Figure]:
             f"cannot read {path} as figures of a GPU ({error}); give a .json file that a benchmark with "
             "--device cuda wrote"
         ) from error
+
+
+def stored_markdown(path: Path, promises: Promises) -> str:
+    """A stored result as Markdown: of a GPU's figures, or of a CPU's rows with what is promised of them."""
+    try:
+        of_gpu = "figures" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        of_gpu = False  # what is wrong with the file, the reader says
+    return markdown(load(path)) if of_gpu else report.markdown(report.load(path), promises)

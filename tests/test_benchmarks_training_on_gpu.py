@@ -1,6 +1,7 @@
 """The plans that benchmarks of training and of its input carry out on a GPU, on a CPU with tiny networks."""
 
 import dataclasses
+import importlib
 import json
 import math
 
@@ -9,7 +10,8 @@ import torch
 
 pytest.importorskip("mmseg")
 
-from benchmarks import training_gpu, ways
+from benchmarks import input as on_one_core
+from benchmarks import input_gpu, training_gpu, ways
 from benchmarks.networks import HEADS, Network, read_config, segmentor
 from benchmarks.training_gpu import BFLOAT16, FLOAT16, FLOAT32, WAYS
 
@@ -22,14 +24,16 @@ def case():
     return training_gpu.Case(TINY, CROP, CPU)
 
 
-def test_plan_is_carried_out(tmp_path, capsys):
+@pytest.mark.slow
+def test_plan_is_carried_out(tmp_path, capsys, monkeypatch):
+    compiled_with = []  # to trace a ResNet takes half a minute
+    monkeypatch.setattr(torch, "compile", lambda step, **options: compiled_with.append(options) or step)
     plan = training_gpu.Plan(
         networks=[
             (TINY, CROP, (FLOAT32, BFLOAT16, FLOAT16)),
             (dataclasses.replace(TINY, head="psanet"), CROP, (FLOAT32,)),
         ],
         compiled=(TINY, CROP, FLOAT32),
-        backend="eager",
         compile_seconds=0,
     )
     training_gpu.carry_out(plan, CPU, 1, 600, tmp_path)
@@ -47,6 +51,7 @@ def test_plan_is_carried_out(tmp_path, capsys):
     assert found["PSANet-R50", "float32", "danseg"].difference < 1e-5
     compiled = found["DANet-R50", "float32", training_gpu.COMPILED]
     assert compiled.seconds > 0 and compiled.difference < 1e-5
+    assert compiled_with == [dict(backend="inductor", dynamic=False)]
 
 
 def test_compiling_does_not_begin_without_its_time(tmp_path, capsys):
@@ -118,4 +123,62 @@ def test_precisions_set_pytorchs_switches_and_put_them_back():
             seen[precision.name] = switches()
     assert switches() == before == (False, True) == seen["float32, TF32 convolutions"], "PyTorch's default"
     assert seen["float32"] == (False, False) and seen["float32, TF32"] == (True, True)
-    assert math.prod(map(len, seen)) > 0
+
+
+@pytest.fixture
+def frames(monkeypatch, tmp_path):
+    """Four tiny rendered frames below a folder."""
+    monkeypatch.setattr(on_one_core, "FRAME", (64, 128))
+    monkeypatch.setattr(on_one_core, "CROP", (32, 64))
+    on_one_core.rendered_frames(tmp_path / "frames", 4)
+    return tmp_path / "frames"
+
+
+def test_input_of_all_cores_is_measured_beside_the_training_step(frames, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(input_gpu, "numbers_of_workers", lambda cores: [2, 1])
+    question = ways.Question("DANet-R50", training_gpu.MODE, "32x64", 2, "bfloat16")
+    steps = [ways.Figure(**vars(question), way="danseg", seconds=seconds) for seconds in (1.0, 1e-4, None)]
+    about = dict(device="cpu", device_name="one", torch="2")
+    ways.save("training", steps, about, tmp_path)
+    assert input_gpu.carry_out(frames, CPU, 600, tmp_path, each=0.02)
+    capsys.readouterr()
+    [stored] = tmp_path.glob("input_cpu-*.json")
+    assert not json.loads(stored.read_text())["about"]["failed"]
+    found = {(f.mode, f.way): f for f in ways.load(stored)}
+    for side in on_one_core.SIDES:
+        for workers in ("2 workers", "1 workers"):
+            assert found[workers, side].seconds > 0 and found[workers, side].batch == 2
+        per_worker = 2 / found["2 workers", side].seconds / 2
+        assert f": {math.ceil(2 / 1e-4 / per_worker)} workers needed" in found[training_gpu.MODE, side].note
+        assert "20000 images a second" in found[training_gpu.MODE, side].note.replace("2e+04", "20000")
+    assert on_one_core.markdown(stored).count("workers needed") == 3
+
+
+def test_loaders_read_what_their_side_reads(frames):
+    for side in on_one_core.SIDES:
+        loader = input_gpu.loader_config(frames, side, 3, pinned=True)
+        kinds = [one["type"] for one in loader.dataset.pipeline]
+        assert kinds[0] == ("LoadImageFromFile" if side == "mmseg" else "LoadTrainingCrop")
+        assert loader.dataset.pipeline[0].get("cache", False) == (side == "danseg, cached")
+        assert (loader.num_workers, loader.pin_memory, loader.batch_size) == (3, True, 2)
+
+
+def test_needed_workers_are_not_guessed_without_a_training_step(tmp_path):
+    assert input_gpu.eaten(tmp_path, CPU) is None
+    question = ways.Question(input_gpu.CASE, "4 workers", "32x64", 2, "uint8")
+    [told] = input_gpu.needed([ways.Figure(**vars(question), way="mmseg", seconds=0.25)], None)
+    assert told.note.startswith("2 images a second and worker (4 workers); ") and "not measured" in told.note
+
+
+@pytest.mark.parametrize(("cores", "numbers"), [(16, [15, 1, 8, 4]), (2, [1]), (1, [1]), (5, [4, 1])])
+def test_one_core_is_left_to_the_training_process(cores, numbers):
+    assert input_gpu.numbers_of_workers(cores) == numbers
+
+
+@pytest.mark.parametrize("name", ["training", "input"])
+def test_a_gpu_that_is_not_there_is_one_message(name, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as ending:
+        importlib.import_module(f"benchmarks.{name}").main(["--device", "cuda"])
+    assert ending.value.code == 1
+    assert "--device cuda: this PyTorch sees no CUDA device" in capsys.readouterr().err

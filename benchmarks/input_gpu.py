@@ -2,8 +2,8 @@
 
 mmengine builds the data loader of danseg's Cityscapes config, with danseg's transforms (from PNG files, and
 from the frame cache) or with mmseg's in their place, and some number of workers. Its batches of two lie in
-pinned memory; the model's data preprocessor copies them to the device and normalises them, and nothing else is
-done with them. That is the rate at which a training step would never wait.
+pinned memory; the model's data preprocessor copies them to the device and normalises them, and nothing else
+is done with them. That is the rate at which a training step would never wait.
 
 The files are few, and after the first round they are read from memory, not from a disk.
 """
@@ -122,7 +122,7 @@ def needed(figures: Sequence[Figure], step: Figure | None) -> list[Figure]:
             rate = step.batch / step.seconds
             told += (
                 f"; {rate:.3g} images a second are eaten by the training step of {step.case} ({step.way}, "
-                f"{step.precision}): {math.ceil(rate / per_worker)} workers needed, of {available_cpus()} cores"
+                f"{step.precision}): {math.ceil(rate / per_worker)} workers needed, {available_cpus()} cores"
             )
         found.append(Figure(NEEDED, TRAINING_STEP, most.size, most.batch, most.precision, side, note=told))
     return found

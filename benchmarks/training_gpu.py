@@ -97,7 +97,7 @@ class Case:
         return self._data
 
     def model(self, way: str) -> nn.Module:
-        """The network of one of :data:`WAYS`, with the weights that all ways begin with."""
+        """The network of a way, with the weights that all ways begin with."""
         if way in self._cannot:
             raise self._cannot[way]
         if way not in self._models:
@@ -189,27 +189,27 @@ def measure(case: Case, precision: Precision, repeats: int, backend: str | None 
         case: what is trained.
         precision: in which.
         repeats: timed rounds at most.
-        backend: of ``torch.compile``: the step is compiled as with mmengine's ``compile=True`` and compared
-            with the same model's eager one. By default :data:`WAYS` are compared.
+        backend: of ``torch.compile``: the network and its losses are compiled, and compared with eager ones.
+            The rest of the step stays as it is: mmengine's ``compile=True`` compiles all of it, and all of it
+            again in the second step, because mmengine counts steps. Without it, :data:`WAYS` are compared.
     """
     built: dict[str, tuple[nn.Module, Any]] = {}
 
-    def make(way: str, model_of: str) -> Any:
-        model = case.model(model_of)
+    def make(way: str) -> Any:
+        model = case.model(way)
         optimizer = case.optimizer(model, precision)
-        train_step = model.train_step
         if way == COMPILED:
-            train_step = torch.compile(train_step, backend=backend, dynamic=False)
+            model.compile(backend=backend, dynamic=False)
         built[way] = model, optimizer
-        return partial(_step, train_step, case.data, optimizer)
+        return partial(_step, model.train_step, case.data, optimizer)
 
-    chosen = dict.fromkeys([KEEPS_ALL, COMPILED], KEEPS_ALL) if backend else {way: way for way in WAYS}
+    chosen = (KEEPS_ALL, COMPILED) if backend else WAYS
     question = Question(case.name, MODE, size_name(case.size), BATCH, precision.name)
     try:
         with _convolutions_searched():
             figures = ways.compare(
                 question,
-                {way: partial(make, way, model_of) for way, model_of in chosen.items()},
+                {way: partial(make, way) for way in chosen},
                 case.device,
                 repeats,
                 reference=case.reference,

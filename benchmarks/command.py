@@ -1,15 +1,13 @@
 """What the benchmarks' command lines share: the device, the progress bar, the tables and files."""
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks import fastest, report, ways
+from benchmarks import report
 from benchmarks.measure import environment
 from benchmarks.report import Promises, Row
 from danseg.errors import UserError
@@ -70,27 +68,3 @@ def carry_out(
     report.print_results(rows, promises)
     for path in report.save(benchmark, rows, about, args.out, "_quick" if args.quick else ""):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-
-
-def stored_markdown(path: Path, promises: Promises) -> str:
-    """A stored result as Markdown: of a GPU's figures, or of a CPU's rows with what is promised of them."""
-    try:
-        of_gpu = "figures" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        of_gpu = False  # what is wrong with the file, its reader says
-    if not of_gpu:
-        return report.markdown(report.load(path), promises)
-    figures = ways.load(path)
-    return f"{fastest.markdown(figures)}\n\n{ways.markdown(figures)}"
-
-
-def carry_out_on_gpu(
-    benchmark: str,
-    jobs: Sequence[ways.Job],
-    args: argparse.Namespace,
-    device: torch.device,
-    rates: ways.Rates,
-) -> None:
-    """Measure within ``args.seconds``, write the results, print which way was the fastest."""
-    suffix = "_quick" if args.quick else ""
-    fastest.print_fastest(ways.carry_out(benchmark, jobs, device, args.seconds, args.out, rates, suffix))

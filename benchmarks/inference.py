@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import report
-from benchmarks.command import Job, carry_out, carry_out_on_gpu, set_up, stored_markdown
+from benchmarks import report, ways
+from benchmarks.arguments import parse_count
+from benchmarks.command import Job, carry_out, set_up
 from benchmarks.measure import (
     MeasurementError,
     alternate,
@@ -423,11 +424,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--cases", nargs="+", metavar="CASE", help="parts to measure; a wrong one is told the names"
     )
     parser.add_argument(
-        "--seconds", type=report.parse_count, default=80, help="on a GPU: time to measure in (default: 80)"
+        "--seconds", type=parse_count, default=80, help="on a GPU: time to measure in (default: 80)"
     )
     args = parser.parse_args(argv)
     if args.markdown:
-        print(stored_markdown(args.markdown, PROMISES))
+        print(ways.stored_markdown(args.markdown, PROMISES))
         return
     device, repeats = set_up(args)
     cases: Sequence[str] = CASES
@@ -441,7 +442,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if device.type == "cuda":
         plan, rates = inference_gpu.QUICK if args.quick else inference_gpu.FULL, Rates(device)
         todo = inference_gpu.jobs(plan, device, rates, args.seconds, args.cases or cases)
-        carry_out_on_gpu("inference", todo, args, device, rates)
+        suffix = "_quick" if args.quick else ""
+        ways.carry_out("inference", todo, device, args.seconds, args.out, rates, suffix)
         return
     todo = jobs(QUICK if args.quick else FULL, args.cases or cases, device, repeats)
     carry_out("inference", todo, PROMISES, args, device, repeats)

@@ -3,12 +3,14 @@
     python -m benchmarks.input                                  # about a minute
     python -m benchmarks.input --quick                          # fewer frames and rounds
     python -m benchmarks.input --data data/cityscapes           # frames of a real Cityscapes
+    python -m benchmarks.input --device cuda                    # all cores into a GPU: 25 seconds
     python -m benchmarks.input --markdown benchmarks/results/NAME.json
 
 Both sides get the same files, from memory, and the same seeds, hence the same crops. docs/performance.md
-explains what is measured, and why.
+explains what is measured, and why. What is measured with a GPU is in input_gpu.py.
 """
 
+import argparse
 import contextlib
 import json
 import shutil
@@ -27,9 +29,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks import report
+from benchmarks import report, ways
 from benchmarks.arguments import parse_count
-from benchmarks.command import require_mmseg
+from benchmarks.command import require_mmseg, set_up
 from benchmarks.measure import environment
 from benchmarks.report import Promise, Row, size_name
 from danseg.errors import UserError, command_line
@@ -72,27 +74,28 @@ class Side:
         return {stage: total / len(samples) for stage, total in seconds.items()}
 
 
-def mmsegs_side() -> Side:
+def mmsegs_pipeline() -> list[dict[str, Any]]:
     """mmseg's transforms, as its Cityscapes configs name them."""
+    return [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations"),
+        dict(type="RandomResize", scale=FRAME[::-1], ratio_range=(0.5, 2.0), keep_ratio=True),
+        dict(type="RandomCrop", crop_size=CROP, cat_max_ratio=0.75),
+        dict(type="RandomFlip", prob=0.5),
+        dict(type="PhotoMetricDistortion"),
+        dict(type="PackSegInputs"),
+    ]
+
+
+def mmsegs_side() -> Side:
+    """mmseg's transforms, built."""
     from mmengine.registry import init_default_scope
     from mmseg.registry import TRANSFORMS
 
     init_default_scope("mmseg")
-    options = {
-        "LoadImageFromFile": {},
-        "LoadAnnotations": {},
-        "RandomResize": dict(scale=FRAME[::-1], ratio_range=(0.5, 2.0), keep_ratio=True),
-        "RandomCrop": dict(crop_size=CROP, cat_max_ratio=0.75),
-        "RandomFlip": dict(prob=0.5),
-        "PhotoMetricDistortion": {},
-        "PackSegInputs": {},
-    }
     stages = [*STAGES[:2], *STAGES[2:3] * 3, *STAGES[3:]]
     return Side(
-        [
-            (stage, TRANSFORMS.build(dict(type=name, **more)))
-            for stage, (name, more) in zip(stages, options.items(), strict=True)
-        ]
+        [(stage, TRANSFORMS.build(one)) for stage, one in zip(stages, mmsegs_pipeline(), strict=True)]
     )
 
 
@@ -131,16 +134,22 @@ def dansegs_side(cache: bool) -> Side:
 
 def rendered_frames(root: Path, count: int) -> None:
     """Draw street scenes of Cityscapes' size that are as hard to decompress as photographs."""
+    from danseg.io.parallel import parallel_map
     from danseg.rendered.street_set import render
 
     render(root, train=count, val=0, height=FRAME[0], width=FRAME[1])
-    for number, path in enumerate(sorted((root / "leftImg8bit").rglob("*.png"))):
-        noise = np.random.default_rng(number).normal(0, SENSOR_NOISE, (*FRAME, 3)).astype(np.float32)
-        frame = cv2.GaussianBlur(cv2.imread(str(path)), (0, 0), BLUR)
-        frame = np.clip(np.rint(frame + cv2.GaussianBlur(noise, (0, 0), NOISE_BLUR)), 0, 255)
-        Image.fromarray(frame[..., ::-1].astype(np.uint8)).save(path)
+    pictures = sorted((root / "leftImg8bit").rglob("*.png"))
+    parallel_map(_add_noise, [*enumerate(pictures)], description="noise", progress=False)
     for path in (root / "gtFine").rglob("*_labelTrainIds.png"):
         Image.open(path).save(path)  # by Pillow, as the official scripts write them
+
+
+def _add_noise(numbered: tuple[int, Path]) -> None:
+    number, path = numbered
+    noise = np.random.default_rng(number).normal(0, SENSOR_NOISE, (*FRAME, 3)).astype(np.float32)
+    frame = cv2.GaussianBlur(cv2.imread(str(path)), (0, 0), BLUR)
+    frame = np.clip(np.rint(frame + cv2.GaussianBlur(noise, (0, 0), NOISE_BLUR)), 0, 255)
+    Image.fromarray(frame[..., ::-1].astype(np.uint8)).save(path)
 
 
 def copied_frames(source: Path, root: Path, count: int) -> None:
@@ -171,6 +180,14 @@ def list_samples(root: Path) -> list[dict]:
     images = sorted((root / "leftImg8bit").rglob("*.png"))
     common = dict(reduce_zero_label=False, label_map=None)
     return [dict(img_path=str(image), seg_map_path=_label_of(image), **common) for image in images]
+
+
+def make_cache(root: Path, samples: Sequence[dict]) -> None:
+    """Unpack the samples' files into the frame cache below ``root``."""
+    from danseg.datasets.frame_cache import write_cache
+
+    files = [sorted({sample[key] for sample in samples}) for key in ("img_path", "seg_map_path")]
+    write_cache(root, *files, progress=False)
 
 
 @contextlib.contextmanager
@@ -214,10 +231,7 @@ def compare(root: Path, samples: Sequence[dict], repeats: int, console: Console)
     Returns:
         Two rows, and the milliseconds of each side's stages, medians of the rounds.
     """
-    from danseg.datasets.frame_cache import write_cache
-
-    files = [sorted({sample[key] for sample in samples}) for key in ("img_path", "seg_map_path")]
-    write_cache(root, *files, progress=False)
+    make_cache(root, samples)
     sides = dict(zip(SIDES, (mmsegs_side(), dansegs_side(False), dansegs_side(True)), strict=True))
     rounds: dict[str, list[dict]] = {name: [] for name in SIDES}
     with one_thread(), Progress(console=console, transient=True) as progress:
@@ -269,14 +283,18 @@ def print_stages(rows: Sequence[Row], stages: dict[str, dict[str, float]], conso
 
 
 def markdown(path: Path) -> str:
-    """Both tables of a stored result, as Markdown."""
-    rows = report.load(path)
-    stages = json.loads(path.read_text(encoding="utf-8"))["about"].get("stages_ms")
+    """Both tables of a stored result, as Markdown; of a result with a GPU, its table."""
+    table = ways.stored_markdown(path, PROMISES)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if "figures" in content:
+        return table
+    stages = content["about"].get("stages_ms")
     if stages is None:
         raise UserError(f"{path} is not a result of this benchmark: it has no stages")
+    rows = report.load(path)
     lines = ["| ms an image | " + " | ".join(SIDES) + " |", "|---|" + "---:|" * len(SIDES)]
     lines += ["| " + " | ".join(cells) + " |" for cells in stage_cells(rows, stages)]
-    return report.markdown(rows, PROMISES) + "\n\n" + "\n".join(lines)
+    return table + "\n\n" + "\n".join(lines)
 
 
 def plot(stages: dict[str, dict[str, float]], title: str, path: Path) -> None:
@@ -298,29 +316,53 @@ def plot(stages: dict[str, dict[str, float]], title: str, path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def prepare_frames(root: Path, source: Path | None, count: int, console: Console) -> None:
+    """Copy or draw frames below ``root``."""
+    with console.status(f"preparing {count} frames of {size_name(FRAME)}"):
+        if source:
+            copied_frames(source, root, count)
+        else:
+            rendered_frames(root, count)
+
+
+def _into_gpu(args: argparse.Namespace) -> None:
+    """Measure what all cores bring to a GPU."""
+    from benchmarks import input_gpu
+
+    begun = time.monotonic()
+    device, _ = set_up(args)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare_frames(root, args.data, args.frames or (4 if args.quick else 16), Console())
+        left = args.seconds - (time.monotonic() - begun)
+        input_gpu.carry_out(root, device, left, args.out, "_quick" if args.quick else "")
+
+
 @command_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("input", __doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, metavar="ROOT", help="Cityscapes to take frames from")
     parser.add_argument("--frames", type=parse_count, help="frames (default: 24, with --quick 8)")
+    parser.add_argument(
+        "--seconds", type=parse_count, default=25, help="with a GPU: time for all of it (default: 25)"
+    )
     args = parser.parse_args(argv)
     if args.markdown:
         print(markdown(args.markdown))
         return
-    if args.device == "cuda" or args.threads not in (None, 1):
+    if args.threads not in (None, 1):
         raise UserError("input is made by one thread of a CPU: leave out --device and --threads")
+    if args.device == "cuda":
+        _into_gpu(args)
+        return
     require_mmseg()
     console = Console()
     repeats = args.repeats or (3 if args.quick else 5)
     frames = args.frames or (8 if args.quick else 24)
     with tempfile.TemporaryDirectory() as folder, one_thread():
         root = Path(folder)
-        with console.status(f"preparing {frames} frames of {size_name(FRAME)}"):
-            if args.data:
-                copied_frames(args.data, root, frames)
-            else:
-                rendered_frames(root, frames)
+        prepare_frames(root, args.data, frames, console)
         samples = list_samples(root)
         sizes = [Path(sample["img_path"]).stat().st_size / 1e6 for sample in samples]
         rows, stages = compare(root, samples, repeats, console)

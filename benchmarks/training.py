@@ -2,12 +2,13 @@
 
     python -m benchmarks.training                    # DANet-R50, 512x512, two images: about ten minutes
     python -m benchmarks.training --quick            # a small network: shows that it runs, not how fast
+    python -m benchmarks.training --device cuda      # a GPU: four networks, many ways, in 95 seconds
     python -m benchmarks.training --markdown benchmarks/results/NAME.json
 
 A step is mmengine's ``train_step``: normalised images through backbone and heads, the losses of all
 classifiers, the backward pass and SGD. danseg runs as in its configs, where the backward pass recomputes the
 early stages (``recompute``), and also without recomputing. docs/performance.md explains what is measured, and
-why.
+why. What is measured on a GPU is in training_gpu.py.
 """
 
 import math
@@ -19,14 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import report
+from benchmarks import report, training_gpu, ways
+from benchmarks.arguments import parse_count
 from benchmarks.command import carry_out, set_up
 from benchmarks.measure import alternate, in_subprocess, process_peak, product_rate
-from benchmarks.networks import DANSEG, MMSEG, NUM_CLASSES, Network, segmentor
+from benchmarks.networks import DANSEG, MMSEG, Network, segmentor
 from benchmarks.report import Promise, Row, size_name
-from danseg.errors import command_line
+from benchmarks.training_batch import BATCH, batch
+from danseg.errors import UserError, command_line
 
-BATCH = 2
 # As in configs/_base_/models/dilated_resnet.py.
 RECOMPUTED = ("backbone.stem", "backbone.layer1", "backbone.layer2")
 THEIRS = "mmseg"
@@ -66,22 +68,6 @@ class Training:
     def step(self) -> dict[str, Tensor]:
         """Take a step and return the losses."""
         return self.model.train_step(dict(self.data), self.optimizer)
-
-
-def batch(size: tuple[int, int]) -> dict[str, list]:
-    """Random images, and labels of large segments, as a data loader collates them."""
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
-    generator = torch.Generator().manual_seed(1)
-    inputs = [torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8) for _ in range(BATCH)]
-    samples = []
-    for _ in inputs:
-        cells = torch.randint(0, NUM_CLASSES, (1, *(side // 32 + 1 for side in size)), generator=generator)
-        label = cells.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, : size[0], : size[1]]
-        meta = dict(img_shape=size, ori_shape=size)
-        samples.append(SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=meta))
-    return dict(inputs=inputs, data_samples=samples)
 
 
 def measure_memory(network: Network, side: str, size: tuple[int, int], device_type: str) -> int:
@@ -148,11 +134,24 @@ def compare(network: Network, size: tuple[int, int], device: torch.device, repea
 @command_line
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
-    args = report.parser("training", __doc__.split("\n")[0]).parse_args(argv)
+    parser = report.parser("training", __doc__.split("\n")[0])
+    parser.add_argument(
+        "--seconds", type=parse_count, default=95, help="on a GPU: time to measure in (default: 95)"
+    )
+    parser.add_argument(
+        "--cases", nargs="+", metavar="TEXT", help="on a GPU: measure what has one of these in its name"
+    )
+    args = parser.parse_args(argv)
     if args.markdown:
-        print(report.markdown(report.load(args.markdown), PROMISES))
+        print(ways.stored_markdown(args.markdown, PROMISES))
         return
     device, repeats = set_up(args)
+    if device.type == "cuda":
+        plan, suffix = (training_gpu.QUICK, "_quick") if args.quick else (training_gpu.FULL, "")
+        training_gpu.carry_out(plan, device, repeats, args.seconds, args.out, suffix, args.cases or ())
+        return
+    if args.cases:
+        raise UserError("--cases are those of a GPU: leave it out, or add --device cuda")
     network, size = QUICK if args.quick else FULL
     what = f"{network.name}, {size_name(size)}"
     jobs = [(what, 1.0, partial(compare, network, size, device, repeats))]

@@ -13,7 +13,9 @@ _LEAST_BYTES = 4 * 2**20
 _MOST_BYTES = 24 * 2**20
 # Work that fits in this much is done at once, and then stays in a processor's caches.
 _CACHED_BYTES = 2 * 2**20
-# On a GPU each block costs a few launches, and must occupy the whole device.
+# On a GPU each block costs a few launches, and must occupy the whole device. It may take as much as the
+# operands.
+_SHARE_GPU = 1
 _LEAST_BYTES_GPU = 64 * 2**20
 _MOST_BYTES_GPU = 256 * 2**20
 
@@ -27,8 +29,9 @@ def block_bytes(operand_bytes: int, device: torch.device, alive: int = 1) -> int
         alive: number of blocks that are alive at the same time.
     """
     cpu = device.type == "cpu"
+    share = _SHARE if cpu else _SHARE_GPU
     least, most = (_LEAST_BYTES, _MOST_BYTES) if cpu else (_LEAST_BYTES_GPU, _MOST_BYTES_GPU)
-    return max(least, min(most // alive, int(operand_bytes * _SHARE)))
+    return max(least, min(most // alive, int(operand_bytes * share)))
 
 
 def cached_bytes(device: torch.device) -> int:

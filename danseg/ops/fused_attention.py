@@ -7,8 +7,10 @@ kernel that takes such values whole; docs/performance.md has the figures. Narrow
 zeros, which change no energy and no sum.
 
 In order of speed on the GPU that was measured: cuDNN's kernel, FlashAttention-2, and the memory-efficient
-kernel, which takes what the others refuse (float16 on older GPUs). PyTorch leaves out those that
-cannot repeat to the bit where ``torch.use_deterministic_algorithms(True)`` asks for that.
+kernel, which takes what the others refuse (float16 on older GPUs). cuDNN makes a plan for every new size, in
+60 ms, so that it is asked in training, whose crops have one size, and for maps so large that the plan soon
+pays. PyTorch leaves out those kernels that cannot repeat to the bit where
+``torch.use_deterministic_algorithms(True)`` asks for that.
 """
 
 import contextlib
@@ -29,10 +31,14 @@ _MULTIPLE = 8
 # back what another one had set, for good.
 _TURN = threading.Lock()
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-_ORDER: dict[str, Any] = {}
-if "set_priority" in inspect.signature(sdpa_kernel).parameters:  # since PyTorch 2.6
-    _KERNELS.insert(0, SDPBackend.CUDNN_ATTENTION)
-    _ORDER["set_priority"] = True
+_WITH_CUDNN = [SDPBackend.CUDNN_ATTENTION, *_KERNELS]
+# Since PyTorch 2.6 the list can be an order. Before, PyTorch asks cuDNN last.
+_ORDER: dict[str, Any] = (
+    {"set_priority": True} if "set_priority" in inspect.signature(sdpa_kernel).parameters else {}
+)
+# Entries of a map for which cuDNN's plan pays within some twenty images: those of 128x256 positions, which
+# come from whole frames of a camera.
+_LARGE_MAP = (128 * 256) ** 2
 
 
 def fused_kernels_take(query: Tensor, value: Tensor) -> bool:
@@ -56,13 +62,16 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> 
     """``softmax(scale · query keyᵀ) value`` for (B, N, C), (B, M, C) and (B, M, D), as (B, N, D)."""
     parts, head, width = _heads(query.shape[2], value.shape[2])
     batch = len(query)
+    training = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    large = query.shape[1] * key.shape[1] >= _LARGE_MAP
+    kernels = _WITH_CUDNN if training or large else _KERNELS
     # (B, parts, N or M, head)
     query, key = (_rows(t, head)[:, None].expand(batch, parts, -1, head) for t in (query, key))
     values = _rows(value, parts * width).unflatten(2, (parts, width)).transpose(1, 2)
     # Compiled code has chosen its kernel when it was traced, which one thread does at a time.
     turn = contextlib.nullcontext() if torch.compiler.is_compiling() else _TURN
     # Autocast would cast bfloat16 to float16, or the reverse, where it is set to the other one.
-    with turn, torch.autocast(query.device.type, enabled=False), sdpa_kernel(_KERNELS, **_ORDER):
+    with turn, torch.autocast(query.device.type, enabled=False), sdpa_kernel(kernels, **_ORDER):
         out = scaled_dot_product_attention(query, key, _padded(values, head), scale=scale)[..., :width]
     if value.stride(1) == 1 and value.stride(2) != 1:  # a feature map's view: so is the result
         return out.transpose(2, 3).flatten(1, 2)[:, : value.shape[2]].mT

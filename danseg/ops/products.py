@@ -21,6 +21,26 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.bmm(a, b.mT) if bias is None else torch.baddbmm(bias[:, None], a, b.mT)
 
 
+def multiplies_wide(x: Tensor) -> bool:
+    """Whether products of 16-bit matrices like ``x`` can be summed and kept in float32: on GPUs they can."""
+    return x.is_cuda and x.dtype in (torch.float16, torch.bfloat16) and hasattr(torch.ops.aten.bmm, "dtype")
+
+
+def wide_product(a: Tensor, b: Tensor, bias: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    """``scale · a bᵀ + bias`` as :func:`product` gives it, but in at least float32.
+
+    Where :func:`multiplies_wide`, 16-bit matrices are multiplied as they are: many times as fast as in
+    float32, with the same products. It knows no derivatives.
+    """
+    if not multiplies_wide(a):
+        wide = energy_dtype(a.dtype)
+        return product(a.to(wide), b.to(wide) if scale == 1 else b.to(wide) * scale, bias)
+    out = torch.bmm(a, b.mT, out_dtype=torch.float32)
+    if scale != 1:
+        out.mul_(scale)
+    return out if bias is None else out.add_(bias[:, None])
+
+
 def _onednn_takes(a: Tensor) -> bool:
     mkldnn = torch.backends.mkldnn
     if len(a) != 1 or a.dtype != torch.float32 or a.device.type != "cpu":

@@ -27,7 +27,7 @@ from danseg.ops.blocks import block_bytes, cached_bytes, keep_freed_blocks
 from danseg.ops.fused_attention import fused_attention, fused_kernels_take
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.operator import operator
-from danseg.ops.products import product
+from danseg.ops.products import multiplies_wide, product, wide_product
 
 _LEAST_ROWS = 32  # with fewer rows, the products wait for the other operand to be read
 _NAMES = "danseg.ops.attention", "danseg.ops.reference.attention"
@@ -142,6 +142,7 @@ def _attention_forward(
     batch, n, _ = query.shape
     m = key.shape[1]
     dtype, wide = query.dtype, energy_dtype(query.dtype)
+    mixed = multiplies_wide(query)
     out = _empty_in_layout_of(value, n)
     lse = query.new_empty((batch, n) if with_grad else (0, 0), dtype=wide)
     entries, rows = _block_shape(n, m, query, value, wide.itemsize, block_size, alive=1)
@@ -149,11 +150,11 @@ def _attention_forward(
     # Autocast would compute the float32 energies in 16 bits.
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
-            q = query[b].to(wide) * scale  # (E, N, C)
-            k = key[b].to(wide).contiguous()  # (E, M, C)
+            q = query[b] if mixed else query[b].to(wide) * scale  # (E, N, C)
+            k = key[b].to(q.dtype).contiguous()  # (E, M, C)
             v_t = value[b].mT.contiguous()  # (E, D, M), no copy where a feature map was given
             for r in _slices(n, rows):
-                block = product(q[:, r], k)
+                block = wide_product(q[:, r], k, scale=scale if mixed else 1.0)
                 if with_grad:
                     torch.amax(block, dim=-1, out=lse[b, r])
                 torch.softmax(block, dim=-1, out=block)
@@ -198,6 +199,8 @@ def _attention_backward(
     batch, n, _ = query.shape
     m = key.shape[1]
     dtype, wide = query.dtype, energy_dtype(query.dtype)
+    mixed, log2e = multiplies_wide(query), math.log2(math.e)
+    later = scale if mixed else 1.0  # what q does not hold yet
     grad_query = torch.zeros(query.shape, dtype=wide, device=query.device)
     grad_key = torch.empty(key.shape, dtype=dtype, device=key.device)
     grad_value = _empty_in_layout_of(value, m)
@@ -205,24 +208,27 @@ def _attention_backward(
     keep_freed_blocks()
     with torch.autocast(query.device.type, enabled=False):
         for b in _slices(batch, entries):
-            q = query[b].to(wide) * scale  # (E, N, C)
+            q = query[b] if mixed else query[b].to(wide) * scale  # (E, N, C)
             # In base 2: where the map underflows, exp is tens of times slower than exp2 on CPUs.
-            q2, lse2 = (q * math.log2(math.e)).contiguous(), lse[b] * -math.log2(math.e)
+            q2, lse2 = (q if mixed else q * log2e).contiguous(), lse[b] * -log2e
             q_t = q.mT.contiguous()  # (E, C, N)
             g_t = grad[b].mT.contiguous()  # (E, D, N)
-            g = grad[b].to(wide).contiguous()  # (E, N, D)
+            g = grad[b].to(q.dtype).contiguous()  # (E, N, D)
             shift = -_row_dot(grad[b], out[b], rows, wide)  # (E, N)
             for r in _slices(m, rows):
-                k = key[b, r].to(wide)  # (E, R, C)
+                k = key[b, r].to(q.dtype)  # (E, R, C)
                 # Blocks are transposed (keys x queries): every product below reads them row by row.
-                block = product(k, q2, lse2).exp2_()  # Pᵀ
+                block = wide_product(k, q2, lse2, scale * log2e if mixed else 1.0).exp2_()  # Pᵀ
                 _weighted(block.to(dtype), g_t, grad_value[b, r])
                 # The difference of two similar numbers: in 16 bits it would be mostly rounding error.
-                v = value[b, r].to(wide)  # (E, R, D)
-                slope = product(v, g, shift).mul_(block)  # dEᵀ
+                v = value[b, r].to(q.dtype)  # (E, R, D)
+                slope = wide_product(v, g, shift).mul_(block).to(q.dtype)  # dEᵀ
                 del block  # before the next one is made
-                grad_key[b, r] = product(slope, q_t)  # q is scaled already
-                grad_query[b].baddbmm_(slope.mT, k)
+                grad_key[b, r] = wide_product(slope, q_t, scale=later)
+                if mixed:
+                    grad_query[b].add_(wide_product(slope.mT, k.mT))
+                else:
+                    grad_query[b].baddbmm_(slope.mT, k)
                 del slope  # before the next block is made
     return grad_query.mul_(scale).to(dtype), grad_key, grad_value
 

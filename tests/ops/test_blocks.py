@@ -23,7 +23,7 @@ def test_a_block_is_a_share_of_the_operands_and_large_enough_to_be_fast():
 
 def test_blocks_are_larger_on_a_gpu():
     assert block_bytes(0, GPU) == cached_bytes(GPU) == 64 * MIB
-    assert block_bytes(600 * MIB, GPU) == 100 * MIB
+    assert block_bytes(100 * MIB, GPU) == 100 * MIB
     assert block_bytes(8000 * MIB, GPU) == 256 * MIB
     assert block_bytes(8000 * MIB, GPU, alive=2) == 128 * MIB
 

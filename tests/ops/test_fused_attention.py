@@ -124,6 +124,25 @@ def test_it_is_for_16_bits_on_a_gpu():
     assert not fused_kernels_take(*[torch.zeros(1, 8, 64, dtype=torch.bfloat16)] * 2)
 
 
+@pytest.mark.parametrize(
+    ("positions", "training", "cudnn"), [(64, False, False), (64, True, True), (1 << 15, False, True)]
+)
+def test_cudnn_is_asked_where_its_plan_pays(positions, training, cudnn, monkeypatch):
+    """In training, and for maps of whole frames. Elsewhere each new size costs more than it saves."""
+    allowed = []
+
+    def recorded(query, key, value, scale):
+        allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return value
+
+    monkeypatch.setattr(sys.modules["danseg.ops.fused_attention"], "scaled_dot_product_attention", recorded)
+    query = torch.zeros(1, positions, 8, requires_grad=training)
+    fused_attention(query, query, query, 1.0)
+    with torch.no_grad():
+        fused_attention(query, query, query, 1.0)
+    assert allowed == [cudnn, cudnn and not training]
+
+
 def test_a_gpu_takes_queries_of_256_channels_at_most(device):
     query, value = (torch.zeros(1, 8, c, dtype=torch.bfloat16, device=device) for c in (256, 512))
     on_gpu = device.type == "cuda"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from danseg.ops.products import dot_product, energies, product
+from danseg.ops.products import dot_product, energies, product, wide_product
 
 
 def _inputs(dtype=torch.float64, device="cpu"):
@@ -24,6 +24,18 @@ def test_product_with_and_without_bias(entries, onednn, device):
         torch.testing.assert_close(product(a, b).double(), expected, rtol=1e-5, atol=1e-5)
         got = product(a, b, bias).double()
     torch.testing.assert_close(got, expected + bias.double()[:, None], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_wide_products_are_those_of_the_rounded_matrices(dtype, device):
+    a, b, _ = _inputs(dtype, device)
+    bias = torch.randn(2, 7).to(device, torch.promote_types(dtype, torch.float32))
+    expected = 0.3 * torch.einsum("erk,esk->ers", a.double(), b.double())
+    got = wide_product(a, b, scale=0.3)
+    assert got.dtype == bias.dtype
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+    got = wide_product(a, b, bias, 0.3)
+    torch.testing.assert_close(got.double(), expected + bias.double()[:, None], rtol=1e-5, atol=1e-5)
 
 
 def test_dot_product_is_that_of_the_whole_map_with_gradients(device):

@@ -1,5 +1,7 @@
 """danseg.ops.attention against the equation in float64, its memory, and how compilers see it."""
 
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -117,6 +119,25 @@ def test_bfloat16_gradients_survive_values_far_from_zero(device):
     expected = torch.autograd.grad(reference.attention(*wide), wide, slope.double())
     for got, want in zip(grads, expected, strict=True):
         assert (got.double() - want).norm() / want.norm() < 2e-2
+
+
+@pytest.mark.parametrize("block_size", [None, 7, 30])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+def test_products_of_16_bits_that_are_kept_in_float32(dtype, tolerance, block_size, device, monkeypatch):
+    """As GPUs make them for queries wider than the fused kernels take. A CPU multiplies float32 instead."""
+    module = sys.modules[attention.__module__]
+    monkeypatch.setattr(module, "multiplies_wide", lambda x: x.dtype == dtype)
+    query, key, value = (t.detach() for t in _inputs(3, 13, 11, 300, 24, dtype, device))
+    inputs = [t.requires_grad_() for t in (query, key, value.add(2))]
+    out = attention(*inputs, scale=0.05, block_size=block_size)
+    wide = [t.detach().double().requires_grad_() for t in inputs]
+    expected = reference.attention(*wide, 0.05)
+    slope = torch.randn(out.shape, dtype=torch.float64).to(out)
+    grads = torch.autograd.grad(out, inputs, slope)
+    expected_grads = torch.autograd.grad(expected, wide, slope.double())
+    for got, want in zip((out, *grads), (expected, *expected_grads), strict=True):
+        assert got.dtype == dtype
+        assert (got.double() - want).norm() / want.norm() < tolerance
 
 
 def test_autocast_does_not_narrow_the_energies(device):

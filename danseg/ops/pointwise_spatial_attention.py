@@ -113,7 +113,7 @@ def _rows_at_once(x: Tensor, hidden: Tensor, mask_width: int) -> int:
     itemsize = energy_dtype(hidden.dtype).itemsize
     operands = (2 * x.shape[1:].numel() + hidden.shape[1:].numel()) * itemsize
     row_bytes = batch * width * height * max(width, mask_width) * itemsize
-    # Alive together: the mask's numbers, energies, energies with zeros outside, the last weights or the slope.
+    # Alive together: the mask's numbers, energies, the same padded, the last weights or the slope.
     return max(1, min(height, block_bytes(operands, x.device, alive=4) // max(1, row_bytes)))
 
 

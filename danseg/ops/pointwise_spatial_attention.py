@@ -4,22 +4,22 @@ Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", E
 
 Every position predicts one number for each cell of a mask that is centred on it. Other
 implementations store these numbers for all positions and all cells; a compiled operator then moves
-them into an N x N map. This one works on one row of the feature map at a time, and the backward pass
-recomputes the row. It computes only the cells that fall on the map, and moves them with a gather. So
-a few times N x W numbers are alive instead of several times N x N.
+them into an N x N map. This one works on one row of queries at a time, or on a
+GPU on as many as fit a memory budget, and the backward pass recomputes them. It computes little more than
+the cells that fall on the map, and moves them with a gather (:mod:`danseg.ops.pointwise_spatial_mask`). So
+a few times N x W numbers are alive for each row at work, instead of several times N x N.
 
 The two passes are custom operators, as in :mod:`danseg.ops.softmax_attention`.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from danseg.ops.blocks import block_bytes
 from danseg.ops.inputs import check_one_device, energy_dtype
 from danseg.ops.operator import operator
+from danseg.ops.pointwise_spatial_mask import Mask, reach
 
 KINDS = ("collect", "distribute")
 _NAMES = (
@@ -79,9 +79,9 @@ def row_energies(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kin
     if not 0 <= row < hidden.shape[2]:
         raise ValueError(f"row must be from 0 to {hidden.shape[2] - 1}, got {row}")
     wide = energy_dtype(hidden.dtype)
-    mask = _mask(weight.to(wide), mask_size, kind)
+    mask = Mask(weight.to(wide), mask_size, kind, hidden.shape[2:], rows=1)
     with torch.autocast(hidden.device.type, enabled=False):
-        return _energies(hidden.permute(0, 2, 3, 1).to(wide), mask, kind, row).flatten(2)
+        return mask.energies(hidden.permute(0, 2, 3, 1).to(wide), row, row + 1).flatten(2)
 
 
 def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str) -> None:
@@ -105,70 +105,16 @@ def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str
         )
 
 
-def _mask(weight: Tensor, mask_size: Sequence[int], kind: str) -> Tensor:
-    """The weight as (mask height, mask width, K), with its rows in the order of the sources' rows."""
-    mask = weight.unflatten(0, mask_size)
-    # With distribute, a query reads a source below it through the upper cells of the source's mask.
-    return mask if kind == "collect" else mask.flip(0)
-
-
-def _reach(mask_height: int, height: int, kind: str, row: int) -> tuple[slice, slice]:
-    """The rows of sources within the mask's reach of queries in ``row``, and the mask's rows for them."""
-    before = (mask_height - 1) // 2 if kind == "collect" else mask_height // 2
-    first, last = max(0, row - before), min(height, row - before + mask_height)
-    return slice(first, last), slice(first - row + before, last - row + before)
-
-
-def _cell_index(mask_width: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The mask's column that map column a has for map column b, and whether it exists; both (W, W) [a, b]."""
-    places = torch.arange(width, device=device)
-    cell = places - places[:, None] + (mask_width - 1) // 2
-    return cell.clamp(0, mask_width - 1), (cell >= 0) & (cell < mask_width)
-
-
-def _energies(hidden: Tensor, mask: Tensor, kind: str, row: int) -> Tensor:
-    """Energies (B, W, H, W) of one row's queries for all sources, from ``hidden`` (B, H, W, K)."""
-    batch, height, width, _ = hidden.shape
-    sources, cells = _reach(len(mask), height, kind, row)
-    index, inside = _cell_index(mask.shape[1], width, hidden.device)
-    if kind == "collect":
-        numbers = hidden[:, row] @ mask[cells].flatten(0, 1).T  # (B, W, R · mask width)
-        numbers = numbers.unflatten(2, (-1, mask.shape[1]))
-        index, inside = index[:, None], inside[:, None]
-        energy = numbers.gather(3, index.expand(*numbers.shape[:3], -1)).masked_fill(~inside, 0)
-    else:
-        numbers = hidden[:, sources] @ mask[cells].mT  # (B, R, W, mask width)
-        energy = numbers.gather(3, index.expand(*numbers.shape[:3], -1)).masked_fill(~inside, 0)
-        energy = energy.permute(0, 3, 1, 2)
-    return F.pad(energy, (0, 0, sources.start, height - sources.stop))  # 0 outside the mask
-
-
-def _add_energy_gradients(
-    slope: Tensor, hidden: Tensor, mask: Tensor, kind: str, row: int, grad_hidden: Tensor, grad_mask: Tensor
-) -> None:
-    """Backward pass of :func:`_energies`: add to ``grad_hidden`` and ``grad_mask``.
-
-    ``slope`` (B, W, H, W) is the gradient of the energies.
-    """
-    batch, height, width, _ = hidden.shape
-    sources, cells = _reach(len(mask), height, kind, row)
-    index, inside = _cell_index(mask.shape[1], width, hidden.device)
-    slope = slope[:, :, sources]  # (B, W, R, W)
-    if kind == "collect":
-        index, inside = index[:, None], inside[:, None]
-    else:
-        slope = slope.permute(0, 2, 3, 1)  # (B, R, W, W): source row, source, query
-    numbers = slope.new_zeros(*slope.shape[:3], mask.shape[1])
-    numbers.scatter_add_(3, index.expand(slope.shape), slope.masked_fill(~inside, 0))
-    if kind == "collect":
-        numbers = numbers.flatten(2)  # (B, W, R · mask width)
-        grad_hidden[:, row] += numbers @ mask[cells].flatten(0, 1)
-        numbers = numbers.flatten(0, 1).T
-        grad_mask[cells].flatten(0, 1).addmm_(numbers, hidden[:, row].flatten(0, 1))
-    else:
-        grad_hidden[:, sources] += numbers @ mask[cells]
-        for slopes, given in zip(numbers, hidden[:, sources], strict=True):
-            grad_mask[cells].baddbmm_(slopes.mT, given)
+def _rows_at_once(x: Tensor, hidden: Tensor, mask_width: int) -> int:
+    """Number of query rows in a group."""
+    if x.device.type == "cpu":
+        return 1  # enough work for a call, and near the caches
+    batch, height, width, _ = x.shape
+    itemsize = energy_dtype(hidden.dtype).itemsize
+    operands = (2 * x.shape[1:].numel() + hidden.shape[1:].numel()) * itemsize
+    row_bytes = batch * width * height * max(width, mask_width) * itemsize
+    # Alive together: the mask's numbers, energies, the same padded, the last weights or the slope.
+    return max(1, min(height, block_bytes(operands, x.device, alive=4) // max(1, row_bytes)))
 
 
 @operator(*_NAMES)
@@ -176,17 +122,20 @@ def _pointwise_spatial_forward(
     x: Tensor, hidden: Tensor, weight: Tensor, mask_size: list[int], kind: str, softmax: bool
 ) -> Tensor:
     """Output (B, H, W, C) for ``x`` (B, H, W, C) and ``hidden`` (B, H, W, K)."""
-    # Allocated before the loop: in memory, a tensor that outlives a row must not lie between two rows.
+    # Allocated before the loop: in memory, a tensor that outlives a group must not lie between two groups.
     out = torch.empty_like(x)
     wide = energy_dtype(hidden.dtype)
+    height, width = x.shape[1:3]
     value = x.flatten(1, 2)  # (B, N, C)
     with torch.autocast(x.device.type, enabled=False):
-        hidden, mask = hidden.to(wide), _mask(weight.to(wide), mask_size, kind)
-        for row in range(x.shape[1]):
-            weights = _energies(hidden, mask, kind, row).flatten(2)  # (B, W, N)
+        rows = _rows_at_once(x, hidden, mask_size[1])
+        hidden, mask = hidden.to(wide), Mask(weight.to(wide), mask_size, kind, (height, width), rows)
+        for first in range(0, height, rows):
+            last = min(first + rows, height)
+            weights = mask.energies(hidden, first, last).flatten(2)  # (B, R · W, N)
             if softmax:
                 weights = weights.softmax(dim=-1)
-            out[:, row] = weights.to(x.dtype) @ value
+            out.flatten(1, 2)[:, first * width : last * width] = weights.to(x.dtype) @ value
     return out
 
 
@@ -201,28 +150,33 @@ def _pointwise_spatial_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, hidden and weight.
 
-    With P the weights of a row's queries and G the gradient of their outputs::
+    With P the weights of a group's queries and G the gradient of their outputs::
 
         dX = Pᵀ G        dE = P ∘ (G Xᵀ - Σ P ∘ G Xᵀ)        or, without softmax, dE = G Xᵀ
     """
     wide = energy_dtype(hidden.dtype)
+    height, width = x.shape[1:3]
     with torch.autocast(x.device.type, enabled=False):
         # All wide: dE is the difference of two similar numbers, and the gradients accumulate over rows.
         value, given = x.flatten(1, 2).to(wide), hidden.to(wide)
-        mask = _mask(weight.to(wide), mask_size, kind)
-        grad_value, grad_hidden, grad_mask = (torch.zeros_like(t) for t in (value, given, mask))
-        for row in range(x.shape[1]):
-            g = grad[:, row].to(wide)  # (B, W, C)
-            slope = g @ value.mT  # (B, W, N)
-            weights = _energies(given, mask, kind, row).flatten(2)
+        rows = _rows_at_once(x, hidden, mask_size[1])
+        mask = Mask(weight.to(wide), mask_size, kind, (height, width), rows)
+        grad_value, grad_hidden, grad_cells = (torch.zeros_like(t) for t in (value, given, mask.cells))
+        for first in range(0, height, rows):
+            last = min(first + rows, height)
+            g = grad.flatten(1, 2)[:, first * width : last * width].to(wide)  # (B, R · W, C)
+            slope = g @ value.mT  # (B, R · W, N)
+            weights = mask.energies(given, first, last).flatten(2)
             if softmax:
                 weights = weights.softmax(dim=-1)
                 slope.mul_(weights)
                 slope.addcmul_(weights, slope.sum(-1, keepdim=True), value=-1)
             grad_value.baddbmm_(weights.mT, g)
-            slope = slope.unflatten(2, x.shape[1:3])
-            _add_energy_gradients(slope, given, mask, kind, row, grad_hidden, grad_mask)
-    grad_weight = grad_mask if kind == "collect" else grad_mask.flip(0)
+            slope = slope.unflatten(2, (height, width))
+            del weights
+            mask.add_gradients(slope, given, first, last, grad_hidden, grad_cells)
+    grad_weight = grad_cells[rows - 1 : rows - 1 + mask_size[0]]
+    grad_weight = grad_weight if kind == "collect" else grad_weight.flip(0)
     return (
         grad_value.view_as(x).to(x.dtype),
         grad_hidden.to(hidden.dtype),
@@ -252,7 +206,7 @@ def _products(x_shape, hidden_shape, mask_size, kind) -> tuple[int, int]:
     batch, height, width, channels = x_shape
     reached = 0
     for row in range(height):
-        sources, _ = _reach(mask_size[0], height, kind, row)
+        sources, _ = reach(mask_size[0], height, kind, row, row + 1)
         reached += sources.stop - sources.start
     masks = batch * reached * mask_size[1] * width * hidden_shape[3]
     return masks, batch * (height * width) ** 2 * channels

@@ -1,5 +1,7 @@
 """danseg.ops.pointwise_spatial_attention against PSANet's masks, moved cell by cell, in float64."""
 
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -7,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from danseg.ops import reference
 from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, row_energies
 
+# In the package, the module's name is that of the function.
+MODULE = sys.modules[pointwise_spatial_attention.__module__]
 # Full, odd and even, smaller than the map, larger than needed, one cell.
 MASKS = [(7, 13), (8, 14), (3, 5), (4, 2), (11, 15), (1, 1)]
 
@@ -23,10 +27,16 @@ def _energies(hidden, weight, mask_size, kind):
     return reference.pointwise_spatial_energies(mask, kind)
 
 
+def _force_rows(monkeypatch, rows):
+    monkeypatch.setattr(MODULE, "_rows_at_once", lambda *_: rows)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])  # of 4: one at a time, and a last one alone, all at once
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mask_size", MASKS, ids=str)
-def test_equals_the_masks_with_gradients(mask_size, kind, softmax, device):
+def test_equals_the_masks_with_gradients(mask_size, kind, softmax, rows, monkeypatch, device):
+    _force_rows(monkeypatch, rows)
     x, hidden, weight = plain = _inputs(mask_size)  # cell by cell, which is slow on a GPU
     inputs = _inputs(mask_size, device)
     out = pointwise_spatial_attention(*inputs, mask_size, kind, softmax)
@@ -41,6 +51,36 @@ def test_equals_the_masks_with_gradients(mask_size, kind, softmax, device):
         torch.testing.assert_close(got.cpu(), want, rtol=1e-9, atol=1e-11)
 
 
+def _rows(shape, mask_width, device):
+    x, hidden = (torch.empty(shape, device=device).permute(0, 2, 3, 1) for _ in range(2))
+    return MODULE._rows_at_once(x, hidden, mask_width)
+
+
+def test_a_gpu_takes_as_many_rows_as_fit_its_budget():
+    row_bytes = 97 * 97 * 97 * 4
+    assert _rows((1, 512, 97, 97), 97, "meta") == 64 * 2**20 // row_bytes == 18
+    assert _rows((1, 512, 97, 97), 193, "meta") == 9  # the numbers of a mask twice as wide
+    assert _rows((2, 512, 97, 97), 97, "meta") == 9
+    assert _rows((1, 512, 24, 24), 97, "meta") == 24  # all
+    assert _rows((1, 8, 600, 600), 97, "meta") == 1
+    assert _rows((0, 8, 9, 9), 9, "meta") == 9
+    assert _rows((1, 512, 97, 97), 97, "cpu") == 1
+
+
+def test_both_passes_take_several_rows_at_a_time(monkeypatch, device):
+    groups = []
+
+    class Recorded(MODULE.Mask):
+        def energies(self, hidden, first, last):
+            groups.append((first, last))
+            return super().energies(hidden, first, last)
+
+    _force_rows(monkeypatch, 3)
+    monkeypatch.setattr(MODULE, "Mask", Recorded)
+    pointwise_spatial_attention(*_inputs((3, 5), device), (3, 5), "collect").sum().backward()
+    assert groups == [(0, 3), (3, 4)] * 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_the_map(kind, device):
     _, hidden, weight = _inputs((3, 5), device)
@@ -49,11 +89,13 @@ def test_rows_of_the_map(kind, device):
     torch.testing.assert_close(rows.cpu(), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)]
 )
-def test_lower_precision_stays_near_float64(kind, dtype, tolerance, device):
+def test_lower_precision_stays_near_float64(kind, dtype, tolerance, rows, monkeypatch, device):
+    _force_rows(monkeypatch, rows)
     narrow = [t.detach().to(dtype).requires_grad_() for t in _inputs((3, 5), device)]
     wide = [t.detach().double().requires_grad_() for t in narrow]
     slope = torch.randn(narrow[0].shape).to(dtype)

@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 from collections.abc import Callable, Iterator
+from itertools import compress
 from pathlib import Path
 from types import ModuleType
 
@@ -70,6 +71,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         needs = pytest.mark.skipif(not GPU, reason="needs a CUDA device")
         devices.append(pytest.param("cuda", id="cuda", marks=[pytest.mark.cuda, needs]))
     metafunc.parametrize("device", devices, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the GPU's runs of cases that the CPU alone has (``tests/support/cpu_alone.py``)."""
+    left_out = [all(map(item.get_closest_marker, ("cuda", "cpu_alone"))) for item in items]
+    config.hook.pytest_deselected(items=list(compress(items, left_out)))
+    items[:] = [item for item, out in zip(items, left_out, strict=True) if not out]
 
 
 @pytest.fixture

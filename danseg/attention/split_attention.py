@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
+from danseg.attention.parts.pooling import mean_3x3
 
 
 class SplitAttention(nn.Module):
@@ -105,7 +105,7 @@ class SplitAttention(nn.Module):
         weight = self._weight(splits).to(splits.dtype)  # (B, R, C, 1, 1)
         out = (weight * splits).sum(dim=1)
         if self.stride > 1 or self.always_pool:
-            out = F.avg_pool2d(out, 3, self.stride, padding=1)
+            out = mean_3x3(out, self.stride)
         return out.to(x.dtype)
 
     def _weight(self, splits: Tensor) -> Tensor:

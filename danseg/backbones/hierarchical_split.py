@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from danseg.attention.parts.arguments import check_feature_map
+from danseg.attention.parts.pooling import mean_3x3
 
 
 class HierarchicalSplit(nn.Module):
@@ -78,4 +78,4 @@ class HierarchicalSplit(nn.Module):
         if handed is not None:  # the last one has no successor: both its halves stay
             out.append(handed)
         y = torch.cat(out, dim=1)
-        return F.avg_pool2d(y, 3, self.stride, padding=1) if self.stride > 1 else y
+        return mean_3x3(y, self.stride) if self.stride > 1 else y

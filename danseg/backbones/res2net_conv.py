@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from danseg.attention.parts.arguments import check_feature_map
+from danseg.attention.parts.pooling import mean_3x3
 
 
 class Res2NetConv(nn.Module):
@@ -77,5 +77,5 @@ class Res2NetConv(nn.Module):
             if self.chained and out:
                 split = split + out[-1]
             out.append(bn(conv(split)).relu())
-        out.append(last if self.chained else F.avg_pool2d(last, 3, self.stride, padding=1))
+        out.append(last if self.chained else mean_3x3(last, self.stride))
         return torch.cat(out, dim=1)

@@ -9,6 +9,7 @@ import torch
 
 import danseg.attention
 import danseg.heads
+from cpu_alone import one_on_gpu
 from danseg import apis
 from danseg.apis.predict import prepared_batch
 from danseg.apis.preparation import CompiledForward
@@ -148,7 +149,7 @@ def test_there_are_heads_with_and_without_maps(camvid, make_config):
     assert {"FullyConvolutionalHead", "AttentionHead(CBAM)"} <= set(HEADS) - able
 
 
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", one_on_gpu(sorted(HEADS), lambda name: HEADS[name]["type"]))
 def test_every_head_gives_its_maps_or_says_that_it_has_none(camvid, make_config, name, device):
     image = str(camvid / "val" / "a.png")
     model = loaded(camvid, make_config, HEADS[name], device)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import danseg.heads
+from cpu_alone import cpu_alone, one_on_gpu
 from danseg import apis
 from danseg.backbones.variant_resnet import CONV2
 from danseg.engine.tf32 import exact_convolutions
@@ -116,7 +117,7 @@ def with_conv2(kind: str, device: torch.device) -> nn.Module:
     return balanced(build(backbone=backbone, channels=256).to(device))
 
 
-@every_head
+@pytest.mark.parametrize("name", one_on_gpu(danseg.heads.__all__))
 def test_every_head_gives_equal_logits_without_batch_norms(name, device):
     model = balanced(build(head_arguments(name)).to(device))
     prepared = apis.prepare_for_inference(model)
@@ -125,7 +126,7 @@ def test_every_head_gives_equal_logits_without_batch_norms(name, device):
     assert_equal_logits(prepared, model)
 
 
-@every_conv2
+@pytest.mark.parametrize("kind", one_on_gpu(CONV2))
 def test_every_backbone_gives_equal_logits(kind, device):
     model = with_conv2(kind, device)
     prepared = apis.prepare_for_inference(model)
@@ -157,7 +158,7 @@ def test_every_head_in_float16_is_near_float32_on_a_gpu(name, device):
     assert (found.argmax(1) == want.argmax(1)).float().mean() > 0.98
 
 
-@every_head
+@pytest.mark.parametrize("name", one_on_gpu(danseg.heads.__all__))
 def test_every_head_in_bfloat16_is_near_float32(name, device):
     model = balanced(build(head_arguments(name)).to(device))
     prepared = apis.prepare_for_inference(model, precision="bfloat16")
@@ -168,7 +169,7 @@ def test_every_head_in_bfloat16_is_near_float32(name, device):
     assert (found.argmax(1) == want.argmax(1)).float().mean() > 0.95
 
 
-@every_conv2
+@pytest.mark.parametrize("kind", one_on_gpu(CONV2))
 def test_every_backbone_in_bfloat16_is_near_float32(kind, device):
     model = with_conv2(kind, device)
     prepared = apis.prepare_for_inference(model, precision="bfloat16")
@@ -351,7 +352,7 @@ def test_a_head_that_is_made_for_one_size_is_watched_at_its_windows():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "settings",
-    [dict(), dict(mode=dict(mode="slide", crop_size=(32, 32), stride=(24, 24)))],
+    [dict(), cpu_alone(dict(mode=dict(mode="slide", crop_size=(32, 32), stride=(24, 24))))],
     ids=["whole", "slide"],
 )
 def test_a_prepared_model_predicts_and_shows_its_attention(
@@ -384,12 +385,23 @@ def test_test_step_of_mmseg_takes_a_prepared_model(device):
     assert result.pred_sem_seg.data.shape == (1, 80, 120)
 
 
+class OneConvolution(nn.Module):
+    """The smallest backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 64, 3, stride=8), nn.BatchNorm2d(64)
+
+    def forward(self, x):
+        return None, None, None, self.norm(self.conv(x)).relu()
+
+
 @pytest.mark.slow
 def test_compiled_for_a_gpu_it_gives_the_same_logits(device):
     if device.type == "cpu":
         pytest.skip("a C++ compiler takes too long; what is compiled is tested below")
     model = build(head_arguments("DANetHead"))
-    model.backbone = Pitfalls()  # few layers: each takes the compiler seconds
+    model.backbone = OneConvolution()  # few layers: each takes the compiler seconds
     model = balanced(model.eval().to(device))
     eager, compiled = (
         apis.prepare_for_inference(model, precision="bfloat16", compile=each) for each in (False, True)

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from drawn_attention import MODULES, VARIANTS, call, feature_map, make, with_maps
+from cpu_alone import cpu_alone, one_on_gpu
+from drawn_attention import MODE, MODULES, VARIANTS, call, feature_map, make, with_maps
 
 every_module = pytest.mark.parametrize("name", sorted(MODULES))
 every_variant = pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+variants_and_one_on_gpu = pytest.mark.parametrize(("name", "arguments"), one_on_gpu(VARIANTS, MODE), ids=str)
 SIDES = (17, 19)
 
 #: The same numbers, placed differently in memory.
@@ -25,6 +27,7 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "every other column": lambda x: torch.stack([x, -x], dim=-1).flatten(-2)[..., ::2],
     "channels of a wider map": lambda x: torch.cat([-x, x], dim=1)[:, x.shape[1] :],
 }
+ON_GPU = ("channels last", "every other column")
 
 
 def fitting(arguments: dict) -> dict:
@@ -54,7 +57,10 @@ def agree(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], toler
 
 
 @every_module
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [name if name in ("channels last", "every other column") else cpu_alone(name) for name in LAYOUTS],
+)
 @pytest.mark.parametrize(
     ("training", "dtype", "tolerance"), [(False, torch.float32, 1e-4), (True, torch.float64, 1e-9)]
 )
@@ -107,7 +113,7 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@every_variant
+@variants_and_one_on_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_repeats_to_the_bit_or_is_refused_by_name(name, arguments, dtype, device, deterministic):
     module = make(name, device, dtype, **fitting(arguments)).train()
@@ -126,15 +132,15 @@ def test_repeats_to_the_bit_or_is_refused_by_name(name, arguments, dtype, device
 
 
 #: Compiled for a GPU, which takes seconds each: one with blocks of a map, one with crosses, one of channels.
-#: The others are traced only.
+#: The others are traced only, which the CPU does as well.
 COMPILED = ("PositionAttention", "CrissCrossAttention", "ChannelAttention")
 
 
 @pytest.mark.slow
-@every_module
+@pytest.mark.parametrize("name", [name if name in COMPILED else cpu_alone(name) for name in sorted(MODULES)])
 def test_compiles(name, device):
     module, x = make(name, device), feature_map(name, device)
-    backend = "inductor" if device.type == "cuda" and name in COMPILED else "aot_eager"
+    backend = "inductor" if device.type == "cuda" else "aot_eager"
     torch._dynamo.reset()
     compiled = torch.compile(copy.deepcopy(module), fullgraph=True, dynamic=False, backend=backend)
     wanted = {key: value.cpu() for key, value in results(module, x).items()}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from cpu_alone import one_on_gpu
 from danseg.attention import NonLocal1d, NonLocal2d, NonLocal3d
 from danseg.attention.non_local import MODES
 from danseg.ops import reference
@@ -29,6 +30,7 @@ VARIANTS = {name: [dict(sub_sample="input")] for name in PARAMETER_NAMES}
 FORMS = {NonLocal1d: (9,), NonLocal2d: (5, 7), NonLocal3d: (3, 5, 4)}
 
 every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+forms_and_one_on_gpu = pytest.mark.parametrize("form", one_on_gpu(FORMS), ids=lambda form: form.__name__)
 every_mode = pytest.mark.parametrize("mode", MODES)
 pooled_or_not = pytest.mark.parametrize("sub_sample", [False, True], ids=["whole", "sub_sample"])
 any_pooling = pytest.mark.parametrize("sub_sample", [False, True, "input"], ids=["whole", "after", "before"])
@@ -87,7 +89,7 @@ def _expected(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return weight, out.unflatten(2, x.shape[2:])
 
 
-@every_form
+@forms_and_one_on_gpu
 @every_mode
 @any_pooling
 def test_equals_the_equation(form, mode, sub_sample, device):
@@ -101,7 +103,7 @@ def test_without_scale_and_without_normalisation(device):
     assert module.conv_out.conv.bias is not None
 
 
-@every_form
+@forms_and_one_on_gpu
 @every_mode
 @any_pooling
 def test_every_parameter_is_trained(form, mode, sub_sample, device):
@@ -152,7 +154,7 @@ def test_weights_go_both_ways_with_mmcv_and_outputs_are_equal(mode, sub_sample, 
             torch.testing.assert_close(ours(x), theirs(x), rtol=1e-10, atol=1e-12)
 
 
-@every_form
+@forms_and_one_on_gpu
 @every_mode
 @any_pooling
 def test_map_rows_are_those_of_the_equation(form, mode, sub_sample, device):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import danseg  # noqa: F401  (registers VariantResNet and the attention modules)
+from cpu_alone import cpu_alone, one_on_gpu
 from danseg.backbones import VariantResNet
 from danseg.backbones.variant_resnet import CONV2
 from danseg.ops import reference
@@ -21,6 +22,7 @@ WIDTHS = dict(res2net=128, hs_resnet=80)
 ZERO_GRADIENT = ("conv2.fc1.bias", "conv2.dual.pam.key_project.bias")
 
 every_conv2 = pytest.mark.parametrize("kind", list(CONV2))
+every_conv2_and_one_on_gpu = pytest.mark.parametrize("kind", one_on_gpu(CONV2))
 
 
 def build(kind: str, **changes) -> VariantResNet:
@@ -104,8 +106,8 @@ def test_hs_resnet_is_as_large_as_resnet():
     "changes",
     [
         dict(),
-        dict(contract_dilation=True, multi_grid=(1, 2, 4)),
-        dict(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)),
+        cpu_alone(dict(contract_dilation=True, multi_grid=(1, 2, 4))),
+        cpu_alone(dict(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))),
     ],
     ids=str,
 )
@@ -272,7 +274,7 @@ def test_pyconv_has_a_level_less_in_each_stage():
     assert kernels == [[3, 5, 7, 9], [3, 5, 7], [3, 5], [3]]
 
 
-@every_conv2
+@every_conv2_and_one_on_gpu
 def test_a_backward_pass_reaches_every_parameter(kind, device):
     net = build(kind).double().to(device)
     net.train()
@@ -314,7 +316,7 @@ def test_multi_grid_and_contracted_dilation_reach_the_convolutions(kind):
     assert dilations(net.layer4) == [1, 2, 4]
 
 
-@every_conv2
+@every_conv2_and_one_on_gpu
 def test_recomputing_gives_the_same_gradients(kind, device):
     plain, recomputed = build(kind).double().to(device), build(kind, with_cp=True).double().to(device)
     recomputed.load_state_dict(plain.state_dict())
@@ -324,7 +326,7 @@ def test_recomputing_gives_the_same_gradients(kind, device):
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
-@every_conv2
+@every_conv2_and_one_on_gpu
 def test_a_training_step_repeats_to_the_bit(kind, device):
     steps = []
     with deterministic():
@@ -337,7 +339,7 @@ def test_a_training_step_repeats_to_the_bit(kind, device):
 
 
 @every_conv2
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("memory_format", [cpu_alone(torch.contiguous_format), torch.channels_last], ids=str)
 def test_on_every_device_outputs_and_gradients_are_those_of_float64_on_the_cpu(kind, memory_format, device):
     wide, narrow = build(kind).double(), build(kind).to(device, memory_format=memory_format)
     x, exact = image(33, 49, device=device), image(33, 49).double()
@@ -353,7 +355,7 @@ def test_on_every_device_outputs_and_gradients_are_those_of_float64_on_the_cpu(k
         assert (one.grad.cpu() - other.grad).abs().max() / scale < 3e-2, name  # rounding moves a ReLU's 0
 
 
-@every_conv2
+@every_conv2_and_one_on_gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_network_trains_in_16_bits(kind, dtype, device):
     net = build(kind).to(device)
@@ -537,3 +539,35 @@ def test_a_replacement_trains_in_16_bits(kind, dtype, cast, device):
             assert (out - want).abs().max() / want.abs().max() < 3e-2
     assert x.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in module.parameters())
+
+
+@every_conv2
+def test_a_replacement_repeats_to_the_bit(kind, device):
+    torch.manual_seed(0)
+    module = CONV2[kind].module(80).to(device)
+    x, steps = torch.randn(2, 80, 17, 19).to(device).requires_grad_(), []
+    with deterministic():
+        for _ in range(2):
+            again = copy.deepcopy(module)  # with the same batch statistics
+            out = again(x)
+            steps.append([out, *torch.autograd.grad(out.square().mean(), [x, *again.parameters()])])
+    assert all(torch.equal(*pair) for pair in zip(*steps, strict=True))
+
+
+@every_conv2
+@pytest.mark.parametrize("memory_format", [cpu_alone(torch.contiguous_format), torch.channels_last], ids=str)
+def test_a_replacement_that_strides_gives_what_the_cpu_gives(kind, memory_format, device):
+    """In float64, where no rounding moves a ReLU's 0."""
+    torch.manual_seed(0)
+    arguments = dict(chained=False) if kind == "res2net" else {}  # a chain does not stride
+    module = CONV2[kind].module(80, stride=2, **arguments).double()
+    x = torch.randn(2, 80, 9, 14, dtype=torch.float64)
+    results = []
+    for where, layout in (("cpu", torch.contiguous_format), (device, memory_format)):
+        one = copy.deepcopy(module).to(where, memory_format=layout)
+        given = x.to(where).contiguous(memory_format=layout).requires_grad_()
+        out = one(given)
+        grads = torch.autograd.grad(out.square().mean(), [given, *one.parameters()])
+        results.append([out.detach().cpu(), *(grad.cpu() for grad in grads)])
+    for want, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-11)

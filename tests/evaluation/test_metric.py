@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-import danseg
+from child_process import environment
 from danseg.errors import UserError
 from danseg.evaluation import ExactIoUMetric
 from danseg.evaluation.metric import IOU_METRICS
@@ -148,13 +147,11 @@ def test_two_ranks_equal_one(tmp_path):
     metric_rank = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(metric_rank)
 
-    # The processes run in another folder, and the package need not be installed.
-    paths = [str(Path(danseg.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     ranks = [
         subprocess.Popen(
             [sys.executable, str(RANK_SCRIPT), str(rank), "2", str(tmp_path)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )

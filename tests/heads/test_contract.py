@@ -6,7 +6,7 @@ What only a head's author knows stands in its own test file, ``tests/heads/test_
 * ``counterpart()`` where mmseg has the network: mmseg's head with ``COMMON | ARGS``;
 * ``ZERO_GRADIENT``, where there are any: parameters whose true gradient is zero;
 * ``NOT_REPEATABLE``, where there are any: by arguments, as text, the operator that PyTorch refuses to run on
-  a GPU when asked to be deterministic, so that a training step cannot repeat to the bit;
+  a GPU when asked to be deterministic, in versions that have no repeatable form of it;
 * ``NEEDED``, where there is any: what a switch that is on needs beside itself;
 * ``WITHOUT_ATTENTION = True`` for a baseline.
 """
@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import danseg.heads
+from cpu_alone import cpu_alone, one_on_gpu
 from deterministic import deterministic
 from own_test import own_test
 from small_head import COMMON
@@ -81,7 +82,9 @@ every_head = pytest.mark.parametrize("name", sorted(HEADS))
 every_pair = pytest.mark.parametrize(
     "name", [n for n in sorted(HEADS) if hasattr(own_test(HEADS[n]), "counterpart")]
 )
-precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+precisions = pytest.mark.parametrize(
+    ("dtype", "tolerance"), [cpu_alone(torch.float32, 1e-5), (torch.float64, 1e-10)]
+)
 
 
 def test_there_are_heads_and_pairs():
@@ -129,7 +132,11 @@ def test_loss_trains_every_parameter(name, device):
 @every_head
 @pytest.mark.parametrize(
     ("norm", "kind"),
-    [(dict(type="SyncBN"), nn.SyncBatchNorm), (dict(type="GN", num_groups=1), nn.GroupNorm), (None, ())],
+    [
+        (dict(type="SyncBN"), nn.SyncBatchNorm),
+        cpu_alone(dict(type="GN", num_groups=1), nn.GroupNorm),
+        cpu_alone(None, ()),
+    ],
     ids=str,
 )
 def test_trains_with_every_norm(name, norm, kind, device):
@@ -141,8 +148,16 @@ def test_trains_with_every_norm(name, norm, kind, device):
 
 
 @every_head
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("size", [(9, 13), (16, 7)], ids=str)
+@pytest.mark.parametrize(
+    ("memory_format", "size"),
+    [
+        (torch.contiguous_format, (9, 13)),
+        (torch.channels_last, (16, 7)),
+        cpu_alone(torch.contiguous_format, (16, 7)),
+        cpu_alone(torch.channels_last, (9, 13)),
+    ],
+    ids=str,
+)
 def test_on_every_device_logits_losses_and_gradients_are_those_of_float64_on_the_cpu(
     name, memory_format, size, device
 ):
@@ -169,7 +184,7 @@ def test_on_every_device_logits_losses_and_gradients_are_those_of_float64_on_the
 
 
 @every_head
-@pytest.mark.parametrize("wrong", [5, 254, -1])
+@pytest.mark.parametrize("wrong", one_on_gpu([5, 254, -1]))
 def test_a_label_that_is_no_class_is_named_before_a_kernel_meets_it(name, wrong, device):
     inputs, samples = batch(torch.float32, device)
     samples[1].gt_sem_seg.data[0, -1, -1] = wrong
@@ -189,8 +204,17 @@ def variants(name: str) -> list[dict]:
 VARIANTS = [(name, arguments) for name in sorted(HEADS) for arguments in variants(name)]
 
 
-@pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
-@pytest.mark.parametrize("way", ["cast", "autocast"])
+def not_repeatable(name: str, arguments: dict) -> str | None:
+    return getattr(own_test(HEADS[name]), "NOT_REPEATABLE", {}).get(str(arguments))
+
+
+variants_and_one_on_gpu = pytest.mark.parametrize(
+    ("name", "arguments"), one_on_gpu(VARIANTS, lambda variant: variant[0]), ids=str
+)
+
+
+@variants_and_one_on_gpu
+@pytest.mark.parametrize("way", [cpu_alone("cast"), "autocast"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
 def test_every_mode_trains_in_16_bits(name, arguments, way, dtype, tolerance, device):
     losses = []
@@ -208,20 +232,23 @@ def test_every_mode_trains_in_16_bits(name, arguments, way, dtype, tolerance, de
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
 
 
-@pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    one_on_gpu(VARIANTS, lambda variant: (variant[0], not_repeatable(*variant))),
+    ids=str,
+)
 def test_a_training_step_repeats_to_the_bit_or_pytorch_names_what_cannot(name, arguments, device):
-    refused = getattr(own_test(HEADS[name]), "NOT_REPEATABLE", {}).get(str(arguments))
-    with deterministic():
+    with deterministic(refused=not_repeatable(name, arguments) if device.type == "cuda" else None):
         steps = []
         for _ in range(2):
             head = build(name, device=device, **arguments)
             inputs, samples = batch(torch.float32, device)
             torch.manual_seed(2)
-            if refused is not None and device.type == "cuda":
-                with pytest.raises(RuntimeError, match=f"{refused}.* does not have a deterministic"):
-                    trained(head, inputs, samples)
-                return
             steps.append(trained(head, inputs, samples))
+        assert_repeats(steps)
+
+
+def assert_repeats(steps: list[tuple[dict, dict]]) -> None:
     for one, other in zip(*steps, strict=True):
         assert not [key for key, value in one.items() if not torch.equal(value, other[key])]
 

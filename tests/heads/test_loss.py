@@ -10,6 +10,7 @@ from mmseg.structures import BasePixelSampler, SegDataSample
 from torch.nn import functional as F
 
 import danseg.heads.loss
+from cpu_alone import one_on_gpu
 from danseg.heads import FullyConvolutionalHead
 
 Device = str | torch.device
@@ -192,7 +193,7 @@ def test_the_accuracy_of_a_sigmoid_for_each_class_is_that_of_the_largest(device)
 @pytest.mark.parametrize(
     "loss", [PLAIN, {**PLAIN, "class_weight": WEIGHTS}, dict(type=Focused, loss_name="loss_own")], ids=str
 )
-@pytest.mark.parametrize("wrong", [5, -1])
+@pytest.mark.parametrize("wrong", one_on_gpu([5, -1]))
 def test_a_label_that_is_no_class_reaches_no_sampler_and_no_loss(loss, sampler, wrong, device):
     samples = _samples(device)
     samples[0].gt_sem_seg.data[0, 9, 9] = wrong

@@ -27,7 +27,11 @@ def _inputs(batch, n, m, c, d, dtype, device):
 
 
 def _differences(function, inputs, scale):
-    """Of the output and the gradients from the equation in float64, relative to their norms."""
+    """Of the output and the gradients from the equation in float64, relative to their norms.
+
+    A single key has a weight of 1 whatever the energy: gradients of queries and keys are 0, and what is left
+    is the rounding of a difference of equal numbers, each as large as the product of values and slopes.
+    """
     out = function(*inputs, scale)
     wide = [t.detach().double().requires_grad_() for t in inputs]
     expected = reference.attention(*wide, scale)
@@ -35,8 +39,12 @@ def _differences(function, inputs, scale):
     grads = torch.autograd.grad(out, inputs, slope)
     expected_grads = torch.autograd.grad(expected, wide, slope.double())
     assert all(grad.dtype == given.dtype for grad, given in zip(grads, inputs, strict=True))
-    pairs = zip((out, *grads), (expected, *expected_grads), strict=True)
-    return [((got.double() - want).norm() / want.norm().clamp_min(1e-3)).item() for got, want in pairs]
+    scales = [want.norm() for want in (expected, *expected_grads)]
+    if inputs[1].shape[1] == 1:
+        terms = (slope.double() * expected).norm(dim=2, keepdim=True) * scale  # (B, N, 1)
+        scales[1:3] = (terms * wide[1]).norm(), (terms * wide[0]).norm()
+    pairs = zip((out, *grads), (expected, *expected_grads), scales, strict=True)
+    return [((got.double() - want).norm() / size).item() for got, want, size in pairs]
 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)

@@ -154,13 +154,20 @@ def test_values_given_as_a_feature_map_come_back_as_one(block_size, dtype, devic
     query, key, value = _inputs(3, 12, 13, 3, 5, dtype, device)
     by_channel = value.detach().mT.contiguous().mT.requires_grad_()
     out = attention(query, key, by_channel, block_size=block_size)
-    assert out.mT.is_contiguous()
     expected = attention(query, key, value)
-    torch.testing.assert_close(out, expected)
     (grad,) = torch.autograd.grad(out.square().sum(), by_channel)
-    if block_size is not None or not fused_kernels_take(query, value):
-        assert grad.mT.is_contiguous()
-    torch.testing.assert_close(grad, torch.autograd.grad(expected.square().sum(), value)[0])
+    (expected_grad,) = torch.autograd.grad(expected.square().sum(), value)
+    fused = fused_kernels_take(query, value)
+    if fused and block_size is None:  # of values padded to a multiple of 8, without what was padded
+        assert out.stride()[1:] == (1, len(query[0]))
+    else:
+        assert out.mT.is_contiguous() and grad.mT.is_contiguous()
+    if fused:  # other products than those of blocks: each rounds weights, sums and outputs to 8 bits
+        for got, want in ((out, expected), (grad, expected_grad)):
+            assert (got - want).abs().max() <= 2**-6 * want.abs().max()
+    else:
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(grad, expected_grad)
 
 
 def test_operators_fulfil_torchs_contract():
@@ -184,8 +191,8 @@ def test_export_keeps_one_call():
     torch.testing.assert_close(program.module()(*args), attention(*args))
 
 
-def test_compile_without_graph_breaks(device):
-    query, key, value = _inputs(1, 9, 7, 3, 5, torch.float32, device)
+def test_compile_without_graph_breaks():
+    query, key, value = _inputs(1, 9, 7, 3, 5, torch.float32)
     compiled = torch.compile(lambda *t: attention(*t).square(), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(query, key, value), attention(query, key, value).square())
     got = torch.autograd.grad(compiled(query, key, value).sum(), (query, key, value))

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import danseg  # noqa: F401  (registers the segmentor and the heads)
+from cpu_alone import cpu_alone
 
 CLASSES = 7
 WINDOWS = dict(mode="slide", crop_size=(32, 48), stride=(20, 32))
@@ -35,6 +36,7 @@ CASES = {
     "three classifiers": (dict(head=dict(type="DAHead", pam_channels=4)), LARGER),
     "cascade": (dict(head=CASCADE), LARGER),
 }
+ON_GPU = ("resized", "windows of two images", "binary", "three classifiers", "cascade")
 
 
 def _build(head=None, mode=None, lean=False, device="cpu", **preprocessor) -> nn.Module:
@@ -128,7 +130,9 @@ def full_resolution() -> Callable[[], _LargeTensors]:
     return lambda: _LargeTensors(CLASSES * 160 * 240)
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+@pytest.fixture(
+    params=[one if key in ON_GPU else cpu_alone(one) for key, one in CASES.items()], ids=CASES.keys()
+)
 def case(request) -> tuple[dict, dict]:
     """Arguments of ``build`` and of ``batch``."""
     return request.param

@@ -12,6 +12,7 @@ from mmseg.models.decode_heads import FCNHead
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from cpu_alone import cpu_alone
 from danseg.errors import UserError
 from danseg.heads import FullyConvolutionalHead
 from danseg.segmentors import LeanEncoderDecoder
@@ -26,7 +27,7 @@ def run(model: nn.Module, step: str, data: dict) -> list:
     return getattr(model, step)(data)
 
 
-@pytest.mark.parametrize("step", ["val_step", "test_step"])
+@pytest.mark.parametrize("step", [cpu_alone("val_step"), "test_step"])
 def test_labels_and_logits_are_mmsegs(build, batch, case, step, device, assert_same_labels):
     arguments, images = case
     theirs = run(build(**arguments, device=device), step, batch(**images))
@@ -118,9 +119,10 @@ def losses(
 
 
 @pytest.mark.parametrize(
-    "head", [None, dict(type="DAHead", pam_channels=4), dict(type="DANetHead", pam_channels=4)]
+    "head",
+    [cpu_alone(None), dict(type="DAHead", pam_channels=4), cpu_alone(dict(type="DANetHead", pam_channels=4))],
 )
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("several", [cpu_alone(False), True])
 def test_losses_are_mmsegs_with_mmsegs_heads_too(build, head, several, device):
     def found(lean):
         others = [small_fcn(1), small_fcn(2)] if several else small_fcn(1)
@@ -132,7 +134,7 @@ def test_losses_are_mmsegs_with_mmsegs_heads_too(build, head, several, device):
         torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("several", [cpu_alone(False), True])
 @pytest.mark.parametrize("changes", [{}, dict(num_classes=9)], ids=["decode head", "auxiliary head"])
 def test_a_label_that_is_no_class_is_named_with_mmsegs_heads_too(build, several, changes, device):
     # 7 is no class of the decode head, nor of an auxiliary head beside one of more classes.

@@ -68,6 +68,12 @@ def variants(name: str) -> list[dict]:
     return [complete(arguments) for arguments in pairs(switches(module, build), build)]
 
 
+def MODE(variant: tuple[str, dict]) -> tuple[str, object]:
+    """What distinguishes the kernels of a variant: the module and its mode, if it has several."""
+    name, arguments = variant
+    return name, arguments.get("mode")
+
+
 VARIANTS = [(name, arguments) for name in sorted(MODULES) for arguments in variants(name)]
 
 

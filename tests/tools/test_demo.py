@@ -35,7 +35,7 @@ def options(data_root, iterations=2):
 
 
 @pytest.mark.slow
-def test_from_nothing_to_pictures_and_again(demo, device, rendered_root, tmp_path, monkeypatch, capfd):
+def test_from_nothing_to_pictures_and_again(demo, rendered_root, tmp_path, monkeypatch, capfd):
     work = tmp_path / "work"
     demo.main(["--work-dir", str(work), *options(rendered_root)])
     said = capfd.readouterr().out

@@ -1,11 +1,12 @@
 """The command line of tools/prepare_dataset.py, run as users run it and in this process."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from child_process import environment
 
 REPO = Path(__file__).parents[2]
 TOOL = REPO / "tools/prepare_dataset.py"
@@ -98,11 +99,10 @@ def test_mistakes_get_one_message(main, capsys, arguments, words):
 
 @pytest.mark.slow
 def test_as_a_command(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(REPO), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, str(TOOL), "camvid", "nowhere"],
         cwd=tmp_path,
-        env=environment,
+        env=environment(XDG_CACHE_HOME=str(tmp_path)),
         capture_output=True,
         text=True,
         timeout=300,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from child_process import environment
 from danseg.engine import config as reading
 from danseg.engine.checkpoint import read_checkpoint
 
@@ -219,7 +220,7 @@ def launch(processes, name, *arguments):
             *(f"--master_port={port}", str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)),
             *("--launcher", "pytorch"),
         ],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=environment(CUDA_VISIBLE_DEVICES=""),
         capture_output=True,
         text=True,
         timeout=300,

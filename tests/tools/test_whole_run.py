@@ -5,7 +5,6 @@ mixed precision (bfloat16 or float16 with its scale), with SyncBN.
 """
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -21,13 +20,13 @@ import numpy as np
 import pytest
 import torch
 
+from child_process import ROOT, environment
 from danseg import apis
 from danseg.engine.checkpoint import read_checkpoint
 from danseg.label_maps.cityscapes_labels import CLASS_IDS
 from danseg.label_maps.label_png import read_label_map
 from danseg.visualization import read_image
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "engine" / "tiny.py"
 KILLED, LAST = 5, 8  # iterations; every second one leaves a checkpoint
 
@@ -70,20 +69,18 @@ def free_port() -> str:
         return str(one.getsockname()[1])
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Of a process of its own. danseg sets what cuBLAS needs; convolutions are as exact as in this one."""
-    paths = os.pathsep.join([str(ROOT), str(folder)])
-    ours = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
-    return {**ours, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "NVIDIA_TF32_OVERRIDE": "0"}
-
-
 @contextmanager
 def started(folder: Path, *command: str | Path, **variables: str) -> Iterator[subprocess.Popen]:
-    """A process that is killed at the end of the block; what it says is in the folder's ``said``."""
+    """A process that is killed at the end of the block; what it says is in the folder's ``said``.
+
+    danseg sets what cuBLAS needs; convolutions are as exact as in this process.
+    """
+    variables = environment(folder, NVIDIA_TF32_OVERRIDE="0", **variables)
+    variables.pop("CUBLAS_WORKSPACE_CONFIG", None)
     with open(folder / "said", "w") as said:
         process = subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env={**environment(folder), **variables},
+            env=variables,
             stdout=said,
             stderr=subprocess.STDOUT,
         )

@@ -3,7 +3,7 @@
     python -m benchmarks.attention                                  # everything, about twelve minutes
     python -m benchmarks.attention --cases "position attention"     # one module
     python -m benchmarks.attention --quick                          # small sizes, two minutes
-    python -m benchmarks.attention --device cuda                    # a GPU: every way, in 90 seconds
+    python -m benchmarks.attention --device cuda                    # a GPU: every way, in 80 seconds
     python -m benchmarks.attention --markdown benchmarks/results/NAME.json
 
 docs/performance.md explains what is measured, and why. What is measured on a GPU stands in attention_plan.py.
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", nargs="+", choices=names, metavar="CASE", help=", ".join(names))
     parser.add_argument("--sizes", **sizes, help="feature maps (default: each case's own)")
     parser.add_argument("--training-sizes", **sizes, help="feature maps for training (default: --sizes)")
-    parser.add_argument("--seconds", type=parse_count, default=90, help="on a GPU (default: 90)")
+    parser.add_argument("--seconds", type=parse_count, default=80, help="on a GPU (default: 80)")
     args = parser.parse_args(argv)
     if args.markdown:
         print(ways.stored_markdown(args.markdown, PROMISES))

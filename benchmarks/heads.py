@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("heads", __doc__.split("\n")[0])
     parser.add_argument("--cases", nargs="+", choices=list(PAIRS), metavar="HEAD", help=", ".join(PAIRS))
-    parser.add_argument("--seconds", type=parse_count, default=60, help="on a GPU (default: 60)")
+    parser.add_argument("--seconds", type=parse_count, default=45, help="on a GPU (default: 45)")
     args = parser.parse_args(argv)
     if args.markdown:
         print(ways.stored_markdown(args.markdown, {}))

@@ -424,7 +424,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--cases", nargs="+", metavar="CASE", help="parts to measure; a wrong one is told the names"
     )
     parser.add_argument(
-        "--seconds", type=parse_count, default=80, help="on a GPU: time to measure in (default: 80)"
+        "--seconds", type=parse_count, default=75, help="on a GPU: time to measure in (default: 75)"
     )
     args = parser.parse_args(argv)
     if args.markdown:

@@ -345,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, metavar="ROOT", help="Cityscapes to take frames from")
     parser.add_argument("--frames", type=parse_count, help="frames (default: 24, with --quick 8)")
     parser.add_argument(
-        "--seconds", type=parse_count, default=25, help="with a GPU: time for all of it (default: 25)"
+        "--seconds", type=parse_count, default=20, help="with a GPU: time for all of it (default: 20)"
     )
     args = parser.parse_args(argv)
     if args.markdown:

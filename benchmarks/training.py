@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("training", __doc__.split("\n")[0])
     parser.add_argument(
-        "--seconds", type=parse_count, default=95, help="on a GPU: time to measure in (default: 95)"
+        "--seconds", type=parse_count, default=90, help="on a GPU: time to measure in (default: 90)"
     )
     parser.add_argument(
         "--cases", nargs="+", metavar="TEXT", help="on a GPU: measure what has one of these in its name"

@@ -39,6 +39,11 @@ def process_group(launcher: str, timeout_minutes: float = 30) -> Iterator[None]:
     _start(launcher, timedelta(minutes=timeout_minutes))
     yield
     # Not reached after an error: waiting for processes that may have ended would only hide the error.
+    leave_group()
+
+
+def leave_group() -> None:
+    """End the process group, so that no process aborts when its interpreter shuts down."""
     torch_dist.barrier()
     torch_dist.destroy_process_group()
     # gloo's threads free the tensors of finished collectives, for which they need the interpreter's lock. A

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as torch_dist
 
-from danseg.engine.distributed import on_every_rank, on_rank_zero, process_group
+from danseg.engine.distributed import leave_group, on_every_rank, on_rank_zero, process_group
 from danseg.errors import UserError
 
 
@@ -84,7 +84,7 @@ def rank_of_two(rank: int, folder: Path, run, failing: list[int]) -> None:
     sys.stderr = (folder / f"{rank}.err").open("w")
     torch_dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     (folder / f"{rank}.out").write_text(str(run(lambda: fail_if(failing, rank))))
-    torch_dist.barrier()
+    leave_group()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 
 import danseg  # noqa: F401  (registers the metric)
+from danseg.engine.distributed import leave_group
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -74,8 +75,7 @@ def main() -> None:
     for name, (batch_size, collect_device) in RUNS.items():
         result = evaluate(folder / name, batch_size, collect_device)
         (folder / name / f"rank_{rank}.json").write_text(json.dumps(result))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave_group()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from danseg.engine.config import load_config
 from danseg.engine.hooks import SafeCheckpointHook
 from danseg.engine.train import results, train
 from danseg.errors import UserError
+from equal_nests import equal
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = Path(__file__).with_name("tiny.py")
@@ -58,15 +59,6 @@ def started(tmp_path_factory, rendered_root):
     config.work_dir = str(tmp_path_factory.mktemp("started"))
     train(config, log=lambda message: None)
     return Path(config.work_dir, "iter_1.pth")
-
-
-def equal(one, other):
-    """Whether two nests of dicts and lists hold the same tensors and numbers."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return torch.equal(one, other) if torch.is_tensor(one) else one == other
 
 
 def log_of(runner):

@@ -17,6 +17,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
+from danseg.engine.checkpoint_form import check_form
+from danseg.engine.hooks.non_finite_loss import non_finite_names
 from danseg.errors import UserError
 from danseg.io.words import listed
 
@@ -53,7 +55,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
 
     Raises:
         UserError: the file is missing, empty, cut off, damaged, unreadable or not a checkpoint, or it holds
-            objects other than tensors, containers and scalars.
+            objects other than tensors, containers and scalars, or an entry is of the wrong type.
     """
     path = Path(path)
     try:
@@ -82,6 +84,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         if not checkpoint or not all(torch.is_tensor(value) for value in checkpoint.values()):
             raise UserError(f"checkpoint {path} has no 'state_dict'; its keys are {listed(checkpoint)}")
         checkpoint = {"state_dict": checkpoint, "meta": {}}
+    check_form(checkpoint, path)
     return dict(checkpoint)
 
 
@@ -107,7 +110,8 @@ def _check_bytes(path: Path) -> None:
         _check_archive(path)
 
 
-_FOLDER = 0x10  # the bit of MS-DOS file attributes with which torch, unlike zipfile, reads nothing of an entry
+# The bit of an entry's attributes that calls it a folder: torch, unlike zipfile, then reads nothing of it.
+_FOLDER = 0x10
 
 
 def _check_archive(path: Path) -> None:
@@ -172,8 +176,8 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         The checkpoint.
 
     Raises:
-        UserError: the file cannot be read, or a parameter is missing, unexpected or of another shape.
-            In these cases nothing is loaded.
+        UserError: the file cannot be read, or a parameter is missing, unexpected, of another shape or kind
+            or not finite. In these cases nothing is loaded.
     """
     checkpoint = read_checkpoint(path)
     load_state(model, checkpoint, path)
@@ -184,6 +188,7 @@ def load_state(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path
     """Load ``checkpoint``, already read from ``path``, into ``model``, strictly as :func:`load_weights`."""
     model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     weights = weights_of(checkpoint)
+    check_values(model, weights, path)
     problem = describe_mismatch(model, weights)
     if problem:
         classes = ((checkpoint.get("meta") or {}).get("dataset_meta") or {}).get("classes")
@@ -193,6 +198,44 @@ def load_state(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path
             "Use the config that the checkpoint was trained with; training writes it beside the checkpoint."
         )
     model.load_state_dict(weights, strict=True)
+
+
+def check_values(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
+    """Check that those of ``weights``, read from ``path``, that ``model`` has are numbers that it can use.
+
+    Raises:
+        UserError: some are no tensors, integer or complex where the model has floats, or not finite.
+    """
+    own = model.state_dict()
+    plain: dict[str, torch.Tensor] = {}
+    no_tensors, other_kind = [], []
+    for name, value in weights.items():
+        if name not in own:
+            continue
+        if not torch.is_tensor(value) or value.layout != torch.strided or value.is_meta:
+            no_tensors.append(name)
+        # Averaged weights may hold BatchNorm's counter as a float, and no output depends on it.
+        elif value.is_complex() or (
+            _is_float(value) != _is_float(own[name]) and not name.endswith("num_batches_tracked")
+        ):
+            types = [str(one.dtype).removeprefix("torch.") for one in (value, own[name])]
+            other_kind.append(f"{name} ({types[0]} instead of {types[1]})")
+        else:
+            plain[name] = value
+    problems = {
+        "are not plain tensors": no_tensors,
+        "are numbers of another kind than the model's": other_kind,
+        "hold NaN or infinity": non_finite_names(plain),
+    }
+    found = [f"{len(names)} weights {what}: {listed(names)}" for what, names in problems.items() if names]
+    if found:
+        raise UserError(
+            f"checkpoint {path} cannot be used, {'; '.join(found)}. Use an earlier or another file"
+        )
+
+
+def _is_float(value: torch.Tensor) -> bool:
+    return value.is_floating_point() and value.element_size() > 1  # torch computes with no 8-bit floats
 
 
 def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:

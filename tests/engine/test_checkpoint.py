@@ -106,6 +106,44 @@ def test_another_architecture_names_the_parameters(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(before, target.parameters(), strict=True))
 
 
+UNUSABLE = {
+    "nan": (torch.full((4,), float("nan")), "1 weights hold NaN or infinity: 0.bias"),
+    "inf": (torch.tensor([0, 1, float("-inf"), 2]), "1 weights hold NaN or infinity: 0.bias"),
+    "integer": (torch.ones(4, dtype=torch.int64), r"another kind .*0.bias \(int64 instead of float32\)"),
+    "complex": (
+        torch.ones(4, dtype=torch.complex64),
+        r"another kind .*0.bias \(complex64 instead of float32",
+    ),
+    "8 bits": (torch.ones(4).to(torch.float8_e4m3fn), r"another kind .*0.bias \(float8_e4m3fn instead of"),
+    "list": ([1.0] * 4, "1 weights are not plain tensors: 0.bias"),
+    "dict": ({"a": torch.ones(4)}, "1 weights are not plain tensors: 0.bias"),
+    "sparse": (torch.ones(4).to_sparse(), "1 weights are not plain tensors: 0.bias"),
+    "empty": (torch.ones(4, device="meta"), "1 weights are not plain tensors: 0.bias"),
+}
+
+
+@pytest.mark.parametrize("value", UNUSABLE)
+def test_weights_that_are_no_finite_numbers_of_the_models_kind_are_refused(tmp_path, value):
+    wrong, message = UNUSABLE[value]
+    state = {**network().state_dict(), "0.bias": wrong}
+    torch.save({"state_dict": state, "meta": {}}, tmp_path / "a.pth")
+    target = network()
+    before = [one.clone() for one in target.state_dict().values()]
+    with pytest.raises(UserError, match=rf"a\.pth .*{message}") as caught:
+        load_weights(target, tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, target.state_dict().values(), strict=True))
+
+
+def test_weights_of_other_widths_and_an_averaged_counter_load(tmp_path):
+    state = {n: v.to(torch.bfloat16) if v.dim() else v.float() for n, v in network().state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    target = network()
+    load_weights(target, tmp_path / "a.pth")
+    assert torch.equal(target[0].weight, state["0.weight"].float())
+    assert target[1].num_batches_tracked.dtype == torch.int64
+
+
 def test_an_empty_state_dict_does_not_pass(tmp_path):
     torch.save({"state_dict": {}, "meta": {}}, tmp_path / "empty.pth")
     with pytest.raises(UserError, match="missing in the checkpoint"):
@@ -224,14 +262,15 @@ def test_resuming_falls_back_from_a_file_that_cannot_be_read(tmp_path, monkeypat
     for step in (1, 2, 3, 4):
         save(tmp_path / f"iter_{step}.pth", optimizer={})
     forbid(tmp_path / "iter_4.pth", monkeypatch)
-    torch.save({"state_dict": []}, tmp_path / "iter_3.pth")
+    torch.save({"state_dict": [], "optimizer": {}}, tmp_path / "iter_3.pth")
     flipped = bytearray((tmp_path / "iter_2.pth").read_bytes())
     weight = read_checkpoint(tmp_path / "iter_2.pth")["state_dict"]["0.weight"].numpy().tobytes()
     flipped[flipped.index(weight) + 5] ^= 4
     (tmp_path / "iter_2.pth").write_bytes(flipped)
     said = []
     assert find_resumable(tmp_path, said.append)[0].name == "iter_1.pth"
-    for message, reason in zip(said, ("4.pth cannot be read: Perm", "3.pth", "2.pth is damaged"), strict=True):
+    reasons = ("4.pth cannot be read: Permission", "3.pth is malformed: its state_dict", "2.pth is damaged")
+    for message, reason in zip(said, reasons, strict=True):
         assert message.startswith("not resuming from") and f"iter_{reason}" in message
 
 

@@ -46,6 +46,7 @@ from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.options import pretrained_source
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
+from danseg.engine.pretrained import check_pretrained
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.summary import summary
 from danseg.engine.total_batch import base_batch_size, images_a_step
@@ -220,6 +221,7 @@ class DansegRunner(Runner):
 
     def _init_model_weights(self) -> None:
         try:
+            check_pretrained(self.network)
             super()._init_model_weights()
         except (OSError, EOFError, RuntimeError, AssertionError, KeyError, UnpicklingError) as error:
             source = pretrained_source(self.cfg.model)

@@ -66,6 +66,8 @@ def _problem(entry: Any, types: tuple[type, ...], place: str) -> str:
         for key, value in entry.items():
             if not isinstance(key, str):
                 return f"has a key of type {type(key).__name__}, but its keys are names"
+            if place == "message_hub.resumed_keys" and not isinstance(value, bool):
+                return f"holds a {type(value).__name__} for {key[:50]!r}, not true or false"
             if isinstance(value, HistoryBuffer) and not _is_history(value):
                 return f"holds a history {key[:50]!r} that is not two rows of numbers"
     if isinstance(entry, (list, tuple)):

@@ -57,3 +57,9 @@ def test_damaged_histories_are_named(tmp_path):
         torch.save(put("message_hub.log_scalars", {"loss": history}), tmp_path / "a.pth")
         with pytest.raises(UserError, match=r"message_hub.log_scalars holds a history 'loss' that is not"):
             read_checkpoint(tmp_path / "a.pth")
+
+
+def test_resumed_keys_are_true_or_false(tmp_path):
+    torch.save(put("message_hub.resumed_keys", {"iter": True, "cfg": torch.ones(2)}), tmp_path / "a.pth")
+    with pytest.raises(UserError, match="resumed_keys holds a Tensor for 'cfg', not true or false"):
+        read_checkpoint(tmp_path / "a.pth")

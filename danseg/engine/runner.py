@@ -26,7 +26,13 @@ from torch.utils.data import DataLoader
 from danseg.datasets.metainfo import complete_metainfo
 from danseg.datasets.wrappers import infos, named_sets
 from danseg.engine.building import naming_places
-from danseg.engine.checkpoint import describe_mismatch, load_state, read_checkpoint, weights_of
+from danseg.engine.checkpoint import (
+    check_values,
+    describe_mismatch,
+    load_state,
+    read_checkpoint,
+    weights_of,
+)
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
@@ -40,6 +46,7 @@ from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.options import pretrained_source
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
+from danseg.engine.pretrained import check_pretrained
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.summary import summary
 from danseg.engine.total_batch import base_batch_size, images_a_step
@@ -214,6 +221,7 @@ class DansegRunner(Runner):
 
     def _init_model_weights(self) -> None:
         try:
+            check_pretrained(self.network)
             super()._init_model_weights()
         except (OSError, EOFError, RuntimeError, AssertionError, KeyError, UnpicklingError) as error:
             source = pretrained_source(self.cfg.model)
@@ -232,7 +240,8 @@ class DansegRunner(Runner):
         """Load weights from a file: all of them when resuming or testing, those that fit with ``load_from``.
 
         Raises:
-            UserError: the file cannot be read, or its weights do not fit (with ``load_from``: none of them).
+            UserError: the file cannot be read, its weights do not fit (with ``load_from``: none of them), or
+                they are not finite numbers of the model's kind.
         """
         if "://" in str(filename):
             return super().load_checkpoint(filename, map_location, strict)
@@ -254,6 +263,7 @@ class DansegRunner(Runner):
 
     def _load_what_fits(self, model: nn.Module, checkpoint: dict, filename: str) -> None:
         weights, own = weights_of(checkpoint), model.state_dict()
+        check_values(model, weights, filename)
         fitting = {n: v for n, v in weights.items() if n in own and own[n].shape == v.shape}
         problem = describe_mismatch(model, weights)
         if not fitting:
@@ -275,7 +285,7 @@ class DansegRunner(Runner):
                 f"{filename} cannot be resumed from, it lacks {error}: it was not written by a training. "
                 "To start from its weights use --cfg-options load_from=..."
             ) from error
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
             raise UserError(f"{filename} cannot be resumed from: {error}") from error
         for rate, span in spans:
             was = _span(rate)

@@ -40,6 +40,15 @@ def test_weights_of_another_network_are_refused(camvid, tmp_path, make_config, m
         apis.load_model(other, checkpoint, "cpu")
 
 
+def test_weights_that_are_not_finite_are_refused(camvid, tmp_path, make_config, make_checkpoint):
+    path = make_checkpoint(make_config(camvid), tmp_path / "weights.pth")
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["decode_head.conv_seg.bias"][3] = float("inf")
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"weights.pth cannot be used, 1 weights hold NaN .*conv_seg\.bias"):
+        apis.load_model(make_config(camvid), path, "cpu")
+
+
 CITYSCAPES = dict(zip(*(CityscapesDataset.METAINFO[key] for key in ("classes", "palette")), strict=True))
 
 

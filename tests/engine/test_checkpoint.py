@@ -1,6 +1,9 @@
 """Checkpoints: no code in a file runs, weights load only where they fit, damaged files are skipped."""
 
 import os
+import zipfile
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +106,44 @@ def test_another_architecture_names_the_parameters(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(before, target.parameters(), strict=True))
 
 
+UNUSABLE = {
+    "nan": (torch.full((4,), float("nan")), "1 weights hold NaN or infinity: 0.bias"),
+    "inf": (torch.tensor([0, 1, float("-inf"), 2]), "1 weights hold NaN or infinity: 0.bias"),
+    "integer": (torch.ones(4, dtype=torch.int64), r"another kind .*0.bias \(int64 instead of float32\)"),
+    "complex": (
+        torch.ones(4, dtype=torch.complex64),
+        r"another kind .*0.bias \(complex64 instead of float32",
+    ),
+    "8 bits": (torch.ones(4).to(torch.float8_e4m3fn), r"another kind .*0.bias \(float8_e4m3fn instead of"),
+    "list": ([1.0] * 4, "1 weights are not plain tensors: 0.bias"),
+    "dict": ({"a": torch.ones(4)}, "1 weights are not plain tensors: 0.bias"),
+    "sparse": (torch.ones(4).to_sparse(), "1 weights are not plain tensors: 0.bias"),
+    "empty": (torch.ones(4, device="meta"), "1 weights are not plain tensors: 0.bias"),
+}
+
+
+@pytest.mark.parametrize("value", UNUSABLE)
+def test_weights_that_are_no_finite_numbers_of_the_models_kind_are_refused(tmp_path, value):
+    wrong, message = UNUSABLE[value]
+    state = {**network().state_dict(), "0.bias": wrong}
+    torch.save({"state_dict": state, "meta": {}}, tmp_path / "a.pth")
+    target = network()
+    before = [one.clone() for one in target.state_dict().values()]
+    with pytest.raises(UserError, match=rf"a\.pth .*{message}") as caught:
+        load_weights(target, tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, target.state_dict().values(), strict=True))
+
+
+def test_weights_of_other_widths_and_an_averaged_counter_load(tmp_path):
+    state = {n: v.to(torch.bfloat16) if v.dim() else v.float() for n, v in network().state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    target = network()
+    load_weights(target, tmp_path / "a.pth")
+    assert torch.equal(target[0].weight, state["0.weight"].float())
+    assert target[1].num_batches_tracked.dtype == torch.int64
+
+
 def test_an_empty_state_dict_does_not_pass(tmp_path):
     torch.save({"state_dict": {}, "meta": {}}, tmp_path / "empty.pth")
     with pytest.raises(UserError, match="missing in the checkpoint"):
@@ -126,6 +167,111 @@ def test_files_that_are_no_checkpoints_get_one_message(tmp_path):
         read_checkpoint(tmp_path / "iter_2.pth")
     with pytest.raises(UserError, match="is a folder"):
         read_checkpoint(tmp_path)
+
+
+def equal(a, b):
+    """Whether two contents are the same, bit for bit."""
+    if torch.is_tensor(a) and torch.is_tensor(b):
+        return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
+    return type(a) is type(b) and a == b
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path):
+    """Checksums cover all entries; what is left are dates, versions and padding, which nothing reads."""
+    path = save(tmp_path / "a.pth")
+    whole, truth = path.read_bytes(), read_checkpoint(path)
+    with zipfile.ZipFile(path) as archive:
+        contents = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        listing = archive.start_dir
+
+    def refused_with(place, bits, message):
+        damaged = bytearray(whole)
+        damaged[place] ^= bits
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"a.pth is damaged: its {message}"):
+            read_checkpoint(path)
+
+    seen = Counter()
+    for bit in range(0, 8 * len(whole), 31):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            content = read_checkpoint(path)
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            seen["refused"] += 1
+        else:
+            assert equal(content, truth), f"bit {bit} changed what is read"
+            seen["accepted"] += 1
+    assert seen["refused"] > seen["accepted"] > 0
+    for name, content in contents.items():
+        if whole.count(content) == 1:
+            refused_with(whole.index(content) + len(content) // 2, 1, f"entry {name} is not .*Bad CRC-32")
+    # No checksum covers the attributes, of which torch obeys one: of a folder it reads nothing.
+    place = listing
+    for name in contents:
+        place = whole.index(b"PK\x01\x02", place)
+        refused_with(place + 38, 0x10, f"entry {name} is not .*folder")
+        place += 4
+
+
+def test_files_without_checksums_are_read(tmp_path):
+    state = {"state_dict": network().state_dict()}
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert equal(read_checkpoint(tmp_path / "old.pth"), state)
+    if not hasattr(torch.serialization, "set_crc32_options"):
+        return
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, tmp_path / "unsummed.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert equal(read_checkpoint(tmp_path / "unsummed.pth"), state)
+
+
+def test_files_that_cannot_be_opened_get_one_message(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"a{300}\.pth cannot be read: File name too long$"):
+        read_checkpoint(tmp_path / f"{'a' * 300}.pth")
+    with pytest.raises(UserError, match="nobody-has-this-name"):
+        read_checkpoint("~nobody-has-this-name/a.pth")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(UserError, match=r"pipe\.pth is not a file"):
+        read_checkpoint(tmp_path / "pipe.pth")
+    forbid(save(tmp_path / "a.pth"), monkeypatch)
+    with pytest.raises(UserError, match=r"a\.pth cannot be read: Permission denied$"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def forbid(path, monkeypatch):
+    """Make the file unreadable, for root too."""
+    opened = Path.open
+
+    def refuse(self, *args, **kwargs):
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+
+def test_resuming_falls_back_from_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    for step in (1, 2, 3, 4):
+        save(tmp_path / f"iter_{step}.pth", optimizer={})
+    forbid(tmp_path / "iter_4.pth", monkeypatch)
+    torch.save({"state_dict": [], "optimizer": {}}, tmp_path / "iter_3.pth")
+    flipped = bytearray((tmp_path / "iter_2.pth").read_bytes())
+    weight = read_checkpoint(tmp_path / "iter_2.pth")["state_dict"]["0.weight"].numpy().tobytes()
+    flipped[flipped.index(weight) + 5] ^= 4
+    (tmp_path / "iter_2.pth").write_bytes(flipped)
+    said = []
+    assert find_resumable(tmp_path, said.append)[0].name == "iter_1.pth"
+    reasons = ("4.pth cannot be read: Permission", "3.pth is malformed: its state_dict", "2.pth is damaged")
+    for message, reason in zip(said, reasons, strict=True):
+        assert message.startswith("not resuming from") and f"iter_{reason}" in message
 
 
 def test_the_newest_readable_checkpoint_is_found_without_a_note(tmp_path):

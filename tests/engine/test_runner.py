@@ -100,6 +100,18 @@ def test_weights_are_loaded_where_they_fit(built, tmp_path):
         runner.load_checkpoint(path)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("change", [lambda v: v / 0, lambda v: v.long(), lambda v: v + 0j, lambda v: [1.0]])
+def test_weights_that_no_network_can_use_are_not_loaded(built, tmp_path, strict, change):
+    runner = built()
+    state = dict(runner.model.state_dict())
+    name = "decode_head.conv_seg.bias"
+    state[name] = change(state[name])
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=f"a.pth cannot be used, 1 weights .*: {name}"):
+        runner.load_checkpoint(str(tmp_path / "a.pth"), strict=strict)
+
+
 def test_a_checkpoint_that_was_read_is_not_read_again(built, tmp_path):
     runner = built()
     state = {name: torch.zeros_like(value) for name, value in runner.model.state_dict().items()}

@@ -82,6 +82,15 @@ def test_a_checkpoint_of_another_network_stops_before_the_test(tiny, checkpoint,
         evaluate(configured(tiny({"data_root": "none"})), "none.pth")
 
 
+def test_weights_that_are_not_finite_are_not_tested(tiny, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(DansegRunner, "test", lambda self: pytest.fail("tested"))
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["decode_head.conv_seg.bias"][3] = float("nan")
+    torch.save(content, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"nan\.pth cannot be used, 1 weights hold NaN .*conv_seg\.bias"):
+        evaluate(configured(tiny()), str(tmp_path / "nan.pth"))
+
+
 @pytest.mark.slow
 def test_several_data_sets_are_scored_together_and_alone(tiny, checkpoint, rendered_root, capfd):
     def reported(*folders):

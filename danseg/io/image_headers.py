@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
 from danseg.io.png import SIGNATURE, chunks
+from danseg.io.source_files import open_file
 
 #: What can be wrong with an image file, and how to mend it.
 FIXES = {
@@ -159,7 +160,7 @@ def tiff_bands(data: Content) -> tuple[int, bool, bool]:
 @contextlib.contextmanager
 def mapped(path: Any) -> Iterator[Content]:
     """The bytes of a file, which are not held in memory."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         if not file.seek(0, io.SEEK_END):
             yield b""
             return

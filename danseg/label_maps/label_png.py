@@ -20,6 +20,7 @@ from PIL import Image
 from danseg.errors import UserError
 from danseg.io.images import decode_whole, sample_bits, save_image
 from danseg.io.png import GREY, decode_plain_png
+from danseg.io.source_files import read_file
 
 FIX = "store the ids themselves, not colours, in an 8-bit grey PNG made from the original annotation"
 _LOSSLESS = ("PNG", "BMP", "GIF", "TIFF")
@@ -49,7 +50,7 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
             allow.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     return decode_label_map(data, path)

@@ -230,7 +230,7 @@ def test_damaged_files_are_refused_and_named(place, kind, route):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UnusableLabelMap, match=r"b\.png cannot be read.*No such file.*write it again"):
+    with pytest.raises(UnusableLabelMap, match=r"b\.png cannot be read.*it does not exist.*write it again"):
         read_label_map(tmp_path / "b.png")
 
 

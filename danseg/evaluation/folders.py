@@ -157,9 +157,8 @@ def _find_pairs(
     """Every label map with its prediction, and the PNG files that belong to no label map."""
     files = files_below(prediction_dir, ".png")
     if not files:
-        others = sorted(
-            {path.suffix for path in files_below(prediction_dir) if path.suffix and not fault(path)}
-        )
+        files = [path for path in files_below(prediction_dir) if not fault(path)]
+        others = sorted({path.suffix for path in files} - {""})
         raise UserError(
             f"no *.png in {prediction_dir} or below"
             + (f", only files with {', '.join(others)}" if others else "")

@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 from danseg.errors import UserError
 
-_MISSING = "it does not exist"
 _KINDS = {
     stat.S_IFDIR: "it is a folder",
     stat.S_IFIFO: "it is a FIFO",
@@ -28,9 +27,8 @@ def fault(path: str | os.PathLike) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return (
-            f"it is a link to {os.readlink(path)}, which does not exist" if os.path.islink(path) else _MISSING
-        )
+        link = os.path.islink(path)
+        return f"it is a link to {Path(path).readlink()}, which does not exist" if link else "it does not exist"
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(mode):

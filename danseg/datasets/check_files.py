@@ -20,8 +20,8 @@ _NO_LABEL = "labels that are no files to read"
 _UNLABELLED = "images without a label"
 _NO_PICTURE = "labels without an image"
 _FIXES = {
-    _NO_IMAGE: "put the images there, or remove what has their names",
-    _NO_LABEL: "put the labels there, or remove what has their names and their images",
+    _NO_IMAGE: "put the images there, make them readable, or remove what has their names",
+    _NO_LABEL: "put the labels there, make them readable, or remove what has their names and their images",
     _UNLABELLED: "add the labels, or remove these images",
     _NO_PICTURE: "add the images, remove these labels, or list the frames to use in a file and name it as "
     "ann_file of the data set",

@@ -27,8 +27,8 @@ def fault(path: str | os.PathLike) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        link = os.path.islink(path)
-        return f"it is a link to {Path(path).readlink()}, which does not exist" if link else "it does not exist"
+        link = f"it is a link to {Path(path).readlink()}, which" if os.path.islink(path) else "it"
+        return f"{link} does not exist"
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(mode):

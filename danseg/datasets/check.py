@@ -118,6 +118,7 @@ def _check_one(
     else:
         report.cached = True
 
+    report.files = [image for image, _ in pairs]
     report.images = len(pairs)
     report.labels = len(pairs) if with_labels else 0
     report.sizes = dict(contents.sizes)

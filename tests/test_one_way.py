@@ -18,6 +18,22 @@ ONE_WAY = {
         {".mkdir", "os.mkdir", "os.makedirs"},
         {("danseg/io/files.py", "make_folder")},
     ),
+    "opens a user's file of bytes": (
+        {".read_bytes", "open_file"},
+        {
+            ("danseg/io/source_files.py", "read_file"),
+            ("danseg/io/image_headers.py", "mapped"),
+            ("danseg/datasets/copying.py", "_is_same"),  # beside what is copied there
+            ("danseg/datasets/frame_cache.py", "_shape"),
+        },
+    ),
+    "searches a folder": (
+        {"os.walk", "os.scandir", ".rglob"},
+        {
+            ("danseg/io/source_files.py", "files_below"),
+            ("danseg/datasets/camvid.py", "load_data_list"),  # lists a folder alone, links and all
+        },
+    ),
     "encodes a picture": (
         {"cv2.imencode", "cv2.imwrite", "Image.fromarray"},
         {("danseg/io/images.py", "save_image")},

@@ -20,6 +20,7 @@ from danseg.datasets.loading import loading_step
 from danseg.errors import UserError
 from danseg.io.files import whole_file
 from danseg.io.parallel import progress_bar
+from danseg.io.source_files import fault
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
 from danseg.segmentors import head_logits, require_eval_mode
 
@@ -141,8 +142,9 @@ def _check_network(model: BaseSegmentor, tile: int, overlap: int) -> None:
 
 
 def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
-    if not source.is_file():
-        raise UserError(f"image {source} does not exist" + (" (it is a folder)" if source.is_dir() else ""))
+    why = fault(source)
+    if why is not None:
+        raise UserError(f"image {source} cannot be read: {why}")
     if destination.suffix.lower() not in (".tif", ".tiff"):
         raise UserError(f"labels are written as GeoTIFF, so name a file that ends in .tif, not {destination}")
     if not destination.parent.is_dir():

@@ -13,7 +13,7 @@ import textwrap
 import numpy as np
 
 from danseg.datasets.check_contents import allowed_ids, decode_all, fixes, refuse_masks
-from danseg.datasets.check_files import build_dataset, labels_without_image, list_pairs, require_folders
+from danseg.datasets.check_files import build_dataset, list_pairs, require_folders
 from danseg.datasets.check_report import DatasetReport, describe_problems, merged, require_classes
 from danseg.datasets.loading import loading_step
 from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, remember
@@ -98,8 +98,6 @@ def _check_one(
 
     require_folders(dataset, where, prepare_command, with_labels)
     pairs = list_pairs(dataset, where, prepare_command, with_labels)
-    if with_labels:
-        report.warnings += labels_without_image(dataset, pairs)
 
     table = loaded_ids(dataset.reduce_zero_label, dataset.label_map)
     class_ids = table < num_classes
@@ -120,6 +118,7 @@ def _check_one(
     else:
         report.cached = True
 
+    report.files = [image for image, _ in pairs]
     report.images = len(pairs)
     report.labels = len(pairs) if with_labels else 0
     report.sizes = dict(contents.sizes)

@@ -3,7 +3,6 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from danseg.errors import UserError
 from danseg.io.image_headers import FIXES, UnusableImage, mapped
 from danseg.io.images import decode_whole
 from danseg.io.parallel import parallel_map
+from danseg.io.source_files import read_file
 from danseg.io.words import ranges
 from danseg.known_datasets import known_dataset
 from danseg.label_maps.cityscapes_labels import LABELS
@@ -122,7 +122,7 @@ def _decode_image(path: str, loader: Any, distorted: bool, finding: _Finding) ->
                 held = "x".join(map(str, results["img"].shape))
                 finding.problems.append((_NO_COLOURS, f"{path}: {held} of {results['img'].dtype}"))
         else:  # it may need more than a path; at least the file has to be an image
-            finding.size = decode_whole(Path(path).read_bytes()).size[::-1]
+            finding.size = decode_whole(read_file(path)).size[::-1]
         with mapped(path) as data:
             turned = turned_by(loader, data)
     except (OSError, UserError, ValueError) as error:

@@ -2,17 +2,30 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from danseg.datasets.check_report import describe_problems
 from danseg.datasets.metainfo import check_class_names
 from danseg.datasets.wrappers import infos
 from danseg.errors import UserError
-from danseg.io.words import listed
+from danseg.io.source_files import fault, files_below
 from danseg.known_datasets import known_dataset
 
 TRAIN_IDS_SUFFIX = "_labelTrainIds.png"
+
+# Kinds of problem, as they are named in messages, and their fixes.
+_NO_IMAGE = "images that do not exist or are no files to read"
+_NO_LABEL = "labels that are no files to read"
+_UNLABELLED = "images without a label"
+_NO_PICTURE = "labels without an image"
+_FIXES = {
+    _NO_IMAGE: "put the images there, make them readable, or remove what has their names",
+    _NO_LABEL: "put the labels there, make them readable, or remove what has their names and their images",
+    _UNLABELLED: "add the labels, or remove these images",
+    _NO_PICTURE: "add the images, remove these labels, or list the frames to use in a file and name it as "
+    "ann_file of the data set",
+}
 
 
 def build_dataset(config: dict, split_name: str) -> Any:
@@ -60,10 +73,16 @@ def _how_to_get(prepare_command: str | None) -> str:
 def list_pairs(
     dataset: Any, where: str, prepare_command: str | None, with_labels: bool
 ) -> list[tuple[str, str | None]]:
-    """Paths of every image and its label, which must exist; the label is None in a split without labels."""
+    """Paths of every image and its label; the label is None in a split without labels.
+
+    Raises:
+        UserError: an image or a label is missing or is no file, or, unless the config chooses some of the
+            frames, a label lacks its image or something is named like an image without being a file, which
+            data sets leave out without a word.
+    """
     try:
         dataset.full_init()
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
     image_dir = dataset.data_prefix.get("img_path")
     found = infos(dataset)
@@ -80,23 +99,35 @@ def list_pairs(
     problems: dict[str, list[str]] = {}
     unconverted = []
     for image, label in pairs:
-        if not os.path.isfile(image):
-            problems.setdefault("images that are listed but do not exist", []).append(image)
-        if label is not None and not os.path.isfile(label):
+        why = fault(image)
+        if why is not None:
+            problems.setdefault(_NO_IMAGE, []).append(f"{image}: {why}")
+        why = None if label is None else fault(label)
+        if label is not None and why is not None:
             if _official_source(label):
                 unconverted.append(label)
+            elif os.path.lexists(label):
+                problems.setdefault(_NO_LABEL, []).append(f"{label}: {why}")
             else:
-                problems.setdefault("images without a label", []).append(f"{image}: no file {label}")
+                problems.setdefault(_UNLABELLED, []).append(f"{image}: no file {label}")
+    if not _chosen(dataset):
+        for path, why in _left_out(dataset, [image for image, _ in pairs], "img_path", "img_suffix"):
+            if why is not None:
+                problems.setdefault(_NO_IMAGE, []).append(f"{path}: {why}")
+        labels = [label for _, label in pairs if label is not None]
+        for path, why in _left_out(dataset, labels, "seg_map_path", "seg_map_suffix") if with_labels else ():
+            kind = _NO_LABEL if why is not None else _NO_PICTURE
+            problems.setdefault(kind, []).append(f"{path}: {why}" if why is not None else path)
     if unconverted:
         kind = "labels without trainIds, although the labelIds or polygons to make them from are there"
         problems[kind] = unconverted
         fix = f"write them with: {cityscapes_command(dataset)}"
         raise UserError(describe_problems(f"{where} is half prepared", problems, {kind: fix}))
     if problems:
-        fixes = {"images without a label": "add the labels, or remove these images"}
-        if len(problems.get("images without a label", ())) == len(pairs):
+        fixes = dict(_FIXES)
+        if len(problems.get(_UNLABELLED, ())) == len(pairs):
             seen = _example_file(dataset.data_prefix["seg_map_path"])
-            fixes["images without a label"] = (
+            fixes[_UNLABELLED] = (
                 f"the folder holds files such as {seen}: is the suffix {dataset.seg_map_suffix!r} right?"
                 if seen
                 else f"the folder of labels is empty. {_how_to_get(prepare_command)}"
@@ -119,28 +150,21 @@ def _official_source(label: str) -> bool:
 
 
 def _example_file(folder: str) -> str | None:
-    for directory, subfolders, files in os.walk(folder):
-        subfolders.sort()
-        for name in sorted(files):
-            if not name.startswith("."):
-                return os.path.relpath(os.path.join(directory, name), folder)
-    return None
+    return next((os.path.relpath(path, folder) for path in files_below(folder) if not fault(path)), None)
 
 
-def labels_without_image(dataset: Any, pairs: Sequence[tuple[str, str | None]]) -> list[str]:
-    """A warning about labels without an image; an empty list if there are none."""
-    if getattr(dataset, "ann_file", "") or getattr(dataset, "_indices", None) is not None:
-        return []  # the user chose only some of the frames
-    used = {os.path.normpath(label) for _, label in pairs if label is not None}
-    spare = [
-        path
-        for directory, _, files in os.walk(dataset.data_prefix["seg_map_path"])
-        for name in files
-        if name.endswith(dataset.seg_map_suffix)
-        and not name.startswith(".")
-        and (path := os.path.normpath(os.path.join(directory, name))) not in used
-    ]
-    if not spare:
-        return []
-    have = "label has" if len(spare) == 1 else "labels have"
-    return [f"{len(spare)} {have} no image and will not be used: {listed(sorted(spare))}"]
+def _chosen(dataset: Any) -> bool:
+    """Whether the config chooses only some of the frames."""
+    return bool(getattr(dataset, "ann_file", "")) or getattr(dataset, "_indices", None) is not None
+
+
+def _left_out(
+    dataset: Any, used: Sequence[str], folder: str, suffix: str
+) -> Iterator[tuple[str, str | None]]:
+    """What has the name of an image or a label and is not used, and why it is no file; None if it is one."""
+    place, ending = dataset.data_prefix.get(folder), getattr(dataset, suffix, None)
+    if place and ending:
+        known = set(map(os.path.normpath, used))
+        for path in map(os.path.normpath, files_below(place, ending)):
+            if path not in known:
+                yield path, fault(path)

@@ -25,6 +25,7 @@ class DatasetReport:
         pixels: Number of labelled pixels of each class.
         ignored: Number of pixels that belong to no class.
         warnings: What looks wrong but does not prevent using the split.
+        files: Paths of the images.
         cached: Whether an earlier run decoded the files and they have not changed since.
     """
 
@@ -38,6 +39,7 @@ class DatasetReport:
     pixels: list[int] = dataclasses.field(default_factory=list)
     ignored: int = 0
     warnings: list[str] = dataclasses.field(default_factory=list)
+    files: list[str] = dataclasses.field(default_factory=list)
     cached: bool = False
 
     @property
@@ -85,6 +87,7 @@ def merged(reports: list[DatasetReport]) -> DatasetReport:
         first.pixels = [a + b for a, b in zip(first.pixels, other.pixels, strict=True)]
         first.ignored += other.ignored
         first.warnings += other.warnings
+        first.files += other.files
         first.cached = first.cached and other.cached
     return first
 

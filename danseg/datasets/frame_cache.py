@@ -35,6 +35,7 @@ from danseg.io.files import make_folder, whole_file
 from danseg.io.image_headers import require_upright
 from danseg.io.images import decode_image_rows
 from danseg.io.parallel import parallel_map
+from danseg.io.source_files import open_file, read_file
 from danseg.label_maps.label_png import decode_label_map
 
 FOLDER, INDEX = "danseg_cache", "index.json"
@@ -93,7 +94,7 @@ class FrameCache:
         seen = (path, status.st_size, status.st_mtime_ns)
         if status.st_mtime_ns == entry["mtime_ns"] or seen in self._unchanged:
             return True
-        if hashlib.sha256(Path(path).read_bytes()).hexdigest() != entry["sha256"]:
+        if hashlib.sha256(read_file(path)).hexdigest() != entry["sha256"]:
             return False
         self._unchanged.add(seen)  # a copied or touched file is hashed once, not in every epoch
         return True
@@ -240,7 +241,7 @@ def _is_current(root: Path, key: str, path: str, entry: dict | None) -> bool:
 
 def _shape(path: str, is_image: bool) -> tuple[int, ...]:
     try:
-        with Image.open(path) as header:
+        with open_file(path) as file, Image.open(file) as header:
             return (header.height, header.width, 3) if is_image else (header.height, header.width)
     except Exception as error:  # Pillow raises almost anything
         raise UserError(f"{path} cannot be read ({error}): copy or download it again") from error
@@ -257,11 +258,13 @@ def _require_room(root: Path, needed: int, frames: int) -> None:
 
 def _unpack(path: str, is_image: bool, target: Path) -> dict:
     status = os.stat(path)  # before reading, so that a change during reading is noticed later
-    data = Path(path).read_bytes()
     try:
+        data = read_file(path)
         if is_image:
             require_upright(data)
         array = decode_image_rows(data)[0] if is_image else decode_label_map(data, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be unpacked: {error.strerror or error}") from error
     except ValueError as error:
         raise UserError(f"{path} cannot be unpacked: {error}") from error
     make_folder(target.parent)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,14 @@ def fingerprint(pairs: Sequence[tuple[str, str | None]], root: str, parameters: 
 
 def read_passed(key: str) -> Contents | None:
     """What an earlier check of the same files found; None if no such check is remembered."""
+    stored = read_entry(key)
     try:
-        stored = json.loads((cache_dir() / f"{key}.json").read_text(encoding="utf-8"))
         sizes = Counter({(int(h), int(w)): int(count) for h, w, count in stored["sizes"]})
         raw_pixels = np.array(stored["raw_pixels"], dtype=np.int64)
         if raw_pixels.shape != (256,):
             return None
         return Contents(sizes, raw_pixels)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None  # missing or damaged: the files are decoded again
 
 
@@ -54,6 +55,19 @@ def remember(key: str, contents: Contents) -> None:
         "sizes": [[h, w, count] for (h, w), count in contents.sizes.items()],
         "raw_pixels": contents.raw_pixels.tolist(),
     }
+    write_entry(key, stored)
+
+
+def read_entry(key: str) -> Any:
+    """What is remembered under a key, as JSON holds it; None if there is nothing, or it is damaged."""
+    try:
+        return json.loads((cache_dir() / f"{key}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_entry(key: str, found: Any) -> None:
+    """Remember what JSON can hold under a key."""
     with contextlib.suppress(UserError):  # if this fails, the next check only takes longer
         with whole_file(make_folder(cache_dir()) / f"{key}.json") as part:
-            part.write_text(json.dumps(stored), encoding="utf-8")
+            part.write_text(json.dumps(found), encoding="utf-8")

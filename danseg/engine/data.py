@@ -9,10 +9,13 @@ from mmengine.registry import init_default_scope
 
 from danseg.datasets.check import check_dataset
 from danseg.datasets.metainfo import built_metainfo
+from danseg.datasets.shared_pictures import shared_pictures
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config_parts import dicts_of
 from danseg.errors import UserError
 from danseg.io.words import listed
+
+_OWN = "its scores tell how well training was memorised; give it images of its own"
 
 
 def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = True) -> list[str]:
@@ -35,9 +38,12 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
         importlib.import_module(module)
     require_one_order(config, splits)
     reports, seen = [], []
+    trained: list[str] = []
     for split in splits:
         loader = config.get(f"{split}_dataloader")
         if not loader or loader.dataset in seen:
+            if loader and trained and split == "val":  # the only data set seen so far is train's
+                reports.append(f"val: the data set of train\n  warning: {_OWN}")
             continue
         seen.append(loader.dataset)
         report = check_dataset(
@@ -47,6 +53,13 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
             prepare_command=config.get("prepare_command"),
             with_labels=with_labels,
         )
+        if split == "train":
+            trained = report.files
+        elif shared := shared_pictures(trained, report.files) if trained else []:
+            names = listed(f"{one} (in train: {other})" for one, other in shared)
+            report.warnings.append(
+                f"{len(shared)} of {report.images} images of {split} are images of train too, {names}: {_OWN}"
+            )
         reports.append(str(report))
         if split != "train":
             _require_equal_sizes(loader, split, report.sizes)

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from danseg.datasets.wrappers import inner_datasets
 from danseg.errors import UserError
+from danseg.io.words import listed
 
 
 class UnusableSample(UserError):
@@ -27,10 +28,12 @@ def name_failing_samples(dataset: Dataset) -> None:
 
 def _prepare_named(dataset: Any, prepare: Callable[[int], Any], index: int) -> Any:
     try:
-        return prepare(index)
-    except MemoryError:
+        sample = prepare(index)
+        _require_known_ids(dataset, sample)
+        return sample
+    except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # the panic of a decoder written in Rust is no Exception
         info = dataset.get_data_info(index)
         label = f" with label {info['seg_map_path']}" if info.get("seg_map_path") else ""
         reason = str(error).strip().splitlines()
@@ -38,3 +41,22 @@ def _prepare_named(dataset: Any, prepare: Callable[[int], Any], index: int) -> A
             f"image {info.get('img_path')}{label} cannot be used: {type(error).__name__}"
             f"{': ' + reason[0] if reason else ''}"
         ) from error
+
+
+def _require_known_ids(dataset: Any, sample: Any) -> None:
+    """Raise an error for a label with ids outside the classes, as of a file that changed since its check."""
+    packed = sample.get("data_samples") if isinstance(sample, dict) else None
+    classes = (getattr(dataset, "metainfo", None) or {}).get("classes")
+    if packed is None or "gt_sem_seg" not in packed or not classes:
+        return
+    ids = packed.gt_sem_seg.data
+    if ids.is_floating_point():
+        return
+    ignored = getattr(dataset, "ignore_index", 255)
+    wrong = ids[((ids < 0) | (ids >= len(classes))) & (ids != ignored)]
+    if len(wrong):
+        raise ValueError(
+            f"its label has the ids {listed(wrong.unique().tolist())}, as loading gives them, outside the "
+            f"{len(classes)} classes (0 to {len(classes) - 1}; ignored: {ignored}). The file is not as "
+            "it was when the data were checked, or a transform changes ids: start again, which checks it anew"
+        )

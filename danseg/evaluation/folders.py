@@ -23,6 +23,7 @@ from danseg.datasets.metainfo import class_names
 from danseg.errors import UserError
 from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, sparse
 from danseg.io.parallel import available_cpus, parallel_map
+from danseg.io.source_files import fault, files_below
 from danseg.io.words import listed, ranges
 from danseg.known_datasets import KnownDataset, known_dataset
 from danseg.label_maps.id_formats import PREDICTION_IDS, IdFormat, id_format
@@ -67,8 +68,9 @@ def evaluate_folders(
     """Score a folder of predictions against a folder of label maps.
 
     Args:
-        prediction_dir: folder of the predictions. It is searched recursively, except for hidden files. A
-            Cityscapes prediction is named ``<city>_<sequence>_<frame>*.png``, any other like its label map.
+        prediction_dir: folder of the predictions. It is searched recursively, linked folders included,
+            except for hidden files. A Cityscapes prediction is named ``<city>_<sequence>_<frame>*.png``, any
+            other like its label map.
         label_dir: ``gtFine/val`` of Cityscapes, ``annotations/validation`` of ADE20K or ``valannot`` of
             CamVid. In Cityscapes' folder it searches recursively for ``*_gtFine_labelIds.png`` or, if there
             are none, for ``*_gtFine_labelTrainIds.png``.
@@ -82,8 +84,8 @@ def evaluate_folders(
         progress: whether to show a progress bar on stderr, if that is a terminal.
 
     Raises:
-        UserError: a folder or file is missing, or a file is damaged, has the wrong size, or holds ids that
-            its format does not allow.
+        UserError: a folder or file is missing, cannot be read or is none, or a file is damaged, has the
+            wrong size, or holds ids that its format does not allow.
     """
     prediction_dir, label_dir = Path(prediction_dir), Path(label_dir)
     known = known_dataset(dataset)
@@ -123,18 +125,10 @@ def evaluate_folders(
     return FolderEvaluation(scores, tuple(pairs), tuple(unused))
 
 
-def _visible(folder: Path, pattern: str) -> list[Path]:
-    """Files in a folder and its subfolders, except hidden ones, such as the parts of interrupted writes."""
-    found = sorted(folder.rglob(pattern))
-    return [
-        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-
-
 def _find_labels(label_dir: Path, dataset: KnownDataset) -> tuple[dict[str, Path], IdFormat]:
     """The label maps by frame (the start of a prediction's name), and the format of their ids."""
     for suffix, ids in dataset.label_files:
-        files = _visible(label_dir, f"*{suffix}")
+        files = files_below(label_dir, suffix)
         if files:
             labels = _by_key(label_dir, {path: path.name.removesuffix(suffix) for path in files})
             return labels, id_format(ids, len(dataset.classes))
@@ -161,9 +155,10 @@ def _find_pairs(
     prediction_dir: Path, label_dir: Path, labels: dict[str, Path], dataset: KnownDataset
 ) -> tuple[list[Pair], list[Path]]:
     """Every label map with its prediction, and the PNG files that belong to no label map."""
-    files = _visible(prediction_dir, "*.png")
+    files = files_below(prediction_dir, ".png")
     if not files:
-        others = sorted({path.suffix for path in _visible(prediction_dir, "*.*") if path.is_file()})
+        files = [path for path in files_below(prediction_dir) if not fault(path)]
+        others = sorted({path.suffix for path in files} - {""})
         raise UserError(
             f"no *.png in {prediction_dir} or below"
             + (f", only files with {', '.join(others)}" if others else "")

@@ -12,7 +12,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
-from danseg.io.png import SIGNATURE, chunks
+from danseg.io.png import SIGNATURE, chunks, lacks_pixels
+from danseg.io.source_files import open_file
 
 #: What can be wrong with an image file, and how to mend it.
 FIXES = {
@@ -52,11 +53,11 @@ class UnusableImage(ValueError):
 
 
 def require_whole(data: Content) -> None:
-    """Refuse a PNG, JPEG or TIFF that is cut short, and a PNG with a checksum that does not fit.
+    """Refuse a PNG, JPEG or TIFF that is cut short, and a PNG whose checksums or size do not fit.
 
-    Some decoders fill what is missing with grey or with zeros and say nothing: OpenCV 4 for JPEGs, GDAL for
-    PNGs, both for TIFFs whose bands are stored one after the other or whose writing was interrupted. All
-    decoders notice by themselves that another format is cut short.
+    Some decoders fill what is missing with grey or with zeros and say nothing: OpenCV 4 for JPEGs, GDAL and
+    Pillow for PNGs, OpenCV and GDAL for TIFFs whose bands are stored one after the other or whose writing was
+    interrupted. All decoders notice by themselves that another format is cut short.
 
     Raises:
         UnusableImage: the file is damaged.
@@ -83,6 +84,8 @@ def _require_whole_png(data: Content) -> None:
             if found != int.from_bytes(data[start + length : start + length + 4], "big"):
                 raise UnusableImage("damaged", f"a PNG with a wrong checksum near byte {start + length}")
             if name == b"IEND":
+                if lacks_pixels(data):
+                    raise UnusableImage("damaged", "a PNG with fewer pixels than its header promises")
                 return
     raise UnusableImage("damaged", f"a PNG that is cut short after {len(data)} bytes")
 
@@ -159,7 +162,7 @@ def tiff_bands(data: Content) -> tuple[int, bool, bool]:
 @contextlib.contextmanager
 def mapped(path: Any) -> Iterator[Content]:
     """The bytes of a file, which are not held in memory."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         if not file.seek(0, io.SEEK_END):
             yield b""
             return

@@ -26,6 +26,7 @@ from danseg.errors import UserError
 from danseg.io.files import whole_file
 from danseg.io.image_headers import UnusableImage, require_whole, tiff_bands, tiff_tags
 from danseg.io.png import RGB, decode_plain_png
+from danseg.io.source_files import read_file
 
 _TIFF_BITS_PER_SAMPLE = 258
 
@@ -47,14 +48,11 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     """The content of an image file.
 
     Raises:
-        UserError: the file is missing or cannot be opened.
+        UserError: the file is missing, is no file, or cannot be opened.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"image {path} does not exist" + (" (it is a folder)" if path.is_dir() else ""))
     try:
         # OpenCV gets bytes, because on some platforms it cannot open paths that are not ASCII.
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise UserError(f"image {path} cannot be read: {error.strerror or error}") from error
 

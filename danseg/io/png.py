@@ -28,6 +28,10 @@ _HARMLESS = frozenset(
 # Bytes that one byte of deflated data may stand for. A header that promises more pixels is wrong, and the
 # decoder would first ask for their memory.
 _EXPANSION = 1032
+_CHANNELS = {GREY: 1, RGB: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+# The first column and row, and the steps, of each pass of an interlaced PNG.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PIECE = 2**18  # bytes to inflate at a time, and to get from it
 
 
 def decode_plain_png(
@@ -66,6 +70,34 @@ def chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
             return
         yield name, at + 8, length
         at += 12 + length
+
+
+def lacks_pixels(data: bytes | mmap.mmap) -> bool:
+    """Whether the deflated data of a PNG with all its chunks stand for fewer bytes than its header promises.
+
+    Pillow fills the missing rows with zeros, and GDAL too.
+    """
+    if len(data) < 33:
+        return True
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    missing = 0
+    for x, y, step_x, step_y in passes:
+        columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
+        if columns > 0 and rows > 0:
+            missing += rows * (1 + (columns * bits * _CHANNELS.get(colour, 1) + 7) // 8)
+    inflate = zlib.decompressobj()
+    try:
+        for name, start, length in chunks(data):
+            for at in range(start, start + length, _PIECE) if name == b"IDAT" else ():
+                found, rest = _PIECE, data[at : min(at + _PIECE, start + length)]
+                while missing > 0 and (rest or found == _PIECE):
+                    found = len(inflate.decompress(rest, _PIECE))
+                    rest = inflate.unconsumed_tail
+                    missing -= found
+    except zlib.error:
+        return True
+    return missing > 0
 
 
 def _plain_size(data: bytes, colour: int) -> tuple[int, int] | None:

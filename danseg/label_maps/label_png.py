@@ -18,8 +18,10 @@ import numpy as np
 from PIL import Image
 
 from danseg.errors import UserError
+from danseg.io.image_headers import UnusableImage, require_whole
 from danseg.io.images import decode_whole, sample_bits, save_image
 from danseg.io.png import GREY, decode_plain_png
+from danseg.io.source_files import read_file
 
 FIX = "store the ids themselves, not colours, in an 8-bit grey PNG made from the original annotation"
 _LOSSLESS = ("PNG", "BMP", "GIF", "TIFF")
@@ -49,7 +51,7 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
             allow.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     return decode_label_map(data, path)
@@ -61,9 +63,11 @@ def decode_label_map(data: bytes, source: str | os.PathLike) -> np.ndarray:
     if plain is not None:
         return plain[0][..., 0]
     try:
+        require_whole(data)
         image = decode_whole(data)
     except ValueError as error:
-        raise _unreadable(source, str(error)) from error
+        reason = error.reason if isinstance(error, UnusableImage) else str(error)
+        raise _unreadable(source, reason) from error
     wrong = _what_is_wrong(image, data)
     if wrong:
         raise UnusableLabelMap(f"{source} is no label map: {wrong}; {FIX}", wrong)

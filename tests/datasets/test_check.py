@@ -125,13 +125,6 @@ def test_a_split_without_labels(cityscapes):
     assert "3 images without labels" in str(report)
 
 
-def test_labels_without_image_are_a_warning(cityscapes):
-    image(cityscapes).unlink()
-    report = passes(cityscapes)
-    assert report.images == 2
-    assert label(cityscapes).name in report.warnings[0] and "1 label has no image" in report.warnings[0]
-
-
 # --- labels that leave nothing to learn, or to score -------------------------------------------------------
 
 
@@ -277,6 +270,60 @@ def test_half_prepared(cityscapes, source):
     text = message(cityscapes, prepare_command="something else")
     assert "half prepared" in text and label(cityscapes).name in text
     assert f"python tools/prepare_dataset.py cityscapes {cityscapes}" in text
+
+
+def test_a_label_without_its_image_is_no_smaller_set(cityscapes):
+    image(cityscapes).unlink()
+    text = message(cityscapes)
+    assert f"labels without an image: 1\n    {label(cityscapes)}\n  add the images" in text
+    (cityscapes / "frames.txt").write_text("aachen/aachen_000000_000019\naachen/aachen_000002_000019\n")
+    chosen = config(cityscapes, ann_file="frames.txt")
+    assert check_dataset(chosen, 19, split_name="train", progress=False).images == 2
+    first = config(cityscapes, indices=1)
+    assert check_dataset(first, 19, split_name="train", progress=False).images == 1
+
+
+NO_FILES = {
+    "it is a FIFO": os.mkfifo,
+    "it is a folder": lambda path: path.mkdir(),
+    "it is a link to lost.png, which does not exist": lambda path: path.symlink_to("lost.png"),
+}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("which", [image, label])
+@pytest.mark.parametrize("why", NO_FILES)
+def test_what_is_no_file_is_named_instead_of_left_out(cityscapes, why, which, listed):
+    which(cityscapes).unlink()
+    NO_FILES[why](which(cityscapes))
+    frames = [f"aachen/aachen_{k:06d}_000019" for k in range(3)]
+    (cityscapes / "frames.txt").write_text("\n".join(frames))
+    chosen = config(cityscapes, **(dict(ann_file="frames.txt") if listed else {}))
+    with pytest.raises(UserError) as error:
+        check_dataset(chosen, 19, split_name="train", progress=False)
+    assert f"{which(cityscapes)}: {why}\n" in str(error.value)
+    assert "or remove what has their names" in str(error.value)
+
+
+@pytest.mark.parametrize("why", NO_FILES)
+@pytest.mark.parametrize("name", ["train/a.jpg", "train/b.png", "trainannot/b.png"])
+def test_what_is_no_file_in_camvids_folders(camvid, why, name):
+    (camvid / name).unlink()
+    NO_FILES[why](camvid / name)
+    with pytest.raises(UserError, match=f"{name}: {why}"):
+        check_dataset(camvid_config(camvid), 11, split_name="train", progress=False)
+
+
+def test_a_folder_that_cannot_be_read_is_named(cityscapes, monkeypatch):
+    real = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("train/aachen"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert "Permission denied" in message(cityscapes) and "train/aachen" in message(cityscapes)
 
 
 def test_listed_frame_without_image(cityscapes):

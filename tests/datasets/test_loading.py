@@ -113,7 +113,7 @@ def test_damaged_files_are_named_by_every_step(tmp_path, color_type):
     for data in (b"", b"no image", GOOD["rgb"][:-40], GOOD["jpeg"][:-40], GOOD["tiff"][:-40]):
         with pytest.raises(UserError, match="picture cannot be read"):
             load_picture(loader, stored(tmp_path, data))
-    with pytest.raises(UserError, match=r"nowhere\.png does not exist"):
+    with pytest.raises(UserError, match=r"nowhere\.png cannot be read: it does not exist"):
         load_picture(loader, tmp_path / "nowhere.png")
     with pytest.raises(UserError, match="is a folder"):
         load_picture(loader, tmp_path)

@@ -110,3 +110,19 @@ def test_lists_of_loaders_or_data_sets_are_refused_with_the_wrapper_that_takes_t
     config.val_dataloader = dict(one, dataset=[one.dataset, one.dataset])
     with pytest.raises(UserError, match="lists 2 data sets.*ConcatDataset"):
         check_data(config, ("val",))
+
+
+def test_pictures_of_training_in_the_validation_are_named(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert not any("images of train" in report for report in check_data(tiny(), ("train", "val")))
+    own = tiny()
+    own.val_dataloader.dataset.data_prefix = own.train_dataloader.dataset.data_prefix
+    _, val = check_data(own, ("train", "val"))
+    text = " ".join(val.split())
+    assert "warning: 6 of 6 images of val are images of train too, " in text
+    assert "_leftImg8bit.png (in train: " in text and "give it images of its own" in text
+    assert len(check_data(own, ("val",))) == 1 and "images of train" not in check_data(own, ("val",))[0]
+    own.val_dataloader.dataset = own.train_dataloader.dataset
+    assert check_data(own, ("train", "val"))[1].startswith(
+        "val: the data set of train\n  warning: its scores"
+    )

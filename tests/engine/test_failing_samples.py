@@ -1,7 +1,15 @@
 """An error names the sample that fails during a run."""
 
+import io
+import struct
+import zlib
+
+import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS
+from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from danseg.engine.failing_samples import UnusableSample, name_failing_samples
@@ -69,3 +77,79 @@ def test_the_message_comes_whole_out_of_a_worker():
     with pytest.raises(UnusableSample) as caught:
         list(DataLoader(dataset, num_workers=1, multiprocessing_context="fork"))
     assert str(caught.value) == "image 1.jpg with label b.png cannot be used: ValueError: broken"
+
+
+class Panic(BaseException):
+    """As a panic of a library written in Rust reaches Python."""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_panic_names_the_sample_too(workers):
+    dataset = Failing(error=Panic("overflow"))
+    name_failing_samples(dataset)
+    with pytest.raises(
+        UnusableSample, match=r"^image 1\.jpg with label b\.png cannot be used: Panic: overflow$"
+    ):
+        list(DataLoader(dataset, num_workers=workers, multiprocessing_context="fork" if workers else None))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_the_end_of_a_program_is_no_fault_of_the_sample(error):
+    dataset = Failing(error=error())
+    name_failing_samples(dataset)
+    with pytest.raises(error):
+        dataset[1]
+
+
+def claim(data: bytes, height: int, width: int) -> bytes:
+    """A PNG whose header, with the right checksum, promises another size."""
+    header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+def png(ids: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(ids).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+CHANGES = {
+    "cut": lambda data: data[: len(data) // 2],
+    "another size": lambda data: png(np.zeros((32, 64), np.uint8)),
+    "other ids": lambda data: png(np.full((32, 48), 77, np.uint8)),
+    "a huge size": lambda data: claim(data, 2**31 - 1, 2**31 - 1),
+    "more rows": lambda data: claim(data, 64, 48),
+}
+LOADS = {
+    "danseg": [dict(type="LoadTrainingCrop", scale=(48, 32), crop_size=(32, 48), cat_max_ratio=1)],
+    "mmseg": [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")],
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "change"),
+    [*(("danseg", change) for change in CHANGES), ("mmseg", "cut"), ("mmseg", "other ids")],
+)
+def test_a_label_that_changed_since_its_check_is_named(tmp_path, change, way):
+    image, label = tmp_path / "images" / "a.png", tmp_path / "labels" / "a.png"
+    for path, pixels in ((image, np.zeros((32, 48, 3), np.uint8)), (label, np.zeros((32, 48), np.uint8))):
+        path.parent.mkdir()
+        path.write_bytes(png(pixels))
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        dataset = DATASETS.build(
+            dict(
+                type="BaseSegDataset",
+                data_root=str(tmp_path),
+                data_prefix=dict(img_path="images", seg_map_path="labels"),
+                img_suffix=".png",
+                metainfo=dict(classes=("land", "water")),
+                pipeline=[*LOADS[way], dict(type="PackSegInputs")],
+            )
+        )
+    name_failing_samples(dataset)
+    assert dataset[0]["data_samples"].gt_sem_seg.data.max() == 0
+    label.write_bytes(CHANGES[change](label.read_bytes()))
+    with pytest.raises(UnusableSample) as caught:
+        dataset[0]
+    assert f"image {image} with label {label} cannot be used: " in str(caught.value)
+    assert change != "other ids" or "its label has the ids 77" in str(caught.value)

@@ -1,5 +1,6 @@
 """Scores of PNG folders, compared with the official Cityscapes evaluator; every kind of bad folder."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -325,3 +326,50 @@ def test_some_classes_in_any_order_ignore_the_labels_of_the_others(cityscapes):
 def test_classes_that_the_data_set_lacks_are_named(cityscapes, classes, message):
     with pytest.raises(UserError, match=message):
         evaluate_folders(*cityscapes, "cityscapes", workers=1, classes=classes)
+
+
+def test_linked_folders_of_labels_and_predictions_count(cityscapes):
+    predictions, labels = cityscapes
+    expected = evaluate_folders(predictions, labels, "cityscapes", workers=1).scores.as_dict()
+    for folder, name in ((labels, "bonn"), (predictions.parent, "predictions")):
+        (folder / name).rename(predictions.parent / f"moved_{name}")
+        (folder / name).symlink_to(predictions.parent / f"moved_{name}")
+    (labels / "ulm" / "up").symlink_to(labels)
+    assert evaluate_folders(predictions, labels, "cityscapes", workers=1).scores.as_dict() == expected
+
+
+@pytest.mark.parametrize("of", ["labels", "predictions"])
+@pytest.mark.parametrize(
+    ("put", "why"),
+    [
+        (os.mkfifo, "it is a FIFO"),
+        (lambda path: path.mkdir(), "it is a folder"),
+        (lambda path: path.symlink_to("lost.png"), "it is a link to lost.png, which does not exist"),
+    ],
+)
+def test_what_is_no_file_is_named_and_nothing_waits_for_it(cityscapes, put, why, of):
+    predictions, labels = cityscapes
+    path = next(labels.rglob("bonn*labelIds.png") if of == "labels" else predictions.glob("bonn*"))
+    path.unlink()
+    put(path)
+    with pytest.raises(UserError, match=rf"{path.name} cannot be read as a label map \({why}\): "):
+        evaluate_folders(predictions, labels, "cityscapes", workers=2)
+
+
+def test_no_part_is_scored_where_a_folder_cannot_be_read(cityscapes, monkeypatch):
+    predictions, labels = cityscapes
+    real = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("ulm"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="val/ulm cannot be read: Permission denied"):
+        evaluate_folders(predictions, labels, "cityscapes", workers=1)
+    monkeypatch.undo()
+    (labels / "ulm").rename(labels.parent / "ulm")
+    (labels / "ulm").symlink_to("lost")
+    with pytest.raises(UserError, match="val/ulm: it is a link to lost, which does not exist"):
+        evaluate_folders(predictions, labels, "cityscapes", workers=1)

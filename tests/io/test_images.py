@@ -270,7 +270,7 @@ def test_a_damaged_image_is_refused_and_named(tmp_path, data):
 
 
 def test_missing_images_and_folders_are_named(tmp_path):
-    with pytest.raises(UserError, match="nowhere.png does not exist"):
+    with pytest.raises(UserError, match="nowhere.png cannot be read: it does not exist"):
         read_image(tmp_path / "nowhere.png")
     with pytest.raises(UserError, match="is a folder"):
         read_image(tmp_path)

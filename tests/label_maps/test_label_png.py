@@ -26,7 +26,7 @@ def made_png(ids: np.ndarray, bits: int, colour: int, *more: tuple[bytes, bytes]
 
     def packed(rows: np.ndarray) -> bytes:
         lines = []
-        for row in rows:
+        for row in rows if rows.size else ():
             samples = "".join(f"{sample:0{bits}b}" for sample in row)
             samples += "0" * (-len(samples) % 8)
             lines.append(b"\0" + bytes(int(samples[i : i + 8], 2) for i in range(0, len(samples), 8)))
@@ -230,7 +230,7 @@ def test_damaged_files_are_refused_and_named(place, kind, route):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UnusableLabelMap, match=r"b\.png cannot be read.*No such file.*write it again"):
+    with pytest.raises(UnusableLabelMap, match=r"b\.png cannot be read.*it does not exist.*write it again"):
         read_label_map(tmp_path / "b.png")
 
 
@@ -295,3 +295,26 @@ def test_ids_that_take_more_than_8_bits_are_refused(tmp_path, wrong):
 def test_unwritable_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="cannot write .*nowhere"):
         write_label_map(tmp_path / "nowhere" / "a.png", np.zeros((2, 2), np.uint8))
+
+
+# --- headers that promise more than the file holds -------------------------------------------------------
+
+
+def promising(data: bytes, height: int) -> bytes:
+    """The PNG with another height in its header, and the header's checksum."""
+    header = data[12:20] + struct.pack(">I", height) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (17, 13), (16, 24)])
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("bits", "colour"), [(8, GREY), (1, GREY), (1, PALETTE), (4, PALETTE), (8, PALETTE)])
+def test_a_file_with_fewer_rows_than_its_header_promises_is_damaged(bits, colour, interlaced, size):
+    ids = np.random.default_rng(0).integers(0, min(2**bits, 16), size, dtype=np.uint8)
+    palette = [(b"PLTE", bytes(range(48))[: 3 * 2**bits])] if colour == PALETTE else []
+    data = made_png(ids, bits, colour, *palette, interlaced=interlaced)
+    np.testing.assert_array_equal(decode_label_map(data, "a.png"), ids)
+    for height in (size[0] + 1, 10**6):
+        with pytest.raises(UnusableLabelMap, match="fewer pixels than its header promises") as caught:
+            decode_label_map(promising(data, height), "a.png")
+        assert caught.value.damaged

@@ -13,6 +13,7 @@ from mmseg.registry import TRANSFORMS
 from danseg.datasets.frame_cache import find_cache
 from danseg.io.image_headers import require_upright
 from danseg.io.images import decode_image_rows
+from danseg.io.source_files import read_file
 from danseg.label_maps.id_formats import loaded_ids
 from danseg.label_maps.label_png import decode_label_map
 
@@ -145,7 +146,8 @@ class LoadTrainingCrop(BaseTransform):
         return image[top:bottom], image.shape[:2]
 
     def _bytes(self, path: str) -> bytes:
-        return fileio.get(path, backend_args=self.backend_args)
+        elsewhere = self.backend_args or "://" in path
+        return fileio.get(path, backend_args=self.backend_args) if elsewhere else read_file(path)
 
     def _cached(self, path: str) -> np.ndarray | None:
         cache = find_cache(path) if self.cache else None

@@ -205,5 +205,5 @@ class _GivesAnUnknownId(BaseTransform):
 def test_a_label_that_a_transform_spoils_is_named(tiny):
     config = tiny()
     config.train_dataloader.dataset.pipeline.insert(-1, dict(type="_GivesAnUnknownId"))
-    with pytest.raises(UserError, match=r"_gtFine_labelTrainIds\.png has the ids 77 after train_dataloader"):
+    with pytest.raises(UserError, match=r"_gtFine_labelTrainIds\.png cannot .* ids 77, .*a transform"):
         DansegRunner.from_cfg(config).train()

@@ -82,13 +82,13 @@ def head_losses(head: BaseDecodeHead, seg_logits: Tensor, batch_data_samples: li
     scores = seg_logits  # of the classes; a sigmoid is the softmax over 0 and its logit
     if head.out_channels == 1:
         scores = torch.cat([torch.zeros_like(seg_logits), seg_logits], dim=1)
-    # Before any loss: on a GPU, a kernel that indexes by a wrong label ends the process without naming it.
-    # There this waits for the logits, once for each classifier; mmengine waits for every loss it logs, too.
-    check_labels(labels.masked_fill(~counts, 0), scores.shape[1])
     upsampled: Any = None  # (B, channels, H, W), where something needs it
     if type(head.sampler) not in (type(None), OHEMPixelSampler) or not all(bounded):
         wide = seg_logits.to(energy_dtype(seg_logits.dtype))
         upsampled = resize(wide, size=labels.shape[1:], mode="bilinear", **how)
+        # On a GPU, a kernel that indexes by a wrong label ends the process without naming it. The operators
+        # look at the labels themselves, and a GPU is waited for each time.
+        check_labels(labels.masked_fill(~counts, 0), scores.shape[1])
     chosen = _chosen(head, scores, upsampled, labels, counts)
     totals: dict[Any, tuple[Tensor, Tensor]] = {}  # a loss with the same weights is computed once
     correct = None
@@ -126,7 +126,7 @@ def _class_weights(loss: Any, logits: Tensor, labels: Tensor, counts: Tensor) ->
     # Over a sigmoid there is one weight, that of class 1.
     weights = [1.0, *loss.class_weight] if loss.use_sigmoid else loss.class_weight
     weights = torch.as_tensor(weights, dtype=energy_dtype(logits.dtype), device=logits.device)
-    classes = labels.masked_fill(~counts, 0).long()
+    classes = labels.clamp(0, len(weights) - 1).long()  # the operator refuses labels outside
     return weights[classes].masked_fill(~counts, 0)
 
 

@@ -3,8 +3,8 @@
 Those kernels are made for queries, keys and values of one width, of 256 at most. Where values are wider than
 queries, as in DANet (512 and 64), they are split into parts: each part is a head of its own, with the same
 queries and keys. Its weights are then computed again, and still this is several times as fast as the one
-kernel that takes such values whole; docs/performance.md has the figures. Narrower operands are padded with
-zeros, which change no energy and no sum.
+kernel that takes such values whole; docs/performance_gpu.md has the figures. Narrower operands are padded
+with zeros, which change no energy and no sum.
 
 In order of speed on the GPU that was measured: cuDNN's kernel, FlashAttention-2, and the memory-efficient
 kernel, which takes what the others refuse (float16 on older GPUs). cuDNN makes a plan for every new size, in

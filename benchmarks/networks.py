@@ -79,7 +79,7 @@ MMSEG, DANSEG = (Network(50).types(side) for side in ("mmseg", "danseg"))
 
 def read_config(network: Network) -> Any:
     """The whole config of a network: with its data, its optimiser and what it recomputes."""
-    from danseg.engine.config import load_config
+    from danseg.engine.config.config_file import load_config
 
     return load_config(network.path)
 

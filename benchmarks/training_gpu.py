@@ -138,7 +138,7 @@ class Case:
         """The config's, in a precision; its wrapper runs the forward pass in that precision."""
         from mmengine.optim import build_optim_wrapper
 
-        from danseg.engine.options import use_mixed_precision
+        from danseg.engine.config.options import use_mixed_precision
 
         config = read_config(self.network)
         config.optim_wrapper.optimizer.lr = LEARNING_RATE

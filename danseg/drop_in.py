@@ -17,7 +17,7 @@ torch.load, which refuses these types since PyTorch 2.6. mmseg's scripts could t
 import torch
 from mmseg.registry import MODELS
 
-from danseg.engine.checkpoint import safe_globals
+from danseg.engine.checkpoints.checkpoint import safe_globals
 from danseg.heads import (
     CCNetHead,
     DANetHead,

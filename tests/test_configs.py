@@ -29,7 +29,7 @@ from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
 import danseg  # noqa: F401  (registers what the configs name)
-from danseg.engine.config import load_config
+from danseg.engine.config.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
 LEAVES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}

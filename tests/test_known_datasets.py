@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 
-from danseg.engine.config import load_config
+from danseg.engine.config.config_file import load_config
 from danseg.errors import UserError
 from danseg.known_datasets import KNOWN_DATASETS, known_dataset
 

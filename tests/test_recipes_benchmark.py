@@ -17,7 +17,7 @@ from benchmarks import recipe_queue, recipe_table, recipes
 from benchmarks.recipe_configs import CONFIGS, config_text, datasets, fingerprint, heads, leaves
 from benchmarks.recipe_queue import Limits, Stopped, carry_out, expected_minutes, locked
 from benchmarks.recipe_runs import STATE, Outcome, Training, plan
-from danseg.engine.config import load_config
+from danseg.engine.config.config_file import load_config
 from danseg.errors import UserError
 
 BENCHMARK = {  # what the benchmark may change of a recipe

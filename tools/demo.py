@@ -48,9 +48,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.engine.cfg_options import parse_options
-    from danseg.engine.config import load_config
-    from danseg.engine.options import configure_test, configure_training
+    from danseg.engine.config.cfg_options import parse_options
+    from danseg.engine.config.config_file import load_config
+    from danseg.engine.config.options import configure_test, configure_training
     from danseg.engine.test import test
     from danseg.io.files import make_folder
 

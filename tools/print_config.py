@@ -24,9 +24,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.engine.agreement import check_agreement
-    from danseg.engine.cfg_options import parse_options
-    from danseg.engine.config import load_config
+    from danseg.engine.config.agreement import check_agreement
+    from danseg.engine.config.cfg_options import parse_options
+    from danseg.engine.config.config_file import load_config
 
     config = load_config(args.config, parse_options(args.cfg_options))
     print(config.pretty_text, end="", flush=True)

@@ -38,10 +38,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.engine.cfg_options import parse_options
-    from danseg.engine.config import load_config
+    from danseg.engine.config.cfg_options import parse_options
+    from danseg.engine.config.config_file import load_config
+    from danseg.engine.config.options import configure_test
     from danseg.engine.distributed import on_every_rank, process_group
-    from danseg.engine.options import configure_test
     from danseg.engine.test import test
 
     def configured():

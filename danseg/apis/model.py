@@ -14,11 +14,11 @@ from mmseg.registry import MODELS
 
 from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
-from danseg.engine.building import naming_places
 from danseg.engine.channels import check_normalisation
-from danseg.engine.checkpoint import load_weights
-from danseg.engine.config import load_config
-from danseg.engine.options import drop_pretrained
+from danseg.engine.checkpoints.checkpoint import load_weights
+from danseg.engine.config.building import naming_places
+from danseg.engine.config.config_file import load_config
+from danseg.engine.config.options import drop_pretrained
 from danseg.errors import UserError
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from danseg.engine.config_parts import Part
-from danseg.engine.signatures import argument
+from danseg.engine.config.config_parts import Part
+from danseg.engine.config.signatures import argument
 from danseg.errors import UserError
 
 

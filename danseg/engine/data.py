@@ -11,7 +11,7 @@ from danseg.datasets.check import check_dataset
 from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.shared_pictures import shared_pictures
 from danseg.datasets.wrappers import inner_configs
-from danseg.engine.config_parts import dicts_of
+from danseg.engine.config.config_parts import dicts_of
 from danseg.errors import UserError
 from danseg.io.words import listed
 
@@ -93,7 +93,7 @@ def require_one_order(config: Config, splits: tuple[str, ...]) -> None:
 
 
 def number_of_classes(config: Config) -> int:
-    """The number of classes of a config's heads, which :mod:`danseg.engine.agreement` has compared.
+    """The number of classes of a config's heads, which :mod:`danseg.engine.config.agreement` has compared.
 
     Raises:
         UserError: no head names one.

@@ -25,14 +25,17 @@ from torch.utils.data import DataLoader
 
 from danseg.datasets.metainfo import complete_metainfo
 from danseg.datasets.wrappers import infos, named_sets
-from danseg.engine.building import naming_places
-from danseg.engine.checkpoint import (
+from danseg.engine.checkpoints.checkpoint import (
     check_values,
     describe_mismatch,
     load_state,
     read_checkpoint,
     weights_of,
 )
+from danseg.engine.checkpoints.pretrained import check_pretrained
+from danseg.engine.config.building import naming_places
+from danseg.engine.config.options import pretrained_source
+from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
@@ -44,12 +47,9 @@ from danseg.engine.hooks import (
 )
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
-from danseg.engine.options import pretrained_source
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
-from danseg.engine.pretrained import check_pretrained
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.summary import summary
-from danseg.engine.total_batch import base_batch_size, images_a_step
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import whole_file

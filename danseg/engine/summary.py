@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader
 
 from danseg.datasets.wrappers import named_sets
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
-from danseg.engine.options import pretrained_source
-from danseg.engine.tf32 import convolves_in_tf32
-from danseg.engine.total_batch import (
+from danseg.engine.config.options import pretrained_source
+from danseg.engine.config.total_batch import (
     base_batch_size,
     images_a_step,
     images_an_iteration,
     iterations_a_step,
 )
+from danseg.engine.tf32 import convolves_in_tf32
 
 if TYPE_CHECKING:
     from danseg.engine.runner import DansegRunner

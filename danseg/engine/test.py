@@ -9,8 +9,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from danseg.engine.agreement import check_agreement
-from danseg.engine.checkpoint import load_state, read_checkpoint
+from danseg.engine.checkpoints.checkpoint import load_state, read_checkpoint
+from danseg.engine.config.agreement import check_agreement
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.runner import DansegRunner
@@ -27,7 +27,7 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
     Writes the unrounded scores to ``metrics_<timestamp>.json`` in the work dir.
 
     Args:
-        config: a config from :func:`danseg.engine.options.configure_test`.
+        config: a config from :func:`danseg.engine.config.options.configure_test`.
         checkpoint: file that a training wrote.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 

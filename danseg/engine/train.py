@@ -8,12 +8,12 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 
-from danseg.engine.agreement import check_agreement
-from danseg.engine.checkpoint import find_resumable, read_checkpoint
+from danseg.engine.checkpoints.checkpoint import find_resumable, read_checkpoint
+from danseg.engine.config.agreement import check_agreement
+from danseg.engine.config.options import add_tensorboard, continue_from, keep_checkpoints
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
-from danseg.engine.options import add_tensorboard, continue_from, keep_checkpoints
 from danseg.engine.runner import DansegRunner
 from danseg.errors import UserError
 from danseg.io.files import make_folder
@@ -23,7 +23,7 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
     """Check config and data, train, and say where the results are.
 
     Args:
-        config: a complete config, as from :func:`danseg.engine.options.configure_training`.
+        config: a complete config, as from :func:`danseg.engine.config.options.configure_training`.
         resume: "auto" to continue from the newest readable checkpoint of the work dir, or start anew if
             there is none; a checkpoint file to continue from; None to start anew, unless the config says
             ``resume=True``.

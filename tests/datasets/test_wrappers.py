@@ -9,10 +9,10 @@ from mmseg.registry import DATASETS
 
 from danseg.apis import model
 from danseg.datasets.wrappers import inner_configs, inner_datasets, named_sets
+from danseg.engine.config.options import configure_test
+from danseg.engine.config.rules.label_rules import class_names
+from danseg.engine.config.rules.run import Run
 from danseg.engine.failing_samples import name_failing_samples
-from danseg.engine.options import configure_test
-from danseg.engine.rules.label_rules import class_names
-from danseg.engine.rules.run import Run
 from danseg.errors import UserError
 
 LOADING = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]

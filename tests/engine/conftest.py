@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from danseg.engine.config import load_config
+from danseg.engine.config.config_file import load_config
 
 TINY = Path(__file__).with_name("tiny.py")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from danseg.engine.options import configure_test
+from danseg.engine.config.options import configure_test
 from danseg.engine.out_of_memory import explaining_memory, ways_to_train_in_less
 from danseg.engine.runner import DansegRunner
 from danseg.errors import UserError

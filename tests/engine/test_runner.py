@@ -9,8 +9,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import init_default_scope
 from mmseg.registry import TRANSFORMS
 
+from danseg.engine.config.options import configure_test
 from danseg.engine.hooks import MergeBatchNormHook, NonFiniteLossHook, RandomStateHook
-from danseg.engine.options import configure_test
 from danseg.engine.runner import DansegRunner
 from danseg.errors import UserError
 

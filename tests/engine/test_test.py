@@ -9,8 +9,8 @@ import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
+from danseg.engine.config.options import configure_test
 from danseg.engine.hooks import save_comparison
-from danseg.engine.options import configure_test
 from danseg.engine.runner import DansegRunner
 from danseg.engine.test import test as evaluate
 from danseg.errors import UserError

@@ -9,8 +9,8 @@ import pytest
 import torch
 from mmseg.registry import DATASETS
 
-from danseg.engine.checkpoint import read_checkpoint
-from danseg.engine.config import load_config
+from danseg.engine.checkpoints.checkpoint import read_checkpoint
+from danseg.engine.config.config_file import load_config
 from danseg.engine.hooks import SafeCheckpointHook
 from danseg.engine.train import results, train
 from danseg.errors import UserError

@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 from torch.nn.functional import interpolate
 
 from cpu_alone import cpu_alone
-from danseg.engine.options import configure_test
+from danseg.engine.config.options import configure_test
 from danseg.segmentors import LeanTTAModel
 
 TINY = Path(__file__).parents[1] / "engine" / "tiny.py"

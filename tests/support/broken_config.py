@@ -10,8 +10,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from danseg.engine.agreement import disagreements
-from danseg.engine.config import load_config
+from danseg.engine.config.agreement import disagreements
+from danseg.engine.config.config_file import load_config
 
 TINY = Path(__file__).parents[1] / "engine" / "tiny.py"
 

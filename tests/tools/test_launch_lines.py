@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from danseg.engine.config import load_config
+from danseg.engine.config.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "README.md"]

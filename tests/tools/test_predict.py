@@ -10,7 +10,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from danseg import apis
-from danseg.engine.config import load_config
+from danseg.engine.config.config_file import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
 
 ROOT = Path(__file__).resolve().parents[2]

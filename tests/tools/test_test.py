@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from danseg.engine.config import load_config
+from danseg.engine.config.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "engine" / "tiny.py"

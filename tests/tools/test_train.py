@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from child_process import environment
-from danseg.engine import config as reading
-from danseg.engine.checkpoint import read_checkpoint
+from danseg.engine.checkpoints.checkpoint import read_checkpoint
+from danseg.engine.config import config_file as reading
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "engine" / "tiny.py"

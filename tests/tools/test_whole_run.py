@@ -22,7 +22,7 @@ import torch
 
 from child_process import ROOT, environment
 from danseg import apis
-from danseg.engine.checkpoint import read_checkpoint
+from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.label_maps.cityscapes_labels import CLASS_IDS
 from danseg.label_maps.label_png import read_label_map
 from danseg.visualization import read_image

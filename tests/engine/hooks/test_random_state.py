@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from danseg.engine.checkpoint import read_checkpoint
+from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.hooks.random_state import capture, restore
 from danseg.engine.train import train
 from equal_nests import equal

@@ -1,0 +1,300 @@
+"""Read checkpoints whole and without running code from them, and load them only into a model that they fit.
+
+A checkpoint is a pickle, and unpickling can run any code. Files are read only with torch's restricted
+unpickler, which refuses everything except tensors, containers and a short list of types. Before that, the
+checksums of the archive that holds the pickle and the tensors are verified.
+"""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import nn
+
+from danseg.engine.checkpoints.checkpoint_form import check_form
+from danseg.engine.hooks.non_finite_loss import non_finite_names
+from danseg.errors import UserError
+from danseg.io.words import listed
+
+
+def safe_globals() -> list[Any]:
+    """The types that mmengine's training checkpoints hold besides tensors, for their scalar histories."""
+    core = np._core if hasattr(np, "_core") else np.core
+    scalar_types = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
+    return [
+        HistoryBuffer,
+        core.multiarray._reconstruct,
+        core.multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(name)) for name in scalar_types},
+        # HistoryBuffer's statistics are stored by name, as getattr(HistoryBuffer, "mean").
+        (_method_of_history_buffer, "builtins.getattr"),
+    ]
+
+
+def _method_of_history_buffer(owner: Any, name: str) -> Any:
+    """``getattr``, restricted to what checkpoints need: the public methods of HistoryBuffer."""
+    if owner is not HistoryBuffer or name.startswith("_"):
+        raise pickle.UnpicklingError(f"a checkpoint may not ask for {owner!r}.{name}")
+    return getattr(owner, name)
+
+
+def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint file without running any code from it.
+
+    Returns:
+        The checkpoint as a dict with at least ``state_dict``. A bare dict of tensors is wrapped in one.
+        A config stored in its ``meta`` stays text.
+
+    Raises:
+        UserError: the file is missing, empty, cut off, damaged, unreadable or not a checkpoint, or it holds
+            objects other than tensors, containers and scalars, or an entry is of the wrong type.
+    """
+    path = Path(path)
+    try:
+        path = path.expanduser()
+        _check_bytes(path)
+        with torch.serialization.safe_globals(safe_globals()):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"(?:GLOBAL|global)\s+([\w.]+)", str(error))
+        what = f": it holds {refused[1]}" if refused else ""
+        raise UserError(
+            f"checkpoint {path} is refused{what}, which is not data; loading it could run code. "
+            "Keep its state_dict only: in a place where that does no harm, load it and torch.save() "
+            "a dict of its tensors"
+        ) from error
+    except OSError as error:
+        raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # damaged bytes make the unpickler raise errors of any kind
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"checkpoint {path} is damaged and cannot be read: {reason}") from error
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dict of weights")
+    if "state_dict" not in checkpoint:
+        if not checkpoint or not all(torch.is_tensor(value) for value in checkpoint.values()):
+            raise UserError(f"checkpoint {path} has no 'state_dict'; its keys are {listed(checkpoint)}")
+        checkpoint = {"state_dict": checkpoint, "meta": {}}
+    check_form(checkpoint, path)
+    return dict(checkpoint)
+
+
+def _check_bytes(path: Path) -> None:
+    """Check that ``path`` is a whole file of a format that torch writes.
+
+    Raises:
+        UserError: it is not.
+        OSError: it cannot be opened.
+    """
+    if path.is_dir():
+        raise UserError(f"checkpoint {path} is a folder; name a .pth file in it{_beside(path)}")
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise UserError(f"checkpoint {path} {what}{_beside(path.parent)}")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise UserError(f"checkpoint {path} is empty (0 bytes); writing it was interrupted")
+    if start != b"PK\x03\x04" and start[:1] != b"\x80":  # a zip archive, or a pickle of old PyTorch
+        raise UserError(f"{path} is not a PyTorch checkpoint")
+    if start == b"PK\x03\x04":
+        _check_archive(path)
+
+
+# The bit of an entry's attributes that calls it a folder: torch, unlike zipfile, then reads nothing of it.
+_FOLDER = 0x10
+
+
+def _check_archive(path: Path) -> None:
+    """Compare every entry of a zip archive to its checksum, which ``torch.load`` does not do.
+
+    Pickles of old PyTorch have no checksums, nor has an archive that was written with
+    ``torch.serialization.set_crc32_options(False)``, where all of them are 0.
+
+    Raises:
+        UserError: the archive is cut off or damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        raise UserError(
+            f"checkpoint {path} is cut off or damaged at its end ({path.stat().st_size} bytes); writing or "
+            f"copying it was interrupted{_beside(path.parent, without=path)}"
+        )
+    place = "its list of entries"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            summed = any(entry.CRC for entry in entries)
+            for entry in entries if summed else ():
+                place = f"its entry {entry.filename}"
+                if entry.external_attr & _FOLDER:
+                    raise zipfile.BadZipFile("marked as a folder")
+                length = 0
+                with archive.open(entry) as file:
+                    while part := file.read(1 << 20):
+                        length += len(part)
+                if length != entry.file_size:
+                    raise zipfile.BadZipFile(f"{length} bytes instead of {entry.file_size}")
+    except Exception as error:  # damaged bytes make zipfile and its decoders raise errors of any kind
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"checkpoint {path} is damaged: {place} is not what was written ({reason}); copy it again"
+            f"{_beside(path.parent, without=path)}"
+        ) from error
+
+
+def _beside(folder: Path, without: Path | None = None) -> str:
+    """Name the checkpoints in ``folder``, for the end of a message."""
+    found = [p.name for p in sorted(folder.glob("*.pth")) if p != without] if folder.is_dir() else []
+    return f"; {folder} holds {listed(found)}" if found else ""
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, without the prefix that DistributedDataParallel adds."""
+    weights = checkpoint["state_dict"]
+    if weights and all(name.startswith("module.") for name in weights):
+        return {name.removeprefix("module."): value for name, value in weights.items()}
+    return dict(weights)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint into the model that it was made with.
+
+    Args:
+        model: the segmentor, which a DDP wrapper may surround.
+        path: checkpoint file.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        UserError: the file cannot be read, or a parameter is missing, unexpected, of another shape or kind
+            or not finite. In these cases nothing is loaded.
+    """
+    checkpoint = read_checkpoint(path)
+    load_state(model, checkpoint, path)
+    return checkpoint
+
+
+def load_state(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Load ``checkpoint``, already read from ``path``, into ``model``, strictly as :func:`load_weights`."""
+    model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    weights = weights_of(checkpoint)
+    check_values(model, weights, path)
+    problem = describe_mismatch(model, weights)
+    if problem:
+        classes = ((checkpoint.get("meta") or {}).get("dataset_meta") or {}).get("classes")
+        trained_on = f" It was trained for {len(classes)} classes." if classes else ""
+        raise UserError(
+            f"checkpoint {path} does not fit this config's model.{trained_on}\n{problem}\n"
+            "Use the config that the checkpoint was trained with; training writes it beside the checkpoint."
+        )
+    model.load_state_dict(weights, strict=True)
+
+
+def check_values(model: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
+    """Check that those of ``weights``, read from ``path``, that ``model`` has are numbers that it can use.
+
+    Raises:
+        UserError: some are no tensors, integer or complex where the model has floats, or not finite.
+    """
+    own = model.state_dict()
+    plain: dict[str, torch.Tensor] = {}
+    no_tensors, other_kind = [], []
+    for name, value in weights.items():
+        if name not in own:
+            continue
+        if not torch.is_tensor(value) or value.layout != torch.strided or value.is_meta:
+            no_tensors.append(name)
+        # Averaged weights may hold BatchNorm's counter as a float, and no output depends on it.
+        elif value.is_complex() or (
+            _is_float(value) != _is_float(own[name]) and not name.endswith("num_batches_tracked")
+        ):
+            types = [str(one.dtype).removeprefix("torch.") for one in (value, own[name])]
+            other_kind.append(f"{name} ({types[0]} instead of {types[1]})")
+        else:
+            plain[name] = value
+    problems = {
+        "are not plain tensors": no_tensors,
+        "are numbers of another kind than the model's": other_kind,
+        "hold NaN or infinity": non_finite_names(plain),
+    }
+    found = [f"{len(names)} weights {what}: {listed(names)}" for what, names in problems.items() if names]
+    if found:
+        raise UserError(
+            f"checkpoint {path} cannot be used, {'; '.join(found)}. Use an earlier or another file"
+        )
+
+
+def _is_float(value: torch.Tensor) -> bool:
+    return value.is_floating_point() and value.element_size() > 1  # torch computes with no 8-bit floats
+
+
+def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    """Describe how ``weights`` differ from the parameters of ``model``; '' if they agree."""
+    own = model.state_dict()
+    # Weights saved by old PyTorch lack BatchNorm's counter, and no output depends on it.
+    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in weights if name not in own]
+    reshaped = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in weights
+        and weights[name].shape != own[name].shape
+        # The papers' authors store gamma.scale as one element; torch loads that into a 0-d parameter.
+        and not (own[name].dim() == 0 and weights[name].shape == (1,))
+    ]
+    lines = []
+    if missing:
+        lines.append(
+            f"  {len(missing)} of {len(own)} parameters missing in the checkpoint: {listed(missing)}"
+        )
+    if unexpected:
+        lines.append(f"  {len(unexpected)} parameters unknown to the model: {listed(unexpected)}")
+    if reshaped:
+        lines.append(f"  {len(reshaped)} parameters of another shape: {listed(reshaped)}")
+    return "\n".join(lines)
+
+
+def find_resumable(
+    work_dir: str | Path, log: Callable[[str], None] = print
+) -> tuple[Path, dict[str, Any]] | None:
+    """Find the newest checkpoint in ``work_dir`` that training can continue from.
+
+    The search looks at the files themselves, not at the note ``last_checkpoint``, which may be missing,
+    damaged, or point to where the folder used to be. Unusable files are reported to ``log`` and skipped.
+
+    Returns:
+        The path and the content of the checkpoint; None if the folder holds no checkpoints.
+
+    Raises:
+        UserError: the folder holds checkpoints, but training cannot continue from any of them.
+    """
+    found = []
+    for path in Path(work_dir).glob("*.pth"):
+        numbered = re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name)
+        if numbered:
+            found.append((int(numbered[1]), path))
+    for _, path in sorted(found, reverse=True):
+        try:
+            checkpoint = read_checkpoint(path)
+        except UserError as error:
+            log(f"not resuming from an unreadable checkpoint: {error}")
+            continue
+        if "optimizer" in checkpoint:
+            return path, checkpoint
+        log(f"not resuming from {path}: it holds weights without the optimizer's state")
+    if found:
+        raise UserError(
+            f"none of the {len(found)} checkpoints in {work_dir} can be resumed from; "
+            "to start again, choose another --work-dir or leave out --resume"
+        )
+    return None

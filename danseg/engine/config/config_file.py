@@ -1,0 +1,182 @@
+"""Read a config file and apply ``--cfg-options`` to it, with errors that name the fix.
+
+What a name of a base acts on is in :mod:`danseg.engine.config.config_chain`, what follows from a new length
+in :mod:`danseg.engine.config.run_length`, how values are read from a command line in
+:mod:`danseg.engine.config.cfg_options`.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
+
+from danseg.engine.config.config_chain import Chain, File, check_kind, is_published
+from danseg.engine.config.config_names import READ, about_dead_name, is_read, places_of
+from danseg.engine.config.nested import holds, nest, value_at, with_value
+from danseg.engine.config.run_length import follow_length
+from danseg.errors import UserError
+from danseg.io.words import did_you_mean
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and apply command-line options to it.
+
+    A name with which the config or its bases compute, as ``crop_size`` or ``max_iters``, acts on all that is
+    computed from it, set by a file or by an option.
+
+    Args:
+        path: the config file.
+        options: ``{"dotted.key": value}``, as :func:`danseg.engine.config.cfg_options.parse_options` gives.
+            They are applied in order; what is set in its place wins over what is computed.
+
+    Raises:
+        UserError: the file is missing (the message suggests the nearest name), its ``_base_`` is
+            missing, it does not parse, it sets a name that nothing reads but that looks as if it were read,
+            an option names a place that the config does not have, or one option undoes another.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(_missing_config_message(path))
+    if path.suffix != ".py":
+        raise UserError(f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py)")
+    try:
+        chain = None if Config._is_lazy_import(str(path)) else Chain(path)
+        values = chain.read() if chain else dict(Config.fromfile(path).items())
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
+    except Exception as error:  # a config is a program: it can raise anything
+        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    if chain:
+        _refuse_dead_names(chain.files)
+    if options:
+        values = _with_options(path, chain, values, dict(options))
+    try:
+        if values.get("custom_imports"):
+            import_modules_from_strings(**values["custom_imports"])
+    except (ImportError, TypeError) as error:
+        raise UserError(f"config {path}: custom_imports={values['custom_imports']}: {error}") from error
+    return Config(values, filename=str(path))
+
+
+def _missing_config_message(path: Path) -> str:
+    """Say that ``path`` does not exist, and suggest the configs with the most similar names."""
+    known: dict[str, Path] = {}
+    for root in (path.parent, Path("configs"), Path(__file__).parents[2] / "configs"):
+        if root.is_dir():
+            for file in sorted(root.glob("*.py")):
+                known.setdefault(file.stem, file)
+    nearest = difflib.get_close_matches(path.stem, known, n=3, cutoff=0.5)
+    if nearest:
+        names = ", ".join(str(known[name]) for name in nearest)
+        return f"config {path} does not exist; did you mean {names}?"
+    if known:
+        return f"config {path} does not exist; there are: {', '.join(map(str, known.values()))}"
+    return f"config {path} does not exist (looked for it from {Path.cwd()})"
+
+
+def _refuse_dead_names(files: Mapping[Path, File]) -> None:
+    """Refuse what a file sets, nothing reads, and its writer must have thought something would read.
+
+    Other variables that a file does not use are its own affair.
+    """
+    used = {name for content in files.values() for name in content.used}
+    for file, content in files.items():
+        if is_published(file):
+            continue  # nobody can mend it there
+        for name in content.own.keys() - READ - content.inherited.keys() - used:
+            hint = about_dead_name(name, content.inherited, content.values)
+            if hint:
+                raise UserError(f"config {file} sets {name}, which nothing reads{hint}")
+
+
+def _with_options(path: Path, chain: Chain | None, values: dict, options: dict[str, Any]) -> dict:
+    """The values of a config with options, those first with which it computes."""
+    given: dict[str, Any] = {}
+    for key, value in options.items():
+        _check_key(values, key, path)
+        name, *below = key.split(".")
+        if not is_read(name):
+            given[name] = with_value(given.get(name, values.get(name)), below, value, key)
+    for name, value in given.items():
+        check_kind(f"--cfg-options {name}", value, values.get(name))
+        if isinstance(values.get(name), tuple) and isinstance(value, list):
+            given[name] = tuple(value)
+    before = _compute_again(path, chain, values, given)
+    after = before
+    for key, value in options.items():
+        if is_read(key.split(".")[0]):
+            after = with_value(after, key.split("."), value, key)
+    for key, value in options.items():
+        if not holds(value_at(after, key), value):
+            raise UserError(f"--cfg-options {key}={value!r} is undone by another option; give one of them")
+    own: dict = {}
+    for key, value in options.items():
+        nest(own, key.split("."), value)
+    follow_length(before, after, "--cfg-options", own, given)
+    return after
+
+
+def _compute_again(path: Path, chain: Chain | None, values: dict, given: dict[str, Any]) -> dict:
+    """The values of a config whose names have been given other values.
+
+    Raises:
+        UserError: the config cannot compute with them, or nothing changes.
+    """
+    for name in [name for name, value in given.items() if value != values.get(name)]:
+        try:
+            one = chain.read({name: given[name]}) if chain else values
+        except UserError:
+            raise
+        except Exception as error:  # a config is a program: it can raise anything
+            raise UserError(
+                f"--cfg-options {name}={given[name]!r}: {path} cannot compute with it: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if all(one[other] == values.get(other) for other in one if other != name):
+            places = [place for place in places_of(values) if place.endswith(f".{name}")]
+            where = f"; set {' or '.join(places[:3])} instead" if places else ""
+            raise UserError(
+                f"--cfg-options {name}: nothing in {path} is computed from this name, and nothing reads it, "
+                f"so changing it would change nothing{where}"
+            )
+    return chain.read(given) if chain else values
+
+
+def _check_key(values: dict, key: str, path: Path) -> None:
+    """Refuse a dotted key that the config has no place for.
+
+    The last name may be new: it may be an argument that the config leaves at its default. A parent may be new
+    if its name does not resemble an existing one (``optim_wrapper.clip_grad.max_norm`` in a config without
+    ``clip_grad``).
+    """
+    names = key.split(".")
+    known_top = {*values, *READ}
+    if names[0] not in known_top:
+        hint = did_you_mean(names[0], known_top)
+        raise UserError(f"--cfg-options {key}: {path} has no {names[0]!r} at its top level{hint}")
+    node: Any = values
+    for depth, name in enumerate(names):
+        here = ".".join(names[:depth])
+        last = depth == len(names) - 1
+        if isinstance(node, (list, tuple)):
+            if not name.isdigit() or int(name) >= len(node):
+                raise UserError(
+                    f"--cfg-options {key}: {here} is a list of {len(node)}; {name!r} is not an index into it"
+                )
+            node = node[int(name)]
+        elif isinstance(node, dict):
+            if name not in node:
+                hint = did_you_mean(name, node)
+                if not last and hint:
+                    raise UserError(f"--cfg-options {key}: {here or path} has no {name!r}{hint}")
+                return
+            node = node[name]
+        elif node is None:
+            return  # for example clip_grad=None, when the option is clip_grad.max_norm
+        else:
+            raise UserError(f"--cfg-options {key}: {here} is {node!r}, which has nothing below it to set")

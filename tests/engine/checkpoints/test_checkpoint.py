@@ -1,0 +1,296 @@
+"""Checkpoints: no code in a file runs, weights load only where they fit, damaged files are skipped."""
+
+import os
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import nn
+
+from danseg.attention import PositionAttention
+from danseg.engine.checkpoints.checkpoint import find_resumable, load_weights, read_checkpoint
+from danseg.errors import UserError
+
+
+class Malicious:
+    """Unpickling an instance makes a directory."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class GetattrTrick:
+    """Misuses the getattr that histories need, to reach another object."""
+
+    def __reduce__(self):
+        return getattr, (np.ndarray, "tofile")
+
+
+def network(classes=3):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, classes, 1))
+
+
+def save(path, **extra):
+    torch.save({"state_dict": network().state_dict(), "meta": {"iter": 1}, **extra}, path)
+    return path
+
+
+@pytest.mark.parametrize("place", ["meta", "message_hub", "alone"])
+def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, place):
+    path, marker = tmp_path / "evil.pth", tmp_path / "ran"
+    if place == "alone":
+        torch.save(Malicious(marker), path)
+    else:
+        save(path, **{place: {"config": Malicious(marker)}})
+    with pytest.raises(UserError, match=r"refused: it holds posix\.mkdir"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_getattr_serves_histories_only(tmp_path):
+    path = tmp_path / "trick.pth"
+    torch.save({"state_dict": network().state_dict(), "meta": GetattrTrick()}, path)
+    with pytest.raises(UserError, match="refused"):
+        read_checkpoint(path)
+
+
+def test_an_old_style_pickle_is_refused_too(tmp_path):
+    path, marker = tmp_path / "old.pth", tmp_path / "ran"
+    torch.save(Malicious(marker), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match="refused"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_what_training_stores_can_be_read(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    hub = {"log_scalars": {"loss": history}, "runtime_info": {"best": np.float32(1.5), "last": np.float64(2)}}
+    checkpoint = read_checkpoint(save(tmp_path / "iter_1.pth", message_hub=hub))
+    assert checkpoint["message_hub"]["log_scalars"]["loss"].mean() == 1.5
+    assert checkpoint["message_hub"]["runtime_info"]["best"] == 1.5
+
+
+def test_a_bare_state_dict_and_the_prefix_of_ddp_load(tmp_path):
+    source, target = network(), network()
+    torch.save({f"module.{k}": v for k, v in source.state_dict().items()}, tmp_path / "ddp.pth")
+    load_weights(target, tmp_path / "ddp.pth")
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_the_authors_one_element_scales_load(tmp_path):
+    module = PositionAttention(8)
+    state = {n: v.reshape(1) if v.dim() == 0 else v for n, v in module.state_dict().items()}
+    state["gamma.scale"] = torch.tensor([0.7])
+    torch.save({"state_dict": state}, tmp_path / "authors.pth")
+    load_weights(module, tmp_path / "authors.pth")
+    assert module.gamma.scale.item() == pytest.approx(0.7)
+
+
+def test_another_architecture_names_the_parameters(tmp_path):
+    path = save(tmp_path / "a.pth")
+    target = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1), nn.Linear(2, 2))
+    before = [p.clone() for p in target.parameters()]
+    with pytest.raises(UserError) as caught:
+        load_weights(target, path)
+    message = str(caught.value)
+    assert "2.weight (3, 4, 1, 1) instead of (5, 4, 1, 1)" in message
+    assert "missing in the checkpoint: 3.weight, 3.bias" in message
+    assert "config that the checkpoint was trained with" in message
+    assert all(torch.equal(a, b) for a, b in zip(before, target.parameters(), strict=True))
+
+
+UNUSABLE = {
+    "nan": (torch.full((4,), float("nan")), "1 weights hold NaN or infinity: 0.bias"),
+    "inf": (torch.tensor([0, 1, float("-inf"), 2]), "1 weights hold NaN or infinity: 0.bias"),
+    "integer": (torch.ones(4, dtype=torch.int64), r"another kind .*0.bias \(int64 instead of float32\)"),
+    "complex": (
+        torch.ones(4, dtype=torch.complex64),
+        r"another kind .*0.bias \(complex64 instead of float32",
+    ),
+    "8 bits": (torch.ones(4).to(torch.float8_e4m3fn), r"another kind .*0.bias \(float8_e4m3fn instead of"),
+    "list": ([1.0] * 4, "1 weights are not plain tensors: 0.bias"),
+    "dict": ({"a": torch.ones(4)}, "1 weights are not plain tensors: 0.bias"),
+    "sparse": (torch.ones(4).to_sparse(), "1 weights are not plain tensors: 0.bias"),
+    "empty": (torch.ones(4, device="meta"), "1 weights are not plain tensors: 0.bias"),
+}
+
+
+@pytest.mark.parametrize("value", UNUSABLE)
+def test_weights_that_are_no_finite_numbers_of_the_models_kind_are_refused(tmp_path, value):
+    wrong, message = UNUSABLE[value]
+    state = {**network().state_dict(), "0.bias": wrong}
+    torch.save({"state_dict": state, "meta": {}}, tmp_path / "a.pth")
+    target = network()
+    before = [one.clone() for one in target.state_dict().values()]
+    with pytest.raises(UserError, match=rf"a\.pth .*{message}") as caught:
+        load_weights(target, tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, target.state_dict().values(), strict=True))
+
+
+def test_weights_of_other_widths_and_an_averaged_counter_load(tmp_path):
+    state = {n: v.to(torch.bfloat16) if v.dim() else v.float() for n, v in network().state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    target = network()
+    load_weights(target, tmp_path / "a.pth")
+    assert torch.equal(target[0].weight, state["0.weight"].float())
+    assert target[1].num_batches_tracked.dtype == torch.int64
+
+
+def test_an_empty_state_dict_does_not_pass(tmp_path):
+    torch.save({"state_dict": {}, "meta": {}}, tmp_path / "empty.pth")
+    with pytest.raises(UserError, match="missing in the checkpoint"):
+        load_weights(network(), tmp_path / "empty.pth")
+
+
+def test_files_that_are_no_checkpoints_get_one_message(tmp_path):
+    whole = save(tmp_path / "iter_1.pth").read_bytes()
+    for name, content, message in (
+        ("cut.pth", whole[: len(whole) // 2], "is cut off"),
+        ("zero.pth", b"", "0 bytes"),
+        ("text.pth", b"hello, world\n", "not a PyTorch checkpoint"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_checkpoint(tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds a list"):
+        read_checkpoint(tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"does not exist; .* holds .*iter_1\.pth"):
+        read_checkpoint(tmp_path / "iter_2.pth")
+    with pytest.raises(UserError, match="is a folder"):
+        read_checkpoint(tmp_path)
+
+
+def equal(a, b):
+    """Whether two contents are the same, bit for bit."""
+    if torch.is_tensor(a) and torch.is_tensor(b):
+        return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
+    return type(a) is type(b) and a == b
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path):
+    """Checksums cover all entries; what is left are dates, versions and padding, which nothing reads."""
+    path = save(tmp_path / "a.pth")
+    whole, truth = path.read_bytes(), read_checkpoint(path)
+    with zipfile.ZipFile(path) as archive:
+        contents = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        listing = archive.start_dir
+
+    def refused_with(place, bits, message):
+        damaged = bytearray(whole)
+        damaged[place] ^= bits
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"a.pth is damaged: its {message}"):
+            read_checkpoint(path)
+
+    seen = Counter()
+    for bit in range(0, 8 * len(whole), 31):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            content = read_checkpoint(path)
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            seen["refused"] += 1
+        else:
+            assert equal(content, truth), f"bit {bit} changed what is read"
+            seen["accepted"] += 1
+    assert seen["refused"] > seen["accepted"] > 0
+    for name, content in contents.items():
+        if whole.count(content) == 1:
+            refused_with(whole.index(content) + len(content) // 2, 1, f"entry {name} is not .*Bad CRC-32")
+    # No checksum covers the attributes, of which torch obeys one: of a folder it reads nothing.
+    place = listing
+    for name in contents:
+        place = whole.index(b"PK\x01\x02", place)
+        refused_with(place + 38, 0x10, f"entry {name} is not .*folder")
+        place += 4
+
+
+def test_files_without_checksums_are_read(tmp_path):
+    state = {"state_dict": network().state_dict()}
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert equal(read_checkpoint(tmp_path / "old.pth"), state)
+    if not hasattr(torch.serialization, "set_crc32_options"):
+        return
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, tmp_path / "unsummed.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert equal(read_checkpoint(tmp_path / "unsummed.pth"), state)
+
+
+def test_files_that_cannot_be_opened_get_one_message(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"a{300}\.pth cannot be read: File name too long$"):
+        read_checkpoint(tmp_path / f"{'a' * 300}.pth")
+    with pytest.raises(UserError, match="nobody-has-this-name"):
+        read_checkpoint("~nobody-has-this-name/a.pth")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(UserError, match=r"pipe\.pth is not a file"):
+        read_checkpoint(tmp_path / "pipe.pth")
+    forbid(save(tmp_path / "a.pth"), monkeypatch)
+    with pytest.raises(UserError, match=r"a\.pth cannot be read: Permission denied$"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def forbid(path, monkeypatch):
+    """Make the file unreadable, for root too."""
+    opened = Path.open
+
+    def refuse(self, *args, **kwargs):
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+
+def test_resuming_falls_back_from_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    for step in (1, 2, 3, 4):
+        save(tmp_path / f"iter_{step}.pth", optimizer={})
+    forbid(tmp_path / "iter_4.pth", monkeypatch)
+    torch.save({"state_dict": [], "optimizer": {}}, tmp_path / "iter_3.pth")
+    flipped = bytearray((tmp_path / "iter_2.pth").read_bytes())
+    weight = read_checkpoint(tmp_path / "iter_2.pth")["state_dict"]["0.weight"].numpy().tobytes()
+    flipped[flipped.index(weight) + 5] ^= 4
+    (tmp_path / "iter_2.pth").write_bytes(flipped)
+    said = []
+    assert find_resumable(tmp_path, said.append)[0].name == "iter_1.pth"
+    reasons = ("4.pth cannot be read: Permission", "3.pth is malformed: its state_dict", "2.pth is damaged")
+    for message, reason in zip(said, reasons, strict=True):
+        assert message.startswith("not resuming from") and f"iter_{reason}" in message
+
+
+def test_the_newest_readable_checkpoint_is_found_without_a_note(tmp_path):
+    for step in (2, 9, 10):
+        save(tmp_path / f"iter_{step}.pth", optimizer={})
+    save(tmp_path / "best_mIoU_iter_11.pth")
+    path, checkpoint = find_resumable(tmp_path)
+    assert path.name == "iter_10.pth"  # by number: "9" sorts after "10"
+    assert checkpoint["optimizer"] == {}  # the file is read once
+
+    damaged = tmp_path / "iter_10.pth"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    (tmp_path / "last_checkpoint").write_text("/moved/away/iter_10.pth")
+    said = []
+    assert find_resumable(tmp_path, said.append)[0].name == "iter_9.pth"
+    assert "iter_10.pth is cut off" in said[0]
+
+    for step in (2, 9):
+        (tmp_path / f"iter_{step}.pth").write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 3 checkpoints"):
+        find_resumable(tmp_path, said.append)
+    assert find_resumable(tmp_path / "new") is None

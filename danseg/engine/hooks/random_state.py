@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
@@ -208,6 +208,8 @@ class RandomStateHook(Hook):
                 "the network's random numbers start afresh, because the checkpoint was written on "
                 f"{devices[0]} and this run is on {devices[1]}"
             )
+        if any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks):
+            yield "EarlyStoppingHook, which checkpoints do not hold, begins to wait anew"
         if order is None:
             yield "the checkpoint does not say how its samples were drawn: an earlier version wrote it"
             return

@@ -20,6 +20,7 @@ from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.config.config_file import load_config
 from danseg.engine.train import train
 from equal_nests import equal
+from launch import launch
 
 TINY = Path(__file__).with_name("tiny.py")
 # What differs between two runs although the trainings are the same: the time, and the history.
@@ -85,7 +86,14 @@ class TorchsSampler(RandomSampler):
 
 @HOOKS.register_module(force=True)
 class DrawingHook(Hook):
-    """It draws from every generator before, in and after a validation, and saves a checkpoint there."""
+    """It draws from every generator before, in and after a validation, and saves a checkpoint there.
+
+    In a training, it looks after the number of each batch.
+    """
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        of_epochs = runner.epoch * len(runner.train_dataloader)
+        assert batch_idx == runner.iter - of_epochs
 
     def draw(self, *args, **kwargs):
         random.random(), np.random.randn(), torch.rand(3)
@@ -123,7 +131,7 @@ def run(folder, rendered_root):
         number += 1
         base = TINY
         hook = "custom_hooks = [*_base_.get('custom_hooks', []), dict(type='DrawingHook')]"
-        for depth, text in enumerate([*VARIANTS[variant], *([hook] if validations else [])]):
+        for depth, text in enumerate([*VARIANTS[variant], hook]):
             path = folder / f"run_{number}_{depth}.py"  # mmengine tells runs apart by this name
             path.write_text(f"_base_ = {str(base)!r}\n{text}\n")
             base = path
@@ -201,6 +209,7 @@ SLOW = [
 def test_a_resumed_training_ends_as_without_the_stop(run, references, variant, stop, workers, validations):
     reference = references(variant)
     work = run(variant, workers, stop and reference / f"{stop}.pth", validations)
+    assert len(list(work.glob("within_*.pth"))) > validations  # one after the last iteration at least
     found = {
         path.name: differing(path, reference / path.name.replace("within", "iter"))
         for path in [*work.glob("iter_*.pth"), *work.glob("epoch_*.pth"), *work.glob("within_*.pth")]
@@ -210,5 +219,26 @@ def test_a_resumed_training_ends_as_without_the_stop(run, references, variant, s
     of_one_moment = {name: parts for name, parts in found.items() if parts is not None}
     assert len(of_one_moment) > 1 and not any(of_one_moment.values()), of_one_moment
     assert ("epoch_2.pth" if "epochs" in variant else "iter_6.pth") in of_one_moment
-    assert not validations or any("within" in name for name in of_one_moment)
     shutil.rmtree(work)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_as_without_the_stop(tmp_path, rendered_root):
+    def run(name, *arguments):
+        options = {
+            "data_root": rendered_root,
+            "train_cfg.val_interval": 1,
+            "train_dataloader.num_workers": 1,
+            "default_hooks.checkpoint.interval": 1,
+            "default_hooks.checkpoint.max_keep_ckpts": -1,
+        }
+        given = [f"{key}={value}" for key, value in options.items()]
+        always = ("--work-dir", tmp_path / name, "--deterministic", "--cfg-options", *given)
+        done = launch(2, "train", TINY, *arguments, *always)
+        assert done.returncode == 0, done.stderr
+        assert "not exactly" not in done.stdout + done.stderr
+        return tmp_path / name / "iter_4.pth"
+
+    straight = run("straight", "--seed", 3)
+    assert len(read_checkpoint(straight)["random_states"]) == 2
+    assert differing(run("resumed", "--resume", straight.with_name("iter_2.pth")), straight) == []

@@ -99,7 +99,8 @@ def _go_on_with_epochs(loop: EpochBasedTrainLoop) -> str | None:
             f"epoch now has {len(loader)} iterations"
         )
     if not can_go_on(loader):
-        return f"epoch {loop.epoch + 1} starts anew, because {_whose(loader)} cannot leave out {done} batches"
+        kind = type(loader.batch_sampler).__name__
+        return f"epoch {loop.epoch + 1} starts anew, because its {kind} cannot leave out {done} batches"
     go_on(loader, loop.epoch, done)
     run_iter = loop.run_iter
     # The loop counts the batches from 0; hooks are told the place in the epoch.
@@ -111,7 +112,8 @@ def _go_on_with_iterations(loop: IterBasedTrainLoop) -> str | None:
     """The same for a loop over iterations, whose data may end and begin again many times."""
     loader = loop.dataloader
     if not can_go_on(loader):
-        return f"mmengine moves {_whose(loader)} on, which may read other images or draw other numbers"
+        kind = type(loader.batch_sampler).__name__
+        return f"mmengine moves the loader's {kind} on, which may draw other numbers by that"
     epoch = go_on(loader, 0, loop.iter)
     endless = type(loop.dataloader_iterator)
     del loop.dataloader_iterator  # it may have begun, with workers of its own
@@ -121,11 +123,6 @@ def _go_on_with_iterations(loop: IterBasedTrainLoop) -> str | None:
     skipped = 0 if getattr(loop, "fast_forward_on_resume", False) else loop.iter
     loop.dataloader_iterator = _MovedOn(batches, skipped)
     return None
-
-
-def _whose(loader: Any) -> str:
-    sampler = loader.sampler if draw_sampler(loader) is None else loader.batch_sampler
-    return f"the loader's {type(sampler).__name__}"
 
 
 @HOOKS.register_module()
@@ -178,7 +175,10 @@ class RandomStateHook(Hook):
         if not self._resuming:
             return
         self._resuming = False
-        if isinstance(loop, EpochBasedTrainLoop):
+        order: str | None
+        if sampler is None:
+            order = f"the samples of {type(loop.dataloader.dataset).__name__} are not seeded one by one"
+        elif isinstance(loop, EpochBasedTrainLoop):
             order = _go_on_with_epochs(loop)
         elif isinstance(loop, IterBasedTrainLoop):
             order = _go_on_with_iterations(loop)

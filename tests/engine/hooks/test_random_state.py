@@ -6,13 +6,15 @@ That a resumed training ends as without the stop is tested in tests/engine/test_
 import copy
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.registry import DATA_SAMPLERS
-from torch.utils.data import BatchSampler
+from torch.utils.data import BatchSampler, DataLoader
 
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.config.config_file import load_config
@@ -110,7 +112,7 @@ def test_all_that_cannot_go_on_exactly_is_said_at_once(half, said):
         "the number of images an iteration was 4 and is 2 now",
         "the checkpoint of iteration 1 lies within the 4 iterations (optim_wrapper.accumulative_counts) of a "
         "step and lacks the first 1's gradient",
-        "mmengine moves the loader's OwnBatches on, which may read other images or draw other numbers",
+        "mmengine moves the loader's OwnBatches on, which may draw other numbers by that",
     ]
 
 
@@ -122,8 +124,30 @@ def test_a_checkpoint_of_another_device_and_version_and_batches_within_an_epoch(
         "the network's random numbers start afresh, because the checkpoint was written on a GPU and this run "
         "is on a CPU",
         "the checkpoint does not say how its samples were drawn: an earlier version wrote it",
-        "epoch 1 starts anew, because the loader's OwnBatches cannot leave out 1 batches",
+        "epoch 1 starts anew, because its OwnBatches cannot leave out 1 batches",
     ]
+
+
+def test_a_loader_of_other_making_is_said_not_to_be_seeded():
+    loader = DataLoader([torch.zeros(1)])
+    said = []
+    runner = SimpleNamespace(
+        train_loop=SimpleNamespace(dataloader=loader, epoch=1),
+        train_dataloader=loader,
+        optim_wrapper=OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1)),
+        logger=SimpleNamespace(warning=said.append),
+        iter=1,
+        world_size=1,
+        hooks=[],
+    )
+    hook = RandomStateHook()
+    hook.before_save_checkpoint(runner, checkpoint := {"optimizer": {}})
+    hook.gather()
+    hook.after_load_checkpoint(runner, {**checkpoint, "random_states": hook._to_store})
+    hook.before_train(runner)
+    hook.before_train_epoch(runner)
+    hook.before_train_epoch(runner)
+    assert len(said) == 1 and said[0].endswith(": the samples of list are not seeded one by one.")
 
 
 def test_a_training_that_goes_on_exactly_has_nothing_to_say(half, said):

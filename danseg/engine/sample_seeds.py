@@ -4,12 +4,14 @@ What a sample's transforms draw is a function of the seed, the pass over the dat
 the order of that pass. It does not matter which worker loads it, how many there are, what was loaded before,
 or whether the training was resumed. mmengine seeds workers instead: their number changes the augmentation, a
 resumed run repeats what the first iterations drew, and workers that do not outlive an epoch draw the same in
-each. A transform that draws from a generator of its own is not reached.
+each. A transform that draws from a generator of its own is not reached; :func:`unreached` names it.
 """
 
+import io
+import pickle
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain, islice
 from typing import Any
 
@@ -165,6 +167,35 @@ def own_dataset(loader: DataLoader) -> Any:
     """The data set of a loader as its config names it."""
     dataset = loader.dataset
     return dataset.dataset if isinstance(dataset, SeededDataset) else dataset
+
+
+def unreached(dataset: Any) -> Iterator[str]:
+    """The names of a data set's transforms that hold a random generator of their own."""
+    for part in (*getattr(dataset, "datasets", ()), getattr(dataset, "dataset", None)):
+        if part is not None:
+            yield from unreached(part)
+    pipeline = getattr(dataset, "pipeline", None)
+    for transform in getattr(pipeline, "transforms", pipeline) or ():
+        search = _GeneratorSearch()
+        with suppress(Exception):  # what cannot be pickled is searched up to there
+            search.dump(transform)
+        if search.found:
+            yield type(transform).__name__
+
+
+class _GeneratorSearch(pickle.Pickler):
+    """Finds out whether an object holds a random generator besides the global ones, however deep."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO())
+        self.found = False
+
+    def persistent_id(self, part: Any) -> None:
+        kinds = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
+        # `self.draw = random.random` is a method of the global generator.
+        common = (getattr(random.random, "__self__", None), np.random.mtrand._rand, torch.default_generator)
+        if isinstance(part, kinds) and not any(part is one for one in common):
+            self.found = True
 
 
 def draw_sampler(loader: DataLoader) -> DrawSampler | None:

@@ -3,11 +3,12 @@
 import itertools
 import pickle
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dataset import Compose, DefaultSampler, InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS, DATASETS, init_default_scope
 from mmseg.datasets import CityscapesDataset
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
@@ -17,7 +18,15 @@ from danseg.datasets.wrappers import infos, inner_datasets, named_sets
 from danseg.engine import sample_seeds
 from danseg.engine.hooks.random_state import capture
 from danseg.engine.runner import DansegRunner
-from danseg.engine.sample_seeds import Draw, DrawSampler, SeededDataset, can_go_on, draw_sampler, go_on
+from danseg.engine.sample_seeds import (
+    Draw,
+    DrawSampler,
+    SeededDataset,
+    can_go_on,
+    draw_sampler,
+    go_on,
+    unreached,
+)
 from danseg.errors import UserError
 from equal_nests import equal
 
@@ -184,6 +193,35 @@ def test_loaders_of_other_making_are_known():
         pass
 
     assert can_go_on(built()) and not can_go_on(built(batch_sampler=dict(type=OwnBatches, drop_last=False)))
+
+
+class Own:
+    """A transform that draws from what it is given."""
+
+    def __init__(self, *draws):
+        self.deep = {"draws": [*draws]}
+
+    def __call__(self, results):
+        return results
+
+
+@pytest.mark.parametrize(
+    "own", [np.random.default_rng(1), np.random.RandomState(1), random.Random(1), torch.Generator()]
+)
+def test_transforms_with_a_generator_of_their_own_are_found(own):
+    common = [random.random, np.random.rand, np.random, torch.default_generator, random]
+    for pipeline in ([Own(own), 1], Compose([Own(random.random, own)])):
+        inner = SimpleNamespace(pipeline=pipeline)
+        assert list(unreached(inner)) == ["Own"]
+        assert (
+            list(unreached(SimpleNamespace(datasets=[inner, SimpleNamespace(dataset=inner)]))) == ["Own"] * 2
+        )
+    assert not list(unreached(SimpleNamespace(pipeline=[*map(Own, common), lambda results: results])))
+
+
+def test_no_transform_of_a_config_has_a_generator_of_its_own(tiny):
+    init_default_scope("mmseg")
+    assert not list(unreached(DansegRunner.build_dataloader(tiny().train_dataloader, seed=0).dataset))
 
 
 WRAPPERS = {

@@ -20,7 +20,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from danseg.engine.config.total_batch import images_an_iteration, iterations_a_step
-from danseg.engine.sample_seeds import can_go_on, draw_sampler, go_on
+from danseg.engine.sample_seeds import can_go_on, draw_sampler, go_on, unreached
 
 _STATES, _ORDER = "random_states", "sample_order"  # keys of a checkpoint
 
@@ -210,6 +210,8 @@ class RandomStateHook(Hook):
             )
         if any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks):
             yield "EarlyStoppingHook, which checkpoints do not hold, begins to wait anew"
+        for name in dict.fromkeys(unreached(runner.train_dataloader.dataset)):
+            yield f"{name} in the pipeline draws from a generator of its own, which checkpoints do not hold"
         if order is None:
             yield "the checkpoint does not say how its samples were drawn: an earlier version wrote it"
             return

@@ -129,7 +129,10 @@ def test_a_checkpoint_of_another_device_and_version_and_batches_within_an_epoch(
 
 
 def test_a_loader_of_other_making_is_said_not_to_be_seeded():
-    loader = DataLoader([torch.zeros(1)])
+    class Pictures(list):
+        pipeline = (np.random.RandomState(0),)
+
+    loader = DataLoader(Pictures([torch.zeros(1)]))
     said = []
     runner = SimpleNamespace(
         train_loop=SimpleNamespace(dataloader=loader, epoch=1),
@@ -147,7 +150,11 @@ def test_a_loader_of_other_making_is_said_not_to_be_seeded():
     hook.before_train(runner)
     hook.before_train_epoch(runner)
     hook.before_train_epoch(runner)
-    assert len(said) == 1 and said[0].endswith(": the samples of list are not seeded one by one.")
+    (line,) = said
+    assert line.partition("interruption: ")[2].split("; ") == [
+        "RandomState in the pipeline draws from a generator of its own, which checkpoints do not hold",
+        "the samples of Pictures are not seeded one by one.",
+    ]
 
 
 def test_a_training_that_goes_on_exactly_has_nothing_to_say(half, said):

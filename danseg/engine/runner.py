@@ -6,6 +6,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
@@ -49,6 +50,7 @@ from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
 from danseg.engine.recompute import recompute, take_over_with_cp
+from danseg.engine.sample_seeds import seeded
 from danseg.engine.summary import summary
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
@@ -116,18 +118,27 @@ class DansegRunner(Runner):
         )
 
     @staticmethod
-    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
             # Arguments that DataLoader refuses where there are no workers; a config's bases may set them.
             of_workers = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
             dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}
-        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        if isinstance(dataloader, dict) and seed is not None:
+            loader = Runner.build_dataloader(seeded(dataloader, seed), seed, diff_rank_seed)
+            # Whoever iterates over it draws a number, which would else be one of the network's.
+            loader.generator = torch.Generator()
+        else:
+            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         name_failing_samples(loader.dataset)
         complete_metainfo(loader.dataset)
         return loader
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
-        return _evaluating(super().build_val_loop(loop))
+        loop = _evaluating(super().build_val_loop(loop))
+        loop.run = self._random_state_hook.aside()(loop.run)
+        return loop
 
     def build_test_loop(self, loop: Any) -> BaseLoop:
         return _evaluating(super().build_test_loop(loop))

@@ -22,6 +22,7 @@ from danseg.engine.config.total_batch import (
     images_an_iteration,
     iterations_a_step,
 )
+from danseg.engine.sample_seeds import own_dataset
 from danseg.engine.tf32 import convolves_in_tf32
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _data(loader: DataLoader) -> str:
     workers = f"{loader.num_workers} worker{'' if loader.num_workers == 1 else 's'}"
     sets = named_sets(loader.dataset)
     parts = ", ".join(f"{name} {len(part):,}" for name, part in sets.items())
-    kind = type(loader.dataset).__name__
+    kind = type(own_dataset(loader)).__name__
     return f"{_images(loader):,} images of {kind}{f' ({parts})' if parts else ''}, {workers}"
 
 

@@ -5,18 +5,15 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from child_process import environment
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.config import config_file as reading
+from launch import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "engine" / "tiny.py"
@@ -207,24 +204,6 @@ def test_an_image_that_fails_in_the_middle_is_named(
     options = [f"train_dataloader.num_workers={workers}"]
     message = failure(capsys, command, "train", data_root=root, options=options)
     assert re.search(r"image .*_leftImg8bit\.png with label .*labelTrainIds\.png cannot be used", message)
-
-
-def launch(processes, name, *arguments):
-    """Run a tool in several CPU processes, as tools/dist_*.sh do."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"),
-            *(f"--master_port={port}", str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)),
-            *("--launcher", "pytorch"),
-        ],
-        env=environment(CUDA_VISIBLE_DEVICES=""),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ _FORM: dict[str, tuple[type, ...]] = {
     "optimizer": (Mapping,),
     "param_schedulers": (list, Mapping),
     "random_states": (list,),
+    "sample_order": (Mapping,),
     "meta": (Mapping,),
     "meta.epoch": (int,),
     "meta.iter": (int,),

@@ -1,27 +1,28 @@
-"""Continue the sequence of random numbers when a training is resumed.
+"""Let a resumed training go on exactly: the same samples, augmented alike, and the same random numbers.
 
-Without data workers, a resumed run draws exactly the numbers that the uninterrupted run would have drawn, on
-the same kind of device: a CPU and a GPU draw different numbers from one seed. A loop over epochs goes on at
-the batch at which it ended. The state of worker processes cannot be read. They are seeded anew at every
-start, and a resumed run gives them other seeds, so that they do not repeat the numbers of the first
-iterations.
+Samples are seeded one by one (:mod:`danseg.engine.sample_seeds`), so a loader that goes on at the right place
+gives what it would have given. What the network draws, for dropout for one, continues from the state that the
+checkpoint holds of each process. It is the same with any number of workers, and validation draws nothing from
+it. What cannot continue exactly is said, once.
 """
 
-import functools
 import random
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop
-from torch.utils.data import BatchSampler, Sampler
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-_CHECKPOINT_KEY = "random_states"
+from danseg.engine.config.total_batch import images_an_iteration, iterations_a_step
+from danseg.engine.sample_seeds import can_go_on, draw_sampler, go_on, unreached
+
+_STATES, _ORDER = "random_states", "sample_order"  # keys of a checkpoint
 
 
 def capture() -> dict[str, Any]:
@@ -60,151 +61,190 @@ def restore(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-def _seeded_like_a_later_run(loader: torch.utils.data.DataLoader, iteration: int) -> None:
-    """Give the workers of a loader, which have not started yet, other seeds than at iteration 0."""
-    function = loader.worker_init_fn
-    if isinstance(function, functools.partial) and "seed" in function.keywords:
-        seed = (function.keywords["seed"] + 1_000_003 * iteration) % 2**31
-        loader.worker_init_fn = functools.partial(function.func, **{**function.keywords, "seed": seed})
+class _MovedOn:
+    """mmengine's endless iterator, over a loader that has gone on: what mmengine skips is gone already."""
 
-
-class _ResumingIterator:
-    """An endless loader that restores the random state between the skipped and the first new batch."""
-
-    def __init__(self, batches: Any, skipped: int, state: dict[str, Any]) -> None:
+    def __init__(self, batches: Any, skipped: int) -> None:
         self._batches = batches
         self._to_skip = skipped
-        self._state: dict[str, Any] | None = state
 
     def skip_iter(self, count: int) -> None:
-        self._batches.skip_iter(count)
         self._to_skip -= count
 
-    def __iter__(self) -> "_ResumingIterator":
+    def __iter__(self) -> "_MovedOn":
         return self
 
     def __next__(self) -> Any:
-        if self._state is not None and self._to_skip <= 0:
-            if hasattr(self._batches, "_ensure_iterator"):
-                # Making an iterator draws a number, as the uninterrupted run did at its start. Restore the
-                # state after that.
-                self._batches._ensure_iterator()
-            restore(self._state)
-            self._state = None
-        self._to_skip -= 1
+        if self._to_skip > 0:  # mmengine 0.10.7 has no skip_iter, and asks for every batch
+            self._to_skip -= 1
+            return None
         return next(self._batches)
 
 
-class _ResumingSampler(Sampler):
-    """A sampler that, once, leaves out its first indices and restores the random state before the next.
-
-    A loader asks for its first index after it has drawn the number that it draws when it is iterated, and
-    before it loads anything.
-    """
-
-    def __init__(self, sampler: Sampler, skipped: int, state: dict[str, Any] | None) -> None:
-        self._sampler = sampler
-        self._skipped = skipped
-        self._state = state
-
-    def __len__(self) -> int:
-        return len(self._sampler)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[int]:
-        indices = iter(self._sampler)
-        next(islice(indices, self._skipped, self._skipped), None)
-        if self._state is not None:
-            restore(self._state)
-        self._skipped, self._state = 0, None
-        yield from indices
-
-
-def _resume_epoch(loop: EpochBasedTrainLoop, state: dict[str, Any] | None) -> str | None:
+def _go_on_with_epochs(loop: EpochBasedTrainLoop) -> str | None:
     """Let a loop over epochs go on where a checkpoint was written, at the end of an epoch or within it.
 
     mmengine starts the epoch anew, in which some of the images are then seen twice.
 
     Returns:
-        Why it cannot go on there, or None.
+        What keeps it from that, or None.
     """
     loader = loop.dataloader
     done = loop.iter - loop.epoch * len(loader)
-    batches = loader.batch_sampler
-    if not 0 <= done <= len(loader):
-        problem = f"the checkpoint is of iteration {loop.iter}, and an epoch now has {len(loader)} iterations"
-    elif done and type(batches) is not BatchSampler:
-        problem = f"{type(batches).__name__} cannot leave out the {done} batches of it that were trained on"
-    else:
-        problem = ""
-    if problem:
-        return f"Epoch {loop.epoch + 1} starts anew and its random numbers afresh: {problem}."
-    if done or (loader.num_workers and loader.persistent_workers and type(batches) is BatchSampler):
-        # The uninterrupted run drew the loader's number before the checkpoint, so this one is one too many.
-        batches.sampler = _ResumingSampler(batches.sampler, done * batches.batch_size, state)
-        run_iter = loop.run_iter
-        # The loop counts the batches from 0; hooks are told the place in the epoch.
-        loop.run_iter = lambda idx, batch: run_iter(loop.iter - loop.epoch * len(loader), batch)
-    elif state is not None:
-        restore(state)
+    if not done:
+        return None
+    if not 0 < done <= len(loader):
+        return (
+            f"epoch {loop.epoch + 1} starts anew, because the checkpoint is of iteration {loop.iter} and an "
+            f"epoch now has {len(loader)} iterations"
+        )
+    if not can_go_on(loader):
+        kind = type(loader.batch_sampler).__name__
+        return f"epoch {loop.epoch + 1} starts anew, because its {kind} cannot leave out {done} batches"
+    go_on(loader, loop.epoch, done)
+    run_iter = loop.run_iter
+    # The loop counts the batches from 0; hooks are told the place in the epoch.
+    loop.run_iter = lambda idx, batch: run_iter(loop.iter - loop.epoch * len(loader), batch)
+    return None
+
+
+def _go_on_with_iterations(loop: IterBasedTrainLoop) -> str | None:
+    """The same for a loop over iterations, whose data may end and begin again many times."""
+    loader = loop.dataloader
+    if not can_go_on(loader):
+        kind = type(loader.batch_sampler).__name__
+        return f"mmengine moves the loader's {kind} on, which may draw other numbers by that"
+    epoch = go_on(loader, 0, loop.iter)
+    endless = type(loop.dataloader_iterator)
+    del loop.dataloader_iterator  # it may have begun, with workers of its own
+    batches = endless(loader)
+    batches._epoch = epoch
+    # With this option, mmengine skips nothing.
+    skipped = 0 if getattr(loop, "fast_forward_on_resume", False) else loop.iter
+    loop.dataloader_iterator = _MovedOn(batches, skipped)
     return None
 
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Stores every rank's random state in checkpoints, and restores it when a training is resumed."""
+    """Stores in checkpoints what a training will draw next, and lets a resumed training draw just that.
+
+    A checkpoint gets the state of every process's random generators, and what the order of the samples
+    depends on besides the config.
+    """
 
     def __init__(self) -> None:
+        self._aside: dict[str, Any] | None = None
         self._to_store: list[dict[str, Any]] = []
-        self._loaded: list[dict[str, Any]] | None = None
+        self._loaded: dict[str, Any] = {}
         self._resuming = False
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let the training's random numbers go on after the block as if it had not been.
+
+        A checkpoint that is written in the block holds the state from before it.
+        """
+        self._aside = before = capture()
+        try:
+            yield
+        finally:
+            self._aside = None
+            restore(before)
 
     def gather(self) -> None:
         """Collect the states of all ranks; every rank must call this before rank 0 saves a checkpoint."""
-        self._to_store = all_gather_object(capture())
+        self._to_store = all_gather_object(self._aside or capture())
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         if "optimizer" in checkpoint:  # training cannot resume from weights alone
-            checkpoint[_CHECKPOINT_KEY] = self._to_store
+            checkpoint[_STATES] = self._to_store
+            checkpoint[_ORDER] = _order(runner)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        self._loaded = checkpoint.get(_CHECKPOINT_KEY)
+        self._loaded = {key: checkpoint.get(key) for key in (_STATES, _ORDER)}
 
     def before_train(self, runner: Any) -> None:
         self._resuming = runner.iter > 0
 
     def before_train_epoch(self, runner: Any) -> None:
+        loop = runner.train_loop
+        sampler = draw_sampler(loop.dataloader)
+        if sampler is not None and isinstance(loop, EpochBasedTrainLoop):
+            sampler.set_epoch(loop.epoch)  # as mmengine's hook does, which a config may leave out
         if not self._resuming:
             return
         self._resuming = False
-        loop = runner.train_loop
-        state = self._of_this_rank(runner)
-        by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        if loop.dataloader.persistent_workers or not by_epoch:
-            # Other workers start anew, with the config's seed, at every epoch.
-            _seeded_like_a_later_run(loop.dataloader, loop.iter)
-        if by_epoch:
-            problem = _resume_epoch(loop, state)
-            if problem:
-                runner.logger.warning(problem)
-        elif state is not None and hasattr(loop, "dataloader_iterator"):
-            skipped = 0 if getattr(loop, "fast_forward_on_resume", False) else loop.iter
-            loop.dataloader_iterator = _ResumingIterator(loop.dataloader_iterator, skipped, state)
+        order: str | None
+        if sampler is None:
+            order = f"the samples of {type(loop.dataloader.dataset).__name__} are not seeded one by one"
+        elif isinstance(loop, EpochBasedTrainLoop):
+            order = _go_on_with_epochs(loop)
+        elif isinstance(loop, IterBasedTrainLoop):
+            order = _go_on_with_iterations(loop)
+        else:
+            order = f"{type(loop).__name__} is not known to go on where it ended"
+        problems = [*self._differences(runner), *_lost_gradients(runner), *filter(None, [order])]
+        states, self._loaded = self._loaded.get(_STATES), {}
+        if states and len(states) == get_world_size():
+            restore(states[get_rank()])
+        if problems:
+            runner.logger.warning(
+                "The training goes on, but not exactly as it would have without the interruption: "
+                f"{'; '.join(problems)}."
+            )
 
-    def _of_this_rank(self, runner: Any) -> dict[str, Any] | None:
-        """This process's state in the checkpoint, or None; what cannot continue is logged."""
-        states, self._loaded = self._loaded, None
+    def _differences(self, runner: Any) -> Iterator[str]:
+        """What is not as it was when the checkpoint was written, besides the config."""
+        states, order = self._loaded.get(_STATES), self._loaded.get(_ORDER)
         if states is None or len(states) != get_world_size():
-            held = len(states) if states else 0
-            runner.logger.info(
-                f"The random numbers start afresh: the checkpoint holds the state of {held} processes, "
-                f"this run has {get_world_size()}."
+            yield (
+                "the network's random numbers start afresh, because the checkpoint holds the state of "
+                f"{len(states or ())} processes and this run has {get_world_size()}"
             )
-            return None
-        state = states[get_rank()]
-        if ("cuda" in state) != torch.cuda.is_available():
-            was, now = ("a GPU", "a CPU") if "cuda" in state else ("a CPU", "a GPU")
-            runner.logger.info(
-                f"The network's random numbers start afresh: the checkpoint was written on {was}, "
-                f"this run is on {now}."
+        elif ("cuda" in states[get_rank()]) != torch.cuda.is_available():
+            devices = ("a CPU", "a GPU") if torch.cuda.is_available() else ("a GPU", "a CPU")
+            yield (
+                "the network's random numbers start afresh, because the checkpoint was written on "
+                f"{devices[0]} and this run is on {devices[1]}"
             )
-        return state
+        if any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks):
+            yield "EarlyStoppingHook, which checkpoints do not hold, begins to wait anew"
+        for name in dict.fromkeys(unreached(runner.train_dataloader.dataset)):
+            yield f"{name} in the pipeline draws from a generator of its own, which checkpoints do not hold"
+        if order is None:
+            yield "the checkpoint does not say how its samples were drawn: an earlier version wrote it"
+            return
+        for fact, now in _order(runner).items():
+            if order.get(fact) != now:
+                yield f"{_FACTS[fact]} was {order.get(fact)} and is {now} now"
+
+
+_FACTS = {
+    "seed": "the seed of the samples",
+    "images": "the number of training images",
+    "images_an_iteration": "the number of images an iteration",
+}
+
+
+def _order(runner: Any) -> dict[str, int | None]:
+    """What the order of a training's samples depends on, and the config alone does not tell."""
+    loader = runner.train_dataloader
+    return {
+        "seed": getattr(draw_sampler(loader), "sample_seed", None),
+        "images": len(loader.dataset),
+        "images_an_iteration": images_an_iteration(runner),
+    }
+
+
+def _lost_gradients(runner: Any) -> Iterator[str]:
+    """Gradients that were gathered for a step, which a checkpoint does not hold."""
+    optimisers = runner.optim_wrapper
+    several = optimisers.values() if isinstance(optimisers, OptimWrapperDict) else [optimisers]
+    lost = {runner.iter % iterations_a_step(one): iterations_a_step(one) for one in several}
+    for iterations, gathered in lost.items():
+        if iterations:
+            yield (
+                f"the checkpoint of iteration {runner.iter} lies within the {gathered} iterations "
+                f"(optim_wrapper.accumulative_counts) of a step and lacks the first {iterations}'s gradient"
+            )

@@ -267,6 +267,22 @@ def batch_of_the_recipe(run: Run) -> Iterator[str]:
     )
 
 
+def checkpoints_within_a_step(run: Run) -> Iterator[str]:
+    """A warning: checkpoints between the iterations whose gradients are gathered for one step."""
+    gathered = as_dict(run.config.get("optim_wrapper")).get("accumulative_counts") or 1
+    for hook in run.hooks() if run.task == "train" else ():
+        interval = argument(hook, "interval")
+        if not is_a(hook, CheckpointHook) or argument(hook, "by_epoch") or not isinstance(interval, int):
+            continue
+        if interval > 0 and interval % gathered:
+            whole = max(round(interval / gathered), 1) * gathered
+            yield (
+                f"{hook.place}.interval={interval} is no multiple of optim_wrapper.accumulative_counts="
+                f"{gathered}: resumed from a checkpoint within a step, a training lacks the gradients that "
+                f"were gathered for it; set {hook.place}.interval={whole}"
+            )
+
+
 DISAGREEMENTS = (
     all_or_none,
     positive_numbers,
@@ -276,4 +292,4 @@ DISAGREEMENTS = (
     scores,
     unread_rules,
 )
-WARNINGS = (logs_by_epoch, schedule_ends, best_of_nothing, batch_of_the_recipe)
+WARNINGS = (logs_by_epoch, schedule_ends, best_of_nothing, batch_of_the_recipe, checkpoints_within_a_step)

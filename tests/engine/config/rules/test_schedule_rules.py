@@ -122,6 +122,16 @@ def test_epochs_with_their_schedule():
         ({"log_processor.by_epoch": True}, "log_processor.by_epoch is True"),
         ({f"{CHECKPOINT}.save_best": "auto"}, f"{CHECKPOINT}.save_best='auto'"),
         (
+            {"optim_wrapper.accumulative_counts": 3, f"{CHECKPOINT}.interval": 4},
+            f"{CHECKPOINT}.interval=4 is no multiple of optim_wrapper.accumulative_counts=3: resumed from a "
+            "checkpoint within a step, a training lacks the gradients that were gathered for it; set "
+            f"{CHECKPOINT}.interval=3",
+        ),
+        (
+            {"optim_wrapper.accumulative_counts": 4, f"{CHECKPOINT}.interval": 1},
+            f"set {CHECKPOINT}.interval=4",
+        ),
+        (
             {"val_dataloader": None, "val_cfg": None, "val_evaluator": None},
             f"{CHECKPOINT}.save_best='mIoU' has no effect",
         ),
@@ -133,11 +143,17 @@ def test_what_a_user_may_want_but_should_know(options, text):
     assert not [said for said in said_about({}) if text in said]
 
 
+@pytest.mark.parametrize(("counts", "interval"), [(2, 4), (1, 3), (4, 0), (2, -1)])
+def test_checkpoints_at_the_end_of_a_step_are_fine(counts, interval):
+    options = {"optim_wrapper.accumulative_counts": counts, f"{CHECKPOINT}.interval": interval}
+    assert not [said for said in said_about(options) if "accumulative_counts=" in said]
+
+
 def test_the_learning_rate_of_another_batch():
     (said,) = said_about({})
     assert "optim_wrapper.optimizer.lr=0.02" in said and "auto_scale_lr.base_batch_size=8" in said
     assert "this run has 2" in said and "would be 0.005" in said  # 0.02 * 2 / 8
     assert said_about({"train_dataloader.batch_size": 8}) == []
-    assert said_about({"optim_wrapper.accumulative_counts": 4}) == []
+    assert said_about({"optim_wrapper.accumulative_counts": 4, f"{CHECKPOINT}.interval": 4}) == []
     assert said_about({"auto_scale_lr.enable": True}) == []
     assert said_about({}, "test") == []

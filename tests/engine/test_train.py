@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from danseg.engine.hooks import SafeCheckpointHook
 from danseg.engine.train import results, train
 from danseg.errors import UserError
 from equal_nests import equal
+from small_run import SmallRunner
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = Path(__file__).with_name("tiny.py")
@@ -194,22 +194,10 @@ def scalars(runner):
     ],
 )
 def test_the_best_score_is_called_by_its_name(tmp_path, arguments, scores, lines):
-    info = {}
-    runner = SimpleNamespace(
-        work_dir=str(tmp_path),
-        timestamp="now",
-        iter=1,
-        epoch=0,
-        logger=SimpleNamespace(info=lambda text: None),
-        message_hub=SimpleNamespace(
-            runtime_info=info, update_info=info.__setitem__, get_info=info.__getitem__
-        ),
-        save_checkpoint=lambda *args, **kwargs: None,
-    )
-    hook = SafeCheckpointHook(by_epoch=False, interval=10, **arguments)
-    runner.hooks = [hook]
-    hook.before_train(runner)
-    hook.after_val_epoch(runner, scores)
+    hook = SafeCheckpointHook(by_epoch=False, interval=10, save_last=False, **arguments)
+    runner = SmallRunner(tmp_path, [hook], [scores] * 2, max_iters=1)
+    runner.timestamp = "now"
+    runner.train()
     found = [line for line in results(runner).splitlines() if "best checkpoint" in line]
     assert len(found) == len(lines) and all(
         line.endswith(end) for line, end in zip(found, lines, strict=True)

@@ -121,9 +121,11 @@ def test_the_config_is_built_and_a_resumed_checkpoint_read_once(command, monkeyp
     loads, load = [], torch.load
     monkeypatch.setattr(torch, "load", lambda path, *a, **kw: loads.append(str(path)) or load(path, *a, **kw))
     command("train", "--resume", options=["train_cfg.max_iters=2"])
-    assert len(configs) == 1 and loads == [str(tmp_path / "work" / "iter_1.pth")]
+    # The best one for its score.
+    read_files = [str(tmp_path / "work" / name) for name in ("iter_1.pth", "best_mIoU_iter_1.pth")]
+    assert len(configs) == 1 and loads == read_files
     command("test", tmp_path / "work" / "iter_1.pth")
-    assert len(configs) == 2 and len(loads) == 2
+    assert len(configs) == 2 and len(loads) == 3
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ def train(
             said.append(message)
             log(message)
 
+    resume = on_every_rank(lambda: _chosen(config, resume, start_over))
     _check(config, say)
     with sole_run(checkpoint_folders(config), say):
         runner = _runner(config, resume, start_over, say)
@@ -65,8 +66,17 @@ def train(
     return runner
 
 
+def _chosen(config: Config, resume: str | None, start_over: bool) -> str | None:
+    """What to continue from, by the argument or else by the config."""
+    if resume is None and config.get("resume"):
+        resume = config.get("load_from") or "auto"
+    if resume and start_over:
+        raise UserError("--start-over and --resume (or resume=True in the config) exclude each other")
+    return resume
+
+
 def _check(config: Config, say: Callable[[str | None], None]) -> None:
-    """Check and complete the config, check the data, and make the work dir."""
+    """Check and complete the config, and check the data."""
     for warning in on_every_rank(lambda: check_agreement(config, "train")):
         say(f"warning: {warning}")
     for report in on_rank_zero(lambda: check_data(config, ("train", "val"))) or ():
@@ -79,16 +89,12 @@ def _runner(
     config: Config, resume: str | None, start_over: bool, say: Callable[[str | None], None]
 ) -> DansegRunner:
     """Do the rest before the first iteration. Only the runner keeps the checkpoint, so it can free it."""
-    if resume is None and config.get("resume"):
-        resume = config.get("load_from") or "auto"
-    if resume and start_over:
-        raise UserError("--start-over and --resume (or resume=True in the config) exclude each other")
     resumed = _resumed(config.work_dir, resume, say) if resume else None
-    on_rank_zero(lambda: prepare_folders(config, resumed, say, refuse=not (resume or start_over)))
     config.resume = False
     if resumed:
         continue_from(config, *resumed)
-    read = resumed or _loaded(config.get("load_from"))
+    read = resumed or _loaded(config.get("load_from"))  # before it may be moved
+    on_rank_zero(lambda: prepare_folders(config, resumed, say, refuse=not (resume or start_over)))
     runner = DansegRunner.from_cfg(config)
     runner.already_read = read
     return runner

@@ -190,6 +190,7 @@ def test_what_cannot_work_is_said_before_training(tool, command, tmp_path, capsy
     assert "pam_chanels" in message
     message = failure(capsys, command, "train", options=["model.pretrained=open-mmlab://resnet_of_nobody"])
     assert "open-mmlab://resnet_of_nobody" in message and "model.pretrained=None" in message
+    assert "exclude each other" in failure(capsys, command, "train", "--resume", "--start-over")
     message = failure(capsys, command, "train", "--resume", tmp_path / "none.pth")
     assert "none.pth does not exist" in message
 

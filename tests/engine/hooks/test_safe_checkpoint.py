@@ -248,6 +248,26 @@ def test_the_best_checkpoint_of_the_folder_that_was_copied_from_stays(tmp_path, 
     assert (source / "best_mIoU_iter_1.pth").exists() and runner.files() == ["best_mIoU_iter_2.pth"]
 
 
+@pytest.mark.parametrize(("rule", "best"), [("greater", 2), ("less", 1)])
+def test_of_several_best_checkpoints_the_best_is_kept(tmp_path, rule, best):
+    """As if trainings had been killed before they deleted the others."""
+    runner, hidden = Still(tmp_path), []
+    for step, score in ((1, 1.0), (2, 2.0), (3, 1.5)):
+        one = Still(tmp_path)
+        hook, _ = started(tmp_path, one, interval=10, save_best="loss", rule=rule)
+        one.iter = step
+        hook.after_val_epoch(one, dict(loss=score))
+        hidden.append((tmp_path / f"best_loss_iter_{step}.pth").rename(tmp_path / f"hidden_{step}"))
+    for step, path in enumerate(hidden, 1):
+        path.rename(tmp_path / f"best_loss_iter_{step}.pth")
+    runner.iter = 3
+    hook, _ = started(tmp_path, runner, interval=10, save_best="loss", rule=rule)
+    assert runner.files() == [f"best_loss_iter_{best}.pth"]
+    assert hook.best_ckpt_path == str(tmp_path / runner.files()[0])
+    hook.after_val_epoch(runner, dict(loss=1.2))  # neither the lowest nor the highest
+    assert runner.files() == [f"best_loss_iter_{best}.pth"]
+
+
 def test_a_damaged_best_checkpoint_is_told_of_and_not_compared_with(tmp_path):
     runner = with_best(tmp_path / "work")
     best = tmp_path / "work" / "best_mIoU_iter_1.pth"

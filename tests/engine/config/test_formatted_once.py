@@ -20,8 +20,8 @@ def test_the_text_is_formatted_once_and_again_when_an_entry_changes(monkeypatch)
 
     monkeypatch.setattr(Config, "pretty_text", property(counted))
     wanted = plain.pretty_text
-    for one in (config, config, copy.deepcopy(config)):
-        assert one.pretty_text == wanted
+    assert config.pretty_text == config.pretty_text == wanted
+    assert copy.deepcopy(config).pretty_text == wanted
     assert formatted == [config]
 
     plain.a.b[1]["c"] = config.a.b[1]["c"] = 3

@@ -39,6 +39,7 @@ class SafeCheckpointHook(CheckpointHook):
     best_ckpt_path: str | None  # set by mmengine's hook, like the next one
     best_ckpt_path_dict: dict[str, str | None]
     last_ckpt: str | None
+    _saved_at: int | None = None  # the iteration of the newest checkpoint that is not the best one's
 
     def before_train(self, runner: Any) -> None:
         info = runner.message_hub.runtime_info
@@ -56,6 +57,9 @@ class SafeCheckpointHook(CheckpointHook):
         if self._kept:
             self._tell_kept(runner)
             self._write_note(runner)
+            step = runner.epoch if self.by_epoch else runner.iter
+            if self._kept[-1] in (f"iter_{runner.iter}.pth", self.filename_tmpl.format(step)):
+                self._saved_at = runner.iter
         if metric:
             self._init_rule(self.rules, [metric])
         if self.save_best and self.key_indicators != ["auto"]:
@@ -151,7 +155,22 @@ class SafeCheckpointHook(CheckpointHook):
         return best
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
-        name = self.filename_tmpl.format(step)
+        self._write(runner, self.filename_tmpl.format(step), meta)
+
+    def save_now(self, runner: Any, reached: Mapping[str, int]) -> None:
+        """Write a checkpoint whose turn has not come, unless there is one. Every rank must call this.
+
+        It is named after its iteration, in a schedule of epochs too, and counts among ``max_keep_ckpts``.
+
+        Args:
+            runner: the training's.
+            reached: ``epoch`` and ``iter`` from which a resumed training has to go on.
+        """
+        if self._saved_at != reached["iter"]:
+            name = "iter_{}.pth" if self.by_epoch else self.filename_tmpl
+            self._write(runner, name.format(reached["iter"]), dict(reached))
+
+    def _write(self, runner: Any, name: str, meta: dict) -> None:
         names = [*(one for one in self._kept if one != name), name]
         keep = self.max_keep_ckpts if self.max_keep_ckpts > 0 else len(names)
         expired, self._kept = names[:-keep], names[-keep:]
@@ -167,6 +186,7 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        self._saved_at = meta["iter"]
         if not is_main_process():
             return
         self._write_note(runner)

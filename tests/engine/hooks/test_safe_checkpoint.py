@@ -306,6 +306,29 @@ def test_a_best_score_of_another_metric_is_not_compared_with(tmp_path, asked):
     assert runner.files()[0] == "best_mDice_iter_2.pth"
 
 
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_checkpoint_whose_turn_has_not_come_is_written_once_and_counts(tmp_path, by_epoch):
+    hook, runner = started(tmp_path, interval=4, max_keep_ckpts=2)
+    hook.by_epoch = by_epoch
+    hook.filename_tmpl = "epoch_{}.pth" if by_epoch else "state_{}.pth"
+    for _ in range(2):
+        hook.save_now(runner, {"epoch": 0, "iter": 3})
+    assert len(runner.seen) == 1
+    name = "iter_3.pth" if by_epoch else "state_3.pth"
+    assert runner.files() == [name]
+    assert read_checkpoint(tmp_path / name)["meta"] == {"epoch": 0, "iter": 3}
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / name)
+
+    runner.iter = 3
+    again, _ = started(tmp_path, runner, interval=4, max_keep_ckpts=2)
+    if by_epoch:
+        again.save_now(runner, {"epoch": 0, "iter": 3})  # it was resumed from that
+        assert len(runner.seen) == 1
+    for step in (1, 2):
+        hook._save_checkpoint_with_step(runner, step, {"epoch": step, "iter": 4 * step})
+    assert runner.files() == sorted(hook.filename_tmpl.format(step) for step in (1, 2))
+
+
 def test_a_checkpoint_of_a_signal_takes_part_in_the_rotation_of_epochs(tmp_path):
     """Epochs of two iterations: iter_3 lies between the first and the second."""
     hook = dict(interval=1, max_keep_ckpts=2)

@@ -122,12 +122,22 @@ def train_once(config: Config, manifest: dict, retrain: bool) -> Path:
         print(f"already trained: {last}   (--retrain trains again)")
         return last
     make_folder(config.work_dir, "the work dir", "choose --work-dir")
-    write_state(state, settings=settings, finished=False)
-    train(copy.deepcopy(config), resume="auto" if same else None)
+    if not same:
+        write_state(state, settings=settings, finished=False)
+    if same and begun(state):
+        train(copy.deepcopy(config), resume="auto")
+    else:
+        train(copy.deepcopy(config), start_over=True)
     if not last.is_file():
         raise UserError(f"the training left no {last}; checkpoints must be saved at its last iteration")
     write_state(state, settings=settings, finished=True)
     return last
+
+
+def begun(state: Path) -> bool:
+    """Whether the settings in this file were trained with: it is not younger than the newest checkpoint."""
+    checkpoints = [path.stat().st_mtime_ns for path in state.parent.glob("iter_*.pth")]
+    return max(checkpoints, default=0) >= state.stat().st_mtime_ns
 
 
 def read_state(path: Path) -> dict:

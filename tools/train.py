@@ -16,6 +16,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="continue from the newest readable checkpoint of the work dir, or from PATH",
     )
     parser.add_argument(
+        "--start-over",
+        action="store_true",
+        help="start anew in a work dir with checkpoints; these are moved to a folder in it",
+    )
+    parser.add_argument(
         "--amp",
         nargs="?",
         const="auto",
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
         return config
 
     with process_group(args.launcher):
-        train(on_every_rank(configured), resume=args.resume)
+        train(on_every_rank(configured), resume=args.resume, start_over=args.start_over)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_dist
-from mmengine.dist import get_dist_info, get_rank
+from mmengine.dist import broadcast_object_list, get_dist_info, get_rank
 
 from danseg.errors import UserError
 
@@ -153,3 +153,14 @@ def on_rank_zero(work: Callable[[], Result]) -> Result | None:
         The same as :func:`on_every_rank`.
     """
     return on_every_rank(lambda: work() if get_rank() == 0 else None)
+
+
+def decided_on_rank_zero(work: Callable[[], Result]) -> Result:
+    """Run ``work`` on rank 0 alone; every rank gets what it returned.
+
+    Raises:
+        The same as :func:`on_every_rank`.
+    """
+    results = [on_rank_zero(work)]
+    broadcast_object_list(results)
+    return results[0]  # type: ignore[return-value]

@@ -35,6 +35,7 @@ from danseg.engine.checkpoints.checkpoint import (
 )
 from danseg.engine.checkpoints.pretrained import check_pretrained
 from danseg.engine.config.building import naming_places
+from danseg.engine.config.formatted_once import FormattedOnce
 from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
@@ -96,7 +97,7 @@ class DansegRunner(Runner):
             warnings.filterwarnings("ignore", message="The draw is False")
             # mmengine's wrapper for several processes passes it.
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-            return super().from_cfg(cfg)
+            return super().from_cfg(FormattedOnce.of(cfg))
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False

@@ -14,19 +14,29 @@ from danseg.engine.config.options import add_tensorboard, continue_from, keep_ch
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
+from danseg.engine.run_lock import sole_run
 from danseg.engine.runner import DansegRunner
+from danseg.engine.work_dir import checkpoint_folders, prepare_folders
 from danseg.errors import UserError
-from danseg.io.files import make_folder
 
 
-def train(config: Config, *, resume: str | None = None, log: Callable[[str], None] = print) -> DansegRunner:
+def train(
+    config: Config,
+    *,
+    resume: str | None = None,
+    start_over: bool = False,
+    log: Callable[[str], None] = print,
+) -> DansegRunner:
     """Check config and data, train, and say where the results are.
+
+    During the training its work dir is locked.
 
     Args:
         config: a complete config, as from :func:`danseg.engine.config.options.configure_training`.
         resume: "auto" to continue from the newest readable checkpoint of the work dir, or start anew if
             there is none; a checkpoint file to continue from; None to start anew, unless the config says
-            ``resume=True``.
+            ``resume=True``. A work dir that holds checkpoints is refused then.
+        start_over: move what an earlier training has left in the work dir to a folder in it, and start anew.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
@@ -37,15 +47,6 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
     """
     # Files that the config names (pretrained weights) must not run code from their pickles either.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    runner = _runner(config, resume, log)
-    runner.train()
-    if is_main_process():
-        runner.logger.info(results(runner))
-    return runner
-
-
-def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> DansegRunner:
-    """Do everything before the first iteration. Only the runner keeps the checkpoint, so it can free it."""
     said: list[str] = []
 
     def say(message: str | None) -> None:
@@ -53,24 +54,49 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
             said.append(message)
             log(message)
 
+    resume = on_every_rank(lambda: _chosen(config, resume, start_over))
+    _check(config, say)
+    with sole_run(checkpoint_folders(config), say):
+        runner = _runner(config, resume, start_over, say)
+        for message in said:
+            runner.logger.info(message)
+        runner.train()
+        if is_main_process():
+            runner.logger.info(results(runner))
+    return runner
+
+
+def _chosen(config: Config, resume: str | None, start_over: bool) -> str | None:
+    """What to continue from, by the argument or else by the config."""
+    if resume is None and config.get("resume"):
+        resume = config.get("load_from") or "auto"
+    if resume and start_over:
+        raise UserError("--start-over and --resume (or resume=True in the config) exclude each other")
+    return resume
+
+
+def _check(config: Config, say: Callable[[str | None], None]) -> None:
+    """Check and complete the config, and check the data."""
     for warning in on_every_rank(lambda: check_agreement(config, "train")):
         say(f"warning: {warning}")
     for report in on_rank_zero(lambda: check_data(config, ("train", "val"))) or ():
         say(report)
     add_tensorboard(config)
     say(keep_checkpoints(config))
-    on_rank_zero(lambda: make_folder(config.work_dir, "the work dir", "choose --work-dir"))
-    if resume is None and config.get("resume"):
-        resume = config.get("load_from") or "auto"
+
+
+def _runner(
+    config: Config, resume: str | None, start_over: bool, say: Callable[[str | None], None]
+) -> DansegRunner:
+    """Do the rest before the first iteration. Only the runner keeps the checkpoint, so it can free it."""
     resumed = _resumed(config.work_dir, resume, say) if resume else None
     config.resume = False
     if resumed:
         continue_from(config, *resumed)
-    read = resumed or _loaded(config.get("load_from"))
+    read = resumed or _loaded(config.get("load_from"))  # before it may be moved
+    on_rank_zero(lambda: prepare_folders(config, resumed, say, refuse=not (resume or start_over)))
     runner = DansegRunner.from_cfg(config)
     runner.already_read = read
-    for message in said:
-        runner.logger.info(message)
     return runner
 
 
@@ -133,8 +159,8 @@ def _best_checkpoints(runner: DansegRunner) -> list[str]:
             continue
         for key, rule in zip(hook.key_indicators, hook.rules, strict=True):
             suffix = "" if len(hook.key_indicators) == 1 else f"_{key}"
-            if info.get(f"best_ckpt{suffix}") and key != "auto":  # "auto": not one validation was made
+            path = info.get(f"best_ckpt{suffix}")  # none for "auto": not one validation was made
+            if path and (Path(path).is_file() or "://" in path):
                 least = "lowest " if rule == "less" else ""
-                score = info[f"best_score{suffix}"]
-                found.append(f"{info[f'best_ckpt{suffix}']} ({least}{key} {score:.4g})")
+                found.append(f"{path} ({least}{key} {info[f'best_score{suffix}']:.4g})")
     return found

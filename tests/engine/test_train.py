@@ -1,9 +1,9 @@
 """A training: resumed bit for bit, each file read once, what it prints and what it logs."""
 
 import json
+import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +12,12 @@ from mmseg.registry import DATASETS
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.config.config_file import load_config
 from danseg.engine.hooks import SafeCheckpointHook
+from danseg.engine.run_lock import LOCK, Holder
+from danseg.engine.runner import DansegRunner
 from danseg.engine.train import results, train
 from danseg.errors import UserError
 from equal_nests import equal
+from small_run import SmallRunner
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = Path(__file__).with_name("tiny.py")
@@ -117,6 +120,45 @@ def test_weights_alone_cannot_be_resumed_from(tiny, tmp_path):
         train(tiny(), resume=str(path))
 
 
+def test_a_folder_with_checkpoints_is_refused_or_moved_and_belongs_to_one_training(
+    tiny, tmp_path, started, monkeypatch
+):
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(started, work)
+    before = (work / "iter_1.pth").read_bytes()
+
+    def refused(**arguments):
+        with pytest.raises(UserError) as message:
+            train(tiny(ONE_ITERATION), log=lambda message: None, **arguments)
+        assert (work / "iter_1.pth").read_bytes() == before and len(list(work.iterdir())) == 1
+        return str(message.value)
+
+    assert "holds the checkpoints of an earlier training: iter_1.pth" in refused()
+    for resume in ("auto", str(started)):
+        assert "--start-over and --resume" in refused(start_over=True, resume=resume)
+
+    said, run = [], DansegRunner.train
+
+    def seen(runner):
+        assert Holder.read(work / LOCK).pid == os.getpid()
+        monkeypatch.setattr(DansegRunner, "train", run)
+        with pytest.raises(UserError, match="another training runs in"):
+            train(tiny(ONE_ITERATION), log=lambda message: None, resume="auto")
+        return run(runner)
+
+    monkeypatch.setattr("danseg.engine.run_lock.CLOSING", 0.1)
+    monkeypatch.setattr(DansegRunner, "train", seen)
+    # It may start from the weights that are moved.
+    runner = train(
+        tiny({**ONE_ITERATION, "load_from": str(work / "iter_1.pth")}), start_over=True, log=said.append
+    )
+    [aside] = work.glob("earlier_*")
+    assert (aside / "iter_1.pth").read_bytes() == before != (work / "iter_1.pth").read_bytes()
+    assert f"moved to {aside}: iter_1.pth" in said and f"moved to {aside}: iter_1.pth" in log_of(runner)
+    assert not (work / LOCK).exists()
+
+
 def test_a_loss_that_would_not_be_trained_stops_it_before_the_first_iteration(tiny):
     config = tiny({**ONE_ITERATION, "model.auxiliary_head.loss_decode.loss_name": "ce"})
     with pytest.raises(UserError, match=r"model\.auxiliary_head \(FCNHead\): .*loss_name='loss_ce'"):
@@ -194,22 +236,10 @@ def scalars(runner):
     ],
 )
 def test_the_best_score_is_called_by_its_name(tmp_path, arguments, scores, lines):
-    info = {}
-    runner = SimpleNamespace(
-        work_dir=str(tmp_path),
-        timestamp="now",
-        iter=1,
-        epoch=0,
-        logger=SimpleNamespace(info=lambda text: None),
-        message_hub=SimpleNamespace(
-            runtime_info=info, update_info=info.__setitem__, get_info=info.__getitem__
-        ),
-        save_checkpoint=lambda *args, **kwargs: None,
-    )
-    hook = SafeCheckpointHook(by_epoch=False, interval=10, **arguments)
-    runner.hooks = [hook]
-    hook.before_train(runner)
-    hook.after_val_epoch(runner, scores)
+    hook = SafeCheckpointHook(by_epoch=False, interval=10, save_last=False, **arguments)
+    runner = SmallRunner(tmp_path, [hook], [scores] * 2, max_iters=1)
+    runner.timestamp = "now"
+    runner.train()
     found = [line for line in results(runner).splitlines() if "best checkpoint" in line]
     assert len(found) == len(lines) and all(
         line.endswith(end) for line, end in zip(found, lines, strict=True)

@@ -67,17 +67,20 @@ def test_from_nothing_to_pictures_and_again(demo, rendered_root, tmp_path, monke
 def test_an_interrupted_training_continues_and_another_one_starts_anew(
     demo, rendered_root, tmp_path, monkeypatch
 ):
-    asked = []
+    asked, begun = [], iter([True, False, False, True, False])
 
-    def interrupt(config, *, resume):
-        asked.append(resume)
+    def interrupt(config, *, resume=None, start_over=False):
+        asked.append("start over" if start_over else resume)
+        if next(begun):
+            (tmp_path / "iter_1.pth").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("danseg.engine.train.train", interrupt)
-    for iterations in (2, 2, 3):
+    # Interrupted before the first checkpoint, it starts again: what lies there is of other settings.
+    for iterations in (2, 2, 3, 3, 3):
         with pytest.raises(SystemExit):
             demo.main(["--work-dir", str(tmp_path), *options(rendered_root, iterations)])
-    assert asked == [None, "auto", None]
+    assert asked == ["start over", "auto", "start over", "start over", "auto"]
 
 
 def test_a_set_that_was_not_rendered_is_left_alone(demo, rendered_root, tmp_path, capsys):

@@ -118,9 +118,11 @@ def test_the_config_is_built_and_a_resumed_checkpoint_read_once(command, monkeyp
     loads, load = [], torch.load
     monkeypatch.setattr(torch, "load", lambda path, *a, **kw: loads.append(str(path)) or load(path, *a, **kw))
     command("train", "--resume", options=["train_cfg.max_iters=2"])
-    assert len(configs) == 1 and loads == [str(tmp_path / "work" / "iter_1.pth")]
+    # The best one for its score.
+    read_files = [str(tmp_path / "work" / name) for name in ("iter_1.pth", "best_mIoU_iter_1.pth")]
+    assert len(configs) == 1 and loads == read_files
     command("test", tmp_path / "work" / "iter_1.pth")
-    assert len(configs) == 2 and len(loads) == 2
+    assert len(configs) == 2 and len(loads) == 3
 
 
 @pytest.mark.slow
@@ -185,6 +187,7 @@ def test_what_cannot_work_is_said_before_training(tool, command, tmp_path, capsy
     assert "pam_chanels" in message
     message = failure(capsys, command, "train", options=["model.pretrained=open-mmlab://resnet_of_nobody"])
     assert "open-mmlab://resnet_of_nobody" in message and "model.pretrained=None" in message
+    assert "exclude each other" in failure(capsys, command, "train", "--resume", "--start-over")
     message = failure(capsys, command, "train", "--resume", tmp_path / "none.pth")
     assert "none.pth does not exist" in message
 

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as torch_dist
 from mmengine.dist import get_dist_info, get_rank
 
-from danseg.errors import UserError
+from danseg.errors import Stopped, UserError
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,12 @@ def process_group(launcher: str, timeout_minutes: float = 30) -> Iterator[None]:
         yield
         return
     _start(launcher, timedelta(minutes=timeout_minutes))
-    yield
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.together:
+            leave_group()
+        raise
     # Not reached after an error: waiting for processes that may have ended would only hide the error.
     leave_group()
 

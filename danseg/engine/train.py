@@ -14,6 +14,8 @@ from danseg.engine.config.options import add_tensorboard, continue_from, keep_ch
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
+from danseg.engine.received_signals import receiving
+from danseg.engine.restarts import restarted_by
 from danseg.engine.runner import DansegRunner
 from danseg.errors import UserError
 from danseg.io.files import make_folder
@@ -26,7 +28,7 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
         config: a complete config, as from :func:`danseg.engine.config.options.configure_training`.
         resume: "auto" to continue from the newest readable checkpoint of the work dir, or start anew if
             there is none; a checkpoint file to continue from; None to start anew, unless the config says
-            ``resume=True``.
+            ``resume=True`` or a launcher has started a training again that had ended.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
@@ -34,11 +36,13 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
 
     Raises:
         UserError: any problem that the user can fix.
+        Stopped: a signal has ended the training.
     """
     # Files that the config names (pretrained weights) must not run code from their pickles either.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    runner = _runner(config, resume, log)
-    runner.train()
+    with receiving():
+        runner = _runner(config, resume, log)
+        runner.train()
     if is_main_process():
         runner.logger.info(results(runner))
     return runner
@@ -60,6 +64,10 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
     add_tensorboard(config)
     say(keep_checkpoints(config))
     on_rank_zero(lambda: make_folder(config.work_dir, "the work dir", "choose --work-dir"))
+    again = restarted_by()
+    if resume is None and again:
+        resume = "auto"
+        say(f"{again} has started this training again: it goes on as with --resume")
     if resume is None and config.get("resume"):
         resume = config.get("load_from") or "auto"
     resumed = _resumed(config.work_dir, resume, say) if resume else None

@@ -11,6 +11,8 @@ from mmengine.registry import HOOKS
 from danseg.errors import UserError
 from danseg.io.files import whole_file
 
+_UNSCHEDULED = "unscheduled_ckpt"  # what the checkpoint that a signal asked for is called
+
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
@@ -23,6 +25,7 @@ class SafeCheckpointHook(CheckpointHook):
     # mmengine does not know that more of these is better.
     _default_greater_keys = [*CheckpointHook._default_greater_keys, "mFscore", "mPrecision", "mRecall"]
 
+    _saved_at: int | None = None  # the iteration of the newest checkpoint that is not the best one's
     best_ckpt_path: str | None  # set by mmengine's hook, like the next one
     best_ckpt_path_dict: dict[str, str | None]
 
@@ -43,7 +46,26 @@ class SafeCheckpointHook(CheckpointHook):
     def _here(self, path: str | None) -> str | None:
         return os.path.join(self.out_dir, os.path.basename(path)) if path else None
 
+    def save_now(self, runner: Any, reached: dict[str, int]) -> None:
+        """Write a checkpoint outside the schedule, unless there is one. Every rank must call this.
+
+        In a schedule of epochs it is named after its iteration all the same, and goes once its epoch's is
+        there.
+
+        Args:
+            reached: ``epoch`` and ``iter`` from which a resumed training has to go on.
+        """
+        if self._saved_at == reached["iter"]:
+            return
+        if not self.by_epoch:
+            self._save_checkpoint_with_step(runner, reached["iter"], dict(reached))
+            return
+        name = f"iter_{reached['iter']}.pth"
+        runner.message_hub.update_info(_UNSCHEDULED, name)
+        self._write(runner, name, dict(reached))
+
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+        unscheduled = runner.message_hub.runtime_info.pop(_UNSCHEDULED, None)
         expired: list[int] = []
         if self.max_keep_ckpts > 0:
             ids = [*(i for i in self.keep_ckpt_ids if i != step), step]
@@ -51,7 +73,15 @@ class SafeCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids.clear()
             self.keep_ckpt_ids.extend(kept)
             runner.message_hub.update_info("keep_ckpt_ids", kept)
-        name = self.filename_tmpl.format(step)
+        self._write(runner, self.filename_tmpl.format(step), meta)
+        if not is_main_process():
+            return
+        for old in expired:
+            _remove(os.path.join(self.out_dir, self.filename_tmpl.format(old)))
+        if unscheduled and self.max_keep_ckpts > 0:
+            _remove(os.path.join(self.out_dir, unscheduled))
+
+    def _write(self, runner: Any, name: str, meta: dict) -> None:
         self.last_ckpt = os.path.join(self.out_dir, name)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
         runner.save_checkpoint(
@@ -65,12 +95,10 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        if not is_main_process():
-            return
-        with whole_file(Path(runner.work_dir, "last_checkpoint"), durable=True) as part:
-            part.write_text(self.last_ckpt, encoding="utf-8")
-        for old in expired:
-            _remove(os.path.join(self.out_dir, self.filename_tmpl.format(old)))
+        self._saved_at = meta["iter"]
+        if is_main_process():
+            with whole_file(Path(runner.work_dir, "last_checkpoint"), durable=True) as part:
+                part.write_text(self.last_ckpt, encoding="utf-8")
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best:

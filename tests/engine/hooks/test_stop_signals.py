@@ -1,7 +1,10 @@
 """A signal stops a training after an iteration, with a checkpoint from which it goes on."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from child_process import ROOT, environment
 from danseg.engine import train as train_module
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.hooks import SafeCheckpointHook
@@ -17,10 +21,12 @@ from danseg.engine.train import train
 from danseg.errors import command_line
 from equal_nests import equal
 
+TINY = ROOT / "tests" / "engine" / "tiny.py"
+
 
 @HOOKS.register_module()
 class Kills(Hook):
-    """Sends this process signals, at a point of the hooks: before the iteration or the batch of that number."""
+    """Sends this process signals at a point of the hooks: where the iteration or batch has this number."""
 
     def __init__(self, point: str, number: int, names: list[str]) -> None:
         self.number, self.names = number, names
@@ -142,7 +148,7 @@ def test_a_validation_ends_early_without_scores(stopped, tmp_path, by_epoch):
     assert not list(work.rglob("validation.json")) and not list(work.glob("best_*"))
     one, other = (read_checkpoint(folder / expected[2]) for folder in (before, work))
     assert (other["meta"]["epoch"], other["meta"]["iter"]) == expected[:2]
-    for part in ("state_dict", "ema_state_dict", "optimizer"):
+    for part in ("state_dict", "ema_state_dict", *([] if by_epoch else ["optimizer"])):  # its rate, by epochs
         assert equal(one[part], other[part]), part
 
 
@@ -173,3 +179,40 @@ def test_before_the_first_iteration_it_ends_at_once(tiny, tmp_path, monkeypatch,
         command_line(train)(tiny(), log=lambda message: None)
     assert stop.value.code == status and capsys.readouterr().err == said
     assert not (tmp_path / "work").exists()
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory, rendered_root):
+    """The statuses and what was said in every case of ``signalled.py``, with the case's work dir."""
+    folder = tmp_path_factory.mktemp("signalled")
+    config = folder / "config.py"
+    config.write_text(f'_base_ = ["{TINY}"]\ndata_root = {rendered_root!r}\n' + VALIDATES_EARLY)
+    command = [sys.executable, str(Path(__file__).with_name("signalled.py")), str(config), str(folder)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=300)
+    return {name: (*found, folder / name / "work") for name, found in json.loads(done.stdout).items()}
+
+
+VALIDATES_EARLY = """
+train_cfg = dict(val_interval=3)
+default_hooks = dict(checkpoint=dict(interval=4))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "statuses", "iteration", "signalled"),
+    [
+        ("one rank of two", [143, 143], 2, "SIGTERM"),
+        ("a validation", [143, 143], 3, "SIGTERM"),
+        ("the last batch of one", [143, 143], 3, "SIGTERM"),
+        ("workers", [138], 2, "SIGUSR1"),
+    ],
+)
+def test_processes_stop_together(cases, name, statuses, iteration, signalled):
+    """The signals come to the last rank alone, and to its workers; the first rank writes and says it."""
+    found, said, work = cases[name]
+    assert found == statuses, said
+    assert saved(work) == [f"iter_{iteration}.pth"]
+    assert not list(work.rglob("validation.json"))
+    assert said[0].endswith(f"stopped by {signalled} after iteration {iteration}; continue with --resume\n")
+    assert not [one for one in said if "Traceback" in one or "error" in one]

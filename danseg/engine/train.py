@@ -64,13 +64,14 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
     add_tensorboard(config)
     say(keep_checkpoints(config))
     on_rank_zero(lambda: make_folder(config.work_dir, "the work dir", "choose --work-dir"))
-    again = restarted_by()
-    if resume is None and again:
-        resume = "auto"
-        say(f"{again} has started this training again: it goes on as with --resume")
     if resume is None and config.get("resume"):
         resume = config.get("load_from") or "auto"
-    resumed = _resumed(config.work_dir, resume, say) if resume else None
+    resumed, launcher = None, restarted_by()
+    if launcher:  # what was asked for is what its first start did
+        say(f"{launcher} has started this training again: it goes on from its newest checkpoint")
+        resumed = _resumed(config.work_dir, "auto", say)
+    if resumed is None and resume:
+        resumed = _resumed(config.work_dir, resume, say)
     config.resume = False
     if resumed:
         continue_from(config, *resumed)

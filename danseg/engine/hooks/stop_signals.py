@@ -4,6 +4,7 @@ import functools
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class StopSignalsHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         if get_world_size() > 1:
-            self._group = torch_dist.new_group(backend="gloo")
+            self._group = torch_dist.new_group(backend="gloo", timeout=_timeout())
             self._store = torch_dist.PrefixStore(
                 f"stop_{runner.timestamp}", torch_dist.distributed_c10d._get_default_store()
             )
@@ -152,6 +153,13 @@ class StopSignalsHook(Hook):
             return int(self._received.first or 0)
         self._exchange.wait()
         return int(self._flag)
+
+
+def _timeout() -> timedelta | None:
+    """How long the processes of this run wait for each other."""
+    device = "cuda" if torch_dist.get_backend() == "nccl" else "cpu"
+    backend = torch_dist.distributed_c10d._get_default_group()._get_backend(torch.device(device))
+    return getattr(getattr(backend, "options", None), "_timeout", None)
 
 
 def _has_stepped(wrapper: OptimWrapper | OptimWrapperDict) -> bool:

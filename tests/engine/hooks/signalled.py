@@ -50,6 +50,7 @@ class Sends(Hook):
 def run(rank: int, port: int, folder: Path, config: str, case: dict) -> None:
     """Be one rank, which ends as a tool does."""
     os.setsid()
+    signal.alarm(120)  # ends what hangs
     with open(folder / f"{rank}.said", "w") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)

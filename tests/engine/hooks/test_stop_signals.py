@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from child_process import ROOT, environment
 from danseg.engine import train as train_module
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
-from danseg.engine.hooks import SafeCheckpointHook
+from danseg.engine.hooks import SafeCheckpointHook, StopSignalsHook
 from danseg.engine.received_signals import SIGNALS
 from danseg.engine.train import train
 from danseg.errors import command_line
@@ -71,8 +71,9 @@ def saved(folder: Path) -> list[str]:
 def test_a_signal_leaves_a_checkpoint_from_which_the_training_goes_on(stopped, tiny, tmp_path):
     work, straight = tmp_path / "work", tmp_path / "straight"
     handlers = [signal.getsignal(number) for number in SIGNALS]
-    status, log, _ = stopped("before_train_iter", 2, ["SIGTERM"])
+    status, log, runner = stopped("before_train_iter", 2, ["SIGTERM"])
     assert status == 128 + 15
+    assert isinstance(runner.hooks[-1], StopSignalsHook)  # the others have had the iteration
     assert "stopped by SIGTERM after iteration 3; continue with --resume" in log
     assert saved(work) == ["iter_2.pth", "iter_3.pth"]
     assert (work / "last_checkpoint").read_text() == str(work / "iter_3.pth")

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 from mmengine.dist import is_main_process
-from torch.utils.data import DataLoader
 
 from danseg.errors import Stopped
 
@@ -110,24 +109,37 @@ def _taken(number: signal.Signals) -> bool:
     return handler not in (signal.SIG_DFL, signal.default_int_handler)
 
 
-def shelter_workers(loader: DataLoader) -> None:
-    """Let the workers of a loader live as long as their process, whatever signals a run gets."""
-    function: Any = loader.worker_init_fn
+def shelter_workers(loader: Any) -> None:
+    """Let the workers of a PyTorch loader live as long as their process, whatever signals a run gets."""
+    function = loader.worker_init_fn
     if isinstance(function, functools.partial) and not function.args:  # its arguments remain to be seen
         start = functools.partial(_start_worker, then=function.func, **function.keywords)
     else:
         start = functools.partial(_start_worker, then=function)
     loader.worker_init_fn = start
+    if hasattr(signal, "pthread_sigmask"):
+        loader._get_iterator = functools.partial(_undisturbed, loader._get_iterator)  # starts the workers
+
+
+def _undisturbed(start: Callable[[], Any]) -> Any:
+    """Start workers which get none until they are sheltered, nor does this thread until they are there."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        return start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(worker_id: int, then: Callable[..., None] | None, **arguments: Any) -> None:
     for number in SIGNALS:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    knows_senders = hasattr(signal, "sigwaitinfo")
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM] if knows_senders else [])
+    if knows_senders:
         # PyTorch ends a worker that does not answer by SIGTERM, and so does Python at its exit. Only its
-        # process may: this thread, and no handler, learns who has sent it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        # process may: this thread, and no handler, learns who has sent it. SIGTERM stays blocked for that.
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if then is not None:
         then(worker_id, **arguments)

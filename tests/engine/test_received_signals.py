@@ -1,5 +1,6 @@
 """Which signals are received, and that workers survive them."""
 
+import functools
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ import threading
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import worker
 
 from danseg.engine.received_signals import SIGNALS, receiving, shelter_workers
 from danseg.errors import Stopped
@@ -78,10 +80,23 @@ def seed_of(worker_id, base):
     torch.manual_seed(base + worker_id)
 
 
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs to know who sent a signal")
-def test_workers_survive_what_a_run_gets_and_end_when_their_process_asks():
-    import functools
+def send_all(pid: int) -> None:
+    """Send a process all signals, from another one than its own and its parent."""
+    sender = os.fork()
+    if sender == 0:
+        for number in SIGNALS:
+            os.kill(pid, number)
+        os._exit(0)
+    os.waitpid(sender, 0)
 
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs to know who sent a signal")
+def test_workers_survive_what_a_run_gets_and_end_when_their_process_asks(monkeypatch):
+    start = worker.signal_handling._set_worker_signal_handlers
+    # They get it as soon as they are there, too.
+    monkeypatch.setattr(
+        worker.signal_handling, "_set_worker_signal_handlers", lambda: (send_all(os.getpid()), start())
+    )
     loader = DataLoader(Pids(), num_workers=1, worker_init_fn=functools.partial(seed_of, base=5))
     shelter_workers(loader)
     # What seeds workers in another way looks for this.
@@ -89,16 +104,11 @@ def test_workers_survive_what_a_run_gets_and_end_when_their_process_asks():
     batches = iter(loader)
     pid, seed = next(batches)[0].tolist()
     assert seed == 5
-    killer = os.fork()  # another process than the worker's own
-    if killer == 0:
-        for number in SIGNALS:
-            os.kill(pid, number)
-        os._exit(0)
-    os.waitpid(killer, 0)
+    send_all(pid)
     assert [batch[0, 0].item() for batch in batches] == [pid] * 7
     batches = iter(loader)
     pid = int(next(batches)[0, 0])
-    (worker,) = batches._workers
-    worker.terminate()
-    worker.join(10)
-    assert worker.exitcode == 0
+    (last,) = batches._workers
+    last.terminate()
+    last.join(10)
+    assert last.exitcode == 0

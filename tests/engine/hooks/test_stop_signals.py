@@ -68,6 +68,7 @@ def saved(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.pth"))
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_a_checkpoint_from_which_the_training_goes_on(stopped, tiny, tmp_path):
     work, straight = tmp_path / "work", tmp_path / "straight"
     handlers = [signal.getsignal(number) for number in SIGNALS]
@@ -120,6 +121,7 @@ default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=1
 """
 
 
+@pytest.mark.slow
 def test_within_an_epoch_the_checkpoint_goes_by_its_iteration_until_the_epochs_is_there(
     stopped, tiny, tmp_path
 ):
@@ -133,6 +135,7 @@ def test_within_an_epoch_the_checkpoint_goes_by_its_iteration_until_the_epochs_i
     assert resumed.iter == 3 and saved(work) == ["epoch_1.pth"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_epoch", [False, True])
 def test_a_validation_ends_early_without_scores(stopped, tmp_path, by_epoch):
     """Its checkpoint is there or is written, and is the same, although averaged weights are validated."""
@@ -188,7 +191,7 @@ def cases(tmp_path_factory, rendered_root):
     folder = tmp_path_factory.mktemp("signalled")
     config = folder / "config.py"
     config.write_text(f'_base_ = ["{TINY}"]\ndata_root = {rendered_root!r}\n' + VALIDATES_EARLY)
-    command = [sys.executable, str(Path(__file__).with_name("signalled.py")), str(config), str(folder)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "signalled.py"), str(config), str(folder)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=300)
     return {name: (*found, folder / name / "work") for name, found in json.loads(done.stdout).items()}
 

@@ -17,6 +17,23 @@ class UserError(Exception):
     """An error that the user can fix; the message says what is wrong and how to fix it."""
 
 
+class Stopped(SystemExit):
+    """A signal has ended a training: so does the process, with the status that says so, without a traceback.
+
+    The status is 128 + the signal's number, as a shell has it: 143 for SIGTERM, 130 for SIGINT, 138 for
+    SIGUSR1.
+
+    Attributes:
+        message: what the user has not been told yet.
+        together: whether all processes of the run stop at the same place.
+    """
+
+    def __init__(self, status: int, message: str = "", together: bool = False) -> None:
+        super().__init__(status)
+        self.message = message
+        self.together = together
+
+
 def command_line(main: Callable[..., None]) -> Callable[..., None]:
     """Wrap ``main``: a :class:`UserError` prints its message only and exits with status 1.
 
@@ -32,6 +49,10 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
+        except Stopped as stopped:
+            if stopped.message:
+                print(stopped.message, file=sys.stderr)
+            raise
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)

@@ -10,7 +10,7 @@ import pytest
 import danseg.datasets
 import danseg.heads
 from danseg import errors
-from danseg.errors import UserError, command_line, require_mmseg
+from danseg.errors import Stopped, UserError, command_line, require_mmseg
 
 
 def run(body):
@@ -49,6 +49,18 @@ def test_a_mistake_is_one_line_on_stderr_and_status_1(capsys):
         main()
     assert stop.value.code == 1
     assert capsys.readouterr() == ("", "error: no such folder: x\n")
+
+
+@pytest.mark.parametrize(("message", "said"), [("stopped by a signal", "stopped by a signal\n"), ("", "")])
+def test_a_signal_that_stops_a_training_gives_its_status(capsys, message, said):
+    @command_line
+    def main():
+        raise Stopped(143, message)
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 143
+    assert capsys.readouterr() == ("", said)
 
 
 def test_an_interruption_is_one_line_and_status_130(capsys):

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as torch_dist
 from mmengine.dist import broadcast_object_list, get_dist_info, get_rank
 
-from danseg.errors import UserError
+from danseg.errors import Stopped, UserError
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,12 @@ def process_group(launcher: str, timeout_minutes: float = 30) -> Iterator[None]:
         yield
         return
     _start(launcher, timedelta(minutes=timeout_minutes))
-    yield
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.together:
+            leave_group()
+        raise
     # Not reached after an error: waiting for processes that may have ended would only hide the error.
     leave_group()
 
@@ -88,12 +93,25 @@ def _start(launcher: str, timeout: timedelta) -> None:
             RANK=os.environ["OMPI_COMM_WORLD_RANK"], WORLD_SIZE=os.environ["OMPI_COMM_WORLD_SIZE"]
         )
     if not gpus:
-        torch_dist.init_process_group("gloo", timeout=timeout)
+        torch_dist.init_process_group("gloo", timeout=timeout, **_meeting_place(timeout))
         return
     torch.cuda.set_device(local_rank)
     # Bound to its GPU, the group meets now and not at its first message, and barriers need not guess.
     device = torch.device("cuda", local_rank)
-    torch_dist.init_process_group("nccl", timeout=timeout, device_id=device)
+    torch_dist.init_process_group("nccl", timeout=timeout, device_id=device, **_meeting_place(timeout))
+
+
+def _meeting_place(timeout: timedelta) -> dict[str, Any]:
+    """Where the processes that torchrun has started again meet, as arguments of ``init_process_group``.
+
+    torchrun keeps its store, in which the addresses of the processes before them still stand.
+    """
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if start == "0":
+        return {}
+    store, rank, world_size = next(torch_dist.rendezvous("env://", timeout=timeout))
+    store.set_timeout(timeout)
+    return dict(store=torch_dist.PrefixStore(f"start_{start}", store), rank=rank, world_size=world_size)
 
 
 def _first_slurm_host() -> str:

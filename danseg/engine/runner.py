@@ -45,11 +45,14 @@ from danseg.engine.hooks import (
     MergeBatchNormHook,
     NonFiniteLossHook,
     RandomStateHook,
+    StopSignalsHook,
     ValidationScoresHook,
 )
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
+from danseg.engine.hooks.stop_signals import stopping
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
+from danseg.engine.received_signals import shelter_workers
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.sample_seeds import seeded
 from danseg.engine.summary import summary
@@ -72,6 +75,7 @@ class DansegRunner(Runner):
     * Checkpoints are read without running code, loaded strictly when resuming or testing, and written
       atomically, with merged BatchNorm statistics and the random state of every process.
     * Modules named in the config's ``recompute`` keep only their input for the backward pass.
+    * A signal stops a training after its iteration, with a checkpoint.
     * A training whose loss is NaN stops. A run that needs more memory than there is says what to change.
     * What mmengine logs before the first iteration (environment, config, hooks) goes to the log file. The
       console shows warnings and a summary.
@@ -132,6 +136,7 @@ class DansegRunner(Runner):
             loader.generator = torch.Generator()
         else:
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        shelter_workers(loader)
         name_failing_samples(loader.dataset)
         complete_metainfo(loader.dataset)
         return loader
@@ -174,6 +179,7 @@ class DansegRunner(Runner):
             explaining_memory(*ways_to_train_in_less(self.cfg)),
             explaining_determinism(),
             explaining_losses(self.network),
+            stopping(self),
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
             warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
@@ -210,6 +216,7 @@ class DansegRunner(Runner):
             ValidationScoresHook(),
         ]
         super().register_hooks(default_hooks, [*sound, *(custom_hooks or [])])
+        self.register_hook(StopSignalsHook())  # last: it may leave the iteration
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build mmengine's logger. Its file gets everything; its console shows only warnings at first."""

@@ -12,8 +12,10 @@ from danseg.engine.checkpoints.checkpoint import find_resumable, read_checkpoint
 from danseg.engine.config.agreement import check_agreement
 from danseg.engine.config.options import add_tensorboard, continue_from, keep_checkpoints
 from danseg.engine.data import check_data
-from danseg.engine.distributed import on_every_rank, on_rank_zero
+from danseg.engine.distributed import decided_on_rank_zero, on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
+from danseg.engine.received_signals import receiving
+from danseg.engine.restarts import note_launch, restarted_by
 from danseg.engine.run_lock import sole_run
 from danseg.engine.runner import DansegRunner
 from danseg.engine.work_dir import checkpoint_folders, prepare_folders
@@ -35,7 +37,8 @@ def train(
         config: a complete config, as from :func:`danseg.engine.config.options.configure_training`.
         resume: "auto" to continue from the newest readable checkpoint of the work dir, or start anew if
             there is none; a checkpoint file to continue from; None to start anew, unless the config says
-            ``resume=True``. A work dir that holds checkpoints is refused then.
+            ``resume=True`` or a launcher has started a training again that had ended. A work dir that holds
+            checkpoints is refused then.
         start_over: move what an earlier training has left in the work dir to a folder in it, and start anew.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
@@ -44,6 +47,7 @@ def train(
 
     Raises:
         UserError: any problem that the user can fix.
+        Stopped: a signal has ended the training.
     """
     # Files that the config names (pretrained weights) must not run code from their pickles either.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
@@ -56,7 +60,7 @@ def train(
 
     resume = on_every_rank(lambda: _chosen(config, resume, start_over))
     _check(config, say)
-    with sole_run(checkpoint_folders(config), say):
+    with receiving(), sole_run(checkpoint_folders(config), say):
         runner = _runner(config, resume, start_over, say)
         for message in said:
             runner.logger.info(message)
@@ -89,12 +93,22 @@ def _runner(
     config: Config, resume: str | None, start_over: bool, say: Callable[[str | None], None]
 ) -> DansegRunner:
     """Do the rest before the first iteration. Only the runner keeps the checkpoint, so it can free it."""
-    resumed = _resumed(config.work_dir, resume, say) if resume else None
+    resumed, launcher = None, decided_on_rank_zero(lambda: restarted_by(config.work_dir))
+    if launcher:  # what was asked for is what its first start did
+        say(f"{launcher} has started this training again: it goes on from its newest checkpoint")
+        resumed = _resumed(config.work_dir, "auto", say)
+    if resumed is None and resume:
+        resumed = _resumed(config.work_dir, resume, say)
     config.resume = False
     if resumed:
         continue_from(config, *resumed)
     read = resumed or _loaded(config.get("load_from"))  # before it may be moved
-    on_rank_zero(lambda: prepare_folders(config, resumed, say, refuse=not (resume or start_over)))
+
+    def take_over() -> None:
+        prepare_folders(config, resumed, say, refuse=not (launcher or resume or start_over))
+        note_launch(config.work_dir)
+
+    on_rank_zero(take_over)
     runner = DansegRunner.from_cfg(config)
     runner.already_read = read
     return runner

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as torch_dist
 
 from danseg.engine.distributed import leave_group, on_every_rank, on_rank_zero, process_group
-from danseg.errors import UserError
+from danseg.errors import Stopped, UserError
 
 
 def test_one_process_just_works_or_raises():
@@ -73,10 +73,41 @@ def test_a_node_that_slurm_does_not_name_is_asked_for(monkeypatch):
         process_group("slurm").__enter__()
 
 
+def started_rank(rank: int, port: int, start: int) -> None:
+    """Be one rank of the processes that torchrun starts for the first time, or again."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_PORT=str(port))
+    os.environ.update(MASTER_ADDR="127.0.0.1", TORCHELASTIC_USE_AGENT_STORE="True")
+    os.environ.update(TORCHELASTIC_RESTART_COUNT=str(start))
+    with process_group("pytorch", timeout_minutes=0.1):
+        torch_dist.all_reduce(torch.ones(1))
+
+
+def test_processes_that_torchrun_starts_again_meet_each_other_and_not_those_before_them():
+    fork = multiprocessing.get_context("fork")
+    store = torch_dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun's own
+    for start in range(3):
+        ranks = [fork.Process(target=started_rank, args=(rank, store.port, start)) for rank in range(2)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(60)
+        assert [process.exitcode for process in ranks] == [0, 0], start
+
+
 def fail_if(failing, rank):
     if rank in failing:
         raise UserError(f"broken on {rank}")
     return rank
+
+
+def test_processes_that_stop_together_leave_together(monkeypatch):
+    left = []
+    monkeypatch.setattr("danseg.engine.distributed._start", lambda *given: None)
+    monkeypatch.setattr("danseg.engine.distributed.leave_group", lambda: left.append(True))
+    for together in (False, True):
+        with pytest.raises(Stopped), process_group("pytorch"):
+            raise Stopped(143, together=together)
+        assert left == [True] * together
 
 
 def rank_of_two(rank: int, folder: Path, run, failing: list[int]) -> None:

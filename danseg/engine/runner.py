@@ -36,6 +36,7 @@ from danseg.engine.checkpoints.pretrained import check_pretrained
 from danseg.engine.config.building import naming_places
 from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
+from danseg.engine.data_workers import explaining_workers, note_samples
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
@@ -49,6 +50,7 @@ from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
 from danseg.engine.recompute import recompute, take_over_with_cp
+from danseg.engine.stalled import ProgressHook
 from danseg.engine.summary import summary
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
@@ -123,6 +125,7 @@ class DansegRunner(Runner):
             dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         name_failing_samples(loader.dataset)
+        note_samples(loader)
         complete_metainfo(loader.dataset)
         return loader
 
@@ -162,6 +165,7 @@ class DansegRunner(Runner):
             explaining_memory(*ways_to_train_in_less(self.cfg)),
             explaining_determinism(),
             explaining_losses(self.network),
+            explaining_workers(),
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
             warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
@@ -192,6 +196,7 @@ class DansegRunner(Runner):
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         self._random_state_hook = RandomStateHook()
         sound: list[Hook] = [
+            ProgressHook(),
             MergeBatchNormHook(),
             NonFiniteLossHook(),
             self._random_state_hook,
@@ -341,5 +346,5 @@ def _evaluating(loop: BaseLoop) -> BaseLoop:
     for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
         if isinstance(metric, ExactIoUMetric):
             metric.sets = sets
-    loop.run = explaining_determinism()(explaining_memory(*EVALUATE_IN_LESS)(loop.run))
+    loop.run = explaining_determinism()(explaining_memory(*EVALUATE_IN_LESS)(explaining_workers()(loop.run)))
     return loop

@@ -173,12 +173,16 @@ def refuses():
     raise UserError("cannot be used")
 
 
-def ranks_of(folder, happens, world_size=2, run=steps):
-    """Start ranks, and give what each said and its status; those that still live are then killed."""
+def ranks_of(folder, happens, world_size=2, run=steps, store=None):
+    """Start ranks, and give what each said and its status; those that still live are then killed.
+
+    A store is that of a launcher, as of torchrun; else rank 0 holds it, as under srun and mpirun.
+    """
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port = str(one.getsockname()[1])
-    group = dict(WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        port = store.port if store else one.getsockname()[1]
+    group = dict(WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    group["TORCHELASTIC_USE_AGENT_STORE"] = str(store is not None)
     ranks = [
         forked.start(folder / f"{rank}.err", run, happens, RANK=str(rank), LOCAL_RANK=str(rank), **group)
         for rank in range(world_size)
@@ -227,9 +231,13 @@ def test_a_rank_that_hangs_elsewhere_is_named(tmp_path):
 
 
 @on_linux
-@pytest.mark.parametrize(("lost", "world_size"), [(0, 2), (1, 2), (1, 3)])
-def test_a_rank_that_is_killed_ends_all_with_one_line(tmp_path, lost, world_size):
-    status, said, ranks = ranks_of(tmp_path, {lost: send(signal.SIGKILL)}, world_size)
+@pytest.mark.parametrize(
+    ("lost", "world_size", "launcher_holds"), [(0, 2, False), (1, 2, False), (0, 3, True), (1, 3, True)]
+)
+def test_a_rank_that_is_killed_ends_all_with_one_line(tmp_path, lost, world_size, launcher_holds):
+    store = torch_dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    kill = {lost: send(signal.SIGKILL)}
+    status, said, ranks = ranks_of(tmp_path, kill, world_size, store=store if launcher_holds else None)
     assert status == [1] * (world_size - 1)
     (line,) = "".join(said).splitlines()
     assert line.startswith(f"error: rank {lost} (pid {ranks[lost].pid} on ") and "has ended" in line

@@ -150,9 +150,11 @@ def explaining_workers() -> Iterator[None]:
     global _killed_for
     try:
         yield
-    except (RuntimeError, OSError, EOFError) as error:
-        text = f"{error} {error.__cause__ or ''}"  # the cause names the signal
-        if not isinstance(error, RuntimeError) and _in_a_loader(error):
+    except UserError:
+        raise
+    except Exception as error:
+        text = " ".join(_words_on_workers(error))
+        if isinstance(error, (OSError, EOFError)) and _in_a_loader(error):
             text = _word_of_handler()  # a batch that is fetched from a worker breaks off before PyTorch looks
         message, _killed_for = _killed_for, None
         if "DataLoader timed out" in text:  # the config's `timeout`
@@ -166,6 +168,17 @@ def explaining_workers() -> Iterator[None]:
         if message is None:
             raise
         raise UserError(message) from error
+
+
+def _words_on_workers(error: BaseException | None) -> Iterator[str]:
+    """What PyTorch says in the errors that led to this one.
+
+    Its handler of signals raises one wherever the main thread is, in code, too, that makes another one of it.
+    """
+    while error is not None:
+        if isinstance(error, RuntimeError) and "DataLoader" in str(error):
+            yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 def _in_a_loader(error: BaseException) -> bool:

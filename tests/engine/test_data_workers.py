@@ -14,6 +14,7 @@ from danseg.engine.data_workers import explaining_workers, note_samples, standin
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.process_state import has_ended
 from danseg.engine.stalled import watched
+from danseg.errors import UserError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 PATIENCE = 0.4  # seconds
@@ -163,6 +164,15 @@ def test_a_worker_that_is_killed_is_explained(tmp_path, number, reason, advice):
     (line,) = [one for one in (tmp_path / "said").read_text().splitlines() if "nothing has moved" not in one]
     assert line.startswith("error: data worker (pid ") and reason in line and advice in line
     assert "while it prepared image 5.jpg with label 5.png" in line
+
+
+def test_a_killed_worker_is_explained_wherever_the_main_thread_was():
+    with pytest.raises(UserError, match=r"^data worker \(pid 7\) was killed by a signal \(Killed\);"):
+        with explaining_workers():
+            try:
+                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+            except RuntimeError:
+                raise SyntaxError("a config that cannot be printed") from None
 
 
 def test_other_errors_stay_as_they_are():

@@ -52,6 +52,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="none",
         help="what started the processes",
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=5,
+        metavar="MINUTES",
+        help="warn if nothing moves for so long, and stop after twice that if data workers are why; "
+        "0 waits for ever (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--collective-timeout",
+        type=float,
+        default=30,
+        metavar="MINUTES",
+        help="stop if other processes do not arrive for so long (default: %(default)g)",
+    )
     # torchrun passes this option in some modes; the environment holds the same number
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -62,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.config_file import load_config
     from danseg.engine.config.options import configure_training
     from danseg.engine.distributed import on_every_rank, process_group
+    from danseg.engine.stalled import watched
     from danseg.engine.train import train
 
     def configured():
@@ -77,7 +93,10 @@ def run(args: argparse.Namespace) -> None:
         )
         return config
 
-    with process_group(args.launcher):
+    with (
+        watched(args.patience) as watch,
+        process_group(args.launcher, watch, args.collective_timeout),
+    ):
         train(on_every_rank(configured), resume=args.resume, start_over=args.start_over)
 
 

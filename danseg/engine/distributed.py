@@ -1,4 +1,4 @@
-"""Start and end the process group of a distributed run, and stop all processes if one fails.
+"""Start and end the process group of a distributed run, and stop all processes if one fails or is lost.
 
 mmengine starts a process group on GPUs only. Here the group is made before mmengine needs it, with NCCL on
 GPUs and with gloo on CPUs, and mmengine then uses it.
@@ -6,6 +6,8 @@ GPUs and with gloo on CPUs, and mmengine then uses it.
 
 import logging
 import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,34 +19,80 @@ import torch
 import torch.distributed as torch_dist
 from mmengine.dist import broadcast_object_list, get_dist_info, get_rank
 
+from danseg.engine.stalled import WHY_IT_ENDS, Watch, what_ended
 from danseg.errors import Stopped, UserError
 
 Result = TypeVar("Result")
 
 
+_LONGEST = 60 * 24 * 365  # minutes
+_LATER = timedelta(seconds=5)
+# What collectives and the store say if another process has ended or does not answer.
+_LOST = re.compile(
+    "connection (was |closed|reset|refused)|broken pipe|timed out|timeout|remote process", re.I
+)
+_LIBRARIES = re.compile("gloo|nccl|c10d|recv|send", re.I)
+
+
 @contextmanager
-def process_group(launcher: str, timeout_minutes: float = 30) -> Iterator[None]:
+def process_group(launcher: str, watch: Watch, timeout_minutes: float) -> Iterator[None]:
     """Keep the process group of ``launcher`` open during the block; with "none" do nothing.
 
     The group ends with a barrier: if a process left while another one still communicates with it, the other
     one could abort at interpreter exit.
 
+    Args:
+        launcher: what started the processes.
+        watch: looks at the other processes, too, as long as there is a group.
+        timeout_minutes: how long a process waits for the others, in a collective and at the start.
+
     Raises:
-        UserError: the launcher's environment variables are missing, or a node with GPUs has fewer of them
-            than processes.
+        UserError: the launcher's environment variables are missing, a node with GPUs has fewer of them than
+            processes, not all processes come to the start, or one ends or does not answer during the block.
+        SystemExit: in all processes but one, if another one has ended; one says so for all.
     """
     if launcher == "none":
         yield
         return
-    _start(launcher, timedelta(minutes=timeout_minutes))
+    _start(launcher, timeout_minutes)
+    beats = watch.begin_heartbeats(timeout_minutes)
     try:
         yield
+        _leave(watch)
     except Stopped as stopped:
         if stopped.together:
-            leave_group()
+            _leave(watch)
         raise
-    # Not reached after an error: waiting for processes that may have ended would only hide the error.
+    except Exception as error:
+        if not watch.ending.acquire(blocking=False):
+            time.sleep(60)  # the watch is about to end this process
+        lost = _is_lost(error)
+        if lost:
+            # A launcher, which has seen the other process end, stops this one: not before it has spoken.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(0.2)  # connections break a little before the system calls a process ended
+        first = beats.first_to(WHY_IT_ENDS)  # of an error of its own, too: then the others need not speak
+        if lost and not first:
+            beats.wait_until_spoken()
+            sys.exit(1)
+        message = what_ended(beats) if lost else ""
+        beats.has_spoken()
+        if not lost:
+            raise
+        raise UserError(message) from error
+
+
+def _leave(watch: Watch) -> None:
+    # Not after an error: waiting for processes that may have ended would only hide it.
+    torch_dist.barrier()
+    watch.end_heartbeats()  # while the store is there
     leave_group()
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether an error says that another process has ended or does not answer."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and bool(_LOST.search(text) and _LIBRARIES.search(text))
 
 
 def leave_group() -> None:
@@ -56,7 +104,11 @@ def leave_group() -> None:
     time.sleep(0.2)
 
 
-def _start(launcher: str, timeout: timedelta) -> None:
+def _start(launcher: str, timeout_minutes: float) -> None:
+    if not 0 < timeout_minutes <= _LONGEST:
+        raise UserError(
+            f"--collective-timeout {timeout_minutes:g}: give minutes, more than 0 and up to {_LONGEST}"
+        )
     wanted = {
         "pytorch": ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
         "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"),
@@ -92,13 +144,24 @@ def _start(launcher: str, timeout: timedelta) -> None:
         os.environ.update(
             RANK=os.environ["OMPI_COMM_WORLD_RANK"], WORLD_SIZE=os.environ["OMPI_COMM_WORLD_SIZE"]
         )
-    if not gpus:
-        torch_dist.init_process_group("gloo", timeout=timeout, **_meeting_place(timeout))
-        return
-    torch.cuda.set_device(local_rank)
-    # Bound to its GPU, the group meets now and not at its first message, and barriers need not guess.
-    device = torch.device("cuda", local_rank)
-    torch_dist.init_process_group("nccl", timeout=timeout, device_id=device, **_meeting_place(timeout))
+    # The watch, which knows more, comes first: it says who does not answer.
+    timeout = timedelta(minutes=timeout_minutes) + _LATER
+    try:
+        if not gpus:
+            torch_dist.init_process_group("gloo", timeout=timeout, **_meeting_place(timeout))
+            return
+        torch.cuda.set_device(local_rank)
+        # Bound to its GPU, the group meets now and not at its first message, and barriers need not guess.
+        device = torch.device("cuda", local_rank)
+        torch_dist.init_process_group("nccl", timeout=timeout, device_id=device, **_meeting_place(timeout))
+    except torch_dist.DistError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"process {os.environ['RANK']} has not met the other processes of {os.environ['WORLD_SIZE']} at "
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} (MASTER_ADDR, MASTER_PORT) within "
+            f"{timeout_minutes:g} minutes (--collective-timeout): {reason}. All have to be started, with the "
+            "same address, which every node must reach"
+        ) from error
 
 
 def _meeting_place(timeout: timedelta) -> dict[str, Any]:

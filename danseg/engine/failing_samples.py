@@ -34,13 +34,18 @@ def _prepare_named(dataset: Any, prepare: Callable[[int], Any], index: int) -> A
     except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # the panic of a decoder written in Rust is no Exception
-        info = dataset.get_data_info(index)
-        label = f" with label {info['seg_map_path']}" if info.get("seg_map_path") else ""
         reason = str(error).strip().splitlines()
         raise UnusableSample(
-            f"image {info.get('img_path')}{label} cannot be used: {type(error).__name__}"
+            f"{files_of(dataset, index)} cannot be used: {type(error).__name__}"
             f"{': ' + reason[0] if reason else ''}"
         ) from error
+
+
+def files_of(dataset: Any, index: int) -> str:
+    """Name the image and the label of a sample of a data set without wrappers."""
+    info = dataset.get_data_info(index)
+    label = f" with label {info['seg_map_path']}" if info.get("seg_map_path") else ""
+    return f"image {info.get('img_path')}{label}"
 
 
 def _require_known_ids(dataset: Any, sample: Any) -> None:

@@ -28,7 +28,7 @@ def restarted_by(work_dir: str | os.PathLike) -> str | None:
 
 
 def note_launch(work_dir: str | os.PathLike) -> None:
-    """Note that a launcher's training begins in ``work_dir``; without a launcher that starts again do nothing.
+    """Note that a training begins in ``work_dir``; do nothing without a launcher that starts again.
 
     Raises:
         UserError: the note cannot be written.

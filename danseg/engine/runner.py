@@ -38,6 +38,7 @@ from danseg.engine.config.building import naming_places
 from danseg.engine.config.formatted_once import FormattedOnce
 from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
+from danseg.engine.data_workers import explaining_workers, note_samples
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
@@ -55,6 +56,7 @@ from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, way
 from danseg.engine.received_signals import shelter_workers
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.sample_seeds import seeded
+from danseg.engine.stalled import ProgressHook
 from danseg.engine.summary import summary
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
@@ -138,6 +140,7 @@ class DansegRunner(Runner):
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         shelter_workers(loader)
         name_failing_samples(loader.dataset)
+        note_samples(loader)
         complete_metainfo(loader.dataset)
         return loader
 
@@ -180,6 +183,7 @@ class DansegRunner(Runner):
             explaining_determinism(),
             explaining_losses(self.network),
             stopping(self),
+            explaining_workers(),
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
             warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
@@ -210,6 +214,7 @@ class DansegRunner(Runner):
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         self._random_state_hook = RandomStateHook()
         sound: list[Hook] = [
+            ProgressHook(),
             MergeBatchNormHook(),
             NonFiniteLossHook(),
             self._random_state_hook,
@@ -360,5 +365,5 @@ def _evaluating(loop: BaseLoop) -> BaseLoop:
     for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
         if isinstance(metric, ExactIoUMetric):
             metric.sets = sets
-    loop.run = explaining_determinism()(explaining_memory(*EVALUATE_IN_LESS)(loop.run))
+    loop.run = explaining_determinism()(explaining_memory(*EVALUATE_IN_LESS)(explaining_workers()(loop.run)))
     return loop

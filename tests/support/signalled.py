@@ -19,6 +19,7 @@ from mmengine.registry import HOOKS
 
 from danseg.engine.config.config_file import load_config
 from danseg.engine.distributed import process_group
+from danseg.engine.stalled import watched
 from danseg.engine.train import train
 from danseg.errors import command_line
 
@@ -65,7 +66,7 @@ def run(rank: int, port: int, folder: Path, config: str, case: dict) -> None:
 
     @command_line
     def main() -> None:
-        with process_group(launcher):
+        with watched(5) as watch, process_group(launcher, watch, 2):
             train(cfg)
 
     main()

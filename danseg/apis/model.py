@@ -29,7 +29,8 @@ def load_model(
 
     Args:
         config: a config file, or a config that was already read; it is not changed.
-        checkpoint: file of the weights; every parameter must fit. None keeps the random initial weights.
+        checkpoint: file of the weights (.pth, .safetensors) or its address (https://...); every parameter
+            must fit. None keeps the random initial weights.
         device: where to put the model. Default: the GPU if there is one, else the CPU.
 
     Returns:

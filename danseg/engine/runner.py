@@ -32,11 +32,13 @@ from danseg.engine.checkpoints.checkpoint import (
     read_checkpoint,
     weights_of,
 )
-from danseg.engine.checkpoints.pretrained import check_pretrained
+from danseg.engine.checkpoints.pretrained import INSTEAD, check_pretrained
+from danseg.engine.checkpoints.safe_loading import reading_safely
 from danseg.engine.config.building import naming_places
 from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
+from danseg.engine.distributed import on_rank_zero
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import (
@@ -88,7 +90,7 @@ class DansegRunner(Runner):
         Raises:
             UserError: a part of the config cannot be built; the message names its place.
         """
-        with warnings.catch_warnings(), naming_places(cfg), explaining_memory():
+        with warnings.catch_warnings(), naming_places(cfg), explaining_memory(), reading_safely():
             # mmseg warns about these at every cross entropy and at a hook that has nothing to draw.
             warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
             warnings.filterwarnings("ignore", message="The draw is False")
@@ -162,6 +164,7 @@ class DansegRunner(Runner):
             explaining_memory(*ways_to_train_in_less(self.cfg)),
             explaining_determinism(),
             explaining_losses(self.network),
+            reading_safely(),
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
             warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
@@ -220,8 +223,8 @@ class DansegRunner(Runner):
         return super().build_visualizer(visualizer)
 
     def _init_model_weights(self) -> None:
+        on_rank_zero(lambda: check_pretrained(self.network))  # which has fetched them, before others ask
         try:
-            check_pretrained(self.network)
             super()._init_model_weights()
         except (OSError, EOFError, RuntimeError, AssertionError, KeyError, UnpicklingError) as error:
             source = pretrained_source(self.cfg.model)
@@ -229,9 +232,7 @@ class DansegRunner(Runner):
                 raise
             raise UserError(
                 f"the pretrained weights {source} could not be loaded: {str(error) or type(error).__name__}. "
-                "Put the file in the cache of torch.hub and try again, name a local file "
-                "(--cfg-options model.pretrained=FILE), or train without "
-                "(--cfg-options model.pretrained=None)"
+                f"{INSTEAD}"
             ) from error
 
     def load_checkpoint(
@@ -243,8 +244,6 @@ class DansegRunner(Runner):
             UserError: the file cannot be read, its weights do not fit (with ``load_from``: none of them), or
                 they are not finite numbers of the model's kind.
         """
-        if "://" in str(filename):
-            return super().load_checkpoint(filename, map_location, strict)
         path, checkpoint = self.already_read or (None, {})
         self.already_read = None
         if path != filename:

@@ -100,7 +100,7 @@ def _hash(address: str, note: str) -> str | None:
 
 
 def _file_name(address: str, digits: str | None) -> str:
-    """The name in the cache; it gets the hash, or that of the address, if it would not tell contents apart."""
+    """The name in the cache; the hash, or that of the address, is added where it tells no contents apart."""
     path = Path(unquote(urlsplit(address).path))
     if not path.name:
         raise UserError(f"{address} names no file")

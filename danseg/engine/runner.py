@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from danseg.datasets.metainfo import complete_metainfo
+from danseg.datasets.whole_files import read_whole_files
 from danseg.datasets.wrappers import infos, named_sets
 from danseg.engine.checkpoints.checkpoint import (
     check_values,
@@ -124,6 +125,7 @@ class DansegRunner(Runner):
             of_workers = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
             dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        read_whole_files(loader.dataset)
         name_failing_samples(loader.dataset)
         complete_metainfo(loader.dataset)
         return loader

@@ -19,6 +19,7 @@ from danseg.datasets.loading import loading_step
 from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, remember
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
+from danseg.io.words import listed
 from danseg.label_maps.id_formats import loaded_ids
 
 __all__ = ["DatasetReport", "cache_dir", "check_dataset", "labelled_files"]
@@ -118,6 +119,11 @@ def _check_one(
     else:
         report.cached = True
 
+    if contents.doubtful:
+        report.warnings.append(
+            f"{len(contents.doubtful)} JPEGs have errors in their data, over which decoders guess: "
+            f"{listed(contents.doubtful)}; look at them, and copy or download again what is spoiled"
+        )
     report.files = [image for image, _ in pairs]
     report.images = len(pairs)
     report.labels = len(pairs) if with_labels else 0

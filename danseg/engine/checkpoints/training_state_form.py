@@ -69,6 +69,8 @@ def _random(states: list) -> str:
             return f"holds a {type(state).__name__} for process {rank}, not a dict"
         for name, sets in _GENERATORS.items():
             try:
+                if not isinstance(state[name], torch.Tensor if name == "torch" else Mapping):
+                    raise TypeError(f"it is a {type(state[name]).__name__}")
                 sets(state[name])
             except Exception as error:  # the generators say in many ways that a state is none
                 reason = str(error).splitlines() or [type(error).__name__]

@@ -9,12 +9,14 @@ import hashlib
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import torch
+from mmengine.dist import is_main_process
 
 from danseg.engine.checkpoints.checkpoint_bytes import check_bytes
 from danseg.errors import UserError
@@ -24,6 +26,7 @@ from danseg.io.words import did_you_mean
 
 _FETCHED = ("http://", "https://")
 _SILENCE = 60.0  # seconds without a byte after which a server is given up
+_told: set[Path] = set()  # files whose origin this process has told
 
 
 def local_file(source: str | Path) -> Path:
@@ -53,6 +56,10 @@ def local_file(source: str | Path) -> Path:
         _fetch(address, target, digits)
     elif digits:
         _compare(target, digits, source)
+    elif target not in _told and is_main_process():
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(target.stat().st_mtime))
+        print(f"{source} is taken as fetched on {when}; delete {target} to fetch it again", file=sys.stderr)
+    _told.add(target)
     return target
 
 

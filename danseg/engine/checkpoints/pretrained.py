@@ -38,7 +38,10 @@ def _pretrained_inits(init_cfg: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _check(part: nn.Module, source: str, prefix: str | None) -> None:
-    weights = weights_of(read_checkpoint(source))
+    try:
+        weights = weights_of(read_checkpoint(source))
+    except UserError as error:
+        raise UserError(f"{error}\n{INSTEAD}") from error
     if prefix:
         start = prefix.rstrip(".") + "."
         weights = {n.removeprefix(start): value for n, value in weights.items() if n.startswith(start)}

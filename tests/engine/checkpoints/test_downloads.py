@@ -79,7 +79,7 @@ def test_what_is_not_as_its_name_says_is_refused(served):
     assert f"{cache / wrong.name}" in said and "not with 01234567. Delete it" in said
 
 
-def test_an_address_tells_the_hash_and_unmarked_names_do_not_mix(served):
+def test_an_address_tells_the_hash_and_unmarked_names_do_not_mix(served, capsys):
     address, folder, cache, _ = served
     file = put(folder, "best.pth", 2.0)
     digits = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -90,7 +90,11 @@ def test_an_address_tells_the_hash_and_unmarked_names_do_not_mix(served):
     put(folder / "other", "best.pth", 3.0)
     for place, value in (("", 2), ("/other", 3)):
         assert read_checkpoint(f"{address}{place}/best.pth")["state_dict"]["a"][0] == value
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.iterdir())) == 3 and "is taken as fetched on" not in capsys.readouterr().err
+    downloads._told.clear()  # as in another run, where the file behind the address may be another one
+    for _ in range(2):
+        local_file(f"{address}/best.pth")
+    assert capsys.readouterr().err.count(f"{address}/best.pth is taken as fetched on 20") == 1
 
 
 def test_nothing_half_enters_the_cache(served):

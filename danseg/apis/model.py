@@ -16,6 +16,7 @@ from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.channels import check_normalisation
 from danseg.engine.checkpoints.checkpoint import load_weights
+from danseg.engine.checkpoints.safe_loading import reading_safely
 from danseg.engine.config.building import naming_places
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.options import drop_pretrained
@@ -49,7 +50,7 @@ def load_model(
     init_default_scope(config.get("default_scope", "mmseg"))
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
-    with naming_places(config):
+    with naming_places(config), reading_safely():  # some networks read files when they are built
         model = MODELS.build(config.model)
     content = {} if checkpoint is None else load_weights(model, checkpoint)
     if device.type != "cuda":

@@ -131,7 +131,7 @@ def _jpeg_frame(data: Content) -> tuple[int, int]:
     """
     at, blocks = 2, 0
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        if data[at + 1] in _HUFFMAN and at + 10 <= len(data):
+        if at + 10 <= len(data) and data[at + 1] in _HUFFMAN:
             height, width, count = struct.unpack_from(">HHB", data, at + 5)
             factors = [(one >> 4, one & 15) for one in data[at + 11 : at + 10 + 3 * count : 3]]
             wide, high = (max((1, *side)) for side in zip(*factors, strict=True)) if factors else (1, 1)

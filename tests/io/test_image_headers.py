@@ -81,6 +81,15 @@ def test_a_jpeg_whose_header_claims_more_blocks_than_it_has_bits_is_cut_short(ki
         require_whole(_fit_for(struct.pack(">HH", 60000, 60000), data, place))
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_every_place_at_which_a_file_is_cut_is_refused(kind):
+    data = encoded(Image.fromarray(PIXELS[:8, :8]), kind)
+    require_whole(data)
+    for length in range(8, len(data)):
+        with pytest.raises(UnusableImage, match="cut short"):
+            require_whole(data[:length])
+
+
 @pytest.mark.parametrize("strips", [1, 4])
 def test_every_flipped_bit_of_deflated_strips_is_refused(strips):
     rows = -(-PIXELS.shape[0] // strips)

@@ -16,6 +16,7 @@ TOOLBOX = [
     "pillow>=9.5",  # PNGs with a palette, which servers ask for
     "kornia-rs>=0.2,<0.3",  # training input: decodes PNGs in half of OpenCV's time
     "matplotlib>=3.7",  # figures and colour maps
+    "safetensors>=0.4.3",  # weights without pickles
     "rich>=13",  # progress bars with the time left
 ]
 

@@ -56,6 +56,7 @@ ONE_WAY = {
             ("danseg/apis/predict.py", "read_picture"),
             ("danseg/apis/raster_rows.py", "_loaded"),
             ("danseg/datasets/check_contents.py", "_decode_image"),
+            ("danseg/datasets/whole_files.py", "__call__"),
             ("danseg/engine/hooks/save_comparison.py", "after_test_iter"),
         },
     ),

@@ -65,15 +65,15 @@ def run(args: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     stem = _free_stem(out_dir, f"{args.pred_dir.resolve().name}_scores")
-    for suffix in (".json", ".csv"):
-        path = out_dir / f"{stem}{suffix}"
-        result.scores.write(
-            path,
-            dataset=args.dataset,
-            predictions=str(args.pred_dir.resolve()),
-            labels=str(args.gt_dir.resolve()),
-            images=len(result.pairs),
-        )
+    paths = [out_dir / f"{stem}{suffix}" for suffix in (".json", ".csv")]
+    result.scores.write(
+        *paths,
+        dataset=args.dataset,
+        predictions=str(args.pred_dir.resolve()),
+        labels=str(args.gt_dir.resolve()),
+        images=len(result.pairs),
+    )
+    for path in paths:
         print(f"written: {path}")
 
 

@@ -38,7 +38,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "folder is replaced.",
     )
     parser.add_argument("config", help="config file the model was trained with")
-    parser.add_argument("checkpoint", help="trained weights")
+    parser.add_argument(
+        "checkpoint", help="trained weights: a file (.pth, .safetensors) or its address (https://...)"
+    )
     parser.add_argument("images", nargs="+", metavar="image", help="image files")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder for the pictures; made if it does not exist"

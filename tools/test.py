@@ -7,7 +7,9 @@ from collections.abc import Sequence
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Evaluate a checkpoint on its config's test set.")
     parser.add_argument("config", help="config that the checkpoint was trained with")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "checkpoint", help="checkpoint: a file (.pth, .safetensors) or its address (https://...)"
+    )
     parser.add_argument("--work-dir", help="folder for the log and the scores (default: work_dirs/<config>)")
     parser.add_argument("--tta", action="store_true", help="average over scales and flips (cfg.tta_pipeline)")
     parser.add_argument("--out", metavar="DIR", help="write the predictions as PNGs of ids into DIR")

@@ -16,6 +16,7 @@ from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.channels import check_normalisation
 from danseg.engine.checkpoints.checkpoint import load_weights
+from danseg.engine.checkpoints.safe_loading import reading_safely
 from danseg.engine.config.building import naming_places
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.options import drop_pretrained
@@ -29,7 +30,8 @@ def load_model(
 
     Args:
         config: a config file, or a config that was already read; it is not changed.
-        checkpoint: file of the weights; every parameter must fit. None keeps the random initial weights.
+        checkpoint: file of the weights (.pth, .safetensors) or its address (https://...); every parameter
+            must fit. None keeps the random initial weights.
         device: where to put the model. Default: the GPU if there is one, else the CPU.
 
     Returns:
@@ -48,7 +50,7 @@ def load_model(
     init_default_scope(config.get("default_scope", "mmseg"))
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
-    with naming_places(config):
+    with naming_places(config), reading_safely():  # some networks read files when they are built
         model = MODELS.build(config.model)
     content = {} if checkpoint is None else load_weights(model, checkpoint)
     if device.type != "cuda":

@@ -14,11 +14,12 @@ import numpy as np
 
 from danseg.datasets.check_contents import allowed_ids, decode_all, fixes, refuse_masks
 from danseg.datasets.check_files import build_dataset, list_pairs, require_folders
-from danseg.datasets.check_report import DatasetReport, describe_problems, merged, require_classes
+from danseg.datasets.check_report import DatasetReport, UnusableDataset, merged, require_classes
 from danseg.datasets.loading import loading_step
 from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, remember
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
+from danseg.io.words import listed
 from danseg.label_maps.id_formats import loaded_ids
 
 __all__ = ["DatasetReport", "cache_dir", "check_dataset", "labelled_files"]
@@ -113,11 +114,16 @@ def _check_one(
         contents = decode_all(pairs, allowed, loading_step([step]), said, progress, distorted)
         if contents.problems:
             mend = fixes(dataset, contents, allowed, num_classes)
-            raise UserError(describe_problems(f"{where} in {root} cannot be used", contents.problems, mend))
+            raise UnusableDataset(f"{where} in {root} cannot be used", contents.problems, mend)
         remember(key, contents)
     else:
         report.cached = True
 
+    if contents.doubtful:
+        report.warnings.append(
+            f"{len(contents.doubtful)} JPEGs have errors in their data, over which decoders guess: "
+            f"{listed(contents.doubtful)}; look at them, and copy or download again what is spoiled"
+        )
     report.files = [image for image, _ in pairs]
     report.images = len(pairs)
     report.labels = len(pairs) if with_labels else 0

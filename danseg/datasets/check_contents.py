@@ -12,6 +12,7 @@ from danseg.datasets.loading import is_known, load_picture, turned_by
 from danseg.errors import UserError
 from danseg.io.image_headers import FIXES, UnusableImage, mapped
 from danseg.io.images import decode_whole
+from danseg.io.jpeg import JPEG, is_doubtful
 from danseg.io.parallel import parallel_map
 from danseg.io.source_files import read_file
 from danseg.io.words import ranges
@@ -28,6 +29,7 @@ class Contents:
     raw_pixels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # kind -> offenders
     wrong_ids: set[int] = dataclasses.field(default_factory=set)
+    doubtful: list[str] = dataclasses.field(default_factory=list)  # images of which a decoder warns
 
 
 def decode_all(
@@ -54,7 +56,8 @@ def decode_all(
         description=description,
         progress=progress,
     )
-    for finding in findings:
+    for finding, (image, _) in zip(findings, pairs, strict=True):
+        contents.doubtful += [image] if finding.doubtful else []
         contents.sizes.update([finding.size] if finding.size else [])
         if finding.raw_pixels is not None:
             contents.raw_pixels += finding.raw_pixels
@@ -70,6 +73,7 @@ class _Finding:
     raw_pixels: np.ndarray | None = None
     wrong_ids: tuple[int, ...] = ()
     problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    doubtful: bool = False
 
 
 # Kinds of problem, as they are named in messages.
@@ -125,6 +129,7 @@ def _decode_image(path: str, loader: Any, distorted: bool, finding: _Finding) ->
             finding.size = decode_whole(read_file(path)).size[::-1]
         with mapped(path) as data:
             turned = turned_by(loader, data)
+            finding.doubtful = is_doubtful(bytes(data)) if data[:2] == JPEG else False
     except (OSError, UserError, ValueError) as error:
         cause = error.__cause__
         kind, reason = (cause.kind, cause.reason) if isinstance(cause, UnusableImage) else ("damaged", error)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from danseg.datasets.check_report import describe_problems
+from danseg.datasets.check_report import UnusableDataset
 from danseg.datasets.metainfo import check_class_names
 from danseg.datasets.wrappers import infos
 from danseg.errors import UserError
@@ -122,7 +122,7 @@ def list_pairs(
         kind = "labels without trainIds, although the labelIds or polygons to make them from are there"
         problems[kind] = unconverted
         fix = f"write them with: {cityscapes_command(dataset)}"
-        raise UserError(describe_problems(f"{where} is half prepared", problems, {kind: fix}))
+        raise UnusableDataset(f"{where} is half prepared", problems, {kind: fix})
     if problems:
         fixes = dict(_FIXES)
         if len(problems.get(_UNLABELLED, ())) == len(pairs):
@@ -132,7 +132,7 @@ def list_pairs(
                 if seen
                 else f"the folder of labels is empty. {_how_to_get(prepare_command)}"
             )
-        raise UserError(describe_problems(f"{where} is incomplete", problems, fixes))
+        raise UnusableDataset(f"{where} is incomplete", problems, fixes)
     return pairs
 
 

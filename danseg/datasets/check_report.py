@@ -114,16 +114,29 @@ def require_classes(report: DatasetReport) -> None:
         report.warnings.append(f"{told}; a prediction of {present[0]} everywhere scores 100 %")
 
 
-def describe_problems(header: str, problems: dict[str, list[str]], fixes: dict[str, str]) -> str:
-    """A message that lists each kind of problem with its first files and, if known, the fix."""
-    lines = [header + ":"]
-    for kind, offenders in problems.items():
-        first = f", the first {SHOWN}" if len(offenders) > SHOWN else ""
-        lines.append(f"- {kind}: {len(offenders)}{first}")
-        lines += [f"    {offender}" for offender in offenders[:SHOWN]]
-        if kind in fixes:
-            lines.append(f"  {fixes[kind]}")
-    return "\n".join(lines)
+class UnusableDataset(UserError):
+    """A data set with files that cannot be used; the message names the first ones of each kind of problem.
+
+    Args:
+        header: which data set it is, and what is wrong in general.
+        problems: the offenders of each kind of problem.
+        fixes: how to mend a kind, where that is known.
+    """
+
+    def __init__(self, header: str, problems: dict[str, list[str]], fixes: dict[str, str]) -> None:
+        self.header, self.problems, self.fixes = header, problems, fixes
+        super().__init__(self.listing(SHOWN))
+
+    def listing(self, shown: int) -> str:
+        """The message with up to ``shown`` offenders of each kind."""
+        lines = [self.header + ":"]
+        for kind, offenders in self.problems.items():
+            first = f", the first {shown}" if len(offenders) > shown else ""
+            lines.append(f"- {kind}: {len(offenders)}{first}")
+            lines += [f"    {offender}" for offender in offenders[:shown]]
+            if kind in self.fixes:
+                lines.append(f"  {self.fixes[kind]}")
+        return "\n".join(lines)
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

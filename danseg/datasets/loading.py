@@ -13,14 +13,14 @@ import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from mmengine import fileio
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.registry import TRANSFORMS
 
+from danseg.datasets.storage import stored_bytes
 from danseg.datasets.transforms import LoadTrainingCrop
 from danseg.errors import UserError
 from danseg.io.image_headers import Content, orientation, require_whole
-from danseg.io.images import check_bands, decode_image_rows, read_bytes
+from danseg.io.images import check_bands, decode_image_rows
 
 # Steps that give the bands as the file stores them.
 _AS_STORED = ("LoadImageFromNpyFile", "LoadSingleRSImageFromFile")
@@ -151,8 +151,7 @@ def _backend(loader: Any) -> str:
 def _from_file(loader: Any, path: str) -> dict:
     backend_args = getattr(loader, "backend_args", None)
     try:
-        elsewhere = backend_args or "://" in path
-        data = fileio.get(path, backend_args=backend_args) if elsewhere else read_bytes(path)
+        data = stored_bytes(path, backend_args)
         results: dict[str, Any] = dict(img_path=path)
         if loads_colours(loader):
             pixels, size = decode_image_rows(data)
@@ -163,6 +162,8 @@ def _from_file(loader: Any, path: str) -> dict:
         loaded = loader(results)
     except UserError:
         raise
+    except OSError as error:
+        raise UserError(f"image {path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # whatever file, decoder or step may raise
         raise UserError(f"image {path} cannot be read: {error or type(error).__name__}") from error
     if loaded is None or not isinstance(loaded.get("img"), np.ndarray):

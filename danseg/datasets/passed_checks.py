@@ -15,7 +15,7 @@ from danseg.datasets.check_contents import Contents
 from danseg.errors import UserError
 from danseg.io.files import make_folder, whole_file
 
-_VERSION = 3  # increase it when the check learns to find a new kind of problem
+_VERSION = 4  # increase it when the check learns to find a new kind of problem
 
 
 def cache_dir() -> Path:
@@ -44,7 +44,7 @@ def read_passed(key: str) -> Contents | None:
         raw_pixels = np.array(stored["raw_pixels"], dtype=np.int64)
         if raw_pixels.shape != (256,):
             return None
-        return Contents(sizes, raw_pixels)
+        return Contents(sizes, raw_pixels, doubtful=[str(path) for path in stored["doubtful"]])
     except (ValueError, TypeError, KeyError, AttributeError):
         return None  # missing or damaged: the files are decoded again
 
@@ -54,6 +54,7 @@ def remember(key: str, contents: Contents) -> None:
     stored = {
         "sizes": [[h, w, count] for (h, w), count in contents.sizes.items()],
         "raw_pixels": contents.raw_pixels.tolist(),
+        "doubtful": contents.doubtful,
     }
     write_entry(key, stored)
 

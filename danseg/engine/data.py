@@ -18,7 +18,13 @@ from danseg.io.words import listed
 _OWN = "its scores tell how well training was memorised; give it images of its own"
 
 
-def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = True) -> list[str]:
+def check_data(
+    config: Config,
+    splits: tuple[str, ...],
+    *,
+    with_labels: bool = True,
+    errors: list[UserError] | None = None,
+) -> list[str]:
     """Check the data sets that a run will read, and that images which form a batch have one size.
 
     Args:
@@ -26,6 +32,8 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
         splits: the splits in use, of "train", "val" and "test". If two use the same data set, it is checked
             once.
         with_labels: False if the run needs no labels.
+        errors: gets what is wrong with a split, so that the others are checked as well; by default the first
+            error ends the check.
 
     Returns:
         One report per checked data set, to print.
@@ -46,13 +54,21 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
                 reports.append(f"val: the data set of train\n  warning: {_OWN}")
             continue
         seen.append(loader.dataset)
-        report = check_dataset(
-            loader.dataset,
-            number_of_classes(config),
-            split_name=split,
-            prepare_command=config.get("prepare_command"),
-            with_labels=with_labels,
-        )
+        try:
+            report = check_dataset(
+                loader.dataset,
+                number_of_classes(config),
+                split_name=split,
+                prepare_command=config.get("prepare_command"),
+                with_labels=with_labels,
+            )
+            if split != "train":
+                _require_equal_sizes(loader, split, report.sizes)
+        except UserError as error:
+            if errors is None:
+                raise
+            errors.append(error)
+            continue
         if split == "train":
             trained = report.files
         elif shared := shared_pictures(trained, report.files) if trained else []:
@@ -61,8 +77,6 @@ def check_data(config: Config, splits: tuple[str, ...], *, with_labels: bool = T
                 f"{len(shared)} of {report.images} images of {split} are images of train too, {names}: {_OWN}"
             )
         reports.append(str(report))
-        if split != "train":
-            _require_equal_sizes(loader, split, report.sizes)
     return reports
 
 

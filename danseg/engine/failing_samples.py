@@ -1,6 +1,7 @@
 """Errors that name the files of a sample which fails during a run."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch.utils.data import Dataset
 
 from danseg.datasets.wrappers import inner_datasets
 from danseg.errors import UserError
+from danseg.io.source_files import fault
 from danseg.io.words import listed
 
 
@@ -28,6 +30,7 @@ def name_failing_samples(dataset: Dataset) -> None:
 
 def _prepare_named(dataset: Any, prepare: Callable[[int], Any], index: int) -> Any:
     try:
+        _require_files(dataset, index)
         sample = prepare(index)
         _require_known_ids(dataset, sample)
         return sample
@@ -46,6 +49,14 @@ def files_of(dataset: Any, index: int) -> str:
     info = dataset.get_data_info(index)
     label = f" with label {info['seg_map_path']}" if info.get("seg_map_path") else ""
     return f"image {info.get('img_path')}{label}"
+
+
+def _require_files(dataset: Any, index: int) -> None:
+    """Raise an error for what is no file, of which a loading step could wait for ever."""
+    info = dataset.get_data_info(index) if hasattr(dataset, "get_data_info") else {}
+    for path in (info.get("img_path"), info.get("seg_map_path")):
+        if path and os.path.exists(path) and (why := fault(path)):
+            raise OSError(f"{path}: {why}")
 
 
 def _require_known_ids(dataset: Any, sample: Any) -> None:

@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from danseg.datasets.metainfo import complete_metainfo
+from danseg.datasets.whole_files import read_whole_files
 from danseg.datasets.wrappers import infos, named_sets
 from danseg.engine.checkpoints.checkpoint import (
     check_values,
@@ -33,13 +34,15 @@ from danseg.engine.checkpoints.checkpoint import (
     read_checkpoint,
     weights_of,
 )
-from danseg.engine.checkpoints.pretrained import check_pretrained
+from danseg.engine.checkpoints.pretrained import INSTEAD, check_pretrained
+from danseg.engine.checkpoints.safe_loading import reading_safely
 from danseg.engine.config.building import naming_places
 from danseg.engine.config.formatted_once import FormattedOnce
 from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.data_workers import explaining_workers, note_samples
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
+from danseg.engine.distributed import on_rank_zero
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import (
@@ -97,7 +100,7 @@ class DansegRunner(Runner):
         Raises:
             UserError: a part of the config cannot be built; the message names its place.
         """
-        with warnings.catch_warnings(), naming_places(cfg), explaining_memory():
+        with warnings.catch_warnings(), naming_places(cfg), explaining_memory(), reading_safely():
             # mmseg warns about these at every cross entropy and at a hook that has nothing to draw.
             warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
             warnings.filterwarnings("ignore", message="The draw is False")
@@ -139,6 +142,7 @@ class DansegRunner(Runner):
         else:
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         shelter_workers(loader)
+        read_whole_files(loader.dataset)
         name_failing_samples(loader.dataset)
         note_samples(loader)
         complete_metainfo(loader.dataset)
@@ -184,6 +188,7 @@ class DansegRunner(Runner):
             explaining_losses(self.network),
             stopping(self),
             explaining_workers(),
+            reading_safely(),
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
             warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
@@ -244,8 +249,8 @@ class DansegRunner(Runner):
         return super().build_visualizer(visualizer)
 
     def _init_model_weights(self) -> None:
+        on_rank_zero(lambda: check_pretrained(self.network))  # which has fetched them, before others ask
         try:
-            check_pretrained(self.network)
             super()._init_model_weights()
         except (OSError, EOFError, RuntimeError, AssertionError, KeyError, UnpicklingError) as error:
             source = pretrained_source(self.cfg.model)
@@ -253,9 +258,7 @@ class DansegRunner(Runner):
                 raise
             raise UserError(
                 f"the pretrained weights {source} could not be loaded: {str(error) or type(error).__name__}. "
-                "Put the file in the cache of torch.hub and try again, name a local file "
-                "(--cfg-options model.pretrained=FILE), or train without "
-                "(--cfg-options model.pretrained=None)"
+                f"{INSTEAD}"
             ) from error
 
     def load_checkpoint(
@@ -267,8 +270,6 @@ class DansegRunner(Runner):
             UserError: the file cannot be read, its weights do not fit (with ``load_from``: none of them), or
                 they are not finite numbers of the model's kind.
         """
-        if "://" in str(filename):
-            return super().load_checkpoint(filename, map_location, strict)
         path, checkpoint = self.already_read or (None, {})
         self.already_read = None
         if path != filename:

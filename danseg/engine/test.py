@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from danseg.engine.checkpoints.checkpoint import load_state, read_checkpoint
+from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.config.agreement import check_agreement
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
@@ -28,7 +29,7 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
 
     Args:
         config: a config from :func:`danseg.engine.config.options.configure_test`.
-        checkpoint: file that a training wrote.
+        checkpoint: file that a training wrote, of safetensors, or an address of either.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
@@ -37,8 +38,8 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
     Raises:
         UserError: any problem that the user can fix.
     """
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     warnings = on_every_rank(lambda: check_agreement(config, "test"))
+    on_rank_zero(lambda: local_file(checkpoint))  # fetched once for all that share a cache
     read = on_every_rank(lambda: read_checkpoint(checkpoint))  # before anything is built
     metric = config.test_evaluator
     with_labels = not (isinstance(metric, dict) and metric.get("format_only"))
@@ -67,7 +68,7 @@ def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) ->
     """The content of the JSON file: what was evaluated, the means, and, if available, each class's scores."""
     return {
         "config": runner.cfg.filename,
-        "checkpoint": os.path.abspath(checkpoint),
+        "checkpoint": checkpoint if "://" in checkpoint else os.path.abspath(checkpoint),
         "tta": runner.cfg.model.get("module") is not None,
         "views": augmented_views(runner.cfg),
         **scores_report(runner.test_evaluator.metrics, metrics),

@@ -1,6 +1,5 @@
 """Run one training: check config and data, find the checkpoint to continue from, train, list the results."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 
 from danseg.engine.checkpoints.checkpoint import find_resumable, read_checkpoint
+from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.config.agreement import check_agreement
 from danseg.engine.config.options import add_tensorboard, continue_from, keep_checkpoints
 from danseg.engine.data import check_data
@@ -49,8 +49,6 @@ def train(
         UserError: any problem that the user can fix.
         Stopped: a signal has ended the training.
     """
-    # Files that the config names (pretrained weights) must not run code from their pickles either.
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     said: list[str] = []
 
     def say(message: str | None) -> None:
@@ -136,9 +134,10 @@ def _resumable(path: str | Path) -> tuple[str | Path, dict]:
 
 
 def _loaded(path: str | None) -> tuple[str, dict] | None:
-    """The path and content of the checkpoint to start from; None for a URL, which mmengine downloads."""
-    if path is None or "://" in path:
+    """The path or address of the checkpoint to start from, and its content."""
+    if path is None:
         return None
+    on_rank_zero(lambda: local_file(path))  # fetched once for all that share a cache
     return path, on_every_rank(lambda: read_checkpoint(path))
 
 

@@ -5,6 +5,7 @@ in float64, and nothing is rounded. Counts in float32 are exact only up to 2^24 
 eight frames of 1024 x 2048. Above that they are rounded, and a histogram that adds ones stops growing.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -219,31 +220,39 @@ class Scores:
         )
         return f"{table.get_string()}\n{summary}"
 
-    def write(self, path: str | os.PathLike, **facts) -> None:
-        """Write a ``.json`` file with :meth:`as_dict`, or a ``.csv`` file with one row per class.
+    def write(self, *paths: str | os.PathLike, **facts) -> None:
+        """Write ``.json`` files with :meth:`as_dict`, and ``.csv`` files with one row per class.
+
+        None of them takes its name before all are written, so that none lies there alone.
 
         The CSV ends with a row ``mean`` (mIoU, mAcc and the total numbers of pixels).
 
         Args:
-            path: file to write; an existing one is replaced.
+            *paths: files to write; existing ones are replaced.
             **facts: what the scores belong to (data set, checkpoint, ...). The JSON starts with them; the CSV
                 leaves them out.
+
+        Raises:
+            UserError: a file cannot be written.
         """
-        path = Path(path)
+        texts = {Path(path): self._text(Path(path), facts) for path in paths}
+        with contextlib.ExitStack() as stack:
+            parts = {stack.enter_context(whole_file(path)): text for path, text in texts.items()}
+            for part, text in parts.items():
+                part.write_text(text, encoding="utf-8")
+
+    def _text(self, path: Path, facts: dict) -> str:
         content = self.as_dict()
         if path.suffix == ".json":
-            text = json.dumps({**facts, **content}, indent=2) + "\n"
-        elif path.suffix == ".csv":
-            columns = ["IoU", "Acc", "label_pixels", "predicted_pixels"]
-            buffer = io.StringIO()
-            writer = csv.writer(buffer, lineterminator="\n")
-            writer.writerow(["class", *columns])
-            for name, row in content["classes"].items():
-                writer.writerow([name, *(row[column] for column in columns)])
-            labelled, predicted = int(self.label_pixels.sum()), int(self.predicted_pixels.sum())
-            writer.writerow(["mean", content["mIoU"], content["mAcc"], labelled, predicted])
-            text = buffer.getvalue()
-        else:
+            return json.dumps({**facts, **content}, indent=2) + "\n"
+        if path.suffix != ".csv":
             raise ValueError(f"{path}: scores are written as .json or .csv")
-        with whole_file(path) as part:
-            part.write_text(text, encoding="utf-8")
+        columns = ["IoU", "Acc", "label_pixels", "predicted_pixels"]
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["class", *columns])
+        for name, row in content["classes"].items():
+            writer.writerow([name, *(row[column] for column in columns)])
+        labelled, predicted = int(self.label_pixels.sum()), int(self.predicted_pixels.sum())
+        writer.writerow(["mean", content["mIoU"], content["mAcc"], labelled, predicted])
+        return buffer.getvalue()

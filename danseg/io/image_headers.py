@@ -3,6 +3,7 @@
 import contextlib
 import io
 import mmap
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
-from danseg.io.png import SIGNATURE, chunks, lacks_pixels
+from danseg.io.png import DEFLATE_RATIO, SIGNATURE, chunks, lacks_pixels
 from danseg.io.source_files import open_file
 
 #: What can be wrong with an image file, and how to mend it.
@@ -28,7 +29,11 @@ FIXES = {
     "whichever fits the label",
     "alpha": "save it without alpha (gdal_translate -b 1 -b 2 -b 3 IN OUT)",
 }
-_ORIENTATION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 274, 262, 277, 338
+_ORIENTATION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _COMPRESSION = 274, 262, 277, 338, 259
+_DEFLATED = (8, 32946)  # values of the compression tag
+_HUFFMAN = (0xC0, 0xC1, 0xC2)  # markers of JPEG's frames that are coded so, in blocks of 8 x 8
+_HARMLESS_SIZE = 2**26
+_PIECE = 2**18  # bytes to inflate at a time, and to get from it
 # Offsets and sizes of what holds a TIFF's pixels: strips, or tiles.
 _PLACES = ((273, 279), (324, 325))
 _GREY_TIFF, _UNASSOCIATED_ALPHA = (0, 1), 2
@@ -53,11 +58,12 @@ class UnusableImage(ValueError):
 
 
 def require_whole(data: Content) -> None:
-    """Refuse a PNG, JPEG or TIFF that is cut short, and a PNG whose checksums or size do not fit.
+    """Refuse a PNG, JPEG or TIFF that is cut short, or whose checksums or size do not fit.
 
-    Some decoders fill what is missing with grey or with zeros and say nothing: OpenCV 4 for JPEGs, GDAL and
+    Some decoders fill what is missing with grey or with zeros and say nothing: OpenCV for JPEGs, GDAL and
     Pillow for PNGs, OpenCV and GDAL for TIFFs whose bands are stored one after the other or whose writing was
-    interrupted. All decoders notice by themselves that another format is cut short.
+    interrupted. They do not compare the checksums of deflated TIFFs either. All decoders notice by themselves
+    that another format is cut short.
 
     Raises:
         UnusableImage: the file is damaged.
@@ -66,14 +72,42 @@ def require_whole(data: Content) -> None:
         raise UnusableImage("damaged", "the file has 0 bytes")
     if data[:8] == SIGNATURE:
         _require_whole_png(data)
-    elif data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _jpeg_scan(data)) < 0:
-        raise UnusableImage("damaged", f"a JPEG that is cut short after {len(data)} bytes")
+    elif data[:2] == b"\xff\xd8":
+        _require_whole_jpeg(data)
     elif tags := tiff_tags(data):
+        deflated = tags.get(_COMPRESSION) in _DEFLATED
         for offsets, sizes in ((tags.get(one) or (), tags.get(other) or ()) for one, other in _PLACES):
-            if any(
-                not size or offset + size > len(data) for offset, size in zip(offsets, sizes, strict=False)
-            ):
-                raise UnusableImage("damaged", f"a TIFF of {len(data)} bytes that lacks a part of its pixels")
+            for offset, size in zip(offsets, sizes, strict=False):
+                if not size or offset + size > len(data):
+                    raise UnusableImage(
+                        "damaged", f"a TIFF of {len(data)} bytes that lacks a part of its pixels"
+                    )
+                if deflated and not _is_whole_stream(data, offset, size):
+                    raise UnusableImage("damaged", f"a TIFF with a wrong checksum after byte {offset}")
+
+
+def _is_whole_stream(data: Content, start: int, size: int) -> bool:
+    """Whether bytes are a deflated stream that goes to its end, where its checksum is right."""
+    inflate = zlib.decompressobj()
+    rest, at, end = b"", start, start + size
+    try:
+        while not inflate.eof and (rest or at < end):
+            piece = rest or data[at : min(at + _PIECE, end)]
+            at += 0 if rest else len(piece)
+            inflate.decompress(piece, _PIECE)
+            rest = inflate.unconsumed_tail
+    except zlib.error:
+        return False
+    if not isinstance(data, bytes) and hasattr(mmap, "MADV_DONTNEED"):  # let large files leave the memory
+        data.madvise(mmap.MADV_DONTNEED)
+    return inflate.eof
+
+
+def _require_whole_jpeg(data: Content) -> None:
+    scan, blocks = _jpeg_frame(data)
+    # Each block of 8 x 8 samples takes at least the one bit of its mean.
+    if data.find(b"\xff\xd9", scan) < 0 or blocks > 8 * len(data):
+        raise UnusableImage("damaged", f"a JPEG that is cut short after {len(data)} bytes")
 
 
 def _require_whole_png(data: Content) -> None:
@@ -90,12 +124,50 @@ def _require_whole_png(data: Content) -> None:
     raise UnusableImage("damaged", f"a PNG that is cut short after {len(data)} bytes")
 
 
-def _jpeg_scan(data: Content) -> int:
-    """Where a JPEG's first scan starts, behind the headers and the thumbnail that one may hold."""
-    at = 2
+def _jpeg_frame(data: Content) -> tuple[int, int]:
+    """Of a JPEG: where its first scan starts, behind all headers, and the least number of its blocks.
+
+    The number is 0 for codes that may spend less than one bit on a block.
+    """
+    at, blocks = 2, 0
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        if at + 10 <= len(data) and data[at + 1] in _HUFFMAN:
+            height, width, count = struct.unpack_from(">HHB", data, at + 5)
+            factors = [(one >> 4, one & 15) for one in data[at + 11 : at + 10 + 3 * count : 3]]
+            wide, high = (max((1, *side)) for side in zip(*factors, strict=True)) if factors else (1, 1)
+            blocks = sum(-(-width * x // (8 * wide)) * -(-height * y // (8 * high)) for x, y in factors)
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return at
+    return at, blocks
+
+
+def require_plausible_size(data: Content) -> None:
+    """Refuse a file whose pixels would take much memory, far more than what such a file can stand for.
+
+    For decoders that make room for the whole picture before they read it.
+
+    Raises:
+        UnusableImage: the header claims more than 64 MiB, at a byte a sample, and more than 1032 times the
+            file's size, which is the most that deflate packs.
+    """
+    width, height, bands = _claimed_size(data)
+    if width * height * bands > max(_HARMLESS_SIZE, DEFLATE_RATIO * len(data)):
+        raise UnusableImage(
+            "damaged", f"its header claims {width}x{height} pixels, too many for {len(data)} bytes"
+        )
+
+
+def _claimed_size(data: Content) -> tuple[int, int, int]:
+    """Width, height and bands that a header claims; 0 where Pillow does not know the format.
+
+    Image.open, which does the same, has a limit of its own, above which pictures of any file are refused.
+    """
+    Image.preinit()
+    for factory, accepts in [Image.OPEN[name] for name in Image.ID]:
+        with contextlib.suppress(Exception):  # a header that cannot be read is the decoder's to refuse
+            if accepts and accepts(data[:16]) is True:
+                with factory(_rewound(data), "") as image:
+                    return *image.size, len(image.getbands())
+    return 0, 0, 0
 
 
 def orientation(data: Content) -> int:
@@ -133,13 +205,18 @@ def _stream(data: Content) -> Any:
     return io.BytesIO(data) if isinstance(data, bytes) else data
 
 
+def _rewound(data: Content) -> Any:
+    stream = _stream(data)
+    stream.seek(0)
+    return stream
+
+
 def tiff_tags(data: Content) -> Any:
     """The tags of a TIFF's first image, by number; empty for another format."""
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return {}
     try:
-        stream = _stream(data)
-        stream.seek(0)
+        stream = _rewound(data)
         tags = ImageFileDirectory_v2(stream.read(16 if b"+" in data[2:4] else 8))
         stream.seek(tags.next)
         tags.load(stream)

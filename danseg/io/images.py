@@ -24,7 +24,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from danseg.errors import UserError
 from danseg.io.files import whole_file
-from danseg.io.image_headers import UnusableImage, require_whole, tiff_bands, tiff_tags
+from danseg.io.image_headers import (
+    UnusableImage,
+    require_plausible_size,
+    require_whole,
+    tiff_bands,
+    tiff_tags,
+)
 from danseg.io.png import RGB, decode_plain_png
 from danseg.io.source_files import read_file
 
@@ -132,6 +138,7 @@ def _decoded(data: bytes) -> np.ndarray:
 
 
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    require_plausible_size(data)
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # for example, the image has more pixels than OpenCV accepts
@@ -144,6 +151,7 @@ def decode_whole(data: bytes) -> Image.Image:
     Raises:
         ValueError: the file is damaged or no image; the message is the reason in a few words.
     """
+    require_plausible_size(data)
     try:
         image = Image.open(io.BytesIO(data))
         image.load()

@@ -27,7 +27,7 @@ _HARMLESS = frozenset(
 )
 # Bytes that one byte of deflated data may stand for. A header that promises more pixels is wrong, and the
 # decoder would first ask for their memory.
-_EXPANSION = 1032
+DEFLATE_RATIO = 1032
 _CHANNELS = {GREY: 1, RGB: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 # The first column and row, and the steps, of each pass of an interlaced PNG.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -107,7 +107,7 @@ def _plain_size(data: bytes, colour: int) -> tuple[int, int] | None:
     width, height, *kind = struct.unpack_from(">IIBBBBB", data, 16)
     if kind != [8, colour, 0, 0, 0]:  # bits, colour, compression, filter, interlacing
         return None
-    if height * width * (3 if colour == RGB else 1) > len(data) * _EXPANSION:
+    if height * width * (3 if colour == RGB else 1) > len(data) * DEFLATE_RATIO:
         return None
     for name, _, _ in chunks(data):
         if name not in _HARMLESS:

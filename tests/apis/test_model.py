@@ -1,5 +1,8 @@
+import os
+
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import MODELS
 from torch import nn
@@ -47,6 +50,29 @@ def test_weights_that_are_not_finite_are_refused(camvid, tmp_path, make_config, 
     torch.save(content, path)
     with pytest.raises(UserError, match=r"weights.pth cannot be used, 1 weights hold NaN .*conv_seg\.bias"):
         apis.load_model(make_config(camvid), path, "cpu")
+
+
+class _Malicious:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_network_that_reads_a_file_when_it_is_built_runs_no_code_from_it(camvid, tmp_path, make_config):
+    @MODELS.register_module(force=True)
+    class ReadingResNet(MODELS.get("ResNetV1c")):
+        def __init__(self, weights, **arguments):
+            super().__init__(**arguments)
+            CheckpointLoader.load_checkpoint(weights)
+
+    torch.save(dict(state_dict={}, meta=_Malicious(tmp_path / "ran")), tmp_path / "a.pth")
+    config = make_config(camvid)
+    config.model.backbone.update(type="ReadingResNet", weights=str(tmp_path / "a.pth"))
+    with pytest.raises(UserError, match=r"a\.pth is refused: it holds posix\.mkdir"):
+        apis.load_model(config, None, "cpu")
+    assert not (tmp_path / "ran").exists()
 
 
 CITYSCAPES = dict(zip(*(CityscapesDataset.METAINFO[key] for key in ("classes", "palette")), strict=True))

@@ -183,9 +183,7 @@ def saved_and_loaded(model: nn.Module) -> nn.Module:
     stream = io.BytesIO()
     torch.save(model, stream)
     stream.seek(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)  # which a training in this process sets
-        return torch.load(stream, weights_only=False)
+    return torch.load(stream, weights_only=False)
 
 
 @every_head

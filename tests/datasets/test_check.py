@@ -117,6 +117,22 @@ def test_palette_and_one_bit_labels_are_ids(cityscapes):
     assert report.pixels[1] > 0
 
 
+def test_jpegs_of_which_a_decoder_warns_are_told_now_and_later(tmp_path):
+    pytest.importorskip("kornia_rs")
+    dataset = dict(with_ids(tmp_path, 0, 1), img_suffix=".jpg")
+    picture = tmp_path / "images" / "a.jpg"
+    save(picture, noise(*SIZE, 3), quality=90)
+    assert checked(dataset).warnings == []
+    data = picture.read_bytes()
+    picture.write_bytes(data[:-2] + bytes(20) + data[-2:])
+    for cached in (False, True):
+        report = checked(dataset)
+        assert report.cached is cached
+        assert [f"1 JPEGs have errors in their data, over which decoders guess: {picture}"] == [
+            one.partition(";")[0] for one in report.warnings
+        ]
+
+
 def test_a_split_without_labels(cityscapes):
     for k in range(3):
         label(cityscapes, k).unlink()

@@ -1,6 +1,7 @@
 """An error names the sample that fails during a run."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -153,3 +154,13 @@ def test_a_label_that_changed_since_its_check_is_named(tmp_path, change, way):
         dataset[0]
     assert f"image {image} with label {label} cannot be used: " in str(caught.value)
     assert change != "other ids" or "its label has the ids 77" in str(caught.value)
+
+
+def test_what_is_no_file_is_never_opened(tmp_path):
+    dataset = Failing()
+    dataset.get_data_info = lambda index: dict(img_path=str(tmp_path / "a.png"))
+    dataset.prepare_data = lambda index: (tmp_path / "a.png").read_bytes()
+    os.mkfifo(tmp_path / "a.png")
+    name_failing_samples(dataset)
+    with pytest.raises(UnusableSample, match=r"a\.png cannot be used: OSError: .*a\.png: it is a FIFO"):
+        dataset[0]

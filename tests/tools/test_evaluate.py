@@ -70,3 +70,23 @@ def test_missing_folder(main, camvid, capsys):
     with pytest.raises(SystemExit):
         main(["nowhere", str(camvid[1]), "--dataset", "camvid"])
     assert "error: the folder of predictions, nowhere, does not exist" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_neither_file(main, camvid, capsys, monkeypatch):
+    write, texts = Path.write_text, []
+
+    def full(self, text, **keywords):
+        texts.append(text)
+        if len(texts) == 2:  # the CSV
+            raise OSError(28, "No space left on device")
+        return write(self, text, **keywords)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SystemExit):
+        main([*map(str, camvid), "--dataset", "camvid", "--workers", "1"])
+    said = capsys.readouterr()
+    assert "predictions_scores.csv: No space left on device" in said.err and "written" not in said.out
+    assert len(texts) == 2 and sorted(path.name for path in camvid[0].parent.iterdir()) == [
+        "predictions",
+        "valannot",
+    ]

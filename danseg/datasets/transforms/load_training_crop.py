@@ -7,13 +7,12 @@ import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 from mmseg.registry import TRANSFORMS
 
 from danseg.datasets.frame_cache import find_cache
+from danseg.datasets.storage import stored_bytes
 from danseg.io.image_headers import require_upright
 from danseg.io.images import decode_image_rows
-from danseg.io.source_files import read_file
 from danseg.label_maps.id_formats import loaded_ids
 from danseg.label_maps.label_png import decode_label_map
 
@@ -134,20 +133,16 @@ class LoadTrainingCrop(BaseTransform):
 
     def _read_label(self, path: str) -> np.ndarray:
         label = self._cached(path)
-        return decode_label_map(self._bytes(path), path) if label is None else label
+        return decode_label_map(stored_bytes(path, self.backend_args), path) if label is None else label
 
     def _read_rows(self, path: str, top: int, bottom: int) -> tuple[np.ndarray, tuple[int, int]]:
         """Rows of an image, RGB, and the size of the whole image."""
         image = self._cached(path)
         if image is None:
-            data = self._bytes(path)
+            data = stored_bytes(path, self.backend_args)
             require_upright(data)
             return decode_image_rows(data, top, bottom)
         return image[top:bottom], image.shape[:2]
-
-    def _bytes(self, path: str) -> bytes:
-        elsewhere = self.backend_args or "://" in path
-        return fileio.get(path, backend_args=self.backend_args) if elsewhere else read_file(path)
 
     def _cached(self, path: str) -> np.ndarray | None:
         cache = find_cache(path) if self.cache else None

@@ -2,12 +2,12 @@
 
 A checkpoint is a pickle, and unpickling can run any code. Files are read only with torch's restricted
 unpickler, which refuses everything except tensors, containers and a short list of types. Before that, the
-checksums of the archive that holds the pickle and the tensors are verified.
+checksums of the archive that holds the pickle and the tensors are verified. Files of safetensors hold nothing
+but tensors.
 """
 
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
+from danseg.engine.checkpoints.checkpoint_bytes import check_bytes, is_safetensors
 from danseg.engine.checkpoints.checkpoint_form import check_form
+from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.hooks.non_finite_loss import non_finite_names
 from danseg.errors import UserError
 from danseg.io.words import listed
@@ -46,23 +48,42 @@ def _method_of_history_buffer(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
-def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint file without running any code from it.
+def read_checkpoint(source: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without running any code from it.
+
+    Args:
+        source: a file that torch has written, one of safetensors, or an address, as
+            :func:`danseg.engine.checkpoints.downloads.local_file` takes.
+        map_location: the device of its tensors.
 
     Returns:
-        The checkpoint as a dict with at least ``state_dict``. A bare dict of tensors is wrapped in one.
-        A config stored in its ``meta`` stays text.
+        The checkpoint as a dict with at least ``state_dict``. A bare dict of tensors is wrapped in one, and
+        so are those of safetensors, whose notes are left out. A config stored in its ``meta`` stays text.
 
     Raises:
-        UserError: the file is missing, empty, cut off, damaged, unreadable or not a checkpoint, or it holds
-            objects other than tensors, containers and scalars, or an entry is of the wrong type.
+        UserError: the file is missing, empty, cut off, damaged, unreadable, not a checkpoint or not to be
+            fetched, or it holds objects other than tensors, containers and scalars, or an entry is of the
+            wrong type.
     """
-    path = Path(path)
+    checkpoint = read_content(source, map_location)
+    if "state_dict" not in checkpoint:
+        if not checkpoint or not all(torch.is_tensor(value) for value in checkpoint.values()):
+            raise UserError(f"checkpoint {source} has no 'state_dict'; its keys are {listed(checkpoint)}")
+        checkpoint = {"state_dict": checkpoint, "meta": {}}
+    check_form(checkpoint, source)
+    return dict(checkpoint)
+
+
+def read_content(source: str | Path, map_location: str | torch.device | None = "cpu") -> Mapping[str, Any]:
+    """Like :func:`read_checkpoint`, but give the dict as the file holds it, in whatever form."""
+    path = local_file(source)
     try:
         path = path.expanduser()
-        _check_bytes(path)
-        with torch.serialization.safe_globals(safe_globals()):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        if is_safetensors(check_bytes(path)):
+            checkpoint = _read_safetensors(path, map_location)
+        else:
+            with torch.serialization.safe_globals(safe_globals()):
+                checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except UserError:
         raise
     except pickle.UnpicklingError as error:
@@ -75,86 +96,32 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         ) from error
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # damaged bytes make the unpickler raise errors of any kind
+    except Exception as error:  # damaged bytes make the readers raise errors of any kind
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"checkpoint {path} is damaged and cannot be read: {reason}") from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dict of weights")
-    if "state_dict" not in checkpoint:
-        if not checkpoint or not all(torch.is_tensor(value) for value in checkpoint.values()):
-            raise UserError(f"checkpoint {path} has no 'state_dict'; its keys are {listed(checkpoint)}")
-        checkpoint = {"state_dict": checkpoint, "meta": {}}
-    check_form(checkpoint, path)
-    return dict(checkpoint)
+    if str(source).startswith("mmcls://"):
+        return {"state_dict": _backbone(checkpoint)}
+    return checkpoint
 
 
-def _check_bytes(path: Path) -> None:
-    """Check that ``path`` is a whole file of a format that torch writes.
-
-    Raises:
-        UserError: it is not.
-        OSError: it cannot be opened.
-    """
-    if path.is_dir():
-        raise UserError(f"checkpoint {path} is a folder; name a .pth file in it{_beside(path)}")
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise UserError(f"checkpoint {path} {what}{_beside(path.parent)}")
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start:
-        raise UserError(f"checkpoint {path} is empty (0 bytes); writing it was interrupted")
-    if start != b"PK\x03\x04" and start[:1] != b"\x80":  # a zip archive, or a pickle of old PyTorch
-        raise UserError(f"{path} is not a PyTorch checkpoint")
-    if start == b"PK\x03\x04":
-        _check_archive(path)
+def _backbone(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The backbone's weights of a classifier of mmcls, as mmengine takes them from it."""
+    weights = checkpoint.get("state_dict", checkpoint)
+    start = "backbone."
+    return {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
 
 
-# The bit of an entry's attributes that calls it a folder: torch, unlike zipfile, then reads nothing of it.
-_FOLDER = 0x10
-
-
-def _check_archive(path: Path) -> None:
-    """Compare every entry of a zip archive to its checksum, which ``torch.load`` does not do.
-
-    Pickles of old PyTorch have no checksums, nor has an archive that was written with
-    ``torch.serialization.set_crc32_options(False)``, where all of them are 0.
-
-    Raises:
-        UserError: the archive is cut off or damaged.
-    """
-    if not zipfile.is_zipfile(path):
-        raise UserError(
-            f"checkpoint {path} is cut off or damaged at its end ({path.stat().st_size} bytes); writing or "
-            f"copying it was interrupted{_beside(path.parent, without=path)}"
-        )
-    place = "its list of entries"
+def _read_safetensors(path: Path, map_location: str | torch.device | None) -> dict[str, torch.Tensor]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            summed = any(entry.CRC for entry in entries)
-            for entry in entries if summed else ():
-                place = f"its entry {entry.filename}"
-                if entry.external_attr & _FOLDER:
-                    raise zipfile.BadZipFile("marked as a folder")
-                length = 0
-                with archive.open(entry) as file:
-                    while part := file.read(1 << 20):
-                        length += len(part)
-                if length != entry.file_size:
-                    raise zipfile.BadZipFile(f"{length} bytes instead of {entry.file_size}")
-    except Exception as error:  # damaged bytes make zipfile and its decoders raise errors of any kind
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        from safetensors.torch import load_file
+    except ImportError as error:
         raise UserError(
-            f"checkpoint {path} is damaged: {place} is not what was written ({reason}); copy it again"
-            f"{_beside(path.parent, without=path)}"
+            f"checkpoint {path} is a file of safetensors, which cannot be imported ({error}); "
+            "install it with pip install safetensors"
         ) from error
-
-
-def _beside(folder: Path, without: Path | None = None) -> str:
-    """Name the checkpoints in ``folder``, for the end of a message."""
-    found = [p.name for p in sorted(folder.glob("*.pth")) if p != without] if folder.is_dir() else []
-    return f"; {folder} holds {listed(found)}" if found else ""
+    return load_file(path, device=str(map_location or "cpu"))
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -170,7 +137,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
     Args:
         model: the segmentor, which a DDP wrapper may surround.
-        path: checkpoint file.
+        path: what :func:`read_checkpoint` reads.
 
     Returns:
         The checkpoint.

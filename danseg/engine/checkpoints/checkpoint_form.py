@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import HistoryBuffer
 
+from danseg.engine.checkpoints.training_state_form import training_state_problem
 from danseg.errors import UserError
 
 # The entries that danseg and mmengine read, with what they may be besides None. The keys of dicts are names.
@@ -38,7 +39,7 @@ def check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Check the content of ``checkpoint``, read from ``path``, before anything relies on it.
 
     Raises:
-        UserError: an entry is of another type than it has to be.
+        UserError: an entry is of another type than it has to be, or a training cannot go on from it.
     """
     for place, types in _FORM.items():
         entry = _entry(checkpoint, place)
@@ -46,10 +47,17 @@ def check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:
             continue
         problem = _problem(entry, types, place)
         if problem:
-            raise UserError(
-                f"checkpoint {path} is malformed: its {place} {problem}; use a file that training wrote, or "
-                "torch.save() a dict of the network's tensors"
-            )
+            raise _malformed(path, f"{place} {problem}")
+    problem = training_state_problem(checkpoint)
+    if problem:
+        raise _malformed(path, problem)
+
+
+def _malformed(path: str | Path, problem: str) -> UserError:
+    return UserError(
+        f"checkpoint {path} is malformed: its {problem}; use a file that training wrote, or torch.save() a "
+        "dict of the network's tensors"
+    )
 
 
 def _entry(checkpoint: Mapping[str, Any], place: str) -> Any:

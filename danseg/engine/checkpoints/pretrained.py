@@ -4,15 +4,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.model import BaseModule
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from danseg.engine.checkpoints.checkpoint import check_values, describe_mismatch, read_checkpoint, weights_of
 from danseg.errors import UserError
 
+#: What to do about pretrained weights that are of no use, for the end of a message.
+INSTEAD = (
+    "Name a file for this network (--cfg-options model.pretrained=FILE), start from all weights of a "
+    "segmentor (load_from=FILE), or train without (model.pretrained=None)"
+)
+
 
 def check_pretrained(network: nn.Module) -> None:
-    """Check the files from which parts of ``network`` will take their first weights.
+    """Check the files from which parts of ``network`` will take their first weights; fetch them if need be.
 
     mmengine loads what fits, and starts from random weights without a word where nothing does.
 
@@ -33,12 +38,10 @@ def _pretrained_inits(init_cfg: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _check(part: nn.Module, source: str, prefix: str | None) -> None:
-    if "://" in source:  # mmengine downloads it, once
-        content = CheckpointLoader.load_checkpoint(source, map_location="cpu", logger=None)
-        content = content if "state_dict" in content else {"state_dict": content}
-    else:
-        content = read_checkpoint(source)
-    weights = weights_of(content)
+    try:
+        weights = weights_of(read_checkpoint(source))
+    except UserError as error:
+        raise UserError(f"{error}\n{INSTEAD}") from error
     if prefix:
         start = prefix.rstrip(".") + "."
         weights = {n.removeprefix(start): value for n, value in weights.items() if n.startswith(start)}
@@ -47,7 +50,5 @@ def _check(part: nn.Module, source: str, prefix: str | None) -> None:
     if not any(name in own and own[name].shape == value.shape for name, value in weights.items()):
         raise UserError(
             f"no parameter of the pretrained weights {source} fits {type(part).__name__}:\n"
-            f"{describe_mismatch(part, weights)}\n"
-            "Name a file for this network (--cfg-options model.pretrained=FILE), start from all weights of a "
-            "segmentor (load_from=FILE), or train without (model.pretrained=None)"
+            f"{describe_mismatch(part, weights)}\n{INSTEAD}"
         )

@@ -1,6 +1,8 @@
 """Checkpoints: no code in a file runs, weights load only where they fit, damaged files are skipped."""
 
+import json
 import os
+import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -155,7 +157,7 @@ def test_files_that_are_no_checkpoints_get_one_message(tmp_path):
     for name, content, message in (
         ("cut.pth", whole[: len(whole) // 2], "is cut off"),
         ("zero.pth", b"", "0 bytes"),
-        ("text.pth", b"hello, world\n", "not a PyTorch checkpoint"),
+        ("text.pth", b"hello, world\n", "neither a PyTorch checkpoint nor"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message):
@@ -239,7 +241,7 @@ def test_files_that_cannot_be_opened_get_one_message(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="nobody-has-this-name"):
         read_checkpoint("~nobody-has-this-name/a.pth")
     os.mkfifo(tmp_path / "pipe.pth")
-    with pytest.raises(UserError, match=r"pipe\.pth is not a file"):
+    with pytest.raises(UserError, match=r"pipe\.pth is a FIFO"):
         read_checkpoint(tmp_path / "pipe.pth")
     forbid(save(tmp_path / "a.pth"), monkeypatch)
     with pytest.raises(UserError, match=r"a\.pth cannot be read: Permission denied$"):
@@ -294,3 +296,69 @@ def test_the_newest_readable_checkpoint_is_found_without_a_note(tmp_path):
     with pytest.raises(UserError, match="none of the 3 checkpoints"):
         find_resumable(tmp_path, said.append)
     assert find_resumable(tmp_path / "new") is None
+
+
+@pytest.fixture
+def safetensors(tmp_path):
+    """A file of safetensors with the weights of a network, and their values."""
+    library = pytest.importorskip("safetensors.torch")
+    state = network().state_dict()
+    library.save_file(dict(state), tmp_path / "a.safetensors", metadata={"format": "pt", "classes": "[1]"})
+    return tmp_path / "a.safetensors", state
+
+
+def test_safetensors_load_as_a_checkpoint_does(safetensors):
+    path, state = safetensors
+    target = network()
+    assert load_weights(target, path).get("meta") == {}
+    assert equal(dict(target.state_dict()), dict(state))
+    renamed = path.rename(path.with_suffix(".pth"))  # what is in a file decides, not its name
+    assert read_checkpoint(renamed)["state_dict"].keys() == state.keys()
+
+
+def test_damaged_safetensors_get_one_line(safetensors, tmp_path):
+    path, state = safetensors
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    one = header["0.weight"]
+    first, last = one["data_offsets"]
+
+    def built(change):
+        text = json.dumps({**header, "0.weight": {**one, **change}}).encode()
+        return len(text).to_bytes(8, "little") + text + whole[8 + length :]
+
+    cases = {
+        "cut": whole[:-1],
+        "longer": whole + b"\0",
+        "header cut": whole[:40],
+        "header only": whole[: 8 + length],
+        "no tensors": (2).to_bytes(8, "little") + b"{}",
+        "length too long": (len(whole) * 2).to_bytes(8, "little") + whole[8:],
+        "length too short": (length - 3).to_bytes(8, "little") + whole[8:],
+        "no text": whole[:20] + b"\xff" + whole[21:],
+        "unknown type": built({"dtype": "F12"}),
+        "other shape": built({"shape": [4, 3, 3, 4]}),
+        "huge shape": built({"shape": [2**40, 2**40]}),
+        "overlapping": built({"data_offsets": [first - 4, last - 4]}),
+        "beyond the end": built({"data_offsets": [first + 10**9, last + 10**9]}),
+        "negative": built({"data_offsets": [-8, last - first - 8]}),
+    }
+    for name, content in cases.items():
+        path.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            load_weights(network(), path)
+        assert str(path) in str(caught.value), name
+        if name != "no tensors":  # whose weights are missing, which is listed
+            assert "\n" not in str(caught.value), name
+    path.write_bytes(whole[:8] + b"[" + whole[9:])
+    with pytest.raises(UserError, match="neither a PyTorch checkpoint nor"):
+        read_checkpoint(path)
+
+
+def test_without_the_package_safetensors_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 4)
+    with pytest.raises(UserError, match=r"pip install safetensors$"):
+        read_checkpoint(tmp_path / "a.safetensors")

@@ -34,8 +34,8 @@ def test_an_entry_of_another_type_is_named(tmp_path, place):
             assert f"a.pth is malformed: its {place} " in str(error) and "\n" not in str(error)
         else:
             taken.append(name)
-    # A list is one, whatever it holds, unless it holds names or colours.
-    assert taken == (["nested"] if place in ("param_schedulers", "random_states") else [])
+    # A list is one, whatever it holds, unless it holds names, colours or states.
+    assert taken == (["nested"] if place == "param_schedulers" else [])
 
 
 def test_a_state_dict_is_needed(tmp_path):

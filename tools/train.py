@@ -16,6 +16,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="continue from the newest readable checkpoint of the work dir, or from PATH",
     )
     parser.add_argument(
+        "--apply-changes",
+        action="store_true",
+        help="with --resume: go on with this config's settings where the checkpoint was trained with others "
+        "(rate, optimiser, schedule, data set, ...), which is refused otherwise",
+    )
+    parser.add_argument(
         "--amp",
         nargs="?",
         const="auto",
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         return config
 
     with process_group(args.launcher):
-        train(on_every_rank(configured), resume=args.resume)
+        train(on_every_rank(configured), resume=args.resume, apply_changes=args.apply_changes)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

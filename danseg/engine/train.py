@@ -5,21 +5,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from danseg.engine.checkpoints.checkpoint import find_resumable, read_checkpoint
 from danseg.engine.config.agreement import check_agreement
 from danseg.engine.config.options import add_tensorboard, continue_from, keep_checkpoints
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
+from danseg.engine.resuming import loaded, resumed
 from danseg.engine.runner import DansegRunner
-from danseg.errors import UserError
 from danseg.io.files import make_folder
 
 
-def train(config: Config, *, resume: str | None = None, log: Callable[[str], None] = print) -> DansegRunner:
+def train(
+    config: Config,
+    *,
+    resume: str | None = None,
+    apply_changes: bool = False,
+    log: Callable[[str], None] = print,
+) -> DansegRunner:
     """Check config and data, train, and say where the results are.
 
     Args:
@@ -27,6 +32,8 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
         resume: "auto" to continue from the newest readable checkpoint of the work dir, or start anew if
             there is none; a checkpoint file to continue from; None to start anew, unless the config says
             ``resume=True``.
+        apply_changes: continue with this config's settings where the checkpoint was trained with others,
+            such as another rate, optimiser, schedule or data set. False: refuse that.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
@@ -38,6 +45,7 @@ def train(config: Config, *, resume: str | None = None, log: Callable[[str], Non
     # Files that the config names (pretrained weights) must not run code from their pickles either.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     runner = _runner(config, resume, log)
+    runner.apply_changes = apply_changes
     runner.train()
     if is_main_process():
         runner.logger.info(results(runner))
@@ -62,44 +70,17 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
     on_rank_zero(lambda: make_folder(config.work_dir, "the work dir", "choose --work-dir"))
     if resume is None and config.get("resume"):
         resume = config.get("load_from") or "auto"
-    resumed = _resumed(config.work_dir, resume, say) if resume else None
+    read = resumed(config.work_dir, resume, say) if resume else None
     config.resume = False
-    if resumed:
-        continue_from(config, *resumed)
-    read = resumed or _loaded(config.get("load_from"))
+    if read:
+        continue_from(config, *read)
+    else:
+        read = loaded(config.get("load_from"), say)
     runner = DansegRunner.from_cfg(config)
     runner.already_read = read
     for message in said:
         runner.logger.info(message)
     return runner
-
-
-def _resumed(work_dir: str, resume: str, say: Callable[[str], None]) -> tuple[str, dict] | None:
-    """The path and content of the checkpoint to continue from. Rank 0 chooses it for all ranks."""
-    read = on_rank_zero(lambda: find_resumable(work_dir, say) if resume == "auto" else _resumable(resume))
-    paths: list[str | None] = [str(read[0]) if read else None]
-    broadcast_object_list(paths)
-    path = paths[0]
-    if path is None:
-        return None
-    return path, on_every_rank(lambda: read[1] if read else read_checkpoint(path))
-
-
-def _resumable(path: str | Path) -> tuple[str | Path, dict]:
-    checkpoint = read_checkpoint(path)
-    if "optimizer" not in checkpoint:
-        raise UserError(
-            f"{path} holds weights without the optimizer's state, so it cannot be resumed from; "
-            f"to start from its weights use --cfg-options load_from={path}"
-        )
-    return path, checkpoint
-
-
-def _loaded(path: str | None) -> tuple[str, dict] | None:
-    """The path and content of the checkpoint to start from; None for a URL, which mmengine downloads."""
-    if path is None or "://" in path:
-        return None
-    return path, on_every_rank(lambda: read_checkpoint(path))
 
 
 def results(runner: DansegRunner) -> str:

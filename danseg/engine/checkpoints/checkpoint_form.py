@@ -16,6 +16,7 @@ _FORM: dict[str, tuple[type, ...]] = {
     "optimizer": (Mapping,),
     "param_schedulers": (list, Mapping),
     "random_states": (list,),
+    "trained_with": (str,),
     "meta": (Mapping,),
     "meta.epoch": (int,),
     "meta.iter": (int,),
@@ -30,7 +31,7 @@ _FORM: dict[str, tuple[type, ...]] = {
     "message_hub.runtime_info": (Mapping,),
     "message_hub.resumed_keys": (Mapping,),
 }
-_CALLED = {Mapping: "a dict", int: "a whole number", str: "a name", list: "a list", tuple: "a tuple"}
+_CALLED = {Mapping: "a dict", int: "a whole number", str: "a text", list: "a list", tuple: "a tuple"}
 
 
 def check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:

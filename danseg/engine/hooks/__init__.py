@@ -5,6 +5,7 @@ from danseg.engine.hooks.non_finite_loss import NonFiniteLossHook
 from danseg.engine.hooks.random_state import RandomStateHook
 from danseg.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from danseg.engine.hooks.save_comparison import SaveComparison
+from danseg.engine.hooks.stored_settings import StoredSettingsHook
 from danseg.engine.hooks.validation_scores import ValidationScoresHook
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "RandomStateHook",
     "SafeCheckpointHook",
     "SaveComparison",
+    "StoredSettingsHook",
     "ValidationScoresHook",
 ]

@@ -103,7 +103,8 @@ def test_an_epoch_of_another_length_starts_anew_and_says_so(tiny, tmp_path):
     options = {"default_hooks.checkpoint.interval": 4, "train_cfg.max_epochs": 2}
     train(tiny(options, text=EPOCHS), log=lambda message: None)
     options["train_dataloader.batch_size"] = 1
-    runner = train(tiny(options, text=EPOCHS), resume=str(tmp_path / "work" / "iter_4.pth"), log=print)
+    checkpoint = str(tmp_path / "work" / "iter_4.pth")
+    runner = train(tiny(options, text=EPOCHS), resume=checkpoint, apply_changes=True, log=print)
     assert runner.iter == 4 + 6
     log = (Path(runner.log_dir) / f"{runner.timestamp}.log").read_text()
     assert "Epoch 2 starts anew and its random numbers afresh: the checkpoint is of iteration 4" in log

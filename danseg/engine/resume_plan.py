@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.runner import EpochBasedTrainLoop
 
-from danseg.engine.resumed_optimizer import all_rates, check_states, follow_length, span, take_over
+from danseg.engine.resumed_optimizer import (
+    all_rates,
+    check_states,
+    follow_length,
+    span,
+    take_over,
+    without_moments,
+)
 from danseg.engine.training_settings import changes_since, refusal
 from danseg.errors import UserError
 
@@ -72,17 +79,17 @@ class ResumePlan:
     def finish(self) -> None:
         """Do what mmengine's ``Runner.resume`` leaves: apply changes, or a longer schedule."""
         runner, loop = self._runner, self._runner.train_loop
-        notes = []
+        notes = without_moments(runner, self._checkpoint) if loop.iter > 0 else []
         if any(change.place == "train_cfg.by_epoch" for change in self._changes):
             by_epoch = isinstance(loop, EpochBasedTrainLoop)
             loop._epoch = loop.iter // len(loop.dataloader) if by_epoch else 0
         if self.anew:
             other = any(change.place.endswith(("optimizer", "optimizer.type")) for change in self._changes)
-            notes = take_over(runner, self._checkpoint, anew=other)
+            notes += take_over(runner, self._checkpoint, anew=other)
         else:
             follow_length(runner, self._spans, self._path)
         if self._without_rates:
             notes.append("it holds no schedules, so each rate is what this config's give at this iteration")
         told = [f"  {text}" for text in (*self._changes, *notes)]
         if told:
-            runner.logger.warning(f"{self._path} goes on with this config's settings:\n" + "\n".join(told))
+            runner.logger.warning(f"{self._path} does not go on as it was:\n" + "\n".join(told))

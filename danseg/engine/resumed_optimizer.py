@@ -17,7 +17,7 @@ _SPAN = ("begin", "end", "total_iters", "T_max")  # what a schedule knows about 
 
 
 def check_states(runner: Any, checkpoint: Mapping[str, Any], path: str) -> None:
-    """Check that the states of optimisers and schedules in ``checkpoint`` are those of ``runner``'s.
+    """Check that the states of optimisers and schedules in ``checkpoint`` are such as ``runner``'s write.
 
     Raises:
         UserError: one of them does not fit; the message names it.
@@ -98,8 +98,6 @@ def _problem_of_moments(optimizer: Optimizer, state: Mapping[str, Any]) -> str:
     if strangers := [number for number in moments if number not in set(numbers)]:
         return f"has a state there for parameters that are in no group: {listed(strangers)}"
     made = _made_by_a_step(optimizer)
-    if not moments and any(made or ()):
-        return "has no moments there"
     for index, number in enumerate(numbers):
         of_one = moments.get(number) or {}
         form = made[index] if made is not None else None
@@ -131,6 +129,19 @@ def _made_by_a_step(optimizer: Optimizer) -> list[dict[str, Any]] | None:
     except Exception:  # an optimiser that computes with the values of its parameters
         return None
     return [dict(probe.state.get(one) or {}) for group in groups for one in group["params"]]
+
+
+def without_moments(runner: Any, checkpoint: Mapping[str, Any]) -> list[str]:
+    """Say which optimisers a checkpoint has no moments of, though they keep some.
+
+    It may be of a time before their first step: of few iterations with gradients that were gathered, or left
+    out in float16.
+    """
+    return [
+        f"the optimiser{name} has no moments there: it starts with fresh ones"
+        for name, wrapper, state in _pairs(runner.optim_wrapper, checkpoint["optimizer"])
+        if state and not state.get("state") and any(_made_by_a_step(wrapper.optimizer) or ())
+    ]
 
 
 def _fits(own: Any, stored: Any) -> bool:

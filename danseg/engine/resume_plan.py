@@ -14,6 +14,7 @@ from danseg.engine.resumed_optimizer import (
 )
 from danseg.engine.training_settings import changes_since, refusal
 from danseg.errors import UserError
+from danseg.io.words import listed
 
 if TYPE_CHECKING:
     from danseg.engine.runner import DansegRunner
@@ -36,11 +37,18 @@ class ResumePlan:
 
     def __init__(self, runner: "DansegRunner", checkpoint: dict[str, Any], path: str) -> None:
         self._runner, self._checkpoint, self._path = runner, checkpoint, path
-        epoch, iteration = checkpoint["meta"]["epoch"], checkpoint["meta"]["iter"]
+        meta = checkpoint.get("meta") or {}
+        needed = {"optimizer": checkpoint, "message_hub": checkpoint, "epoch": meta, "iter": meta}
+        lacking = [name for name, part in needed.items() if part.get(name) is None]
+        if lacking:
+            raise UserError(
+                f"{path} cannot be resumed from, it lacks {listed(lacking)}: it was not written by a "
+                f"training. To start from its weights use --cfg-options load_from={path}"
+            )
         self._changes = changes_since(runner, checkpoint, path)
         if self._changes and not runner.apply_changes:
             raise UserError(refusal(self._changes, path))
-        self._check_place(epoch, iteration)
+        self._check_place(meta["epoch"], meta["iter"])
         rates = all_rates(runner)
         self._without_rates = bool(rates) and checkpoint.get("param_schedulers") is None
         self.anew = self._without_rates or any(
@@ -50,7 +58,7 @@ class ResumePlan:
             check_states(runner, checkpoint, path)
         self._spans = [span(rate) for rate in rates]
         if any(change.place == "randomness.seed" for change in self._changes):
-            checkpoint["meta"] = {**checkpoint["meta"], "seed": runner.seed}  # mmengine takes it from there
+            checkpoint["meta"] = {**meta, "seed": runner.seed}  # mmengine takes it from there
 
     def _check_place(self, epoch: int, iteration: int) -> None:
         """Check that the checkpoint lies within the training."""
@@ -79,7 +87,7 @@ class ResumePlan:
     def finish(self) -> None:
         """Do what mmengine's ``Runner.resume`` leaves: apply changes, or a longer schedule."""
         runner, loop = self._runner, self._runner.train_loop
-        notes = without_moments(runner, self._checkpoint) if loop.iter > 0 else []
+        notes = []
         if any(change.place == "train_cfg.by_epoch" for change in self._changes):
             by_epoch = isinstance(loop, EpochBasedTrainLoop)
             loop._epoch = loop.iter // len(loop.dataloader) if by_epoch else 0
@@ -87,6 +95,7 @@ class ResumePlan:
             other = any(change.place.endswith(("optimizer", "optimizer.type")) for change in self._changes)
             notes += take_over(runner, self._checkpoint, anew=other)
         else:
+            notes += without_moments(runner, self._checkpoint) if loop.iter else []
             follow_length(runner, self._spans, self._path)
         if self._without_rates:
             notes.append("it holds no schedules, so each rate is what this config's give at this iteration")

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,14 +78,13 @@ def _problem_of_groups(optimizer: Optimizer, groups: Any) -> str:
         return f"has groups of {there} parameters there, and of {here} here"
     if len({number for one in members for number in one}) != sum(sizes):
         return "has a parameter in two groups there"
-    filled = copy.copy(optimizer)  # with what PyTorch adds to the groups of its older versions
-    filled.__setstate__({"state": {}, "param_groups": [dict(group) for group in groups]})
+    filled = _with_groups(optimizer, [dict(group) for group in groups])
     for was, group in zip(filled.param_groups, own, strict=True):
         lacking = [key for key in group if key not in was and not key.startswith("initial_")]
         if lacking:
             return f"has no {listed(lacking)} there"
-        wrong = [key for key, value in group.items() if key in was and not _fits(value, was[key])]
-        if wrong := [key for key in wrong if key != "params"]:
+        wrong = [key for key in group if key in was and key != "params" and not _fits(group[key], was[key])]
+        if wrong:
             return f"has settings there that are none: {listed(wrong)}"
     return ""
 
@@ -95,7 +95,8 @@ def _problem_of_moments(optimizer: Optimizer, state: Mapping[str, Any]) -> str:
     if not isinstance(moments, Mapping) or not all(isinstance(one, Mapping) for one in moments.values()):
         return "has a state there that is no dict of dicts"
     numbers = [number for group in state["param_groups"] for number in group["params"]]
-    if strangers := [number for number in moments if number not in set(numbers)]:
+    strangers = moments.keys() - set(numbers)
+    if strangers:
         return f"has a state there for parameters that are in no group: {listed(strangers)}"
     made = _made_by_a_step(optimizer)
     for index, number in enumerate(numbers):
@@ -114,7 +115,6 @@ def _problem_of_moments(optimizer: Optimizer, state: Mapping[str, Any]) -> str:
 
 def _made_by_a_step(optimizer: Optimizer) -> list[dict[str, Any]] | None:
     """What one step keeps for each parameter, in tensors without memory; None if that is unknown."""
-    probe = copy.copy(optimizer)
     groups = []
     for group in optimizer.param_groups:
         copies = []
@@ -122,43 +122,60 @@ def _made_by_a_step(optimizer: Optimizer) -> list[dict[str, Any]] | None:
             copies.append(torch.nn.Parameter(torch.empty_like(parameter, device="meta")))
             copies[-1].grad = torch.empty_like(copies[-1])
         groups.append({**group, "params": copies, "foreach": False, "fused": False})
-    probe.param_groups, probe.state = groups, copy.copy(optimizer.state)
-    probe.state.clear()
     try:
+        probe = _with_groups(optimizer, groups)
         type(optimizer).step(probe)
     except Exception:  # an optimiser that computes with the values of its parameters
         return None
     return [dict(probe.state.get(one) or {}) for group in groups for one in group["params"]]
 
 
+def _with_groups(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:
+    """An optimiser of the same kind with other groups, to which it adds what they lack, and without state."""
+    other = copy.copy(optimizer)
+    other.__setstate__({"state": defaultdict(dict), "param_groups": groups})
+    return other
+
+
 def without_moments(runner: Any, checkpoint: Mapping[str, Any]) -> list[str]:
-    """Say which optimisers a checkpoint has no moments of, though they keep some.
+    """Say of how many parameters a checkpoint has no moments, though their optimiser keeps some.
 
     It may be of a time before their first step: of few iterations with gradients that were gathered, or left
     out in float16.
     """
-    return [
-        f"the optimiser{name} has no moments there: it starts with fresh ones"
-        for name, wrapper, state in _pairs(runner.optim_wrapper, checkpoint["optimizer"])
-        if state and not state.get("state") and any(_made_by_a_step(wrapper.optimizer) or ())
-    ]
+    notes = []
+    for name, wrapper, state in _pairs(runner.optim_wrapper, checkpoint["optimizer"]):
+        groups, stored = wrapper.optimizer.param_groups, state["param_groups"]
+        parameters = [one for group in groups for one in group["params"]]
+        numbers = [number for group in stored for number in group["params"]]
+        made = _made_by_a_step(wrapper.optimizer) or [{} for _ in numbers]
+        lacking = sum(
+            bool(form) and parameter.requires_grad and not state["state"].get(number)
+            for parameter, number, form in zip(parameters, numbers, made, strict=True)
+        )
+        if lacking:
+            notes.append(
+                f"the optimiser{name} has no moments of {lacking} of {len(numbers)} parameters there: they "
+                "start with fresh ones"
+            )
+    return notes
 
 
 def _fits(own: Any, stored: Any) -> bool:
-    """Whether ``stored`` is finite and of the kind and shape of ``own``; None may stand for anything."""
+    """Whether ``stored`` is finite and of the kind and shape of ``own``."""
     if torch.is_tensor(stored):
         if not torch.is_tensor(own):
-            return own is None
+            return False
         if stored.layout != torch.strided or stored.is_meta or stored.shape != own.shape:
             return False
         same_kind = stored.is_floating_point() == own.is_floating_point() and not stored.is_complex()
         return same_kind and bool(torch.isfinite(stored).all())
-    if own is None or stored is None:
-        return True
+    if own is None or isinstance(own, bool):  # a switch, or one that PyTorch decides on
+        return stored is None or isinstance(stored, bool)
     if torch.is_tensor(own):  # older PyTorch kept the number of steps as an int
         return own.dim() == 0 and _is_number(stored)
-    if isinstance(own, bool) or isinstance(own, str):
-        return isinstance(stored, type(own))
+    if isinstance(own, str):
+        return isinstance(stored, str)
     if isinstance(own, (int, float)):
         return _is_number(stored) and (math.isfinite(stored) or not math.isfinite(own))
     if isinstance(own, Mapping):
@@ -200,7 +217,7 @@ def all_rates(runner: Any) -> list[_ParamScheduler]:
     return [rate for some in several for rate in some if isinstance(rate, _ParamScheduler)]
 
 
-def span(rate: _ParamScheduler) -> dict[str, int]:
+def span(rate: _ParamScheduler) -> dict[str, Any]:
     """What a schedule knows about its length."""
     return {key: getattr(rate, key) for key in _SPAN if hasattr(rate, key)}
 
@@ -218,26 +235,24 @@ def follow_length(runner: Any, spans: list[dict[str, int]], path: str) -> None:
     loop = runner.train_loop
     for rate, wanted in zip(all_rates(runner), spans, strict=True):
         was = span(rate)
-        if was == wanted:
-            continue
-        length = loop.max_epochs if rate.by_epoch else loop.max_iters
-        if wanted["end"] != length:
+        longer = wanted["end"] - was["end"]
+        if longer and wanted["end"] == (loop.max_epochs if rate.by_epoch else loop.max_iters):
+            rate.end += longer
+            if "total_iters" in was:
+                rate.total_iters += longer
+            if "T_max" in was and was["T_max"] == was["end"] - was["begin"]:
+                rate.T_max += longer
+            runner.logger.warning(
+                f"{type(rate).__name__} ended at {was['end']} in {path} and now ends at {rate.end}; the rate "
+                f"goes on from {rate.optimizer.param_groups[0]['lr']:g}. For the rate of the longer schedule "
+                "use --apply-changes; for all of it anew, start from the weights: "
+                f"--cfg-options load_from={path}"
+            )
+        elif was != wanted:
             runner.logger.warning(
                 f"{type(rate).__name__} goes from {was['begin']} to {was['end']}, as in {path}, and not from "
                 f"{wanted['begin']} to {wanted['end']}"
             )
-            continue
-        longer = wanted["end"] - was["end"]
-        rate.end = wanted["end"]
-        for key in ("total_iters", "T_max"):
-            if key in was and was[key] != wanted[key]:
-                setattr(rate, key, was[key] + longer)
-        runner.logger.warning(
-            f"{type(rate).__name__} ended at {was['end']} in {path} and now ends at {rate.end}; "
-            f"the rate goes on from {rate.optimizer.param_groups[0]['lr']:g}. For the rate of the longer "
-            "schedule use --apply-changes; for all of it anew, start from the weights: "
-            f"--cfg-options load_from={path}"
-        )
 
 
 def take_over(runner: Any, checkpoint: Mapping[str, Any], *, anew: bool) -> list[str]:

@@ -37,6 +37,7 @@ from danseg.engine.config.building import naming_places
 from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
+from danseg.engine.distributed import on_every_rank
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import (
@@ -287,18 +288,13 @@ class DansegRunner(Runner):
         """
         checkpoint = self._content_of(filename)
         try:
-            plan = ResumePlan(self, checkpoint, filename)
+            plan = on_every_rank(lambda: ResumePlan(self, checkpoint, filename))
             self.already_read = (filename, checkpoint)
             # Read it to the CPU; its tensors are then copied to the device on which they are needed.
             states = dict(resume_optimizer=not plan.anew, resume_param_scheduler=not plan.anew)
             super().resume(filename, *args, **{"map_location": "cpu", **states, **kwargs})
             plan.finish()
-        except KeyError as error:
-            raise UserError(
-                f"{filename} cannot be resumed from, it lacks {error}: it was not written by a training. "
-                "To start from its weights use --cfg-options load_from=..."
-            ) from error
-        except (ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
             raise UserError(f"{filename} cannot be resumed from: {error}") from error
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

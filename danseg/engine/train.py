@@ -15,6 +15,7 @@ from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
 from danseg.engine.resuming import loaded, resumed
 from danseg.engine.runner import DansegRunner
+from danseg.errors import UserError
 from danseg.io.files import make_folder
 
 
@@ -44,15 +45,16 @@ def train(
     """
     # Files that the config names (pretrained weights) must not run code from their pickles either.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    runner = _runner(config, resume, log)
-    runner.apply_changes = apply_changes
+    runner = _runner(config, resume, apply_changes, log)
     runner.train()
     if is_main_process():
         runner.logger.info(results(runner))
     return runner
 
 
-def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> DansegRunner:
+def _runner(
+    config: Config, resume: str | None, apply_changes: bool, log: Callable[[str], None]
+) -> DansegRunner:
     """Do everything before the first iteration. Only the runner keeps the checkpoint, so it can free it."""
     said: list[str] = []
 
@@ -61,6 +63,9 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
             said.append(message)
             log(message)
 
+    if resume is None and config.get("resume"):
+        resume = config.get("load_from") or "auto"
+    on_every_rank(lambda: _check_options(resume, apply_changes))
     for warning in on_every_rank(lambda: check_agreement(config, "train")):
         say(f"warning: {warning}")
     for report in on_rank_zero(lambda: check_data(config, ("train", "val"))) or ():
@@ -68,8 +73,10 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
     add_tensorboard(config)
     say(keep_checkpoints(config))
     on_rank_zero(lambda: make_folder(config.work_dir, "the work dir", "choose --work-dir"))
-    if resume is None and config.get("resume"):
-        resume = config.get("load_from") or "auto"
+    if apply_changes and not resume:
+        raise UserError(
+            "--apply-changes (apply_changes=True) changes a training that is resumed: add --resume"
+        )
     read = resumed(config.work_dir, resume, say) if resume else None
     config.resume = False
     if read:
@@ -77,10 +84,15 @@ def _runner(config: Config, resume: str | None, log: Callable[[str], None]) -> D
     else:
         read = loaded(config.get("load_from"), say)
     runner = DansegRunner.from_cfg(config)
-    runner.already_read = read
+    runner.already_read, runner.apply_changes = read, apply_changes
     for message in said:
         runner.logger.info(message)
     return runner
+
+
+def _check_options(resume: str | None, apply_changes: bool) -> None:
+    if apply_changes and not resume:
+        raise UserError("--apply-changes is for a training that is resumed: add --resume")
 
 
 def results(runner: DansegRunner) -> str:

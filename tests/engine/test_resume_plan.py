@@ -112,6 +112,7 @@ def plan(monkeypatch):
         )
         meta = {"epoch": 0, "iter": 2, "seed": 3, **place}
         checkpoint = {"meta": meta, "optimizer": runner.optim_wrapper.state_dict()}
+        checkpoint["message_hub"] = {}
         return ResumePlan(runner, checkpoint, "a.pth"), checkpoint, said
 
     return make

@@ -216,6 +216,31 @@ def test_a_longer_training_extends_the_schedule_at_its_end_and_no_warm_up(at, ca
     assert rates[-1] == pytest.approx(ETA)
 
 
+@pytest.mark.parametrize(("t_max", "expected"), [(None, 24), (5, 5)])
+def test_a_cosine_is_as_long_as_it_was_made(t_max, expected):
+    chain = (dict(type="CosineAnnealingLR", T_max=t_max or LENGTH, begin=0, end=LENGTH, by_epoch=False),)
+    first = built(chain=chain)
+    trained(first, 3)
+    resumed = built(chain=(dict(chain[0], end=24, T_max=t_max or 24),), length=24)
+    spans = [span(rate) for rate in all_rates(resumed)]
+    as_mmengine_resumes(resumed, checkpoint_of(first), 3)
+    follow_length(resumed, spans, "a.pth")
+    [rate] = all_rates(resumed)
+    assert (rate.begin, rate.end, rate.T_max) == (0, 24, expected)
+
+
+def test_a_training_that_was_continued_for_longer_is_resumed_again(caplog):
+    """Its schedules are no longer those that its config builds, and go on as they are."""
+    resumed = built(chain=(CHAIN[0], dict(CHAIN[1], end=24)), length=24)
+    trained(resumed, 7)
+    again = built(chain=(dict(CHAIN[0], end=8), dict(CHAIN[1], begin=8, end=24)), length=24)
+    spans = [span(rate) for rate in all_rates(again)]
+    as_mmengine_resumes(again, checkpoint_of(resumed), 7)
+    follow_length(again, spans, "a.pth")
+    assert [span(rate) for rate in all_rates(again)] == [span(rate) for rate in all_rates(resumed)]
+    assert "now ends at" not in caplog.text and "PolyLR goes from 4 to 24, as in a.pth" in caplog.text
+
+
 OPTIMIZER_CLASSES = [
     one
     for one in vars(torch.optim).values()
@@ -305,6 +330,8 @@ MUTATIONS = {
     "a schedule too few": (("param_schedulers",), lambda v: v[:1], "there are 1 schedules, and here 2"),
     "a step of a schedule is text": (("param_schedulers", 1, "last_step"), str, "PolyLR has no or another"),
     "a power is NaN": (("param_schedulers", 1, "power"), lambda v: float("nan"), "kind of power"),
+    "a step is None": (("param_schedulers", 1, "_global_step"), lambda v: None, "kind of _global_step"),
+    "a switch of text": (("optimizer", "param_groups", 0, "foreach"), lambda v: "no", "none: foreach"),
     "no base": (("param_schedulers", 0, "base_values"), DELETED, "LinearLR has no or another kind of base"),
     "bases of others": (("param_schedulers", 0, "base_values"), lambda v: v * 3, "kind of base_values"),
 }
@@ -367,9 +394,14 @@ def test_what_older_versions_of_pytorch_wrote_fits(adam):
 def test_moments_that_are_missing_are_said(adam):
     checkpoint = checkpoint_of(adam)
     assert without_moments(adam, checkpoint) == []
-    checkpoint["optimizer"]["state"] = {}
+    moments = checkpoint["optimizer"]["state"]
+    del moments[0]
+    moments[1] = {}
     check_states(adam, checkpoint, "a.pth")
     [note] = without_moments(adam, checkpoint)
-    assert note == "the optimiser has no moments there: it starts with fresh ones"
+    assert note == ("the optimiser has no moments of 2 of 6 parameters there: they start with fresh ones")
+    frozen = built()
+    frozen.optim_wrapper.parameters[0].requires_grad_(False)
+    assert " of 5 of 6 parameters" in without_moments(frozen, checkpoint_of(frozen))[0]
     plain = built({"momentum": 0})
     assert without_moments(plain, checkpoint_of(plain)) == []  # it keeps none

@@ -203,7 +203,7 @@ def _problems_of_rates(rates: Any, states: Any) -> list[str]:
         return [f"there are {len(states)} schedules, and here {len(rates)}"]
     problems = []
     for rate, state in zip(rates, states, strict=True):
-        own = rate.state_dict()
+        own = {key: value for key, value in rate.state_dict().items() if not callable(value)}
         wrong = [key for key in own if key not in state or not _fits(own[key], state[key])]
         if wrong:
             problems.append(f"{type(rate).__name__} has no or another kind of {listed(wrong)} there")

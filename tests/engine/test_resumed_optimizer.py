@@ -11,6 +11,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 from torch import nn
 
+from danseg.engine.checkpoints.checkpoint import read_checkpoint
+from danseg.engine.hooks import StoredSettingsHook
 from danseg.engine.resumed_optimizer import (
     all_rates,
     check_states,
@@ -145,6 +147,40 @@ def test_rates_that_are_placed_are_those_that_were_stored_to_the_bit(several):
         assert rate.state_dict() == was.state_dict()
     for new, was in zip(wrappers_of(placed), wrappers_of(first), strict=True):
         assert new.param_groups[0]["lr"] == was.param_groups[0]["lr"]
+
+
+SCHEDULES = {  # what a schedule has to be told
+    "CosineAnnealingLR": dict(T_max=LENGTH),
+    "CosineRestartLR": dict(periods=[5, 7], restart_weights=[1, 0.5], eta_min=0),
+    "ExponentialLR": dict(gamma=0.9),
+    "MultiStepLR": dict(milestones=[3, 9]),
+    "OneCycleLR": dict(eta_max=1.0, total_steps=LENGTH),
+    "ReduceOnPlateauLR": dict(by_epoch=True),
+    "StepLR": dict(step_size=3),
+}
+
+
+@pytest.mark.parametrize("kind", [name for name in PARAM_SCHEDULERS.module_dict if name.endswith("LR")])
+def test_every_schedule_is_stored_read_and_placed(kind, tmp_path):
+    chain = (dict(type=kind, **{"by_epoch": False, **SCHEDULES.get(kind, {})}),)
+    first = built(chain=chain)
+    trained(first, 7)
+    checkpoint = {"state_dict": {}, **checkpoint_of(first)}
+    hook = StoredSettingsHook()
+    hook._text = "{}"
+    hook.before_save_checkpoint(None, checkpoint)
+    torch.save(checkpoint, tmp_path / "a.pth")
+    stored = read_checkpoint(tmp_path / "a.pth")
+    placed, resumed = built(chain=chain), built(chain=chain)
+    check_states(resumed, stored, "a.pth")
+    as_mmengine_resumes(resumed, stored, 7)
+    rates = trained(first, 4)
+    assert trained(resumed, 4) == rates
+    placed.train_loop.iter = 7
+    notes = take_over(placed, read_checkpoint(tmp_path / "a.pth"), anew=False)
+    assert trained(placed, 4) == rates
+    depends = "ReduceOnPlateauLR starts afresh, as it depends on the scores of validations"
+    assert notes == ([depends] if kind == "ReduceOnPlateauLR" else [])
 
 
 def test_rates_of_epochs_are_placed_by_epochs(monkeypatch):

@@ -114,7 +114,7 @@ def rank_of_two(rank, folder, work):
 def on_two_ranks(folder, work):
     """What ``work(rank, log)`` returns and logs on each rank; the error message if it ends with one."""
     fork = multiprocessing.get_context("fork")
-    ranks = [fork.Process(target=rank_of_two, args=(rank, folder, work)) for rank in range(2)]
+    ranks = [fork.Process(target=rank_of_two, args=(rank, folder, work), daemon=True) for rank in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:

@@ -21,6 +21,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="start anew in a work dir with checkpoints; these are moved to a folder in it",
     )
     parser.add_argument(
+        "--apply-changes",
+        action="store_true",
+        help="with --resume: go on with this config's settings where the checkpoint was trained with others "
+        "(rate, optimiser, schedule, data set, ...), which is refused otherwise",
+    )
+    parser.add_argument(
         "--amp",
         nargs="?",
         const="auto",
@@ -97,7 +103,12 @@ def run(args: argparse.Namespace) -> None:
         watched(args.patience) as watch,
         process_group(args.launcher, watch, args.collective_timeout),
     ):
-        train(on_every_rank(configured), resume=args.resume, start_over=args.start_over)
+        train(
+            on_every_rank(configured),
+            resume=args.resume,
+            start_over=args.start_over,
+            apply_changes=args.apply_changes,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from mmengine.model import (
     is_model_wrapper,
     revert_sync_batchnorm,
 )
-from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -42,7 +42,7 @@ from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.data_workers import explaining_workers, note_samples
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
-from danseg.engine.distributed import on_rank_zero
+from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import (
@@ -50,6 +50,7 @@ from danseg.engine.hooks import (
     NonFiniteLossHook,
     RandomStateHook,
     StopSignalsHook,
+    StoredSettingsHook,
     ValidationScoresHook,
 )
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
@@ -58,17 +59,13 @@ from danseg.engine.hooks.stop_signals import stopping
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
 from danseg.engine.received_signals import shelter_workers
 from danseg.engine.recompute import recompute, take_over_with_cp
+from danseg.engine.resume_plan import ResumePlan
 from danseg.engine.sample_seeds import seeded
 from danseg.engine.stalled import ProgressHook
 from danseg.engine.summary import summary
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import whole_file
-
-
-def _span(rate: _ParamScheduler) -> dict[str, int]:
-    """What a rate's schedule knows about its length."""
-    return {key: getattr(rate, key) for key in ("begin", "end", "total_iters", "T_max") if hasattr(rate, key)}
 
 
 class DansegRunner(Runner):
@@ -87,10 +84,13 @@ class DansegRunner(Runner):
 
     Attributes:
         already_read: path and content of a checkpoint that was read before, so as not to read it again.
+        apply_changes: whether a resumed training goes on with this config's settings where the checkpoint was
+            trained with others, which is refused otherwise.
         weights: where the network's weights come from, for the summary.
     """
 
     already_read: tuple[str, dict] | None = None
+    apply_changes: bool = False
     weights: str | None = None
 
     @classmethod
@@ -224,6 +224,7 @@ class DansegRunner(Runner):
             NonFiniteLossHook(),
             self._random_state_hook,
             ValidationScoresHook(),
+            StoredSettingsHook(),
         ]
         super().register_hooks(default_hooks, [*sound, *(custom_hooks or [])])
         self.register_hook(StopSignalsHook())  # last: it may leave the iteration
@@ -270,10 +271,7 @@ class DansegRunner(Runner):
             UserError: the file cannot be read, its weights do not fit (with ``load_from``: none of them), or
                 they are not finite numbers of the model's kind.
         """
-        path, checkpoint = self.already_read or (None, {})
-        self.already_read = None
-        if path != filename:
-            checkpoint = read_checkpoint(filename)
+        checkpoint = self._content_of(filename)
         # mmengine would run this text as a Python config.
         (checkpoint.get("meta") or {}).pop("config", None)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -285,6 +283,12 @@ class DansegRunner(Runner):
         self.weights = str(filename)
         self.logger.info(f"Loaded the weights of {filename}")
         return checkpoint
+
+    def _content_of(self, filename: str) -> dict:
+        """The content of a checkpoint, from :attr:`already_read`, which is then free, or from the file."""
+        path, checkpoint = self.already_read or (None, {})
+        self.already_read = None
+        return checkpoint if path == filename else read_checkpoint(filename)
 
     def _load_what_fits(self, model: nn.Module, checkpoint: dict, filename: str) -> None:
         weights, own = weights_of(checkpoint), model.state_dict()
@@ -300,34 +304,22 @@ class DansegRunner(Runner):
         model.load_state_dict(fitting, strict=False)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Continue from a checkpoint that holds the optimiser's state."""
-        spans = [(rate, _span(rate)) for rate in self._rates()]
-        try:
-            # Read it to the CPU; its tensors are then copied to the device on which they are needed.
-            super().resume(filename, *args, **{"map_location": "cpu", **kwargs})
-        except KeyError as error:
-            raise UserError(
-                f"{filename} cannot be resumed from, it lacks {error}: it was not written by a training. "
-                "To start from its weights use --cfg-options load_from=..."
-            ) from error
-        except (ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
-            raise UserError(f"{filename} cannot be resumed from: {error}") from error
-        for rate, span in spans:
-            was = _span(rate)
-            if was == span:
-                continue
-            rate.__dict__.update(span)  # mmengine takes the steps of the checkpoint's rates, and their end
-            self.logger.warning(
-                f"{type(rate).__name__} ended at {was['end']} in {filename} and now ends at {span['end']}; "
-                f"the rate goes on from {rate.optimizer.param_groups[0]['lr']:g}. For all of it anew, "
-                f"start from the weights: --cfg-options load_from={filename}"
-            )
+        """Continue from a checkpoint that holds the optimiser's state.
 
-    def _rates(self) -> list[_ParamScheduler]:
-        """The schedules of all optimisers, once they are built."""
-        schedulers = self.param_schedulers or []
-        several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-        return [rate for some in several for rate in some if isinstance(rate, _ParamScheduler)]
+        Raises:
+            UserError: it was trained with other settings than this config's, unless :attr:`apply_changes`;
+                it has no complete training state, or one that does not fit.
+        """
+        checkpoint = self._content_of(filename)
+        try:
+            plan = on_every_rank(lambda: ResumePlan(self, checkpoint, filename))
+            self.already_read = (filename, checkpoint)
+            # Read it to the CPU; its tensors are then copied to the device on which they are needed.
+            states = dict(resume_optimizer=not plan.anew, resume_param_scheduler=not plan.anew)
+            super().resume(filename, *args, **{"map_location": "cpu", **states, **kwargs})
+            plan.finish()
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+            raise UserError(f"{filename} cannot be resumed from: {error}") from error
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint under a temporary name, then rename it. Every rank must call this.

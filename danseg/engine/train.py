@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from danseg.engine.checkpoints.checkpoint import find_resumable, read_checkpoint
-from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.config.agreement import check_agreement
 from danseg.engine.config.options import add_tensorboard, continue_from, keep_checkpoints
 from danseg.engine.data import check_data
@@ -16,6 +14,7 @@ from danseg.engine.distributed import decided_on_rank_zero, on_every_rank, on_ra
 from danseg.engine.hooks.validation_scores import VALIDATION
 from danseg.engine.received_signals import receiving
 from danseg.engine.restarts import note_launch, restarted_by
+from danseg.engine.resuming import loaded, resumed
 from danseg.engine.run_lock import sole_run
 from danseg.engine.runner import DansegRunner
 from danseg.engine.work_dir import checkpoint_folders, prepare_folders
@@ -27,6 +26,7 @@ def train(
     *,
     resume: str | None = None,
     start_over: bool = False,
+    apply_changes: bool = False,
     log: Callable[[str], None] = print,
 ) -> DansegRunner:
     """Check config and data, train, and say where the results are.
@@ -40,6 +40,8 @@ def train(
             ``resume=True`` or a launcher has started a training again that had ended. A work dir that holds
             checkpoints is refused then.
         start_over: move what an earlier training has left in the work dir to a folder in it, and start anew.
+        apply_changes: continue with this config's settings where the checkpoint was trained with others,
+            such as another rate, optimiser, schedule or data set. False: refuse that.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
@@ -56,10 +58,11 @@ def train(
             said.append(message)
             log(message)
 
-    resume = on_every_rank(lambda: _chosen(config, resume, start_over))
+    resume = on_every_rank(lambda: _chosen(config, resume, start_over, apply_changes))
     _check(config, say)
     with receiving(), sole_run(checkpoint_folders(config), say):
         runner = _runner(config, resume, start_over, say)
+        runner.apply_changes = apply_changes
         for message in said:
             runner.logger.info(message)
         runner.train()
@@ -68,12 +71,14 @@ def train(
     return runner
 
 
-def _chosen(config: Config, resume: str | None, start_over: bool) -> str | None:
+def _chosen(config: Config, resume: str | None, start_over: bool, apply_changes: bool) -> str | None:
     """What to continue from, by the argument or else by the config."""
     if resume is None and config.get("resume"):
         resume = config.get("load_from") or "auto"
     if resume and start_over:
         raise UserError("--start-over and --resume (or resume=True in the config) exclude each other")
+    if apply_changes and not resume:
+        raise UserError("--apply-changes is for a training that is resumed: add --resume")
     return resume
 
 
@@ -91,54 +96,25 @@ def _runner(
     config: Config, resume: str | None, start_over: bool, say: Callable[[str | None], None]
 ) -> DansegRunner:
     """Do the rest before the first iteration. Only the runner keeps the checkpoint, so it can free it."""
-    resumed, launcher = None, decided_on_rank_zero(lambda: restarted_by(config.work_dir))
+    found, launcher = None, decided_on_rank_zero(lambda: restarted_by(config.work_dir))
     if launcher:  # what was asked for is what its first start did
         say(f"{launcher} has started this training again: it goes on from its newest checkpoint")
-        resumed = _resumed(config.work_dir, "auto", say)
-    if resumed is None and resume:
-        resumed = _resumed(config.work_dir, resume, say)
+        found = resumed(config.work_dir, "auto", say)
+    if found is None and resume:
+        found = resumed(config.work_dir, resume, say)
     config.resume = False
-    if resumed:
-        continue_from(config, *resumed)
-    read = resumed or _loaded(config.get("load_from"))  # before it may be moved
+    if found:
+        continue_from(config, *found)
+    read = found or loaded(config.get("load_from"), say)  # before it may be moved
 
     def take_over() -> None:
-        prepare_folders(config, resumed, say, refuse=not (launcher or resume or start_over))
+        prepare_folders(config, found, say, refuse=not (launcher or resume or start_over))
         note_launch(config.work_dir)
 
     on_rank_zero(take_over)
     runner = DansegRunner.from_cfg(config)
     runner.already_read = read
     return runner
-
-
-def _resumed(work_dir: str, resume: str, say: Callable[[str], None]) -> tuple[str, dict] | None:
-    """The path and content of the checkpoint to continue from. Rank 0 chooses it for all ranks."""
-    read = on_rank_zero(lambda: find_resumable(work_dir, say) if resume == "auto" else _resumable(resume))
-    paths: list[str | None] = [str(read[0]) if read else None]
-    broadcast_object_list(paths)
-    path = paths[0]
-    if path is None:
-        return None
-    return path, on_every_rank(lambda: read[1] if read else read_checkpoint(path))
-
-
-def _resumable(path: str | Path) -> tuple[str | Path, dict]:
-    checkpoint = read_checkpoint(path)
-    if "optimizer" not in checkpoint:
-        raise UserError(
-            f"{path} holds weights without the optimizer's state, so it cannot be resumed from; "
-            f"to start from its weights use --cfg-options load_from={path}"
-        )
-    return path, checkpoint
-
-
-def _loaded(path: str | None) -> tuple[str, dict] | None:
-    """The path or address of the checkpoint to start from, and its content."""
-    if path is None:
-        return None
-    on_rank_zero(lambda: local_file(path))  # fetched once for all that share a cache
-    return path, on_every_rank(lambda: read_checkpoint(path))
 
 
 def results(runner: DansegRunner) -> str:

@@ -127,7 +127,7 @@ def test_a_checkpoint_that_was_read_is_not_read_again(built, tmp_path):
 def test_what_is_no_checkpoint_of_a_training_is_not_resumed(built):
     runner = built(resume=True, load_from="a.pth")
     runner.already_read = ("a.pth", {"state_dict": runner.model.state_dict(), "meta": {}})
-    with pytest.raises(UserError, match="lacks 'epoch'.*load_from"):
+    with pytest.raises(UserError, match="lacks optimizer, message_hub, epoch, iter: .*load_from"):
         runner.train()
 
 

@@ -5,12 +5,16 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from child_process import environment
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.config import config_file as reading
 from launch import launch
@@ -190,6 +194,8 @@ def test_what_cannot_work_is_said_before_training(tool, command, tmp_path, capsy
     assert "exclude each other" in failure(capsys, command, "train", "--resume", "--start-over")
     message = failure(capsys, command, "train", "--resume", tmp_path / "none.pth")
     assert "none.pth does not exist" in message
+    message = failure(capsys, command, "train", "--apply-changes")
+    assert "--apply-changes" in message and "add --resume" in message
 
 
 @pytest.mark.slow
@@ -232,6 +238,39 @@ def test_two_processes_train_evaluate_and_checkpoint(command, tmp_path, rendered
     report = json.loads(next((tmp_path / "two").glob("metrics_*.json")).read_text())
     assert report["mIoU"] == logged[4]
     assert len(list(out.glob("*.png"))) == 5
+
+
+@pytest.mark.slow
+def test_two_nodes_without_a_common_folder_go_on_together(tmp_path, rendered_root):
+    """The node whose process writes checkpoints has changed: the other one has the file."""
+    without_validation = [f"val_{part}=None" for part in ("dataloader", "cfg", "evaluator")]
+    options = ("--seed", 0, "--cfg-options", f"data_root={rendered_root}", *without_validation)
+    straight = launch(2, "train", TINY, "--work-dir", tmp_path / "straight", *options)
+    assert straight.returncode == 0, straight.stderr
+    (tmp_path / "1").mkdir()
+    shutil.copy(tmp_path / "straight" / "iter_2.pth", tmp_path / "1")
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    nodes = []
+    for rank in ("0", "1"):
+        command = [sys.executable, ROOT / "tools" / "train.py", TINY, "--launcher", "pytorch", "--resume"]
+        place = dict(RANK=rank, LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        nodes.append(
+            subprocess.Popen(
+                [*map(str, command), "--work-dir", str(tmp_path / rank), *map(str, options)],
+                env=environment(CUDA_VISIBLE_DEVICES="", **place),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    said = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "iter_2.pth is not on rank 0: its content comes from rank 1" in said[0]
+    assert "continued after iteration 2" in said[0] and "starts anew" not in said[0]
+    assert weights_equal(tmp_path / "straight" / "iter_4.pth", tmp_path / "0" / "iter_4.pth")
 
 
 @pytest.mark.slow

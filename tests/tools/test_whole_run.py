@@ -273,7 +273,9 @@ def test_a_training_goes_on_on_the_other_kind_of_device(run, device, tool, tmp_p
         torch.save(content, checkpoint)
     else:
         request.getfixturevalue("without_gpu")
-    arguments = [run.config, "--work-dir", str(tmp_path), "--amp"]
+    # On the other device --amp chooses another precision.
+    other = ["--apply-changes"] if device.type == "cuda" else []
+    arguments = [run.config, "--work-dir", str(tmp_path), "--amp", *other]
     half = ["default_hooks.checkpoint.interval=1", f"train_cfg.max_iters={KILLED}"]
     tool("train").main([*arguments, "--resume", str(checkpoint), "--cfg-options", *half])
     assert "the checkpoint was written on a GPU, this run is on a CPU" in capsys.readouterr().out

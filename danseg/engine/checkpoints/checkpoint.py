@@ -8,7 +8,7 @@ but tensors.
 
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -229,39 +229,3 @@ def describe_mismatch(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> 
     if reshaped:
         lines.append(f"  {len(reshaped)} parameters of another shape: {listed(reshaped)}")
     return "\n".join(lines)
-
-
-def find_resumable(
-    work_dir: str | Path, log: Callable[[str], None] = print
-) -> tuple[Path, dict[str, Any]] | None:
-    """Find the newest checkpoint in ``work_dir`` that training can continue from.
-
-    The search looks at the files themselves, not at the note ``last_checkpoint``, which may be missing,
-    damaged, or point to where the folder used to be. Unusable files are reported to ``log`` and skipped.
-
-    Returns:
-        The path and the content of the checkpoint; None if the folder holds no checkpoints.
-
-    Raises:
-        UserError: the folder holds checkpoints, but training cannot continue from any of them.
-    """
-    found = []
-    for path in Path(work_dir).glob("*.pth"):
-        numbered = re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name)
-        if numbered:
-            found.append((int(numbered[1]), path))
-    for _, path in sorted(found, reverse=True):
-        try:
-            checkpoint = read_checkpoint(path)
-        except UserError as error:
-            log(f"not resuming from an unreadable checkpoint: {error}")
-            continue
-        if "optimizer" in checkpoint:
-            return path, checkpoint
-        log(f"not resuming from {path}: it holds weights without the optimizer's state")
-    if found:
-        raise UserError(
-            f"none of the {len(found)} checkpoints in {work_dir} can be resumed from; "
-            "to start again, choose another --work-dir or leave out --resume"
-        )
-    return None

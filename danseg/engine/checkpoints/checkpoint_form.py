@@ -18,6 +18,7 @@ _FORM: dict[str, tuple[type, ...]] = {
     "param_schedulers": (list, Mapping),
     "random_states": (list,),
     "sample_order": (Mapping,),
+    "trained_with": (str,),
     "meta": (Mapping,),
     "meta.epoch": (int,),
     "meta.iter": (int,),
@@ -32,7 +33,7 @@ _FORM: dict[str, tuple[type, ...]] = {
     "message_hub.runtime_info": (Mapping,),
     "message_hub.resumed_keys": (Mapping,),
 }
-_CALLED = {Mapping: "a dict", int: "a whole number", str: "a name", list: "a list", tuple: "a tuple"}
+_CALLED = {Mapping: "a dict", int: "a whole number", str: "a text", list: "a list", tuple: "a tuple"}
 
 
 def check_form(checkpoint: Mapping[str, Any], path: str | Path) -> None:

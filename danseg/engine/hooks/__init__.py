@@ -6,6 +6,7 @@ from danseg.engine.hooks.random_state import RandomStateHook
 from danseg.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from danseg.engine.hooks.save_comparison import SaveComparison
 from danseg.engine.hooks.stop_signals import StopSignalsHook
+from danseg.engine.hooks.stored_settings import StoredSettingsHook
 from danseg.engine.hooks.validation_scores import ValidationScoresHook
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "SafeCheckpointHook",
     "SaveComparison",
     "StopSignalsHook",
+    "StoredSettingsHook",
     "ValidationScoresHook",
 ]

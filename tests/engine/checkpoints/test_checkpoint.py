@@ -1,11 +1,10 @@
-"""Checkpoints: no code in a file runs, weights load only where they fit, damaged files are skipped."""
+"""Checkpoints: no code in a file runs, weights load only where they fit."""
 
 import json
 import os
 import sys
 import zipfile
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from mmengine.logging import HistoryBuffer
 from torch import nn
 
 from danseg.attention import PositionAttention
-from danseg.engine.checkpoints.checkpoint import find_resumable, load_weights, read_checkpoint
+from danseg.engine.checkpoints.checkpoint import load_weights, read_checkpoint
 from danseg.errors import UserError
+from unreadable_file import forbid
 
 
 class Malicious:
@@ -246,56 +246,6 @@ def test_files_that_cannot_be_opened_get_one_message(tmp_path, monkeypatch):
     forbid(save(tmp_path / "a.pth"), monkeypatch)
     with pytest.raises(UserError, match=r"a\.pth cannot be read: Permission denied$"):
         read_checkpoint(tmp_path / "a.pth")
-
-
-def forbid(path, monkeypatch):
-    """Make the file unreadable, for root too."""
-    opened = Path.open
-
-    def refuse(self, *args, **kwargs):
-        if self == path:
-            raise PermissionError(13, "Permission denied", str(self))
-        return opened(self, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", refuse)
-
-
-def test_resuming_falls_back_from_a_file_that_cannot_be_read(tmp_path, monkeypatch):
-    for step in (1, 2, 3, 4):
-        save(tmp_path / f"iter_{step}.pth", optimizer={})
-    forbid(tmp_path / "iter_4.pth", monkeypatch)
-    torch.save({"state_dict": [], "optimizer": {}}, tmp_path / "iter_3.pth")
-    flipped = bytearray((tmp_path / "iter_2.pth").read_bytes())
-    weight = read_checkpoint(tmp_path / "iter_2.pth")["state_dict"]["0.weight"].numpy().tobytes()
-    flipped[flipped.index(weight) + 5] ^= 4
-    (tmp_path / "iter_2.pth").write_bytes(flipped)
-    said = []
-    assert find_resumable(tmp_path, said.append)[0].name == "iter_1.pth"
-    reasons = ("4.pth cannot be read: Permission", "3.pth is malformed: its state_dict", "2.pth is damaged")
-    for message, reason in zip(said, reasons, strict=True):
-        assert message.startswith("not resuming from") and f"iter_{reason}" in message
-
-
-def test_the_newest_readable_checkpoint_is_found_without_a_note(tmp_path):
-    for step in (2, 9, 10):
-        save(tmp_path / f"iter_{step}.pth", optimizer={})
-    save(tmp_path / "best_mIoU_iter_11.pth")
-    path, checkpoint = find_resumable(tmp_path)
-    assert path.name == "iter_10.pth"  # by number: "9" sorts after "10"
-    assert checkpoint["optimizer"] == {}  # the file is read once
-
-    damaged = tmp_path / "iter_10.pth"
-    damaged.write_bytes(damaged.read_bytes()[:300])
-    (tmp_path / "last_checkpoint").write_text("/moved/away/iter_10.pth")
-    said = []
-    assert find_resumable(tmp_path, said.append)[0].name == "iter_9.pth"
-    assert "iter_10.pth is cut off" in said[0]
-
-    for step in (2, 9):
-        (tmp_path / f"iter_{step}.pth").write_bytes(b"")
-    with pytest.raises(UserError, match="none of the 3 checkpoints"):
-        find_resumable(tmp_path, said.append)
-    assert find_resumable(tmp_path / "new") is None
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from danseg.engine.stalled import watched
 from danseg.engine.train import train
 from danseg.errors import command_line
 
-# How many processes there are, to which of them rank 0 sends signals, and when; 2 iterations of 4 save.
+# How many processes there are, which signals the last of them gets, and when.
 CASES = {
     "one rank of two": dict(ranks=2, point="before_train_iter", number=1, names=["SIGTERM"]),
     "a validation": dict(ranks=2, point="before_val_iter", number=1, names=["SIGTERM"]),
@@ -34,18 +33,21 @@ CASES = {
 
 @HOOKS.register_module()
 class Sends(Hook):
-    """Rank 0 sends signals to the last rank, and to all workers of that."""
+    """The last rank and all its workers get signals, from a process that is neither."""
 
-    def __init__(self, folder: str, ranks: int, point: str, number: int, names: list[str]) -> None:
-        self.number, self.names = number, names
-        self.pid = Path(folder, f"{ranks - 1}.pid")
+    def __init__(self, ranks: int, point: str, number: int, names: list[str]) -> None:
+        self.rank, self.number, self.names = ranks - 1, number, names
         setattr(self, point, self.send)
 
     def send(self, runner, batch_idx, data_batch=None) -> None:
-        if batch_idx == self.number and runner.rank == 0:
-            for name in self.names:
-                os.killpg(int(self.pid.read_text()), signal.Signals[name])
-            time.sleep(0.1)
+        if (runner.rank, batch_idx) == (self.rank, self.number):
+            sender = os.fork()
+            if sender == 0:
+                for name in self.names:
+                    signal.signal(signal.Signals[name], signal.SIG_IGN)
+                    os.killpg(0, signal.Signals[name])
+                os._exit(0)
+            os.waitpid(sender, 0)
 
 
 def run(rank: int, port: int, folder: Path, config: str, case: dict) -> None:
@@ -58,9 +60,8 @@ def run(rank: int, port: int, folder: Path, config: str, case: dict) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(case["ranks"]))
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started by
-    (folder / f"{rank}.pid").write_text(str(os.getpid()))
     launcher = "pytorch" if case["ranks"] > 1 else "none"
-    cfg = load_config(config, {"custom_hooks": [dict(type="Sends", folder=str(folder), **case)]})
+    cfg = load_config(config, {"custom_hooks": [dict(type="Sends", **case)]})
     cfg.launcher, cfg.work_dir = launcher, str(folder / "work")
     cfg.train_dataloader.num_workers = 0 if launcher == "pytorch" else 2
 

@@ -8,6 +8,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
+from danseg.engine.dispensable import Dispensable
+from danseg.engine.hooks.unwritten_checkpoints import STOP, UnwrittenCheckpoints
 from danseg.errors import UserError
 from danseg.io.files import whole_file
 
@@ -18,6 +20,11 @@ class SafeCheckpointHook(CheckpointHook):
 
     If the process is killed or the disk is full, at least the previous checkpoint remains. Because the runner
     writes files atomically, this also holds for ``max_keep_ckpts=1`` and for the best checkpoint.
+
+    Args:
+        on_full_disk: "stop" ends the training if a checkpoint cannot be written; "go_on" warns, and tries
+            again when the next one is due. The last one has to be written in any case.
+        arguments: those of mmengine's hook.
     """
 
     # mmengine does not know that more of these is better.
@@ -25,6 +32,23 @@ class SafeCheckpointHook(CheckpointHook):
 
     best_ckpt_path: str | None  # set by mmengine's hook, like the next one
     best_ckpt_path_dict: dict[str, str | None]
+
+    def __init__(self, *args: Any, on_full_disk: str = STOP, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unwritten = UnwrittenCheckpoints(on_full_disk)
+        self._note = Dispensable("last_checkpoint")
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        with self._unwritten(self, runner):
+            super().after_train_iter(runner, *args, **kwargs)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        with self._unwritten(self, runner):
+            super().after_train_epoch(runner)
+
+    def after_val_epoch(self, runner: Any, metrics: Any) -> None:
+        with self._unwritten(self, runner):
+            super().after_val_epoch(runner, metrics)
 
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
@@ -67,7 +91,8 @@ class SafeCheckpointHook(CheckpointHook):
         )
         if not is_main_process():
             return
-        with whole_file(Path(runner.work_dir, "last_checkpoint"), durable=True) as part:
+        path = Path(runner.work_dir, "last_checkpoint")
+        with self._note(), whole_file(path, durable=True) as part:
             part.write_text(self.last_ckpt, encoding="utf-8")
         for old in expired:
             _remove(os.path.join(self.out_dir, self.filename_tmpl.format(old)))

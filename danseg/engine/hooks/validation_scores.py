@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from danseg.engine.dispensable import Dispensable
 from danseg.evaluation.metric import scores_report
 from danseg.io.files import whole_file
 
@@ -28,6 +29,7 @@ class ValidationScoresHook(Hook):
 
     def __init__(self) -> None:
         self._training = False
+        self._writing = Dispensable(VALIDATION)
 
     def before_train(self, runner: Any) -> None:
         self._training = True
@@ -38,5 +40,5 @@ class ValidationScoresHook(Hook):
         if not (self._training and metrics and is_main_process()):
             return
         report = {"iteration": runner.iter, **scores_report(runner.val_evaluator.metrics, metrics)}
-        with whole_file(Path(runner.log_dir) / VALIDATION) as part:
+        with self._writing(), whole_file(Path(runner.log_dir) / VALIDATION) as part:
             part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

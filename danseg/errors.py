@@ -9,6 +9,7 @@ Packages that need mmseg call :func:`require_mmseg`.
 import errno
 import functools
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -52,6 +53,9 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
         try:
             main(*args, **kwargs)
             _flush_output()  # now, because at the interpreter's exit nothing could catch an error

@@ -4,6 +4,7 @@ Where one of them cannot be written, because the disk is full for example, the t
 on. The next one is tried again, so that writing resumes when there is room.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -53,8 +54,12 @@ class Dispensable:
 def go_on_without(handler: logging.Handler) -> None:
     """Let a log's handler warn once instead of printing a traceback for each line that it cannot write.
 
-    Its buffer keeps the last lines, and writes them when there is room.
+    Its buffer keeps the last lines, and writes them when there is room. What is no text, as some names of
+    files, is written with escapes.
     """
+    stream = getattr(handler, "stream", None)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
     writing = Dispensable(getattr(handler, "baseFilename", "the output"))
     of_a_bug = handler.handleError
 

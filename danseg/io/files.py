@@ -82,9 +82,15 @@ def make_folder(path: str | os.PathLike, what: str = "the folder", fix: str = "n
         fix: what the error tells the user to do, such as "choose --work-dir".
 
     Raises:
-        UserError: a file has this name, or the folder cannot be made or written to.
+        UserError: a file has this name, no folder can have it, or the folder cannot be made or written to.
     """
     path = Path(path)
+    try:
+        if b"\0" in str(path).encode("utf-8"):
+            raise UserError(f"cannot make {what} {str(path)!r}: its name has a zero byte; {fix}")
+    except UnicodeEncodeError as error:
+        said = f"cannot make {what} {str(path)!r}: its name is not UTF-8, as files that name it are; {fix}"
+        raise UserError(said) from error
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -26,6 +26,8 @@ OPTIONS = [
     *(f"{TRAIN}.num_workers={value}" for value in ("-1", "'a'", "1.5", "[]")),
     *(f"{TRAIN}.{rest}" for rest in ("pin_memory='x'", "sampler={'type':'Nope'}", "nope=1", "timeout='x'")),
     *(f"{TRAIN}.dataset.{rest}" for rest in ("type='Nope'", "nope=1", "pipeline=3", "serialize_data='x'")),
+    *(f"{TRAIN}.{key}=3" for key in ("sampler", "batch_sampler", "collate_fn", "dataset")),
+    *(f"{TRAIN}.dataset.{rest}" for rest in ("pipeline=[]", "pipeline=None", "data_root=3")),
     *(f"{STEP}.0.{rest}" for rest in ("type='Nope'", "nope=3", "to_float32='x'")),
     *(f"train_cfg.max_iters={value}" for value in ("0", "-1", "1.5", "'x'", "[]")),
     *(f"train_cfg.val_interval={value}" for value in ("0", "'x'")),

@@ -14,7 +14,13 @@ from mmengine.dist import get_world_size
 from mmengine.registry import MODELS, init_default_scope
 
 from danseg.engine.config.building import unknown_names
-from danseg.engine.config.rules import head_rules, label_rules, network_rules, schedule_rules
+from danseg.engine.config.rules import (
+    head_rules,
+    label_rules,
+    network_rules,
+    number_rules,
+    schedule_rules,
+)
 from danseg.engine.config.rules.run import Run
 from danseg.errors import UserError
 
@@ -63,7 +69,7 @@ def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
 def _found(config: Mapping[str, Any], task: str) -> Iterator[str]:
     yield from unknown_names(config, task)
     run = Run(config, task)
-    for rules in (label_rules, head_rules, network_rules, schedule_rules):
+    for rules in (label_rules, head_rules, network_rules, number_rules, schedule_rules):
         for rule in rules.DISAGREEMENTS:
             yield from rule(run)
 

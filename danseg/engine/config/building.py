@@ -95,6 +95,9 @@ def _texts_for_dicts(config: Mapping[str, Any], task: str) -> Iterator[str]:
     """Entries of lists that are texts or numbers, where a dict is built."""
     lists = {key: config.get(key) for key in ("param_scheduler", "custom_hooks")}
     lists["visualizer.vis_backends"] = as_dict(config.get("visualizer")).get("vis_backends")
+    for loader in (f"{split}_dataloader" for split in SPLITS[task]):
+        keys = ("dataset", "sampler", "batch_sampler", "collate_fn")
+        lists |= {f"{loader}.{key}": as_dict(config.get(loader)).get(key) for key in keys}
     lists |= {f"default_hooks.{name}": one for name, one in as_dict(config.get("default_hooks")).items()}
     lists |= {f"{split}_evaluator": config.get(f"{split}_evaluator") for split in SPLITS[task]}
     lists |= {

@@ -11,6 +11,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import mmengine.registry as registries
+
 from danseg.engine.config.config_parts import Part
 from danseg.engine.config.signatures import parameters
 from danseg.io.words import listed
@@ -50,8 +52,8 @@ def wrong_at_the_top(config: Mapping[str, Any]) -> Iterator[str]:
 def wrong_arguments(part: Part, built: Callable) -> Iterator[str]:
     """One message for each argument of a part whose value cannot be what its annotation says.
 
-    Annotations are not always whole: None, one number for another, a dict for a list of them and a number for
-    a text are taken, as classes of mmengine and mmseg take some of them.
+    Annotations are not always whole: None, one number for another, a dict for a list of them and, in wrappers
+    of optimisers, a number for a text are taken, as classes of mmengine and mmseg take some of them.
     """
     if str(getattr(built, "__module__", "")).partition(".")[0] not in _LIBRARIES:
         return  # annotations of a user's own are the user's affair
@@ -59,7 +61,9 @@ def wrong_arguments(part: Part, built: Callable) -> Iterator[str]:
     for key, value in part.config.items():
         one = known.get(key)
         kinds = _kinds(one.annotation) if one is not None and key not in part.read else None
-        if kinds is None or value is None or (str in kinds and isinstance(value, (int, float))):
+        if kinds is None or value is None:
+            continue
+        if part.registry is registries.OPTIM_WRAPPERS and isinstance(value, (int, float)) and str in kinds:
             continue
         if {list, dict} & set(kinds) and isinstance(value, (list, tuple, Mapping)):
             continue

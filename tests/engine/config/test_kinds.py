@@ -40,6 +40,7 @@ def said(built=Takes, **values):
         ("whole", {}, "a whole number"),
         ("ratio", "x", "a number or None"),
         ("name", [], "a text"),
+        ("name", 3.0, "a text"),
         ("switch", "x", "True or False"),
         ("switch", 3, "True or False"),
         ("sides", "x", "a whole number or a list"),
@@ -57,7 +58,7 @@ def test_another_kind_is_named_with_what_is_allowed(name, value, give):
         dict(whole=2, ratio=1, name="x", switch=True, sides=(1, 2), extra={}, sizes=[1]),
         dict(whole=True, ratio=0.5, switch=1, sides=3, anything="x"),
         dict(whole=None, name=None, sizes=None, whole_other="x"),  # another rule knows its arguments
-        dict(name=3.0, extra=[{}], sizes={}),  # annotations that say less than classes take
+        dict(extra=[{}], sizes={}),  # annotations that say less than classes take
         dict(whole=object()),  # made by a program
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Priority, get_priority
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmseg.evaluation import IoUMetric
 
 from danseg.engine.config.building import unread_paramwise_keys
@@ -45,52 +45,8 @@ def all_or_none(run: Run) -> Iterator[str]:
             if loader.get(key) is None:
                 example = ": dict(type='DefaultSampler', shuffle=False)" if key == "sampler" else ""
                 yield f"{split}_dataloader.{key} is missing{example}"
-
-
-def positive_numbers(run: Run) -> Iterator[str]:
-    """Sizes of batches, and lengths of the training, which are counted from 1."""
-    places = [f"{split}_dataloader.batch_size" for split in run.splits]
-    if run.task == "train":
-        places += [f"train_cfg.{key}" for key in ("max_iters", "max_epochs", "val_interval")]
-        places += ["optim_wrapper.accumulative_counts", "auto_scale_lr.base_batch_size"]
-    for place in places:
-        key, _, name = place.partition(".")
-        value = as_dict(run.config.get(key)).get(name)
-        if place.endswith(".batch_size") and value is None and not run.config[key].get("batch_sampler"):
-            value = "None" if name in run.config[key] else None  # DataLoader would give single samples
-        number = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-        if not number or (value is not None and (value < 1 or value != int(value))):
-            yield f"{place}={value!r}: give a whole number, 1 or more"
-
-
-def sound_numbers(run: Run) -> Iterator[str]:
-    """Numbers that may be 0: a seed, workers, and those of an optimiser, which would refuse others."""
-    seed = as_dict(run.config.get("randomness")).get("seed")
-    if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
-        yield f"randomness.seed={seed!r}: give a whole number from 0 to {2**32 - 1}"
-    for split in run.splits:
-        workers: Any = run.config[f"{split}_dataloader"].get("num_workers")
-        if isinstance(workers, (int, float)) and (workers < 0 or workers != int(workers)):
-            yield f"{split}_dataloader.num_workers={workers}: give a whole number, 0 or more"
-    for part in run.at("optim_wrapper.optimizer"):
-        for name in ("lr", "weight_decay", "momentum"):
-            value = part.config.get(name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            below = 1 if name == "momentum" else math.inf
-            if value is not None and not (number and 0 <= value < below):
-                limit = " and below 1" if name == "momentum" else ""
-                yield f"{part.place}.{name}={value!r}: give a number, 0 or more{limit}"
-
-
-def priorities(run: Run) -> Iterator[str]:
-    """Where a hook stands among the others."""
-    for hook in run.hooks():
-        value = hook.config.get("priority")
-        try:
-            get_priority("NORMAL" if value is None else value)
-        except (KeyError, ValueError, TypeError):
-            names = ", ".join(one.name for one in Priority)
-            yield f"{hook.place}.priority={value!r}: give a number from 0 to 100, or one of {names}"
+        if list(run.datasets(split)) and not list(run.transforms(split)):
+            yield f"{split}_dataloader.dataset.pipeline has no transforms: the last one is PackSegInputs"
 
 
 def endless_samplers(run: Run) -> Iterator[str]:
@@ -301,9 +257,6 @@ def batch_of_the_recipe(run: Run) -> Iterator[str]:
 
 DISAGREEMENTS = (
     all_or_none,
-    positive_numbers,
-    sound_numbers,
-    priorities,
     endless_samplers,
     iterations_or_epochs,
     never_reached,

@@ -12,7 +12,7 @@ LOADER, OPTIMISER, HOOK = "train_dataloader", "optim_wrapper.optimizer", "defaul
     [
         (f"{LOADER}.batch_size", [0, -1, 1.5, None]),
         (f"{LOADER}.num_workers", [-1, 0.5]),
-        ("train_cfg.max_iters", [0, -1, 0.5]),
+        ("train_cfg.val_interval", [0, -1, 0.5]),
         ("optim_wrapper.accumulative_counts", [0, 1.5]),
         ("randomness", [{"seed": -1}, {"seed": 2**32}, {"seed": 1.5}, {"seed": "x"}]),
         (f"{OPTIMISER}.lr", [-1, float("nan"), float("inf")]),

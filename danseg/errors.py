@@ -6,8 +6,10 @@ only that message and exits with status 1. A user who mistypes a path therefore 
 Packages that need mmseg call :func:`require_mmseg`.
 """
 
+import errno
 import functools
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -34,18 +36,46 @@ class Stopped(SystemExit):
         self.together = together
 
 
+# What a disk, a file's name or its permissions can do to any call that opens or writes a file.
+_ENVIRONMENT = {
+    number: fix
+    for fix, names in {
+        "make room": ("ENOSPC", "EDQUOT", "EFBIG"),
+        "the disk or its connection may be broken": ("EIO", "ESTALE"),
+        "name a place that can be written to": ("EROFS",),
+        "shorten it": ("ENAMETOOLONG",),
+        "mend the links": ("ELOOP",),
+        "get the permission or name another place": ("EACCES", "EPERM"),
+        "raise the limit of open files (ulimit -n)": ("EMFILE", "ENFILE"),
+    }.items()
+    for name in names
+    if (number := getattr(errno, name, None)) is not None
+}
+
+
+def reason_of(error: BaseException) -> str:
+    """Why an error of the system was raised, without its number and its file's name."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
 def command_line(main: Callable[..., None]) -> Callable[..., None]:
     """Wrap ``main``: a :class:`UserError` prints its message only and exits with status 1.
 
-    If the reader of the output stops early, as ``head`` does, the program ends silently, also with status 1.
+    So does an error of the system that is no program's fault, such as a full disk. If the reader of the
+    output stops early, as ``head`` does, the program ends silently, also with status 1. If the output cannot
+    be written, the program says so when its work is done, and exits with status 1.
+
     Any other exception is a bug in danseg or in a library and keeps its traceback.
     """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
         try:
             main(*args, **kwargs)
-            sys.stdout.flush()  # now, because at the interpreter's exit nothing could catch an error
+            _flush_output()  # now, because at the interpreter's exit nothing could catch an error
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
@@ -57,22 +87,48 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:
-            if not _reader_left():
+            if _output_works():
                 raise  # another pipe broke, which is a bug
-            # At exit the interpreter writes what is still buffered: give it somewhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in _ENVIRONMENT:
+                raise
+            name = error.filename
+            where = f"{os.fsdecode(name)}: " if isinstance(name, (str, bytes)) else ""
+            if not where and not _output_works():
+                where = "the output cannot be written: "
+                _discard_output()
+            print(f"error: {where}{reason_of(error)}; {_ENVIRONMENT[error.errno]}", file=sys.stderr)
             sys.exit(1)
 
     return wrapper
 
 
-def _reader_left() -> bool:
-    """Whether the reader of stdout is gone; if it is not, this test prints an empty line."""
+def _flush_output() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise UserError(
+            f"the output cannot be written: {reason_of(error)}; the work itself is done"
+        ) from error
+
+
+def _output_works() -> bool:
+    """Whether stdout can be written; if it can, this test prints an empty line."""
     try:
         print(flush=True)
-    except BrokenPipeError:
-        return True
-    return False
+    except OSError:
+        return False
+    return True
+
+
+def _discard_output() -> None:
+    """At exit the interpreter writes what is still buffered: give it somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def require_mmseg(what: str) -> None:

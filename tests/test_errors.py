@@ -1,5 +1,6 @@
 """What a user sees after a mistake, after a bug, and without mmseg."""
 
+import errno
 import importlib
 import os
 import subprocess
@@ -13,15 +14,16 @@ from danseg import errors
 from danseg.errors import Stopped, UserError, command_line, require_mmseg
 
 
-def run(body):
-    """Run a tool whose ``main`` is ``body`` and whose reader leaves before the first line."""
+def run(body, stdout=subprocess.PIPE):
+    """Run a tool whose ``main`` is ``body``; by default its reader leaves before the first line."""
     program = f"import runpy\nerrors = runpy.run_path({errors.__file__!r})\n"  # without torch and mmseg
     program += f"@errors['command_line']\ndef main():\n    {body}\nmain()\n"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        [sys.executable, "-c", program], stdout=stdout, stderr=subprocess.PIPE, env=environment
     )
-    process.stdout.close()
+    if process.stdout:
+        process.stdout.close()
     message = process.stderr.read().decode()
     process.stderr.close()
     return process.wait(timeout=60), message
@@ -89,6 +91,35 @@ def test_other_errors_pass(error, capsys):
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_reader_that_leaves_is_no_error(lines):
     assert run(f"import time; time.sleep(0.3); print('line\\n' * {lines})") == (1, "")
+
+
+@pytest.mark.parametrize(("lines", "then"), [(1, "the work itself is done"), (100_000, "make room")])
+def test_an_output_that_cannot_be_written_is_one_line_and_status_1(lines, then):
+    with open("/dev/full", "w") as full:
+        status, said = run(f"print('line\\n' * {lines})", stdout=full)
+    assert status == 1
+    assert said == f"error: the output cannot be written: No space left on device; {then}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "No space left on device; make room"),
+        (errno.EDQUOT, "Disk quota exceeded; make room"),
+        (errno.EROFS, "Read-only file system; name a place that can be written to"),
+        (errno.ENAMETOOLONG, "File name too long; shorten it"),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.json", b"x.json", None])
+def test_an_error_of_the_system_is_one_line(number, said, name, capsys):
+    @command_line
+    def main():
+        raise OSError(number, os.strerror(number), name)
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == f"error: {'x.json: ' if name else ''}{said}\n"
 
 
 def test_mmseg_that_is_there_is_enough(monkeypatch):

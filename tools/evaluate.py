@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> None:
     from danseg.evaluation.folders import evaluate_folders
     from danseg.io.files import make_folder
 
-    out_dir = args.out or args.pred_dir.resolve().parent
-    if args.pred_dir.is_dir():  # otherwise the missing folder is the better message
+    there = args.pred_dir.is_dir()  # otherwise the missing folder is the better message, and has no parent
+    out_dir = args.out or (args.pred_dir.resolve().parent if there else Path())
+    if there:
         make_folder(out_dir, fix="name another folder with --out")
     result = evaluate_folders(
         args.pred_dir,

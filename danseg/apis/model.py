@@ -19,7 +19,7 @@ from danseg.engine.checkpoints.checkpoint import load_weights
 from danseg.engine.checkpoints.safe_loading import reading_safely
 from danseg.engine.config.building import naming_places
 from danseg.engine.config.config_file import load_config
-from danseg.engine.config.options import drop_pretrained
+from danseg.engine.config.options import drop_pretrained, require_model
 from danseg.errors import UserError
 
 
@@ -47,7 +47,8 @@ def load_model(
     """
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
     device = _device(device)
-    init_default_scope(config.get("default_scope", "mmseg"))
+    require_model(config)
+    init_default_scope(config.get("default_scope") or "mmseg")
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
     with naming_places(config), reading_safely():  # some networks read files when they are built

@@ -41,7 +41,7 @@ def check_data(
     Raises:
         UserError: something is missing or does not fit; the message says what, where and how to fix it.
     """
-    init_default_scope(config.get("default_scope", "mmseg"))
+    init_default_scope(config.get("default_scope") or "mmseg")
     for module in (config.get("custom_imports") or {}).get("imports", ()):
         importlib.import_module(module)
     require_one_order(config, splits)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import (
@@ -42,6 +42,7 @@ from danseg.engine.config.options import pretrained_source
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.data_workers import explaining_workers, note_samples
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
+from danseg.engine.dispensable import go_on_without
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
@@ -56,6 +57,7 @@ from danseg.engine.hooks import (
 from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.hooks.stop_signals import stopping
+from danseg.engine.hooks.unwritten_checkpoints import CheckpointNotWritten
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
 from danseg.engine.received_signals import shelter_workers
 from danseg.engine.recompute import recompute, take_over_with_cp
@@ -63,6 +65,7 @@ from danseg.engine.resume_plan import ResumePlan
 from danseg.engine.sample_seeds import seeded
 from danseg.engine.stalled import ProgressHook
 from danseg.engine.summary import summary
+from danseg.engine.vis_backends import dispensable
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import whole_file
@@ -235,6 +238,8 @@ class DansegRunner(Runner):
         self._console = next(h for h in logger.handlers if type(h) is logging.StreamHandler)
         self._console_level = self._console.level
         self._console.setLevel(max(self._console_level, logging.WARNING))
+        for handler in logger.handlers:
+            go_on_without(handler)
         return logger
 
     def load_or_resume(self) -> None:
@@ -244,10 +249,23 @@ class DansegRunner(Runner):
         self.logger.info(summary(self))
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        """Build a visualiser for this run alone; mmengine shares visualisers of one name within a process."""
+        """Build a visualiser for this run alone; mmengine shares visualisers of one name within a process.
+
+        The run goes on if what it shows cannot be written.
+        """
+        if visualizer is None:
+            visualizer = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]}
         if isinstance(visualizer, dict):
-            visualizer = {**visualizer, "name": f"{visualizer.get('name', '')}_{self.experiment_name}"}
+            name = f"{visualizer.get('name', '')}_{self.experiment_name}"
+            visualizer = {**dispensable(visualizer), "name": name}
         return super().build_visualizer(visualizer)
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config to the work dir, whole."""
+        name = Path(self.cfg.filename or f"{self.timestamp}.py").name
+        with whole_file(Path(self.work_dir, name)) as part:
+            part.write_text(self.cfg.pretty_text, encoding="utf-8")
 
     def _init_model_weights(self) -> None:
         on_rank_zero(lambda: check_pretrained(self.network))  # which has fetched them, before others ask
@@ -325,7 +343,8 @@ class DansegRunner(Runner):
         """Write a checkpoint under a temporary name, then rename it. Every rank must call this.
 
         Raises:
-            UserError: a weight is not finite, or the file cannot be written. Older checkpoints remain.
+            UserError: a weight is not finite.
+            CheckpointNotWritten: the file cannot be written, on every rank. Older checkpoints remain.
         """
         average_batch_norm(self.model)
         broken = non_finite_names(self.model.state_dict())
@@ -335,18 +354,24 @@ class DansegRunner(Runner):
                 f"{broken[0]}; {advice_on_divergence(self)}"
             )
         self._random_state_hook.gather()
-        if not is_main_process():
-            return
-        if "://" in str(out_dir):
-            super().save_checkpoint(out_dir, filename, *args, **kwargs)
-            return
+        failure: list[str | None] = [None]
+        if is_main_process():
+            failure = [self._failure_of_writing(out_dir, filename, *args, **kwargs)]
+        broadcast_object_list(failure)  # or the others would go on with another state of the hooks
+        if failure[0] is not None:
+            raise CheckpointNotWritten(failure[0])
+
+    def _failure_of_writing(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> str | None:
+        """Write a checkpoint; returns why it could not be."""
         try:
+            if "://" in str(out_dir):
+                super().save_checkpoint(out_dir, filename, *args, **kwargs)
+                return None
             with whole_file(Path(out_dir, filename), durable=True) as part:
                 super().save_checkpoint(out_dir, part.name, *args, **kwargs)
         except UserError as error:
-            raise UserError(
-                f"{error}. Earlier checkpoints are untouched; make room and continue with --resume"
-            ) from error
+            return str(error)
+        return None
 
 
 def _evaluating(loop: BaseLoop) -> BaseLoop:

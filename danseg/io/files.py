@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, and make folders."""
+"""Write a file whole or not at all, append to one likewise, and make folders."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 
 
 @contextlib.contextmanager
@@ -36,10 +36,33 @@ def whole_file(target: str | os.PathLike, *, durable: bool = False) -> Iterator[
         if durable:
             _sync(target.parent)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {target}: {reason_of(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def append_whole(path: str | os.PathLike, data: bytes) -> None:
+    """Append to a file, which is made if it does not exist: all of ``data``, or nothing.
+
+    A reader never meets half a line, also if the disk is full for a time.
+
+    Raises:
+        OSError: ``data`` cannot be written; the file is as it was.
+    """
+    made = not os.path.lexists(path)
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+                if made:
+                    os.unlink(path)
+            raise
 
 
 def _sync(path: Path) -> None:
@@ -59,13 +82,19 @@ def make_folder(path: str | os.PathLike, what: str = "the folder", fix: str = "n
         fix: what the error tells the user to do, such as "choose --work-dir".
 
     Raises:
-        UserError: a file has this name, or the folder cannot be made or written to.
+        UserError: a file has this name, no folder can have it, or the folder cannot be made or written to.
     """
     path = Path(path)
     try:
+        if b"\0" in str(path).encode("utf-8"):
+            raise UserError(f"cannot make {what} {str(path)!r}: its name has a zero byte; {fix}")
+    except UnicodeEncodeError as error:
+        said = f"cannot make {what} {str(path)!r}: its name is not UTF-8, as files that name it are; {fix}"
+        raise UserError(said) from error
+    try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make {what} {path}: {error.strerror or error}; {fix}") from error
+        raise UserError(f"cannot make {what} {path}: {reason_of(error)}; {fix}") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {what} {path}; {fix}")
     return path

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from danseg.errors import UserError
-from danseg.io.files import make_folder, whole_file
+from danseg.io.files import append_whole, make_folder, whole_file
+from full_disk import full_disk
 
 
 def test_no_half_file_when_writing_fails(tmp_path):
@@ -68,3 +69,16 @@ def test_make_folder_refuses_a_folder_that_cannot_be_written_to(tmp_path, monkey
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root, as in containers, may write anywhere
     with pytest.raises(UserError, match="cannot write to the folder"):
         make_folder(tmp_path)
+
+
+def test_what_is_appended_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "lines"
+    append_whole(path, b"first\n")
+    with pytest.raises(OSError, match="File too large"), full_disk(room=8):
+        append_whole(path, b"second\n")  # two bytes of it fit
+    assert path.read_bytes() == b"first\n"
+    append_whole(path, b"third\n")
+    assert path.read_bytes() == b"first\nthird\n"
+    with pytest.raises(OSError, match="File too large"), full_disk(room=2):
+        append_whole(tmp_path / "new", b"second\n")
+    assert not (tmp_path / "new").exists()

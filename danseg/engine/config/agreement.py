@@ -4,16 +4,23 @@ A config says many things twice: classes of the data and channels of the heads, 
 five places, epochs or iterations in six. mmengine notices a difference late, or not at all.
 """
 
+import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 
 from danseg.engine.config.building import unknown_names
-from danseg.engine.config.rules import head_rules, label_rules, network_rules, schedule_rules
+from danseg.engine.config.rules import (
+    head_rules,
+    label_rules,
+    network_rules,
+    number_rules,
+    schedule_rules,
+)
 from danseg.engine.config.rules.run import Run
 from danseg.errors import UserError
 
@@ -49,6 +56,9 @@ def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
     if not isinstance(scope, str):
         yield f"default_scope={scope!r}: give the name of a package, such as 'mmseg'"
         return
+    if scope not in MODELS.children and importlib.util.find_spec(scope.partition(".")[0]) is None:
+        yield f"default_scope={scope!r}: there is no package of this name"
+        return
     init_default_scope(scope)
     for said in _found(config, task):
         # With test-time augmentation, its pipeline has taken the place of the data set's.
@@ -59,7 +69,7 @@ def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
 def _found(config: Mapping[str, Any], task: str) -> Iterator[str]:
     yield from unknown_names(config, task)
     run = Run(config, task)
-    for rules in (label_rules, head_rules, network_rules, schedule_rules):
+    for rules in (label_rules, head_rules, network_rules, number_rules, schedule_rules):
         for rule in rules.DISAGREEMENTS:
             yield from rule(run)
 

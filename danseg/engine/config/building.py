@@ -29,6 +29,7 @@ from danseg.engine.config.config_parts import (
     resolve,
     scope_of,
 )
+from danseg.engine.config.kinds import wrong_arguments
 from danseg.engine.config.signatures import names_read, own_parameters, parameters
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean, listed
@@ -60,6 +61,11 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
             whose = ", whose dataset is dict(type='ConcatDataset', datasets=[...])" if several else ""
             yield f"{key}={_short(value)}: give one dict{whose}"
     yield from _texts_for_dicts(config, task)
+    wrapper = as_dict(config.get("optim_wrapper"))
+    if task == "train" and "optimizer" in wrapper:
+        optimiser = wrapper["optimizer"]
+        if optimiser is None or isinstance(optimiser, (str, int, float, list, tuple)):
+            yield f"optim_wrapper.optimizer={_short(optimiser)}: give a dict with a type"
     for part in parts(config, task):
         if "type" not in part.config and part.default is None:
             yield f"{part.place} has no type, only {listed(part.config) or 'nothing'}"
@@ -81,6 +87,7 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
             yield _not_installed(listed(named, 2), scope)
         if part.arguments and not lacking:  # mmseg's MaskFormer is another class without mmdet
             yield from _wrong_arguments(part, built)
+            yield from wrong_arguments(part, built)
         yield from _unknown_architecture(part, built)
 
 
@@ -88,6 +95,10 @@ def _texts_for_dicts(config: Mapping[str, Any], task: str) -> Iterator[str]:
     """Entries of lists that are texts or numbers, where a dict is built."""
     lists = {key: config.get(key) for key in ("param_scheduler", "custom_hooks")}
     lists["visualizer.vis_backends"] = as_dict(config.get("visualizer")).get("vis_backends")
+    for loader in (f"{split}_dataloader" for split in SPLITS[task]):
+        keys = ("dataset", "sampler", "batch_sampler", "collate_fn")
+        lists |= {f"{loader}.{key}": as_dict(config.get(loader)).get(key) for key in keys}
+    lists |= {f"default_hooks.{name}": one for name, one in as_dict(config.get("default_hooks")).items()}
     lists |= {f"{split}_evaluator": config.get(f"{split}_evaluator") for split in SPLITS[task]}
     lists |= {
         f"{part.place}.pipeline": part.config.get("pipeline")
@@ -175,7 +186,10 @@ def _unknown_architecture(part: Part, built: Callable) -> Iterator[str]:
 def unread_paramwise_keys(config: Mapping[str, Any]) -> Iterator[str]:
     """Keys of ``optim_wrapper.paramwise_cfg`` that mmengine's constructor silently does not read."""
     wrapper = as_dict(config.get("optim_wrapper"))
-    rules = as_dict(wrapper.get("paramwise_cfg"))
+    given = wrapper.get("paramwise_cfg")
+    if isinstance(given, (str, int, float, list, tuple)):
+        yield f"optim_wrapper.paramwise_cfg={_short(given)}: give a dict"
+    rules = as_dict(given)
     if wrapper.get("constructor", "DefaultOptimWrapperConstructor") not in (
         "DefaultOptimWrapperConstructor",
         DefaultOptimWrapperConstructor,
@@ -197,7 +211,10 @@ def naming_places(config: Mapping[str, Any]) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError, KeyError, AssertionError, ImportError, OSError, UserError) as error:
+    except (
+        *(TypeError, ValueError, LookupError, AttributeError, AssertionError),
+        *(ImportError, OSError, UserError),
+    ) as error:
         built = _being_built(error)
         place = place_of(config, built.config) if built is not None else ""
         if built is None or not place:

@@ -187,7 +187,11 @@ def _program(path: Path) -> _Program:
             Config._substitute_env_variables(str(filled), str(filled))
             text = filled.read_text(encoding="utf-8")
     tree = _BaseValues().visit(ast.parse(text, str(path)))
-    bases = [Config._get_cfg_path(name, str(path)) for name in Config._get_base_files(str(path))]
+    names = Config._get_base_files(str(path))
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"config {path}: _base_={name!r}: give the name of a file, or a list of names")
+    bases = [Config._get_cfg_path(name, str(path)) for name in names]
     for base, _ in bases:
         if not Path(base).is_file():
             raise FileNotFoundError(base)

@@ -15,6 +15,7 @@ from mmengine.utils import import_modules_from_strings
 
 from danseg.engine.config.config_chain import Chain, File, check_kind, is_published
 from danseg.engine.config.config_names import READ, about_dead_name, is_read, places_of
+from danseg.engine.config.kinds import wrong_at_the_top
 from danseg.engine.config.nested import holds, nest, value_at, with_value
 from danseg.engine.config.run_length import follow_length
 from danseg.errors import UserError
@@ -55,6 +56,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         _refuse_dead_names(chain.files)
     if options:
         values = _with_options(path, chain, values, dict(options))
+    wrong = list(wrong_at_the_top(values))
+    if wrong:
+        raise UserError(f"config {path}: {'; '.join(wrong)}")
     try:
         if values.get("custom_imports"):
             import_modules_from_strings(**values["custom_imports"])

@@ -48,7 +48,7 @@ def value_at(node: Any, key: str) -> Any:
     """The value at a dotted place; None where there is no such place."""
     for name in key.split("."):
         if isinstance(node, (list, tuple)):
-            node = node[int(name)] if int(name) < len(node) else None
+            node = node[int(name)] if name.isdigit() and int(name) < len(node) else None
         else:
             node = node.get(name) if isinstance(node, dict) else None
     return node

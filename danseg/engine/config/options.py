@@ -93,6 +93,7 @@ def configure_test(
         if not config.get(key):
             raise UserError(f"config {config.filename} has no {key}, so there is nothing to test on")
     config.test_cfg = config.get("test_cfg") or {"type": "TestLoop"}
+    require_model(config)
     drop_pretrained(config.model)
     if tta:
         _use_tta(config)
@@ -251,6 +252,12 @@ def pretrained_source(model: dict) -> str | None:
         url = get_external_models().get(str(name).split("://", 1)[1])
         return f"{name} ({url})" if url else str(name)
     return str(name)
+
+
+def require_model(config: Config) -> None:
+    """Raise a UserError if a config says nothing of a network."""
+    if not isinstance(config.get("model"), Mapping):
+        raise UserError(f"config {config.filename} has no model, a dict with the type of a segmentor")
 
 
 def drop_pretrained(model: dict) -> None:

@@ -12,7 +12,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
 
+from danseg.engine.dispensable import Dispensable
 from danseg.engine.distributed import decided_on_rank_zero
+from danseg.engine.hooks.unwritten_checkpoints import STOP, UnwrittenCheckpoints
 from danseg.engine.validation_record import read_record
 from danseg.engine.work_dir import NAMES, NOTE, Saved, saved_in
 from danseg.errors import UserError
@@ -31,6 +33,11 @@ class SafeCheckpointHook(CheckpointHook):
     resumed training therefore takes from the files in its folder which checkpoints there are, and which has
     the best of the scores stored in them; what a killed training could not delete any more goes then.
     So a checkpoint is written once, where mmengine's hook writes it again after a new best.
+
+    Args:
+        on_full_disk: "stop" ends the training if a checkpoint cannot be written; "go_on" warns, and tries
+            again when the next one is due. The last one has to be written in any case.
+        arguments: those of mmengine's hook.
     """
 
     # mmengine does not know that more of these is better.
@@ -40,6 +47,23 @@ class SafeCheckpointHook(CheckpointHook):
     best_ckpt_path_dict: dict[str, str | None]
     last_ckpt: str | None
     _saved_at: int | None = None  # the iteration of the newest checkpoint that is not the best one's
+
+    def __init__(self, *args: Any, on_full_disk: str = STOP, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unwritten = UnwrittenCheckpoints(on_full_disk)
+        self._note = Dispensable(NOTE)
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        with self._unwritten(self, runner):
+            super().after_train_iter(runner, *args, **kwargs)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        with self._unwritten(self, runner):
+            super().after_train_epoch(runner)
+
+    def after_val_epoch(self, runner: Any, metrics: Any) -> None:
+        with self._unwritten(self, runner):
+            super().after_val_epoch(runner, metrics)
 
     def before_train(self, runner: Any) -> None:
         info = runner.message_hub.runtime_info
@@ -106,7 +130,7 @@ class SafeCheckpointHook(CheckpointHook):
         with contextlib.suppress(OSError, ValueError):
             if note.read_text(encoding="utf-8") == self.last_ckpt:
                 return
-        with whole_file(note, durable=True) as part:
+        with self._note(), whole_file(note, durable=True) as part:
             part.write_text(str(self.last_ckpt), encoding="utf-8")
 
     def _take_best(self, runner: Any) -> None:

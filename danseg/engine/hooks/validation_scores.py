@@ -9,9 +9,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
+from danseg.engine.dispensable import Dispensable
 from danseg.engine.distributed import decided_on_rank_zero
 from danseg.engine.hooks.safe_checkpoint import SafeCheckpointHook
-from danseg.engine.validation_record import read_record, write_record
+from danseg.engine.validation_record import RECORD, read_record, write_record
 from danseg.evaluation.metric import scores_report
 from danseg.io.files import whole_file
 
@@ -35,6 +36,7 @@ class ValidationScoresHook(Hook):
     def __init__(self) -> None:
         self._training = False
         self._record: list[dict[str, Any]] = []
+        self._writing = Dispensable(f"{VALIDATION} and {RECORD}")
 
     def before_train(self, runner: Any) -> None:
         self._training = True
@@ -59,12 +61,13 @@ class ValidationScoresHook(Hook):
         if not (self._training and metrics and is_main_process()):
             return
         report = {"iteration": runner.iter, **scores_report(runner.val_evaluator.metrics, metrics)}
-        with whole_file(Path(runner.log_dir) / VALIDATION) as part:
-            part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         others = [one for one in self._record if one["iteration"] != runner.iter]
         entry = {"iteration": runner.iter, **scores_report((), metrics)}
         self._record = sorted([*others, entry], key=lambda one: one["iteration"])
-        write_record(runner.work_dir, self._record)
+        with self._writing():
+            with whole_file(Path(runner.log_dir) / VALIDATION) as part:
+                part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            write_record(runner.work_dir, self._record)
 
 
 def is_due(loop: BaseLoop) -> bool:

@@ -120,7 +120,10 @@ def test_a_test_stops_before_it_reads_its_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optim_wrapper.optimizer.lr": -1.0}, r"optim_wrapper\.optimizer \(SGD\): Invalid learning rate"),
+        (
+            {"optim_wrapper.optimizer.nesterov": True, "optim_wrapper.optimizer.momentum": 0},
+            r"optim_wrapper\.optimizer \(SGD\): Nesterov momentum requires",
+        ),
         ({"param_scheduler.0.begin": 9}, r"param_scheduler\.0 \(PolyLR\): .*end should be larger than begin"),
         ({"val_evaluator.output_format": "citi"}, r"val_evaluator \(ExactIoUMetric\): .*citi"),
         (

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from danseg.engine.checkpoints.checkpoint import find_resumable, read_checkpoint
+from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.hooks import SafeCheckpointHook, ValidationScoresHook
+from danseg.engine.resuming import find_resumable
 from danseg.engine.validation_record import RECORD, read_record
 from danseg.engine.work_dir import checkpoint_folders, clear_leftovers, prepare_folders
 from danseg.errors import UserError

@@ -45,20 +45,8 @@ def all_or_none(run: Run) -> Iterator[str]:
             if loader.get(key) is None:
                 example = ": dict(type='DefaultSampler', shuffle=False)" if key == "sampler" else ""
                 yield f"{split}_dataloader.{key} is missing{example}"
-
-
-def positive_numbers(run: Run) -> Iterator[str]:
-    """Sizes of batches, and lengths of the training, which are counted from 1."""
-    places = [f"{split}_dataloader.batch_size" for split in run.splits]
-    if run.task == "train":
-        places += [f"train_cfg.{key}" for key in ("max_iters", "max_epochs", "val_interval")]
-        places += ["optim_wrapper.accumulative_counts", "auto_scale_lr.base_batch_size"]
-    for place in places:
-        key, _, name = place.partition(".")
-        value = as_dict(run.config.get(key)).get(name)
-        number = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-        if not number or (value is not None and (value < 1 or value != int(value))):
-            yield f"{place}={value!r}: give a whole number, 1 or more"
+        if list(run.datasets(split)) and not list(run.transforms(split)):
+            yield f"{split}_dataloader.dataset.pipeline has no transforms: the last one is PackSegInputs"
 
 
 def endless_samplers(run: Run) -> Iterator[str]:
@@ -285,7 +273,6 @@ def checkpoints_within_a_step(run: Run) -> Iterator[str]:
 
 DISAGREEMENTS = (
     all_or_none,
-    positive_numbers,
     endless_samplers,
     iterations_or_epochs,
     never_reached,

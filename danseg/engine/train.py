@@ -16,6 +16,7 @@ from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
 from danseg.engine.run_lock import sole_run
 from danseg.engine.runner import DansegRunner
+from danseg.engine.validation_record import RECORD
 from danseg.engine.work_dir import checkpoint_folders, prepare_folders
 from danseg.errors import UserError
 
@@ -139,6 +140,8 @@ def results(runner: DansegRunner) -> str:
     lines.append(f"  log:             {log_dir / (runner.timestamp + '.log')}")
     if (log_dir / VALIDATION).is_file():
         lines.append(f"  scores:          {log_dir / VALIDATION} (the last validation, with every class)")
+    if (Path(runner.work_dir) / RECORD).is_file():
+        lines.append(f"  validations:     {Path(runner.work_dir) / RECORD} (the scores of all)")
     curves = sorted((log_dir / "vis_data").glob("*.json"))
     scalars = [path for path in curves if path.name == f"{runner.timestamp}.json"] or curves
     if scalars:

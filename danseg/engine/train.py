@@ -17,6 +17,7 @@ from danseg.engine.restarts import note_launch, restarted_by
 from danseg.engine.resuming import loaded, resumed
 from danseg.engine.run_lock import sole_run
 from danseg.engine.runner import DansegRunner
+from danseg.engine.validation_record import RECORD
 from danseg.engine.work_dir import checkpoint_folders, prepare_folders
 from danseg.errors import UserError
 
@@ -128,6 +129,8 @@ def results(runner: DansegRunner) -> str:
     lines.append(f"  log:             {log_dir / (runner.timestamp + '.log')}")
     if (log_dir / VALIDATION).is_file():
         lines.append(f"  scores:          {log_dir / VALIDATION} (the last validation, with every class)")
+    if (Path(runner.work_dir) / RECORD).is_file():
+        lines.append(f"  validations:     {Path(runner.work_dir) / RECORD} (the scores of all)")
     curves = sorted((log_dir / "vis_data").glob("*.json"))
     scalars = [path for path in curves if path.name == f"{runner.timestamp}.json"] or curves
     if scalars:

@@ -174,6 +174,8 @@ def _move(folder: Path, paths: Sequence[Path], log: Callable[[str], None], until
     paths = [*paths, *(path for path in others if path.is_file())]
     if not paths and kept == record:
         return
+    if until is not None:
+        paths.reverse()  # the numbered ones last: as long as one is there, the next training finishes this
     make_folder(aside)
     if kept != record and kept:
         write_record(aside, record)

@@ -1,5 +1,6 @@
 """What a training finds in its folder: refused, moved or cleared away, and nothing lost."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -83,6 +84,29 @@ def test_to_start_over_loses_nothing(work):
         prepare_folders(config_of(work), None, said.append, refuse=False)
     assert len(list(work.glob("earlier_*"))) == 4 and len(set(said)) == 4
     prepare_folders(config_of(work), None, pytest.fail, refuse=False)
+
+
+@pytest.mark.parametrize("step", range(len(SAVED) + 2))
+@pytest.mark.parametrize("resumed", [None, "iter_2.pth"])
+def test_moving_that_is_cut_off_is_finished_the_next_time(work, monkeypatch, step, resumed):
+    names = {*SAVED, "last_checkpoint", RECORD}
+    found = (str(work / resumed), RESUMED) if resumed else None
+    rename, left = os.rename, iter(range(step))
+
+    def dying(*paths):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", dying)
+    with contextlib.suppress(KeyboardInterrupt):
+        prepare_folders(config_of(work), found, print, refuse=False)
+    monkeypatch.setattr(os, "rename", rename)
+    prepare_folders(config_of(work), found, print, refuse=False)
+    kept = {"iter_2.pth", "best_mIoU_iter_2.pth", RECORD} if resumed else set()
+    assert files(work) == {*OTHERS, *kept}
+    aside = {path.name for path in work.glob("earlier_*/*")}
+    assert aside == names - kept | ({RECORD} if resumed else set())
 
 
 @pytest.mark.parametrize("hook", [{}, {"out_dir": "out"}, {"filename_tmpl": "state_{}.pt.pth"}])

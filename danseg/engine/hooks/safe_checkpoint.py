@@ -100,8 +100,9 @@ class SafeCheckpointHook(CheckpointHook):
             by_epoch = one.unit == "epoch" and isinstance(loop, EpochBasedTrainLoop)
             return one.count * (loop.max_iters / loop.max_epochs if by_epoch else 1)
 
+        progress = {"iter": runner.iter, "epoch": runner.epoch}
         found = [one for one in saved_in(self.out_dir, self._names()) if one.metric is None]
-        found = sorted((one for one in found if iteration(one) <= runner.iter), key=iteration)
+        found = sorted((one for one in found if not one.newer_than(progress)), key=iteration)
         names = [one.path.name for one in found]
         expired = names[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
         for name in expired:

@@ -339,13 +339,23 @@ def test_a_checkpoint_of_a_signal_takes_part_in_the_rotation_of_epochs(tmp_path)
     (work / "epoch_2.pth").rename(work / "iter_3.pth")
     runner = Still(work)
     runner.train_loop = SmallRunner(work, [], SCORES, max_epochs=3).train_loop
-    runner.iter = 4
+    runner.iter, runner.epoch = 4, 2
     kept = SafeCheckpointHook(**hook)
     kept.before_train(runner)
     assert kept._kept == ["epoch_1.pth", "iter_3.pth"]
-    runner.epoch = 2
     kept.after_train_epoch(runner)
     assert runner.files() == ["epoch_3.pth", "iter_3.pth"]
+
+
+def test_epochs_that_were_shorter_are_no_newer_ones(tmp_path):
+    work, hook = tmp_path / "work", dict(interval=1, max_keep_ckpts=2)
+    run(work, hook, {"max_epochs": 2, "val_interval": 9})
+    runner = Still(work)
+    runner.train_loop = SmallRunner(work, [], SCORES, max_epochs=3).train_loop
+    runner.iter = runner.epoch = 2  # of one iteration each
+    kept = SafeCheckpointHook(**hook)
+    kept.before_train(runner)
+    assert kept.last_ckpt == str(work / "epoch_2.pth") and kept._kept == ["epoch_1.pth", "epoch_2.pth"]
 
 
 def test_a_validation_is_made_up_for_only_where_it_is_missing(tmp_path):

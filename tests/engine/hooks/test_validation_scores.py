@@ -9,6 +9,7 @@ from mmengine.runner import ValLoop
 from danseg.engine.hooks.validation_scores import VALIDATION
 from danseg.engine.runner import DansegRunner
 from danseg.engine.train import results, train
+from danseg.engine.validation_record import RECORD, read_record
 
 TINY = {"train_cfg.max_iters": 2, "train_cfg.val_interval": 2, "default_hooks.checkpoint.interval": 2}
 
@@ -32,6 +33,8 @@ def test_scores_of_every_class_and_of_a_validation_that_was_cut_off(tiny, tmp_pa
     [metric] = runner.val_evaluator.metrics
     assert scores["iteration"] == 2
     assert str(next(work.glob(f"*/{VALIDATION}"))) in results(runner)
+    assert str(work / RECORD) in results(runner)
+    assert [(one["iteration"], one["mIoU"]) for one in read_record(work)] == [(2, scores["mIoU"])]
     assert [scores["mIoU"]] == logged(work) == [metric.scores.mean_iou * 100]
     assert {name: one["IoU"] for name, one in scores["classes"].items()} == {
         name: None if iou != iou else iou * 100

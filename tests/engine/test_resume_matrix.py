@@ -209,7 +209,7 @@ SLOW = [
 def test_a_resumed_training_ends_as_without_the_stop(run, references, variant, stop, workers, validations):
     reference = references(variant)
     work = run(variant, workers, stop and reference / f"{stop}.pth", validations)
-    assert len(list(work.glob("within_*.pth"))) > validations  # one after the last iteration at least
+    assert list(work.glob("within_*.pth"))  # one of the validation at the end, at least
     found = {
         path.name: differing(path, reference / path.name.replace("within", "iter"))
         for path in [*work.glob("iter_*.pth"), *work.glob("epoch_*.pth"), *work.glob("within_*.pth")]

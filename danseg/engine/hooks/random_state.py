@@ -69,13 +69,13 @@ class _MovedOn:
         self._to_skip = skipped
 
     def skip_iter(self, count: int) -> None:
-        self._to_skip -= count
+        """Skip nothing."""
 
     def __iter__(self) -> "_MovedOn":
         return self
 
     def __next__(self) -> Any:
-        if self._to_skip > 0:  # mmengine 0.10.7 has no skip_iter, and asks for every batch
+        if self._to_skip:
             self._to_skip -= 1
             return None
         return next(self._batches)
@@ -119,9 +119,8 @@ def _go_on_with_iterations(loop: IterBasedTrainLoop) -> str | None:
     del loop.dataloader_iterator  # it may have begun, with workers of its own
     batches = endless(loader)
     batches._epoch = epoch
-    # With this option, mmengine skips nothing.
-    skipped = 0 if getattr(loop, "fast_forward_on_resume", False) else loop.iter
-    loop.dataloader_iterator = _MovedOn(batches, skipped)
+    # mmengine 0.10.7 has no skip_iter, and asks for every batch that was taken.
+    loop.dataloader_iterator = _MovedOn(batches, 0 if hasattr(batches, "skip_iter") else loop.iter)
     return None
 
 

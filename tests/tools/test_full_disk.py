@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from danseg import apis
@@ -64,6 +65,7 @@ TOOLS = {
 def test_one_message_and_no_half_file(name, tool, given, rendered_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    MMLogger.get_instance(tmp_path.name)  # whose output is that of this test
     tool_name, *arguments = [one.format(given=given) for one in TOOLS[name]]
     arguments = [rendered_root.join(one.split(f"{given}/rendered")) for one in arguments]
     before = files(given)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from danseg import apis
@@ -18,8 +19,9 @@ TINY = Path(__file__).resolve().parents[1] / "engine" / "tiny.py"
 def given(tmp_path_factory, rendered_root):
     """What the tools read: a config, weights, an image, folders of labels and sets to prepare."""
     folder = tmp_path_factory.mktemp("given")
-    (folder / "tiny.py").write_text(f"_base_ = [{str(TINY)!r}]\n")
-    model = apis.load_model(folder / "tiny.py", None, "cpu")
+    for number in range(len(TOOLS)):  # mmengine distinguishes runs of one process by their config's name
+        (folder / f"tiny_{number}.py").write_text(f"_base_ = [{str(TINY)!r}]\n")
+    model = apis.load_model(TINY, None, "cpu")
     torch.save(dict(state_dict=model.state_dict(), meta={}), folder / "weights.pth")
     Image.new("RGB", (80, 48)).save(folder / "street.png")
     picture = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2))
@@ -38,9 +40,9 @@ def given(tmp_path_factory, rendered_root):
 
 
 DATA = ("--work-dir", "work", "--cfg-options", "data_root={given}/rendered")
-MODEL = ("{given}/tiny.py", "{given}/weights.pth")
+MODEL = ("{given}/tiny_{number}.py", "{given}/weights.pth")
 TOOLS = {
-    "train": ("train", "{given}/tiny.py", *DATA),
+    "train": ("train", "{given}/tiny_{number}.py", *DATA),
     "demo": ("demo", *DATA),
     "test": ("test", *MODEL, *DATA),
     "predictions": ("test", *MODEL, "--out", "out", *DATA),
@@ -64,7 +66,8 @@ TOOLS = {
 def test_one_message_and_no_half_file(name, tool, given, rendered_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    tool_name, *arguments = [one.format(given=given) for one in TOOLS[name]]
+    MMLogger.get_instance(tmp_path.name)  # whose output is that of this test
+    tool_name, *arguments = [one.format(given=given, number=list(TOOLS).index(name)) for one in TOOLS[name]]
     arguments = [rendered_root.join(one.split(f"{given}/rendered")) for one in arguments]
     before = files(given)
     with pytest.raises(SystemExit) as ended, full_disk():

@@ -38,10 +38,10 @@ class Row:
     seconds: float = 0.0
 
     def add(self, number: int, outcome: Outcome) -> None:
-        self.tries += 1
-        self.survived += not outcome.wrong
+        self.tries += outcome.tries
+        self.survived += max(outcome.tries - len(outcome.wrong), 0)
         self.lost += outcome.lost
-        self.kinds = dict(Counter(self.kinds) + Counter([outcome.kind]))
+        self.kinds = dict(Counter(self.kinds) + Counter({outcome.kind: outcome.tries}))
         self.wrong += [f"{number}: {one}" for one in outcome.wrong]
 
     def count(self, what: str) -> int:
@@ -70,7 +70,7 @@ def carry_out(args: argparse.Namespace) -> int:
     try:
         with Progress(*columns, console=console) as progress:
             for fault in faults:
-                numbers = args.number or range(args.tries or fault.tries)
+                numbers = args.number or range(-(-(args.tries or fault.tries) // fault.each))
                 rows.append(_row(fault, numbers, args, root, shared, end, progress))
     finally:
         if args.folder is None:

@@ -50,23 +50,31 @@ class Run:
         processes: its processes, by rank.
     """
 
-    def __init__(self, processes: Sequence[Any], output: Path) -> None:
+    def __init__(self, processes: Sequence[Any], output: Path, before: int) -> None:
         self.processes, self.output = processes, output
-        self._from = output.stat().st_size if output.exists() else 0
+        self._before = before
 
     def text(self) -> str:
-        """What it has written so far."""
+        """What it and the runs before it have written so far."""
+        return self._read(0)
+
+    def since_start(self) -> str:
+        """What this run alone has written so far."""
+        return self._read(self._before)
+
+    def _read(self, start: int) -> str:
         with contextlib.suppress(FileNotFoundError):
-            return self.output.read_text(encoding="utf-8", errors="replace")
+            return self.output.read_bytes()[start:].decode(errors="replace")
         return ""
 
     def alive(self) -> bool:
         return any(process.exitcode is None for process in self.processes)
 
-    def signal(self, number: int, rank: int | None = None) -> None:
-        """Send a signal to a rank, or to all, and to what they started."""
+    def signal(self, number: int, rank: int | None = None, group: bool = True) -> None:
+        """Send a signal to a rank, or to all; with ``group`` to what they started, too."""
         for process in self.processes if rank is None else [self.processes[rank]]:
-            for send in (os.killpg, os.kill):  # the second for one that has not made its session yet
+            # The second is for one that has not made its session yet.
+            for send in (os.killpg, os.kill) if group else (os.kill,):
                 with contextlib.suppress(ProcessLookupError):
                     send(process.pid, number)
 
@@ -127,14 +135,14 @@ def start(
         shared = dict(WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
         launched = [dict(shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(ranks)]
     output.parent.mkdir(parents=True, exist_ok=True)
-    processes = []
+    processes, before = [], output.stat().st_size if output.exists() else 0
     for own in launched:
         process = CONTEXT.Process(
             target=_run, args=(tool, arguments, str(output), {**own, **(variables or {})}, prepare)
         )
         process.start()
         processes.append(process)
-    return Run(processes, output)
+    return Run(processes, output, before)
 
 
 def free_port() -> int:

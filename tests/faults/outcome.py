@@ -16,11 +16,13 @@ class Outcome:
         kind: in a word or two, what happened, for counting.
         wrong: what should not have happened; empty if all is as promised.
         lost: finished iterations that are gone.
+        tries: how many faults it was; several where one run meets one after the other.
     """
 
     kind: str
     wrong: list[str] = field(default_factory=list)
     lost: int = 0
+    tries: int = 1
 
 
 @dataclass
@@ -36,11 +38,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of fault, with the number of tries that the whole campaign makes."""
+    """A kind of fault.
+
+    Attributes:
+        tries: how many the whole campaign makes.
+        trial: makes one trial.
+        each: how many tries one trial makes.
+    """
 
     name: str
     tries: int
     trial: Callable[[Place], Outcome]
+    each: int = 1
 
 
 INTERNAL = ("Traceback (most recent call last)", "panicked at", "Segmentation fault", "core dumped")

@@ -64,13 +64,20 @@ class Shared:
 
 
 def training(
-    data: Path, work_dir: Path, iterations: int, *options: str, config: Path = TINY, more: Sequence[object] = ()
+    data: Path,
+    work_dir: Path,
+    iterations: int,
+    *options: str,
+    config: Path = TINY,
+    seed: int = 0,
+    interval: int = 1,
+    more: Sequence[object] = (),
 ) -> list[object]:
-    """Arguments of tools/train.py: a checkpoint at every iteration, a validation at every second."""
+    """Arguments of tools/train.py: a checkpoint every ``interval``, a validation every two iterations."""
     length = (f"train_cfg.max_iters={iterations}", "train_cfg.val_interval=2")
     return [
-        *(config, "--work-dir", work_dir, "--seed", 0, "--deterministic", *more),
-        *("--cfg-options", f"data_root={data}", *length, "default_hooks.checkpoint.interval=1", *options),
+        *(config, "--work-dir", work_dir, "--seed", seed, "--deterministic", *more),
+        *("--cfg-options", f"data_root={data}", *length, f"default_hooks.checkpoint.interval={interval}", *options),
     ]
 
 

@@ -29,7 +29,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=parse_count, default=1, help="trials at a time (default: 1)")
     parser.add_argument("--folder", type=Path, help="work here, and keep the folders of trials that fail")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder for the JSON (default: %(default)s)"
+    )
     return parser.parse_args()
 
 

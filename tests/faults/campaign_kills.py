@@ -222,9 +222,7 @@ def operations(shared: Shared) -> int:
     def run() -> int:
         place = Place(shared.root / "operations", Random(0), 0, shared)
         log = place.folder / "operations.txt"
-        running = start(
-            place, 1, prepare=functools.partial(count_to, str(log), str(place.folder / "work"))
-        )
+        running = start(place, 1, prepare=functools.partial(count_to, str(log), str(place.folder / "work")))
         if running.wait(120) != 0:
             raise RuntimeError(running.text())
         return len(log.read_text().splitlines())
@@ -271,6 +269,6 @@ def _after_one(place: Place, run: Run) -> Outcome:
 FAULTS = [
     Fault("kill -9, one process", 120, functools.partial(kills, ranks=1), each=KILLS),
     Fault("kill -9, two processes", 80, functools.partial(kills, ranks=2), each=KILLS),
-    Fault("kill -9 at each file operation", 150, kill_at_operation),
+    Fault("kill -9 at each file operation", operations, kill_at_operation),
     Fault("kill -9 in the middle of a file", 20, kill_in_a_file),
 ]

@@ -10,12 +10,11 @@ from random import Random
 from typing import Any
 
 import forked
-import numpy as np
 import torch
 from mutations import MUTATIONS, SAME_SIZE, Mutation, mutate_text
 from outcome import Fault, Outcome, Place, faults_of
 from PIL import Image
-from shared import TINY, Shared, cache, copied, results, training
+from shared import TINY, Shared, cache, copied, results, scored_folders, training
 from wholeness import complaint
 
 
@@ -53,7 +52,13 @@ def _frame(kind: str, part: str) -> Callable[[Shared, Path, Random], Path]:
 def _picture(shared: Shared, folder: Path, random: Random) -> Path:
     frame = random.choice(sorted(shared.data.glob("leftImg8bit/val/*/*.png")))
     suffix, options = random.choice(
-        ((".png", {}), (".jpg", {}), (".tif", {"compression": "tiff_adobe_deflate"}), (".tif", {}), (".webp", {}))
+        (
+            (".png", {}),
+            (".jpg", {}),
+            (".tif", {"compression": "tiff_adobe_deflate"}),
+            (".tif", {}),
+            (".webp", {}),
+        )
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"picture{suffix}"
@@ -91,16 +96,9 @@ def _config(shared: Shared, folder: Path, random: Random) -> Path:
     return Path(shutil.copy(TINY, folder / "config.py"))
 
 
-def _scored(which: str) -> Callable[[Shared, Path, Random], Path]:
+def _scored(which: int) -> Callable[[Shared, Path, Random], Path]:
     def prepare(shared: Shared, folder: Path, random: Random) -> Path:
-        for name in ("truth", "predictions"):
-            (folder / name).mkdir(parents=True)
-        for path in shared.data.glob("gtFine/val/*/*_labelIds.png"):
-            shutil.copy(path, folder / "truth")
-            with Image.open(path) as image:
-                shifted = np.roll(np.asarray(image), 3, axis=1)
-            Image.fromarray(shifted).save(folder / "predictions" / f"{path.name[:-20]}_pred.png")
-        return random.choice(sorted((folder / which).glob("*.png")))
+        return random.choice(sorted(scored_folders(shared.data, folder)[which].iterdir()))
 
     return prepare
 
@@ -160,8 +158,8 @@ TARGETS: dict[str, Target] = {
     "config": Target(
         _config, lambda folder, path: _train(folder, config=path), {"text": mutate_text}, program=True
     ),
-    "prediction": Target(_scored("predictions"), _evaluate, MUTATIONS),
-    "evaluated label": Target(_scored("truth"), _evaluate, MUTATIONS),
+    "prediction": Target(_scored(0), _evaluate, MUTATIONS),
+    "evaluated label": Target(_scored(1), _evaluate, MUTATIONS),
 }
 
 

@@ -60,9 +60,7 @@ def one_folder(place: Place) -> Outcome:
         # The second, or whichever is later, may say --resume: the folder is another run's all the same.
         more = ("--resume",) if number and place.random.random() < 0.5 else ()
         output = place.folder / f"output_{number}.txt"
-        runs.append(
-            forked.start("train", [*arguments, *more], output, variables=cache(place.shared.trained))
-        )
+        runs.append(forked.start("train", [*arguments, *more], output, variables=cache(place.shared.trained)))
         time.sleep(place.random.choice((0, place.random.uniform(0, seconds * 0.8))) if number == 0 else 0)
     ended = [(run.wait(place.seconds), run.text()) for run in runs]
     statuses = sorted(-1 if status is None else status for status, _ in ended)

@@ -70,7 +70,7 @@ def carry_out(args: argparse.Namespace) -> int:
     try:
         with Progress(*columns, console=console) as progress:
             for fault in faults:
-                numbers = args.number or range(-(-(args.tries or fault.tries) // fault.each))
+                numbers = args.number or range(fault.trials(args.tries, shared))
                 rows.append(_row(fault, numbers, args, root, shared, end, progress))
     finally:
         if args.folder is None:
@@ -127,7 +127,9 @@ COLUMNS = ("fault", "tries", "survived", "lost iterations", "hung", "internal st
 
 
 def cells(row: Row) -> list[str]:
-    ended = ", ".join(f"{kind} {count}" for kind, count in sorted(row.kinds.items(), key=lambda kind: -kind[1]))
+    ended = ", ".join(
+        f"{kind} {count}" for kind, count in sorted(row.kinds.items(), key=lambda kind: -kind[1])
+    )
     counts = (row.tries, row.survived, row.lost, row.count("hang"), row.count("internal stack"))
     return [row.fault, *map(str, counts), ended]
 

@@ -34,7 +34,9 @@ def start_server() -> None:
     CONTEXT.set_forkserver_preload(["preloaded"])
     before = dict(os.environ)
     # A server is as its environment is when it starts.
-    os.environ.update(environment(HERE, HERE.parent / "support", CUDA_VISIBLE_DEVICES="", OPENBLAS_NUM_THREADS="1"))
+    os.environ.update(
+        environment(HERE, HERE.parent / "support", CUDA_VISIBLE_DEVICES="", OPENBLAS_NUM_THREADS="1")
+    )
     try:
         multiprocessing.forkserver.ensure_running()
     finally:

@@ -41,15 +41,21 @@ class Fault:
     """A kind of fault.
 
     Attributes:
-        tries: how many the whole campaign makes.
+        tries: how many the whole campaign makes; or a function that counts what there is to try.
         trial: makes one trial.
         each: how many tries one trial makes.
     """
 
     name: str
-    tries: int
+    tries: int | Callable[[Shared], int]
     trial: Callable[[Place], Outcome]
     each: int = 1
+
+    def trials(self, tries: int | None, shared: Shared) -> int:
+        """How many trials make so many tries, by default the whole campaign's."""
+        if tries is None:
+            tries = self.tries(shared) if callable(self.tries) else self.tries
+        return -(-tries // self.each)
 
 
 INTERNAL = ("Traceback (most recent call last)", "panicked at", "Segmentation fault", "core dumped")

@@ -77,8 +77,27 @@ def training(
     length = (f"train_cfg.max_iters={iterations}", "train_cfg.val_interval=2")
     return [
         *(config, "--work-dir", work_dir, "--seed", seed, "--deterministic", *more),
-        *("--cfg-options", f"data_root={data}", *length, f"default_hooks.checkpoint.interval={interval}", *options),
+        *(
+            "--cfg-options",
+            f"data_root={data}",
+            *length,
+            f"default_hooks.checkpoint.interval={interval}",
+            *options,
+        ),
     ]
+
+
+def scored_folders(data: Path, folder: Path) -> tuple[Path, Path]:
+    """Predictions, and the labels that they are compared with, made in ``folder``."""
+    predictions, truth = folder / "predictions", folder / "truth"
+    for made in (predictions, truth):
+        made.mkdir(parents=True)
+    for path in data.glob("gtFine/val/*/*_labelIds.png"):
+        shutil.copy(path, truth)
+        with Image.open(path) as image:
+            shifted = np.roll(np.asarray(image), 3, axis=1)
+        Image.fromarray(shifted).save(predictions / f"{path.name[:-20]}_pred.png")
+    return predictions, truth
 
 
 def cache(work_dir: Path) -> dict[str, str]:

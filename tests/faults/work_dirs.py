@@ -104,7 +104,9 @@ class Ending:
 
 
 def _scores(work_dir: Path) -> list[tuple[int, float]]:
-    lines = [line for path in sorted(work_dir.glob("*/vis_data/*.json")) for line in path.read_text().splitlines()]
+    lines = [
+        line for path in sorted(work_dir.glob("*/vis_data/*.json")) for line in path.read_text().splitlines()
+    ]
     found = []
     for line in lines:
         entry = _document(line)

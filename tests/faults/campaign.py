@@ -4,8 +4,8 @@
     python tests/faults/campaign.py --only kills --tries 10
     python tests/faults/campaign.py --only "mutated inputs" --number 17 --folder /tmp/look
 
-prints one table (fault, tries, survived, lost iterations) and writes it as JSON to benchmarks/results. A trial
-is drawn from --seed, the fault's name and the trial's number alone, so that one which failed can be repeated.
+prints one table (fault, tries, survived, lost iterations) and writes it as JSON to benchmarks/results. A
+trial is drawn from --seed, the fault's name and the trial's number alone: one which failed can be repeated.
 """
 
 import argparse

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import forked
 import numpy as np
 import torch
+
+import forked
 from outcome import Fault, Outcome, Place, faults_of
 from shared import TINY, Shared, cache, copied, scored_folders, training
 

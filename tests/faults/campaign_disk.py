@@ -1,4 +1,4 @@
-"""Disks that are full: a small file system of its own, where this user may mount one, or a limit on files' sizes."""
+"""Disks that are full: a small file system, where this user may mount one, or a limit on files' sizes."""
 
 import contextlib
 import errno

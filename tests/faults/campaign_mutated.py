@@ -9,14 +9,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import forked
 import torch
+from PIL import Image
+
+import forked
 from mutations import MUTATIONS, SAME_SIZE, Mutation, mutate_text
 from outcome import Fault, Outcome, Place, faults_of
-from PIL import Image
 from shared import TINY, Shared, cache, copied, results, scored_folders, training
 from wholeness import complaint
-
 
 Command = tuple[str, list[object]]  # a tool and its arguments
 
@@ -122,7 +122,7 @@ def _evaluate(folder: Path, _: Path) -> Command:
 
 
 def _on(name: str) -> Callable[[Path, Path], Command]:
-    """The commands whose checkpoint or picture is not the damaged file: the folder has a link to a good one."""
+    """Commands with a good checkpoint or picture beside the damaged file; the folder has a link to it."""
     return {
         "test": lambda folder, _: _test(folder, folder / "good.pth"),
         "predict": lambda folder, path: _predict(folder, path, folder / "good.pth"),

@@ -1,4 +1,4 @@
-"""Several processes: that they end well, that two runs do not share a folder, that nothing waits without a word."""
+"""Several processes: they end well, two runs share no folder, and nothing waits without a word."""
 
 import contextlib
 import functools
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import forked
-from campaign_kills import ITERATIONS, SEED, sleep_while, until, finished, start, undisturbed
+from campaign_kills import ITERATIONS, SEED, finished, sleep_while, start, undisturbed, until
 from child_process import ROOT, environment
 from outcome import Fault, Outcome, Place, faults_of
 from shared import cache, training
@@ -98,7 +98,6 @@ def stopped(place: Place, what: str) -> Outcome:
         run.signal(signal.SIGKILL if what == "killed rank" else signal.SIGSTOP, rank, group=False)
     if what == "killed rank":
         status = run.wait(60)
-        text = run.since_start()
         wrong = ["hang"] if status is None else []
         newest = max(whole_checkpoints(place.folder / "work"), default=0)
         return finished(place, ranks, newest, wrong)

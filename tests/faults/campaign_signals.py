@@ -3,8 +3,8 @@
 import functools
 import signal
 
-from campaign_kills import ITERATIONS, sleep_while, until, finished, start, undisturbed
-from outcome import Outcome, Fault, Place, faults_of
+from campaign_kills import ITERATIONS, finished, sleep_while, start, undisturbed, until
+from outcome import Fault, Outcome, Place, faults_of
 from work_dirs import logged_iterations, whole_checkpoints
 
 RARELY = 1000  # iterations between checkpoints: there are none but those of signals

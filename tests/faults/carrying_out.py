@@ -15,11 +15,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import forked
-from outcome import Fault, Outcome, Place
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+import forked
+from outcome import Fault, Outcome, Place
 from shared import Shared
 
 CAMPAIGNS = sorted(path.stem for path in Path(__file__).parent.glob("campaign_*.py"))

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import forked
 import numpy as np
-from child_process import ROOT
 from PIL import Image
+
+import forked
+from child_process import ROOT
 
 TINY = ROOT / "tests" / "engine" / "tiny.py"
 # Of numbers that files hold, these are of the clock.

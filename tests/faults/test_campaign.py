@@ -1,10 +1,11 @@
-"""A few trials of every fault, and all that repeats from one to the next; ``make faults`` makes the others."""
+"""A few trials, and how all of them are counted; ``make faults`` makes the others."""
 
 import json
 import sys
 from argparse import Namespace
 
 import pytest
+
 from campaign_mutated import TARGETS
 from carrying_out import CAMPAIGNS, Row, all_faults, carry_out, run_trial, save
 from outcome import Fault, Outcome
@@ -50,7 +51,10 @@ def test_rows_count_and_name(tmp_path):
     assert row.kinds == {"resumed": 8, "refused": 1}
     assert row.count("hang") == row.count("internal stack") == 1
     args = Namespace(seed=0, out=tmp_path, only=["some"], tries=None, number=None, seconds=None)
-    assert json.loads(save([row], args).read_text())["rows"][0]["wrong"] == row.wrong and row.wrong[0] == "1: a: hang"
+    assert (
+        json.loads(save([row], args).read_text())["rows"][0]["wrong"] == row.wrong
+        and row.wrong[0] == "1: a: hang"
+    )
 
 
 def test_a_trial_that_cannot_be_made_did_not_survive(tmp_path):

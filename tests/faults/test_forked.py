@@ -6,8 +6,9 @@ import signal
 import sys
 import time
 
-import forked
 import pytest
+
+import forked
 from campaign_code import Touch
 from campaign_kills import die_at
 

@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 import torch
-from mutations import MUTATIONS, SAME_SIZE, mutate_text, png_chunks, png_of
 from PIL import Image
+
+from mutations import MUTATIONS, SAME_SIZE, mutate_text, png_chunks, png_of
 from wholeness import complaint
 
 

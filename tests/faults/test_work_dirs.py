@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from campaign_kills import _lost
 from outcome import faults_of
 from work_dirs import Ending
@@ -49,7 +50,14 @@ def test_other_weights_or_scores_are_not_the_same_training():
 
 @pytest.mark.parametrize(
     ("logged", "before", "after", "lost"),
-    [((3, 4), 2, 4, 0), ((3, 4), 2, 3, 0), ((1, 2), 2, 2, 2), ((3, 4, 5), 2, 2, 2), ((), 4, 4, 0), ((), 4, 1, 3)],
+    [
+        ((3, 4), 2, 4, 0),
+        ((3, 4), 2, 3, 0),
+        ((1, 2), 2, 2, 2),
+        ((3, 4, 5), 2, 2, 2),
+        ((), 4, 4, 0),
+        ((), 4, 1, 3),
+    ],
 )
 def test_lost_iterations_are_counted(logged, before, after, lost):
     text = "".join(f"Iter(train) [ {one}/12]  loss: 1\n" for one in logged)

@@ -6,8 +6,9 @@ import warnings
 import zipfile
 import zlib
 
-from mutations import PNG, ZIP, png_chunks
 from PIL import Image
+
+from mutations import PNG, ZIP, png_chunks
 
 
 def complaint(data: bytes) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from wholeness import complaint
 
 ITERATION = re.compile(r"Iter\(train\) \[ *(\d+)/")

@@ -169,8 +169,8 @@ def _read(path: str) -> tuple[Any, str]:
     """Class weights in a file, and what is wrong with it. mmseg reads the same files."""
     if not path.endswith((".json", ".npy")):
         return None, (
-            "is no .json or .npy file: store one number a class in one of these; other kinds that mmseg reads, "
-            "pickles and YAML, can run code"
+            "is no .json or .npy file: store one number a class in one of these; the other kinds that mmseg "
+            "reads, pickles and YAML, can run code"
         )
     if "://" not in path and not os.path.isfile(path):
         return None, f"does not exist (looked for it from {os.getcwd()})"

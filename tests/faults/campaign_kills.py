@@ -1,8 +1,8 @@
 """Trainings that are killed, at any moment and at every operation on a file, and resumed.
 
 After each kill the same command with ``--resume`` has to go on from the newest whole checkpoint, and what
-the training leaves at its end has to be what an undisturbed one leaves: last and best checkpoint, bit for bit,
-their scores, and no other files.
+the training leaves at its end has to be what an undisturbed one leaves: last and best checkpoint, bit for
+bit, their scores, and no other files.
 """
 
 import functools

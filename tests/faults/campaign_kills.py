@@ -32,38 +32,42 @@ def start(
     *more: str,
     workers: int = 0,
     interval: int = 1,
+    iterations: int = ITERATIONS,
+    output: str = "output.txt",
     prepare: Callable[[], None] | None = None,
 ) -> Run:
     """Start the training that meets faults, in the folder ``work`` of ``place``."""
     options = (f"train_dataloader.num_workers={workers}",)
     arguments = training(
-        *(place.shared.data, place.folder / "work", ITERATIONS, *options),
+        *(place.shared.data, place.folder / "work", iterations, *options),
         seed=SEED,
         interval=interval,
         more=more,
     )
     return forked.start(
-        *("train", arguments, place.folder / "output.txt"),
+        *("train", arguments, place.folder / output),
         ranks=ranks,
         variables=cache(place.shared.trained),  # the data are checked once
         prepare=prepare,
     )
 
 
-def undisturbed(shared: Shared, ranks: int, workers: int = 0) -> tuple[Ending, float]:
+def undisturbed(
+    shared: Shared, ranks: int, workers: int = 0, iterations: int = ITERATIONS
+) -> tuple[Ending, float]:
     """What the training leaves when nothing happens to it, and its seconds."""
 
     def run() -> tuple[Ending, float]:
-        folder = shared.root / f"undisturbed-{ranks}-{workers}"
+        folder = shared.root / f"undisturbed-{ranks}-{workers}-{iterations}"
         begin = time.monotonic()
         place = Place(folder, Random(0), 0, shared)
-        running = start(place, ranks, workers=workers)
+        running = start(place, ranks, workers=workers, iterations=iterations)
         status = running.wait(300)
         if status != 0:
             raise RuntimeError(f"an undisturbed training ended with status {status}:\n{running.text()}")
         return Ending.of(folder / "work", running.text()), time.monotonic() - begin
 
-    return shared.once(f"undisturbed {ranks} {workers}", run)
+    return shared.once(f"undisturbed {ranks} {workers} {iterations}", run)
 
 
 def kill_anywhere(run: Run, work_dir: Path, random: Random, seconds: float) -> None:

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import forked
 from campaign_kills import ITERATIONS, SEED, finished, sleep_while, start, undisturbed, until
 from child_process import ROOT, environment
 from outcome import Fault, Outcome, Place, faults_of
@@ -51,30 +50,31 @@ def _with_torchrun(place: Place) -> tuple[int | None, str]:
     return done.returncode, output.read_text()
 
 
+LONGER = 60  # iterations, so that the second training need not but could wait until the first has ended
+
+
 def one_folder(place: Place) -> Outcome:
     """Two trainings in one folder: one goes on undisturbed, the other says whose it is."""
-    reference, seconds = undisturbed(place.shared, 1)
-    arguments = training(place.shared.data, place.folder / "work", ITERATIONS, seed=SEED)
-    runs = []
-    for number in range(2):
-        # The second, or whichever is later, may say --resume: the folder is another run's all the same.
-        more = ("--resume",) if number and place.random.random() < 0.5 else ()
-        output = place.folder / f"output_{number}.txt"
-        runs.append(forked.start("train", [*arguments, *more], output, variables=cache(place.shared.trained)))
-        time.sleep(place.random.choice((0, place.random.uniform(0, seconds * 0.8))) if number == 0 else 0)
+    reference, seconds = undisturbed(place.shared, 1, iterations=LONGER)
+    runs = [start(place, 1, iterations=LONGER, output="first.txt")]
+    if place.random.random() < 0.7:
+        sleep_while(runs[0], place.random.uniform(0, seconds / 4))
+    # The folder is another run's, whether the second says --resume or not.
+    more = ("--resume",) if place.random.random() < 0.5 else ()
+    runs.append(start(place, 1, *more, iterations=LONGER, output="second.txt"))
     ended = [(run.wait(place.seconds), run.text()) for run in runs]
-    statuses = sorted(-1 if status is None else status for status, _ in ended)
+    statuses = [status for status, _ in ended]
     wrong = [one for status, text in ended for one in faults_of(text, status)]
-    if statuses != [0, 1]:
-        return Outcome("both or none", [*wrong, f"statuses {[status for status, _ in ended]}"])
-    (winner,) = (text for status, text in ended if status == 0)
-    (refused,) = (text for status, text in ended if status == 1)
+    if sorted(statuses, key=str) != [0, 1]:
+        return Outcome("both or none", [*wrong, f"statuses {statuses}"])
+    winner = statuses.index(0)
+    refused = ended[1 - winner][1]
     message = next((line for line in refused.splitlines() if line.startswith("error: ")), "")
-    pid = runs[[status for status, _ in ended].index(0)].processes[0].pid
+    pid = runs[winner].processes[0].pid
     if str(pid) not in message:
         wrong.append(f"the other run, process {pid}, is not named: {message}")
-    ending = Ending.of(place.folder / "work", winner)
-    wrong += ending.untrue(ITERATIONS, interval=2) + ending.unlike(reference)
+    ending = Ending.of(place.folder / "work", ended[winner][1])
+    wrong += ending.untrue(LONGER, interval=2) + ending.unlike(reference)
     return Outcome("one went on", wrong)
 
 

@@ -150,7 +150,10 @@ def finished(
         return Outcome("not resumed", wrong, lost, tries)
     ending = Ending.of(place.folder / "work", text)
     wrong += ending.untrue(ITERATIONS, interval=2)
-    wrong += ending.unlike(undisturbed(place.shared, ranks, workers)[0])
+    # Several processes average the statistics of their batch norms at every checkpoint. Checkpoints that come
+    # more rarely, and one more for a signal, make other statistics.
+    statistics = ranks == 1 or interval == 1
+    wrong += ending.unlike(undisturbed(place.shared, ranks, workers)[0], statistics)
     return Outcome("resumed", wrong, lost, tries)
 
 

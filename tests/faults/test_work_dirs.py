@@ -45,6 +45,9 @@ def test_each_untruth_is_named(change, words):
 def test_other_weights_or_scores_are_not_the_same_training():
     other = {"iter_6.pth": {"weight": torch.tensor([1.0, 1.0000001])}}
     assert "1 of 1 weights differ" in dataclasses.replace(TRUE, weights=other).unlike(TRUE)[0]
+    statistics = {"iter_6.pth": {"weight": torch.ones(2), "bn.running_mean": torch.ones(2)}}
+    ours, theirs = (dataclasses.replace(TRUE, weights=weights) for weights in (TRUE.weights, statistics))
+    assert ours.unlike(theirs) and not ours.unlike(theirs, statistics=False)
     assert "scores" in dataclasses.replace(TRUE, scores={2: 1.0, 4: 1.5, 6: 1.3}).unlike(TRUE)[0]
 
 

@@ -92,14 +92,22 @@ class Ending:
             found.append(f"calls {self.said_best} the best, true is {true}")
         return found
 
-    def unlike(self, other: "Ending") -> list[str]:
-        """In what this one differs from ``other``, which nothing has disturbed."""
+    def unlike(self, other: "Ending", statistics: bool = True) -> list[str]:
+        """In what this one differs from ``other``, which nothing has disturbed.
+
+        Args:
+            other: what to compare with.
+            statistics: whether the statistics of batch norms have to agree, too, and the scores with them.
+        """
         for name, theirs in other.weights.items():
+            if not statistics and name.startswith("best_"):
+                continue
             ours = self.weights.get(name, {})
-            unequal = [key for key in theirs if key not in ours or not torch.equal(ours[key], theirs[key])]
+            kept = [key for key in theirs if statistics or "running_" not in key]
+            unequal = [key for key in kept if key not in ours or not torch.equal(ours[key], theirs[key])]
             if unequal:
-                return [f"not as without a fault: {len(unequal)} of {len(theirs)} weights differ in {name}"]
-        if self.scores != other.scores:
+                return [f"not as without a fault: {len(unequal)} of {len(kept)} weights differ in {name}"]
+        if statistics and self.scores != other.scores:
             return [f"not as without a fault: the scores are {self.scores} instead of {other.scores}"]
         return []
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import forked
+import fork_server
 from outcome import Fault, Outcome, Place, faults_of
 from shared import TINY, Shared, cache, copied, scored_folders, training
 
@@ -173,7 +173,9 @@ def trial(place: Place) -> Outcome:
     """One file through one command; the numbers of the trials go through all of them."""
     made = cases(place.shared)
     what, tool, arguments = made[place.number % len(made)]
-    run = forked.start(tool, arguments, place.folder / "output.txt", variables=cache(place.shared.trained))
+    run = fork_server.start(
+        tool, arguments, place.folder / "output.txt", variables=cache(place.shared.trained)
+    )
     status = run.wait(place.seconds)
     wrong = faults_of(run.text(), status)
     canary = place.shared.root / "code" / CANARY

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import forked
+import fork_server
 from campaign_kills import ITERATIONS, SEED, undisturbed
 from outcome import Fault, Outcome, Place, faults_of
 from shared import TINY, Shared, cache, scored_folders, training
@@ -55,7 +55,7 @@ def in_training(place: Place) -> Outcome:
     arguments = (place.shared.data, work_dir, ITERATIONS)
     variables = cache(place.shared.trained)
     with small_disk(disk, size) as enlarge:
-        run = forked.start("train", training(*arguments, seed=SEED), output, variables=variables)
+        run = fork_server.start("train", training(*arguments, seed=SEED), output, variables=variables)
         status, text = run.wait(place.seconds), run.since_start()
         wrong = [f"{size // KIB} KiB: {one}" for one in faults_of(text, status)]
         logged = logged_iterations(text)
@@ -69,7 +69,7 @@ def in_training(place: Place) -> Outcome:
         lost = max((logged[-1] if logged else 0) - max(written, default=0) - 1, 0)
         enlarge(100 << 20)
         again = training(*arguments, seed=SEED, more=("--resume",))
-        run = forked.start("train", again, output, variables=variables)
+        run = fork_server.start("train", again, output, variables=variables)
         resumed = run.wait(place.seconds)
         wrong += [f"{size // KIB} KiB, resumed: {one}" for one in faults_of(run.since_start(), resumed, (0,))]
         if resumed == 0:
@@ -106,7 +106,7 @@ def in_other_tools(place: Place) -> Outcome:
     tool, arguments = commands[name]
     size = place.random.choice((1, 2, 3, 5, 8, 12, 20, 40, 80)) * 4 * KIB
     with small_disk(disk, size):
-        run = forked.start(
+        run = fork_server.start(
             tool, arguments, place.folder / "output.txt", variables=cache(place.shared.trained)
         )
         status = run.wait(place.seconds)
@@ -130,7 +130,7 @@ def largest_files(place: Place) -> Outcome:
     """A training whose checkpoints fit no more: what a quota does. Needs no rights."""
     size = place.random.randrange(1 * KIB, 1700 * KIB)
     arguments = training(place.shared.data, place.folder / "work", ITERATIONS, seed=SEED)
-    run = forked.start(
+    run = fork_server.start(
         *("train", arguments, place.folder / "output.txt"),
         prepare=functools.partial(limit_files, size),
         variables=cache(place.shared.trained),

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-import forked
-from forked import Run
+import fork_server
+from fork_server import Run
 from outcome import Fault, Outcome, Place, faults_of
 from shared import Shared, cache, training
 from work_dirs import Ending, logged_iterations, whole_checkpoints
@@ -44,7 +44,7 @@ def start(
         interval=interval,
         more=more,
     )
-    return forked.start(
+    return fork_server.start(
         *("train", arguments, place.folder / output),
         ranks=ranks,
         variables=cache(place.shared.trained),  # the data are checked once

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-import forked
+import fork_server
 from mutations import MUTATIONS, SAME_SIZE, Mutation, mutate_text
 from outcome import Fault, Outcome, Place, faults_of
 from shared import TINY, Shared, cache, copied, results, scored_folders, training
@@ -230,7 +230,7 @@ def _without_damage(place: Place, name: str, target: Target) -> list[str]:
 
 
 def _carried_out(folder: Path, tool: str, arguments: list[object], seconds: float) -> tuple[int | None, str]:
-    run = forked.start(
+    run = fork_server.start(
         tool, arguments, folder / "output.txt", prepare=limit_memory, variables=cache(folder / "out")
     )
     return run.wait(seconds), run.text()

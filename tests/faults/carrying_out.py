@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-import forked
+import fork_server
 from outcome import Fault, Outcome, Place
 from shared import Shared
 
@@ -64,7 +64,7 @@ def carry_out(args: argparse.Namespace) -> int:
     root.mkdir(parents=True, exist_ok=True)
     shared = Shared(Path(tempfile.mkdtemp(prefix="shared-", dir=root)))
     end = time.monotonic() + (args.seconds or float("inf"))
-    forked.start_server()
+    fork_server.start_server()
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     rows = []
     console = Console()

@@ -1,4 +1,4 @@
-"""What a tool imports while it runs, imported once for all trials (see :mod:`forked`)."""
+"""What a tool imports while it runs, imported once for all trials (see :mod:`fork_server`)."""
 
 import contextlib
 import gc

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import forked
+import fork_server
 from child_process import ROOT
 
 TINY = ROOT / "tests" / "engine" / "tiny.py"
@@ -57,7 +57,7 @@ class Shared:
     def train(self, work_dir: Path, iterations: int, *options: str) -> Path:
         """Train without faults."""
         arguments = training(self.data, work_dir, iterations, *options)
-        run = forked.start("train", arguments, work_dir.parent / "train.txt", variables=cache(work_dir))
+        run = fork_server.start("train", arguments, work_dir.parent / "train.txt", variables=cache(work_dir))
         status = run.wait(120)
         if status != 0:
             raise RuntimeError(f"a training without faults ended with status {status}:\n{run.text()}")

@@ -4,6 +4,8 @@
 # bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
 #        asks (BENCH=training for one of attention, heads, inference, input, training). Trainings of
 #        FCN and every head, into one table: make bench BENCH=recipes ARGS="--set demo"
+# faults kills, fills, damages and stops danseg's tools on purpose and counts what survives: all faults, which
+#        takes hours, or as ARGS asks (make faults ARGS="--only 'kill -9' --tries 8")
 # setup  makes .venv alone; every other target does it first, and only where something is missing
 # test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab
 #
@@ -24,7 +26,7 @@ BENCH ?= attention heads inference input training
 # What runs here is what .venv holds, not what the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test test-quick test-openmmlab lint bench
+.PHONY: help setup demo test test-quick test-openmmlab lint bench faults
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -54,3 +56,6 @@ lint: setup
 
 bench: setup
 	@for one in $(BENCH); do echo "== $$one"; $(RUN) -m benchmarks.$$one $(or $(ARGS),--quick) || exit 1; done
+
+faults: setup
+	@$(RUN) tests/faults/campaign.py $(ARGS)

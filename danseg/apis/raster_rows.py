@@ -18,6 +18,8 @@ _IN_MEMORY = ("AVIF", "GIF", "HEIF", "JPEG", "JPEGXL", "WEBP")
 _COLOURS = ["red", "green", "blue"]
 #: Settings of GDAL under which it reports damaged data instead of giving what it could decode.
 STRICT = dict(GDAL_PNG_WHOLE_IMAGE_OPTIM=False, GDAL_ERROR_ON_LIBJPEG_WARNING=True)
+# The file of a mosaic (GDAL's VRT), a text that names the files, or the addresses, of its parts.
+_MOSAIC = ".vrt"
 
 
 def import_rasterio() -> Any:
@@ -48,9 +50,22 @@ def opened(path: Path) -> Iterator[Any]:
     with failing_as(f"image {path} cannot be read; it is not an image or it is damaged"):
         with mapped(path) as data:
             require_whole(data)
+            if path.suffix.lower() != _MOSAIC:
+                _require_pixels(bytes(data[:4096]))
         image = import_rasterio().open(path)
     with image:
         yield image
+
+
+def _require_pixels(start: bytes) -> None:
+    """Refuse a text under a picture's name, by which its sender would have other files or addresses read.
+
+    Raises:
+        UnusableImage: the first bytes of the file are one for which GDAL opens other files.
+    """
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] in (b"<", b"{") or b"<VRTDataset" in start:
+        raise UnusableImage("foreign", f"a text that can name other files; for a mosaic, call it {_MOSAIC}")
 
 
 class RowReader:

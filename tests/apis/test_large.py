@@ -21,6 +21,7 @@ from danseg.errors import UserError
 from danseg.ops import upsampled_argmax
 
 rasterio = pytest.importorskip("rasterio")
+pytest.importorskip("rasterio.shutil")
 
 
 def _picture(height, width, seed=0):
@@ -240,6 +241,21 @@ def test_damaged_files_are_refused_by_tiles_as_by_whole_pictures(near_sighted, t
             run()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["camvid", "source"]
     assert "panicked" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf \n", b"<!-- a picture -->\n"])
+def test_a_picture_names_no_other_files_but_a_mosaic_does(near_sighted, tmp_path, before):
+    """Whoever sends a picture would choose what is read, from this machine or its network."""
+    model, image = near_sighted(), _picture(64, 96)
+    part = _write(tmp_path / "part.tif", image)
+    mosaic = tmp_path / "mosaic.vrt"
+    rasterio.shutil.copy(part, mosaic, driver="VRT")
+    apis.predict_large(model, mosaic, tmp_path / "labels.tif", tile=64, overlap=16)
+    for name in ("picture.tif", "picture"):
+        (tmp_path / name).write_bytes(before + mosaic.read_bytes())
+        with pytest.raises(UserError, match=f"{name} cannot be read.*can name other files"):
+            apis.predict_large(model, tmp_path / name, tmp_path / "other.tif")
+    assert not (tmp_path / "other.tif").exists()
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -136,7 +136,7 @@ class Chain:
     def _together(self, path: Path, given: Values) -> Values:
         together: Values = {}
         for base, scope in self._programs[path].bases:
-            if not base.endswith(".py") or Config._is_lazy_import(base):
+            if Config._is_lazy_import(base):
                 values = dict(Config.fromfile(base, import_custom_modules=False).items())
             else:
                 values = self._read(Path(os.path.abspath(base)), given)
@@ -195,6 +195,10 @@ def _program(path: Path) -> _Program:
     for base, _ in bases:
         if not Path(base).is_file():
             raise FileNotFoundError(base)
+        if not base.endswith(".py"):  # mmengine's reader of YAML runs the code that a file names
+            raise UserError(
+                f"config {path}: its base {base} is no Python file; write what it sets into a .py file"
+            )
     used = {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }

@@ -241,6 +241,17 @@ def test_what_a_base_cannot_compute_with_is_named(child):
         child(CITYSCAPES, "max_iters = 'long'")
 
 
+@pytest.mark.parametrize("name", ["base.yaml", "base.yml", "base.json"])
+def test_a_base_that_is_no_program_is_not_read(tmp_path, name):
+    """mmengine's reader of YAML runs what a file names."""
+    canary = tmp_path / "canary"
+    (tmp_path / name).write_text(f"x: !!python/object/apply:builtins.eval [\"open('{canary}', 'w')\"]\n")
+    (tmp_path / "config.py").write_text(f"_base_ = ['{name}']\n")
+    with pytest.raises(UserError, match=f"its base .*{name} is no Python file"):
+        load_config(tmp_path / "config.py")
+    assert not canary.exists()
+
+
 def test_names_that_change_one_another_for_ever_are_refused(tmp_path):
     (tmp_path / "base.py").write_text("a = 1\nb = a + 1\n")
     (tmp_path / "leaf.py").write_text("_base_ = './base.py'\na = _base_.b + 1\nb = _base_.a\n")

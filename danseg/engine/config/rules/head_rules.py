@@ -166,9 +166,12 @@ def _mmseg_computes_losses(run: Run, head: Part) -> bool:
 
 
 def _read(path: str) -> tuple[Any, str]:
-    """Class weights in a file, and what is wrong with it; a pickle, which could run code, is not read."""
-    if path.endswith((".pkl", ".pickle")):
-        return None, ""
+    """Class weights in a file, and what is wrong with it. mmseg reads the same files."""
+    if not path.endswith((".json", ".npy")):
+        return None, (
+            "is no .json or .npy file: store one number a class in one of these; the other kinds that mmseg "
+            "reads, pickles and YAML, can run code"
+        )
     if "://" not in path and not os.path.isfile(path):
         return None, f"does not exist (looked for it from {os.getcwd()})"
     try:

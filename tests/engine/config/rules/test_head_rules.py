@@ -175,6 +175,8 @@ def test_class_weights_in_a_file(tmp_path, suffix):
     ("weights", "reason"),
     [
         ("none.npy", "does not exist"),
+        ("weights.pkl", "can run code"),  # mmseg would read these, with all that they contain
+        ("weights.yaml", "can run code"),
         ([float("nan"), *[1.0] * 18], "finite"),
         ([-1.0, *[1.0] * 18], "not negative"),
         (["a"] * 19, "one number a class"),

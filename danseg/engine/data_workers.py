@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from danseg.datasets.wrappers import inner_datasets
 from danseg.engine.failing_samples import files_of
-from danseg.engine.process_state import parent_and_state, state_in_words
 from danseg.errors import UserError
+from danseg.io.processes import parent_and_state, state_in_words
 from danseg.io.words import ranges
 
 # The columns of a loader's notes; a row a worker, the last one for the loader's own process. Once the sample

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch.distributed import DistError, PrefixStore, TCPStore
 
-from danseg.engine.process_state import has_ended, parent_and_state, state_in_words
+from danseg.io.processes import alive, parent_and_state, state_in_words
 from danseg.io.words import ranges
 
 _PATIENCE_WITH_STORE = 3.0  # seconds; a store answers in milliseconds, unless its process is stopped or gone
@@ -70,7 +70,7 @@ class Heartbeats:
 
     def ended(self) -> list[int]:
         """The other processes on this machine that have ended."""
-        return [rank for rank in self._others if self._is_here(rank) and has_ended(self._others[rank]["pid"])]
+        return [rank for rank in self._others if self._is_here(rank) and not alive(self._others[rank]["pid"])]
 
     def lost(self) -> list[int]:
         """The other processes that have ended, or else give no sign of life.
@@ -117,7 +117,7 @@ class Heartbeats:
         who = f"rank {rank} (pid {one['pid']} on {one['host']})"
         at = time.strftime("%H:%M:%S", time.localtime(one["at"]))
         was = f"at {at} it was {one['doing']}"
-        if self._is_here(rank) and has_ended(one["pid"]):
+        if self._is_here(rank) and not alive(one["pid"]):
             return f"{who} has ended; {was}"
         state = parent_and_state(one["pid"])[1] if self._is_here(rank) else ""
         if state in tuple("TtD"):

@@ -84,7 +84,7 @@ def find_resumable(
     if names:
         _fail(
             f"none of the {len(names)} checkpoints in {work_dir} can be resumed from; "
-            "to start again, choose another --work-dir or leave out --resume"
+            "to start again, choose another --work-dir, or --start-over instead of --resume"
         )
     return None
 

@@ -24,8 +24,8 @@ from mmengine.hooks import Hook
 
 from danseg.engine.data_workers import kill, living, notes_now, standing_still, told
 from danseg.engine.heartbeats import Heartbeats
-from danseg.engine.process_state import has_ended
 from danseg.errors import UserError
+from danseg.io.processes import alive
 
 WHY_IT_ENDS = "why it ends"  # what only one process of a run says
 _GRACE = 10.0  # seconds that the main thread has to fail by itself, once what it waits for was killed
@@ -193,7 +193,7 @@ class Watch:
         )
         kill(still, message)
         self._stop.wait(_GRACE)
-        if _FOR_WORKERS in self.where()[1] or any(not has_ended(one.pid) for one in still):
+        if _FOR_WORKERS in self.where()[1] or any(alive(one.pid) for one in still):
             self.end(message)  # a process that the system blocks cannot be killed, and would be waited for
 
     def _look_at_others(self, waited: float) -> None:

@@ -12,9 +12,9 @@ import forked
 from danseg.engine import data_workers, stalled
 from danseg.engine.data_workers import explaining_workers, note_samples, standing_still
 from danseg.engine.failing_samples import name_failing_samples
-from danseg.engine.process_state import has_ended
 from danseg.engine.stalled import watched
 from danseg.errors import UserError
+from danseg.io.processes import alive
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 PATIENCE = 0.4  # seconds
@@ -62,9 +62,9 @@ def nap(seconds):
 
 def until_ended(pid):
     end = time.monotonic() + 5
-    while not has_ended(pid) and time.monotonic() < end:
+    while alive(pid) and time.monotonic() < end:
         time.sleep(0.01)
-    return has_ended(pid)
+    return not alive(pid)
 
 
 def test_a_normal_run_says_nothing(tmp_path):

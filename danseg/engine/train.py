@@ -59,16 +59,17 @@ def train(
             said.append(message)
             log(message)
 
-    resume = on_every_rank(lambda: _chosen(config, resume, start_over, apply_changes))
-    _check(config, say)
-    with receiving(), sole_run(checkpoint_folders(config), say):
-        runner = _runner(config, resume, start_over, say)
-        runner.apply_changes = apply_changes
-        for message in said:
-            runner.logger.info(message)
-        runner.train()
-        if is_main_process():
-            runner.logger.info(results(runner))
+    with receiving():
+        resume = on_every_rank(lambda: _chosen(config, resume, start_over, apply_changes))
+        _check(config, say)
+        with sole_run(checkpoint_folders(config), say):
+            runner = _runner(config, resume, start_over, say)
+            runner.apply_changes = apply_changes
+            for message in said:
+                runner.logger.info(message)
+            runner.train()
+            if is_main_process():
+                runner.logger.info(results(runner))
     return runner
 
 

@@ -5,6 +5,7 @@ That a resumed training ends as without the stop is tested in tests/engine/test_
 
 import copy
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,7 +89,9 @@ def said(tiny, tmp_path):
     def said(checkpoint, options=None, text="train_cfg = dict(max_iters=2)"):
         torch.save(checkpoint, tmp_path / "half.pth")
         options = {**OPTIONS, **(options or {})}
-        runner = train(tiny(options, text=text), resume=str(tmp_path / "half.pth"), log=lambda message: None)
+        checkpoint = str(tmp_path / "half.pth")
+        config = tiny(options, text=text)
+        runner = train(config, resume=checkpoint, apply_changes=True, log=lambda message: None)
         log = (Path(runner.log_dir) / f"{runner.timestamp}.log").read_text()
         lines = [line for line in log.splitlines() if "not exactly" in line]
         assert len(lines) <= 1
@@ -99,7 +102,7 @@ def said(tiny, tmp_path):
 
 def test_all_that_cannot_go_on_exactly_is_said_at_once(half, said):
     half = copy.deepcopy(half)
-    half["random_states"].append({})
+    half["random_states"].append(half["random_states"][0])
     half["sample_order"].update(seed=4, images=5, images_an_iteration=4)
     hooks = [dict(type="EarlyStoppingHook", monitor="mIoU")]
     options = {**OWN_BATCHES, "optim_wrapper.accumulative_counts": 4, "custom_hooks": hooks}
@@ -162,9 +165,12 @@ def test_a_training_that_goes_on_exactly_has_nothing_to_say(half, said):
 
 
 @pytest.mark.slow
-def test_an_epoch_of_another_length_starts_anew(half, said):
-    half = {**half, "meta": {**half["meta"], "epoch": 1, "iter": 5}}
-    found = said(half, {"train_dataloader.batch_size": 1, "train_cfg.max_epochs": 2}, EPOCHS)
+def test_an_epoch_of_another_length_starts_anew(tiny, tmp_path, said):
+    train(tiny({**OPTIONS, "train_cfg.max_epochs": 1}, text=EPOCHS), log=lambda message: None)
+    checkpoint = read_checkpoint(tmp_path / "work" / "iter_2.pth")
+    checkpoint["meta"].update(epoch=1, iter=5)
+    shutil.rmtree(tmp_path / "work")
+    found = said(checkpoint, {"train_dataloader.batch_size": 1, "train_cfg.max_epochs": 2}, EPOCHS)
     assert found == [
         "the number of images an iteration was 2 and is 1 now",
         "epoch 2 starts anew, because the checkpoint is of iteration 5 and an epoch now has 6 iterations",

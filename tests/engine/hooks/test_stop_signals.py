@@ -209,7 +209,7 @@ default_hooks = dict(checkpoint=dict(interval=4))
         ("one rank of two", [143, 143], 2, "SIGTERM"),
         ("a validation", [143, 143], 3, "SIGTERM"),
         ("the last batch of one", [143, 143], 3, "SIGTERM"),
-        ("workers", [138], 2, "SIGUSR1"),
+        ("workers", [130], 2, "SIGINT"),
     ],
 )
 def test_processes_stop_together(cases, name, statuses, iteration, signalled):

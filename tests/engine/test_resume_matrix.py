@@ -116,6 +116,11 @@ def quick(monkeypatch):
     torch.backends.cudnn.deterministic = False
 
 
+def end_workers(loop):
+    """Let go of the workers one by one: the garbage collector waits five seconds for each."""
+    loop.dataloader_iterator = loop.dataloader._iterator = None
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("matrix")
@@ -151,6 +156,7 @@ def run(folder, rendered_root):
         assert runner.iter == LENGTH
         log = (Path(runner.log_dir) / f"{runner.timestamp}.log").read_text()
         assert "not exactly" not in log
+        end_workers(runner.train_loop)
         return Path(config.work_dir)
 
     return run

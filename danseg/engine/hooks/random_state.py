@@ -165,6 +165,9 @@ class RandomStateHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         self._resuming = runner.iter > 0
+        states = self._loaded.get(_STATES)
+        if self._resuming and states and len(states) == get_world_size():
+            restore(states[get_rank()])  # now, as a validation that was cut off may come first, and save
 
     def before_train_epoch(self, runner: Any) -> None:
         loop = runner.train_loop
@@ -184,9 +187,7 @@ class RandomStateHook(Hook):
         else:
             order = f"{type(loop).__name__} is not known to go on where it ended"
         problems = [*self._differences(runner), *_lost_gradients(runner), *filter(None, [order])]
-        states, self._loaded = self._loaded.get(_STATES), {}
-        if states and len(states) == get_world_size():
-            restore(states[get_rank()])
+        self._loaded = {}
         if problems:
             runner.logger.warning(
                 "The training goes on, but not exactly as it would have without the interruption: "

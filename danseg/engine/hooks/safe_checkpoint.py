@@ -54,15 +54,15 @@ class SafeCheckpointHook(CheckpointHook):
         self._note = Dispensable(NOTE)
 
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        with self._unwritten(self, runner):
+        with self._unwritten(self, runner, runner.iter + 1):
             super().after_train_iter(runner, *args, **kwargs)
 
     def after_train_epoch(self, runner: Any) -> None:
-        with self._unwritten(self, runner):
+        with self._unwritten(self, runner, runner.iter):
             super().after_train_epoch(runner)
 
     def after_val_epoch(self, runner: Any, metrics: Any) -> None:
-        with self._unwritten(self, runner):
+        with self._unwritten(self, runner, runner.iter):
             super().after_val_epoch(runner, metrics)
 
     def before_train(self, runner: Any) -> None:

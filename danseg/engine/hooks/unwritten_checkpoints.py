@@ -39,8 +39,14 @@ class UnwrittenCheckpoints:
         self._writing = Dispensable("checkpoints")
 
     @contextmanager
-    def __call__(self, hook: Hook, runner: Any) -> Iterator[None]:
-        """Guard one method of a checkpoint hook, which is left as it was if nothing could be written."""
+    def __call__(self, hook: Hook, runner: Any, done: int) -> Iterator[None]:
+        """Guard one method of a checkpoint hook, which is left as it was if nothing could be written.
+
+        Args:
+            hook: the checkpoint hook.
+            runner: the training's.
+            done: how many iterations are done.
+        """
         before = {
             name: copy.copy(value) if isinstance(value, (list, dict, deque)) else value
             for name, value in vars(hook).items()
@@ -49,7 +55,7 @@ class UnwrittenCheckpoints:
         try:
             yield
         except CheckpointNotWritten as error:
-            if self._choice == STOP or runner.iter + 1 >= runner.max_iters:
+            if self._choice == STOP or done >= runner.max_iters:
                 on_every_rank(partial(_raise, error))  # told once
             vars(hook).update(before)
             runner.message_hub.runtime_info.clear()

@@ -85,7 +85,7 @@ def test_what_is_due_while_the_disk_is_full_is_missing_and_nothing_else(config, 
         told = [json.loads(line) for line in lines]
         assert [line["step"] for line in told if "loss" in line] == [1, 4]
         assert [line["step"] for line in told if "mIoU" in line] == [1, 4]
-    assert json.loads((log.parent / "validation.json and validations.json").read_text())["iteration"] == 4
+    assert json.loads((log.parent / "validation.json").read_text())["iteration"] == 4
     assert files(work, "iter_*.pth") == ["iter_1.pth", "iter_4.pth"]
     assert read_checkpoint(work / "iter_4.pth")["message_hub"]["runtime_info"]["keep_ckpt_ids"] == [1, 4]
     assert (work / "last_checkpoint").read_text() == str(work / "iter_4.pth")

@@ -54,7 +54,6 @@ from danseg.engine.hooks import (
     StoredSettingsHook,
     ValidationScoresHook,
 )
-from danseg.engine.hooks.merge_batch_norm import average_batch_norm
 from danseg.engine.hooks.non_finite_loss import advice_on_divergence, non_finite_names
 from danseg.engine.hooks.stop_signals import stopping
 from danseg.engine.hooks.unwritten_checkpoints import CheckpointNotWritten
@@ -153,7 +152,13 @@ class DansegRunner(Runner):
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
         loop = _evaluating(super().build_val_loop(loop))
-        loop.run = self._random_state_hook.aside()(loop.run)
+        run = self._random_state_hook.aside()(loop.run)
+
+        def run_merged() -> Any:
+            with self._merge_hook.merged(self.model):
+                return run()
+
+        loop.run = run_merged
         return loop
 
     def build_test_loop(self, loop: Any) -> BaseLoop:
@@ -220,10 +225,10 @@ class DansegRunner(Runner):
                 group["lr"] *= ratio
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        self._random_state_hook = RandomStateHook()
+        self._random_state_hook, self._merge_hook = RandomStateHook(), MergeBatchNormHook()
         sound: list[Hook] = [
             ProgressHook(),
-            MergeBatchNormHook(),
+            self._merge_hook,
             NonFiniteLossHook(),
             self._random_state_hook,
             ValidationScoresHook(),
@@ -346,14 +351,18 @@ class DansegRunner(Runner):
             UserError: a weight is not finite.
             CheckpointNotWritten: the file cannot be written, on every rank. Older checkpoints remain.
         """
-        average_batch_norm(self.model)
+        self._merge_hook.gather(self.model)
+        self._random_state_hook.gather()
+        with self._merge_hook.merged(self.model):
+            self._save_merged(out_dir, filename, *args, **kwargs)
+
+    def _save_merged(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         broken = non_finite_names(self.model.state_dict())
         if broken:
             raise UserError(
                 f"{len(broken)} weights hold NaN or infinity after iteration {self.iter}, the first is "
                 f"{broken[0]}; {advice_on_divergence(self)}"
             )
-        self._random_state_hook.gather()
         failure: list[str | None] = [None]
         if is_main_process():
             failure = [self._failure_of_writing(out_dir, filename, *args, **kwargs)]

@@ -17,6 +17,7 @@ _FORM: dict[str, tuple[type, ...]] = {
     "optimizer": (Mapping,),
     "param_schedulers": (list, Mapping),
     "random_states": (list,),
+    "batch_norms": (list,),
     "sample_order": (Mapping,),
     "trained_with": (str,),
     "meta": (Mapping,),

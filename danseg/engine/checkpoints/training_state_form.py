@@ -110,7 +110,18 @@ _GENERATORS: dict[str, Callable[[Any], None]] = {
     "numpy": _set_numpy,
     "python": _set_python,
 }
+
+
+def _batch_norms(states: list) -> str:
+    for rank, own in enumerate(states):
+        problem = _tensor_problem(own) if torch.is_tensor(own) else f"a {type(own).__name__}"
+        if problem or own.dim() != 1:
+            return f"holds {problem or 'no vector'} for process {rank}"
+    return ""
+
+
 _FINDERS: dict[str, Callable[[Any], str]] = {
+    "batch_norms": _batch_norms,
     "ema_state_dict": _averaged,
     "optimizer": _optimizer,
     "random_states": _random,

@@ -1,9 +1,13 @@
 """One set of BatchNorm statistics for all processes."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from torch import nn
 
 from danseg.engine.hooks import MergeBatchNormHook, merge_batch_norm
+from danseg.errors import UserError
 
 
 def test_merged_statistics_are_those_of_all_images(monkeypatch):
@@ -40,9 +44,39 @@ def test_statistics_that_agree_stay_as_they_are(monkeypatch):
     assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
 
 
-def test_a_validation_begins_with_merged_statistics(monkeypatch):
-    merged = []
-    monkeypatch.setattr(merge_batch_norm, "average_batch_norm", merged.append)
-    runner = type("Runner", (), dict(model=object()))
-    MergeBatchNormHook().before_val_epoch(runner)
-    assert merged == [runner.model]
+def test_each_process_goes_on_with_its_own(monkeypatch):
+    """After what it is merged for; and so does a training that is resumed."""
+    monkeypatch.setattr(merge_batch_norm, "average_batch_norm", lambda layer: layer.running_mean.add_(1))
+    layer, hook, own = nn.BatchNorm2d(3), MergeBatchNormHook(), torch.arange(3.0)
+    layer.running_mean.copy_(own)
+    with hook.merged(layer):
+        assert torch.equal(layer.running_mean, own + 1)
+    assert torch.equal(layer.running_mean, own)
+
+    other = torch.cat([own + 5, torch.ones(3)])
+    monkeypatch.setattr(merge_batch_norm, "all_gather_object", lambda one: [one, other])
+    hook.gather(layer)
+    checkpoint, weights = {"optimizer": {}}, {}
+    hook.before_save_checkpoint(None, checkpoint)
+    hook.before_save_checkpoint(None, weights)
+    assert len(checkpoint["batch_norms"]) == 2 and not weights
+
+    resumed, runner = MergeBatchNormHook(), SimpleNamespace(model=nn.BatchNorm2d(3), iter=1)
+    monkeypatch.setattr(merge_batch_norm, "get_dist_info", lambda: (1, 2))
+    monkeypatch.setattr(merge_batch_norm, "get_rank", lambda: 1)
+    resumed.after_load_checkpoint(None, checkpoint)
+    resumed.before_train(runner)
+    assert torch.equal(runner.model.running_mean, own + 5)
+
+    resumed.after_load_checkpoint(None, {"batch_norms": [torch.ones(8)] * 2})
+    with pytest.raises(UserError, match="8 BatchNorm statistics for process 1, and this network has 6"):
+        resumed.before_train(runner)
+    hook.gather(nn.Conv2d(1, 1, 1))  # has none
+
+
+def test_statistics_that_agree_are_not_stored_apart(monkeypatch):
+    monkeypatch.setattr(merge_batch_norm, "all_gather_object", lambda one: [one, one])
+    hook, checkpoint = MergeBatchNormHook(), {"optimizer": {}}
+    hook.gather(nn.BatchNorm2d(3))
+    hook.before_save_checkpoint(None, checkpoint)
+    assert checkpoint == {"optimizer": {}}

@@ -50,7 +50,7 @@ def _with_torchrun(place: Place) -> tuple[int | None, str]:
     return done.returncode, output.read_text()
 
 
-LONGER = 60  # iterations, so that the second training need not but could wait until the first has ended
+LONGER = 150  # iterations: more than the second training waits for a lock that may be a dead one's
 
 
 def one_folder(place: Place) -> Outcome:

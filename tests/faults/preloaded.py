@@ -17,6 +17,8 @@ NAMES = [
     # These are imported while something is built, drawn or read for the first time.
     "torch._dynamo",
     "torch.distributed",
+    "torch.utils.tensorboard",
+    "yapf.yapflib.yapf_api",
     "mmengine.visualization.vis_backend",
     "matplotlib.backends.backend_agg",
     "matplotlib.pyplot",

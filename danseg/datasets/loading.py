@@ -20,7 +20,8 @@ from danseg.datasets.storage import stored_bytes
 from danseg.datasets.transforms import LoadTrainingCrop
 from danseg.errors import UserError
 from danseg.io.image_headers import Content, orientation, require_whole
-from danseg.io.images import check_bands, decode_image_rows
+from danseg.io.images import check_bands, decode_image_rows, decode_whole
+from danseg.io.jpeg import is_doubtful
 
 # Steps that give the bands as the file stores them.
 _AS_STORED = ("LoadImageFromNpyFile", "LoadSingleRSImageFromFile")
@@ -154,6 +155,8 @@ def _from_file(loader: Any, path: str) -> dict:
         data = stored_bytes(path, backend_args)
         results: dict[str, Any] = dict(img_path=path)
         if loads_colours(loader):
+            if is_doubtful(data):
+                decode_whole(data)  # which refuses what OpenCV guesses
             pixels, size = decode_image_rows(data)
             image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
             image = image.astype(np.float32) if getattr(loader, "to_float32", False) else image

@@ -100,6 +100,11 @@ def check_bands(data: bytes, every: bool = False) -> None:
         UnusableImage: the reason.
     """
     require_whole(data)
+    if data[:4] == b"RIFF":  # of a WebP that is damaged OpenCV decodes what it can
+        try:
+            decode_whole(data)
+        except ValueError as error:
+            raise UnusableImage("damaged", f"a damaged WebP: {error}") from error
     count, colours, alpha = tiff_bands(data)
     if not colours or count > 4:
         # All bands of more than 8 bits are read, and refused for their bits where colours are wanted.

@@ -134,7 +134,7 @@ def fail_if(failing, rank):
 def test_processes_that_stop_together_leave_together(monkeypatch):
     left = []
     monkeypatch.setattr("danseg.engine.distributed._start", lambda *given: None)
-    monkeypatch.setattr("danseg.engine.distributed.leave_group", lambda: left.append(True))
+    monkeypatch.setattr("danseg.engine.distributed._leave", lambda watch: left.append(True))
     for together in (False, True):
         with pytest.raises(Stopped), process_group("pytorch", Unwatched(), 0.1):
             raise Stopped(143, together=together)

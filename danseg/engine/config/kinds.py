@@ -35,6 +35,12 @@ _TOP: dict[str, tuple[type, ...]] = {
     "recompute": (list, str, _NONE),
     "activation_checkpointing": (list, str, _NONE),
 }
+# What mmengine reads of it.
+_ENVIRONMENT = {
+    "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
+    "env_cfg.mp_cfg": ("mp_start_method", "opencv_num_threads"),
+    "env_cfg.dist_cfg": ("backend", "init_backend", "timeout"),
+}
 _LIBRARIES = ("mmengine", "mmcv", "mmseg", "torch", "danseg")
 
 
@@ -43,10 +49,24 @@ def wrong_at_the_top(config: Mapping[str, Any]) -> Iterator[str]:
     for name, kinds in _TOP.items():
         if name in config and not _fits(config[name], kinds):
             yield f"{name}={_short(config[name])}: give {_either(kinds)}"
+    yield from _wrong_environment(config.get("env_cfg"))
     for name in ("recompute", "activation_checkpointing"):
         for index, one in enumerate(config[name] if isinstance(config.get(name), (list, tuple)) else ()):
             if not isinstance(one, str):
                 yield f"{name}.{index}={_short(one)}: give the name of a module"
+
+
+def _wrong_environment(env_cfg: Any) -> Iterator[str]:
+    env_cfg = env_cfg if isinstance(env_cfg, Mapping) else {}
+    for place, known in _ENVIRONMENT.items():
+        inner = env_cfg if place == "env_cfg" else env_cfg.get(place.partition(".")[2])
+        if inner is not None and not isinstance(inner, Mapping):
+            yield f"{place}={_short(inner)}: give a dict"
+        for name in inner if isinstance(inner, Mapping) else ():
+            if name not in known:
+                yield f"{place}.{name} is not known; known: {listed(known)}"
+    if (env_cfg.get("dist_cfg") or {}).get("timeout") is not None:
+        yield "env_cfg.dist_cfg.timeout: processes wait for each other as long as --collective-timeout says"
 
 
 def wrong_arguments(part: Part, built: Callable) -> Iterator[str]:
@@ -60,6 +80,8 @@ def wrong_arguments(part: Part, built: Callable) -> Iterator[str]:
     known, _ = parameters(built)
     for key, value in part.config.items():
         one = known.get(key)
+        if isinstance(value, (list, tuple)) and {bool, int} <= set(map(type, value)):
+            yield f"{part.place}.{key}={_short(value)}: give whole numbers alone, or True and False alone"
         kinds = _kinds(one.annotation) if one is not None and key not in part.read else None
         if kinds is None or value is None:
             continue

@@ -1,5 +1,6 @@
 """What kind of value an entry takes, by a class's annotations; mmseg's own configs pass (test_agreement)."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,3 +77,24 @@ def test_names_at_the_top():
         "visualizer=3: give a dict or None"
     ]
     assert list(wrong_at_the_top({"visualizer": object(), "env_cfg": {}, "recompute": ["backbone"]})) == []
+
+
+def test_numbers_and_truths_do_not_mix():
+    assert said(sides=(True, 2)) == [
+        "here.sides=(True, 2): give whole numbers alone, or True and False alone"
+    ]
+    assert not said(sides=(1, 2)) and not said(anything=(True, False))
+
+
+@pytest.mark.parametrize(
+    ("env_cfg", "message"),
+    [
+        (dict(cudnn_benchmrk=True), "env_cfg.cudnn_benchmrk is not known; known: cudnn_benchmark, mp_cfg"),
+        (dict(mp_cfg=dict(opencv_thxeads=0)), "env_cfg.mp_cfg.opencv_thxeads is not known; known: mp_start"),
+        (dict(mp_cfg=3), "env_cfg.mp_cfg=3: give a dict"),
+        (dict(dist_cfg=dict(timeout=60)), "env_cfg.dist_cfg.timeout: processes wait .* --collective-timeout"),
+    ],
+)
+def test_the_environment_is_what_mmengine_reads(env_cfg, message):
+    [found] = wrong_at_the_top({"env_cfg": env_cfg})
+    assert re.match(message, found)

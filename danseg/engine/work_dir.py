@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,19 +192,14 @@ _PART = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part")  # as `whole_file` names th
 
 
 def clear_leftovers(folder: str | os.PathLike) -> None:
-    """Delete what processes that are dead were writing in a folder and in those in it.
+    """Delete what processes that are dead were writing in a folder and all that is in it.
 
     It may be as large as a checkpoint. A file whose process lives is of another tool.
     """
-    for path in _parts(Path(folder)):
+    for path in Path(folder).rglob(".*.part"):
         with contextlib.suppress(OSError):
             if not _is_being_written(path):
                 path.unlink()
-
-
-def _parts(folder: Path) -> Iterator[Path]:
-    yield from folder.glob(".*.part")
-    yield from folder.glob("*/.*.part")
 
 
 def _is_being_written(path: Path) -> bool:

@@ -164,6 +164,7 @@ def test_what_a_killed_writing_left_behind_is_cleared_away(tmp_path):
         names = {
             ".iter_4.pth.4194305-0123abcd.part": False,  # of no process
             "log/.validation.json.4194305-0123abcd.part": False,
+            "log/vis_data/.config.py.4194305-0123abcd.part": False,
             f".iter_4.pth.{os.getpid()}-0123abcd.part": False,  # this one has just begun
             ".notes.part": True,
             "iter_4.pth": True,
@@ -172,7 +173,7 @@ def test_what_a_killed_writing_left_behind_is_cleared_away(tmp_path):
                 "/proc/stat"
             ),  # before the process began
         }
-        (tmp_path / "log").mkdir()
+        (tmp_path / "log" / "vis_data").mkdir(parents=True)
         for name in names:
             (tmp_path / name).write_text("half")
         os.utime(tmp_path / f".old.pth.{child.pid}-0123abcd.part", (1, 1))

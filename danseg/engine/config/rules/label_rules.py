@@ -132,4 +132,15 @@ def zero_labels(run: Run) -> Iterator[str]:
                 )
 
 
-DISAGREEMENTS = (class_names, ignored_values, zero_labels)
+def pickled_files(run: Run) -> Iterator[str]:
+    """Pictures and labels that are unpickled, which can run code."""
+    for split in run.splits:
+        for step in run.transforms(split):
+            if step.config.get("decode_backend") == "pickle":
+                yield (
+                    f"{step.place}.decode_backend='pickle' would run code that stands in the files: save them "
+                    "with numpy.save, and write decode_backend='numpy'"
+                )
+
+
+DISAGREEMENTS = (class_names, ignored_values, zero_labels, pickled_files)

@@ -117,3 +117,9 @@ def test_heads_with_labels_of_their_own_are_left_alone():
     config.model.auxiliary_head = [config.model.auxiliary_head, edges]
     assert list(disagreements(config, "train")) == []
     assert check_agreement(config, "train")
+
+
+def test_no_picture_is_unpickled():
+    step = dict(type="LoadBiomedicalImageFromFile")
+    assert messages({f"{TRAIN}.pipeline.0": {**step, "decode_backend": "numpy"}}) == []
+    only_names(messages({f"{TRAIN}.pipeline.0": {**step, "decode_backend": "pickle"}}), "decode_backend")

@@ -138,7 +138,7 @@ def pickled_files(run: Run) -> Iterator[str]:
         for step in run.transforms(split):
             if step.config.get("decode_backend") == "pickle":
                 yield (
-                    f"{step.place}.decode_backend='pickle' would run code that stands in the files: save them "
+                    f"{step.place}.decode_backend='pickle' would run code that is in the files: save them "
                     "with numpy.save, and write decode_backend='numpy'"
                 )
 

@@ -216,3 +216,15 @@ def _why_it_ended(text: str) -> str:
             "workers (num_workers of the loader) or ask for more memory"
         )
     return f"{who} {how}{during}; {advice}"
+
+
+def end_workers(loop: Any) -> None:
+    """End the data workers of a loop that has run.
+
+    Left to Python's garbage collection, which may free what workers are told by before it tells them to end,
+    each of them is waited for five seconds.
+    """
+    if hasattr(loop, "dataloader_iterator"):
+        loop.dataloader_iterator = None
+    if getattr(loop, "dataloader", None) is not None:
+        loop.dataloader._iterator = None

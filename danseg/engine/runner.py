@@ -30,7 +30,7 @@ from danseg.engine.checkpoints.safe_loading import reading_safely
 from danseg.engine.config.building import naming_places
 from danseg.engine.config.formatted_once import FormattedOnce
 from danseg.engine.config.total_batch import base_batch_size, images_a_step
-from danseg.engine.data_workers import explaining_workers, note_samples
+from danseg.engine.data_workers import end_workers, explaining_workers, note_samples
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
 from danseg.engine.dispensable import go_on_without
 from danseg.engine.failing_losses import explaining_losses
@@ -167,7 +167,10 @@ class DansegRunner(CheckpointedRunner):
         ):
             # In float16 the first steps may be left out, until the loss's scale fits.
             warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
-            return super().train()
+            trained = super().train()
+        for loop in (self._train_loop, self._val_loop):
+            end_workers(loop)
+        return trained
 
     def val(self) -> dict:
         with naming_places(self.cfg):
@@ -175,7 +178,9 @@ class DansegRunner(CheckpointedRunner):
 
     def test(self) -> dict:
         with naming_places(self.cfg):
-            return super().test()
+            scores = super().test()
+        end_workers(self._test_loop)
+        return scores
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the rates of every optimiser to the images of one of its steps, linearly.

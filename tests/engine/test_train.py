@@ -22,6 +22,7 @@ from small_run import SmallRunner
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = Path(__file__).with_name("tiny.py")
 ONE_ITERATION = {"train_cfg.max_iters": 1, "default_hooks.checkpoint.interval": 1}
+WORKERS = [("num_workers", 1), ("persistent_workers", True)]
 # The network of a real config, made smaller, on frames of 64 x 128.
 SMALL = {
     "image_scale": (128, 64),
@@ -262,3 +263,11 @@ def test_checkpoints_and_pictures_have_the_colours_of_the_chosen_classes(tiny, t
     ):
         assert list(meta["classes"]) == classes
         assert [list(colour) for colour in meta["palette"]] == [list(one) for one in record["palette"][::-1]]
+
+
+@pytest.mark.slow
+def test_its_data_workers_end_with_it(tiny):
+    """Not seconds later, when Python frees the runner."""
+    workers = {f"{split}_dataloader.{key}": value for split in ("train", "val") for key, value in WORKERS}
+    runner = train(tiny({**ONE_ITERATION, **workers}), log=lambda message: None)
+    assert runner.train_dataloader.persistent_workers and not multiprocessing.active_children()

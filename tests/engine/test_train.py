@@ -1,6 +1,7 @@
 """A training: resumed bit for bit, each file read once, what it prints and what it logs."""
 
 import json
+import multiprocessing
 import os
 import shutil
 from pathlib import Path

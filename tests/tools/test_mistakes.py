@@ -47,6 +47,14 @@ OPTIONS = [
     *(f"{CHECKPOINT}.{rest}" for rest in ("type='Nope'", "nope=1", "save_best='nope'", "interval='x'")),
     *(f"{CHECKPOINT}.priority={value}" for value in ("'x'", "1000", "[]")),
     *("default_hooks.logger.interval='x'", "default_hooks.logger.ignore_last=3"),
+    *(f"{CHECKPOINT}.filename_tmpl={value}" for value in ("'x'", "'{}/{}'", "'a/{}.pth'")),
+    *(f"optim_wrapper.clip_grad.{rest}" for rest in ("nope=1", "max_norm='x'", "max_norm=0", "type='x'")),
+    *(f"optim_wrapper.paramwise_cfg.custom_keys{rest}" for rest in ("=3", ".a=3", ".a.lr_mult='x'")),
+    *(f"{TRAIN}.dataset.{rest}" for rest in ("img_suffix=3", "seg_map_suffix=3")),
+    *(f"{STEP}.3.crop_size={value}" for value in ("(1,2,3)", "(0,0)")),
+    *(f"{STEP}.2.{rest}" for rest in ("scale=(0,0)", "ratio_range=(2,0.5)", "ratio_range=(1,)")),
+    *(f"{STEP}.4.prob=2", "model.pretrained=''", "model.pretrained=3", "model.backbone.pretrained=3"),
+    *(f"model.decode_head.{rest}" for rest in ("dropout_ratio=1", "channels=0")),
     *("visualizer.type='Nope'", "visualizer.nope=1", "val_evaluator.type='Nope'", "default_scope='nope'"),
     *("model.type='Nope'", "model.decode_head.type='Nope'", "model.decode_head.num_classes='x'"),
 ]
@@ -68,6 +76,13 @@ def message(tool, tmp_path, capsys):
         return said[said.index("error: ") :]
 
     return run
+
+
+@pytest.mark.parametrize(("key", "value"), [("nope", 1), ("momentum", 2), ("momentum", "x")])
+def test_what_a_hook_hands_on_is_named(key, value, message, tmp_path):
+    hooks = f"custom_hooks=[{{'type':'EMAHook',{key!r}:{value!r}}}]"
+    said = message("train", TINY, "--work-dir", tmp_path / "work", "--cfg-options", hooks)
+    assert f"custom_hooks.0.{key}" in said
 
 
 @pytest.mark.parametrize("option", OPTIONS)

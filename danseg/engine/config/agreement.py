@@ -20,6 +20,7 @@ from danseg.engine.config.rules import (
     network_rules,
     number_rules,
     schedule_rules,
+    value_rules,
 )
 from danseg.engine.config.rules.run import Run
 from danseg.errors import UserError
@@ -69,7 +70,7 @@ def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
 def _found(config: Mapping[str, Any], task: str) -> Iterator[str]:
     yield from unknown_names(config, task)
     run = Run(config, task)
-    for rules in (label_rules, head_rules, network_rules, number_rules, schedule_rules):
+    for rules in (label_rules, head_rules, network_rules, number_rules, schedule_rules, value_rules):
         for rule in rules.DISAGREEMENTS:
             yield from rule(run)
 

@@ -309,7 +309,7 @@ def test_trained_stopped_and_continued(rendered_root, tmp_path, monkeypatch, cap
 
     recipes.main(line)
     said = capsys.readouterr().out
-    assert re.search(r"ccnet seed 0: goes on after iteration [123]0\b", said)
+    assert re.search(r"ccnet seed 0: goes on after iteration [1-3]\d\b", said)  # its signal saves
     assert "continued after iteration" in (ccnet / "stdout.txt").read_text()
     [table] = [json.loads(path.read_text()) for path in tmp_path.glob("recipes-demo_*_40iterations.json")]
     assert table["about"]["batch"] == 2 and table["about"]["precision"].startswith("float32")

@@ -37,7 +37,7 @@ _DOING = {
     ("dataloader.py", "_get_data"): _FOR_WORKERS,
     ("_tensor.py", "backward"): "in the backward pass",
     ("optimizer_wrapper.py", "update_params"): "in the optimiser's step",
-    ("runner.py", "save_checkpoint"): "saving a checkpoint",
+    ("checkpointed_runner.py", "save_checkpoint"): "saving a checkpoint",
     ("evaluator.py", "evaluate"): "computing scores",
     ("distributed.py", "train_step"): "in the forward pass",
     ("base_model.py", "train_step"): "in the forward pass",

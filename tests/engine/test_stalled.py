@@ -20,6 +20,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import forked
 from danseg.engine import stalled
+from danseg.engine.checkpointed_runner import CheckpointedRunner
 from danseg.engine.runner import DansegRunner
 from danseg.engine.stalled import ProgressHook, watched
 from danseg.errors import UserError
@@ -146,7 +147,7 @@ def test_the_functions_that_are_looked_for_exist():
         OptimWrapper,
         Tensor,
         _MultiProcessingDataLoaderIter,
-        DansegRunner,
+        CheckpointedRunner,
     )
     functions = [inspect.unwrap(one) for owner in owners for one in vars(owner).values() if callable(one)]
     codes = [one.__code__ for one in functions if hasattr(one, "__code__")]

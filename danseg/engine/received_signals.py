@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -118,14 +119,16 @@ def shelter_workers(loader: Any) -> None:
         start = functools.partial(_start_worker, then=function)
     loader.worker_init_fn = start
     if hasattr(signal, "pthread_sigmask"):
-        loader._get_iterator = functools.partial(_undisturbed, loader._get_iterator)  # starts the workers
+        # It starts the workers. A loader that held itself would be freed late, and its workers with it.
+        loader._get_iterator = functools.partial(_undisturbed, weakref.ref(loader))
 
 
-def _undisturbed(start: Callable[[], Any]) -> Any:
+def _undisturbed(reference: weakref.ReferenceType) -> Any:
     """Start workers which get none until they are sheltered, nor does this thread until they are there."""
+    loader: Any = reference()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        return start()
+        return type(loader)._get_iterator(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -278,10 +278,10 @@ def test_a_training_goes_on_on_the_other_kind_of_device(run, device, tool, tmp_p
     arguments = [run.config, "--work-dir", str(tmp_path), "--amp", *other]
     half = ["default_hooks.checkpoint.interval=1", f"train_cfg.max_iters={KILLED}"]
     tool("train").main([*arguments, "--resume", str(checkpoint), "--cfg-options", *half])
-    assert "the checkpoint was written on a GPU, this run is on a CPU" in capsys.readouterr().out
+    assert "the checkpoint was written on a GPU and this run is on a CPU" in capsys.readouterr().out
     if device.type == "cuda":
         request.getfixturevalue("monkeypatch").undo()
         tool("train").main([*arguments, "--resume"])
-        assert "the checkpoint was written on a CPU, this run is on a GPU" in capsys.readouterr().out
+        assert "the checkpoint was written on a CPU and this run is on a GPU" in capsys.readouterr().out
     found = losses(tmp_path)
     assert list(found)[0] == KILLED and np.isfinite(list(found.values())).all()

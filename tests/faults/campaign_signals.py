@@ -27,8 +27,10 @@ def stop(place: Place, number: signal.Signals) -> Outcome:
     logged = logged_iterations(text)
     if status == 0 and logged and logged[-1] == ITERATIONS:
         return Outcome("it was at its end")
-    # Before there is anything to save, a process may die of the signal: a shell calls both 143.
-    allowed = (STOPPED[number], *(() if begun else (-number,)))
+    # Before there is anything to save, and once all is saved, a process may die of the signal: a shell calls
+    # both 143.
+    at_its_end = bool(logged) and logged[-1] == ITERATIONS
+    allowed = (STOPPED[number], *((-number,) if at_its_end or not begun else ()))
     wrong = [one for one in faults_of(text, status, allowed) if "without a message" not in one]
     newest = max(whole_checkpoints(place.folder / "work"), default=0)
     last = logged[-1] if logged else 0

@@ -207,13 +207,15 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
         # a head's ``forward``, which calls no hook.
         entry = getattr(module, "attention_entry", module)
 
-        def hook(running: nn.Module, args: tuple, named: dict) -> None:
+        # PyTorch adds a hook and then notes that it takes named arguments. A thread that runs in between
+        # gives it none.
+        def hook(running: nn.Module, args: tuple, named: dict | None = None) -> None:
             # Compiled code would go on calling the hook when the block has ended.
             if torch.compiler.is_compiling():
                 return
             # A copy of the model has copies of the hooks, but other modules.
             if running is entry and this in _RUNNING.get():
-                x, *_ = (*args, *named.values())
+                x, *_ = (*args, *(named or {}).values())
                 # A copy, because what runs later may change the feature map in place.
                 recorded[path] = RecordedAttention(module, x.detach().clone())
 

@@ -211,6 +211,17 @@ def test_tasks_that_take_turns_record_their_own_runs():
     assert all(torch.equal(x, image) for x, image in zip(asyncio.run(tasks()), images, strict=True))
 
 
+def test_a_thread_may_run_the_model_while_another_begins_to_record():
+    """PyTorch adds a hook, and only then notes that it takes named arguments."""
+    model, image = _module(), torch.randn(1, 8, 3, 5, dtype=torch.float64)
+    with record_attention(model) as recorded:
+        [noted] = model._forward_pre_hooks_with_kwargs.items()
+        model._forward_pre_hooks_with_kwargs.clear()
+        model(image)
+        model._forward_pre_hooks_with_kwargs.update([noted])
+    assert torch.equal(recorded[""].x, image)
+
+
 def test_an_input_that_is_changed_later_or_passed_by_name():
     class Residual(nn.Module):
         def __init__(self) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 from danseg.io.files import make_folder, whole_file
 from danseg.io.image_headers import require_upright
 from danseg.io.images import decode_image_rows
@@ -264,7 +264,7 @@ def _unpack(path: str, is_image: bool, target: Path) -> dict:
             require_upright(data)
         array = decode_image_rows(data)[0] if is_image else decode_label_map(data, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be unpacked: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be unpacked: {reason_of(error)}") from error
     except ValueError as error:
         raise UserError(f"{path} cannot be unpacked: {error}") from error
     make_folder(target.parent)

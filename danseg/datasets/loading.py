@@ -18,7 +18,7 @@ from mmseg.registry import TRANSFORMS
 
 from danseg.datasets.storage import stored_bytes
 from danseg.datasets.transforms import LoadTrainingCrop
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 from danseg.io.image_headers import Content, orientation, require_whole
 from danseg.io.images import check_bands, decode_image_rows, decode_whole
 from danseg.io.jpeg import is_doubtful
@@ -166,7 +166,7 @@ def _from_file(loader: Any, path: str) -> dict:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"image {path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"image {path} cannot be read: {reason_of(error)}") from error
     except Exception as error:  # whatever file, decoder or step may raise
         raise UserError(f"image {path} cannot be read: {error or type(error).__name__}") from error
     if loaded is None or not isinstance(loaded.get("img"), np.ndarray):

@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from torch.distributed import DistError, PrefixStore, TCPStore
 
-from danseg.io.processes import alive, parent_and_state, state_in_words
+from danseg.io.processes import alive, boot, parent_and_state, state_in_words
 from danseg.io.words import ranges
 
 _PATIENCE_WITH_STORE = 3.0  # seconds; a store answers in milliseconds, unless its process is stopped or gone
@@ -201,7 +200,8 @@ class Heartbeats:
 def _place() -> str:
     """The same for processes that see each other's pids: the machine's start, and its space of pids."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        pids = os.readlink("/proc/self/ns/pid")
     except OSError:
-        return socket.gethostname()
+        pids = ""
+    started = boot()
+    return f"{started} {pids}" if started and pids else socket.gethostname()

@@ -11,6 +11,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, _Par
 from mmengine.runner import EpochBasedTrainLoop
 from torch.optim import Optimizer
 
+from danseg.engine.numbers import is_number
 from danseg.errors import UserError
 from danseg.io.words import listed
 
@@ -173,11 +174,11 @@ def _fits(own: Any, stored: Any) -> bool:
     if own is None or isinstance(own, bool):  # a switch, or one that PyTorch decides on
         return stored is None or isinstance(stored, bool)
     if torch.is_tensor(own):  # older PyTorch kept the number of steps as an int
-        return own.dim() == 0 and _is_number(stored)
+        return own.dim() == 0 and is_number(stored)
     if isinstance(own, str):
         return isinstance(stored, str)
     if isinstance(own, (int, float)):
-        return _is_number(stored) and (math.isfinite(stored) or not math.isfinite(own))
+        return is_number(stored) and (math.isfinite(stored) or not math.isfinite(own))
     if isinstance(own, Mapping):
         return isinstance(stored, Mapping) and all(
             _fits(own[key], stored[key]) for key in own if key in stored
@@ -186,10 +187,6 @@ def _fits(own: Any, stored: Any) -> bool:
         same_length = isinstance(stored, (list, tuple)) and len(stored) == len(own)
         return same_length and all(map(_fits, own, stored))
     return True
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _problems_of_rates(rates: Any, states: Any) -> list[str]:

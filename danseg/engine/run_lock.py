@@ -22,7 +22,7 @@ from pathlib import Path
 
 from danseg.engine.distributed import on_rank_zero
 from danseg.engine.work_dir import clear_leftovers
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 from danseg.io.files import make_folder
 from danseg.io.processes import alive, boot, born
 
@@ -206,7 +206,7 @@ def _flock(path: Path) -> tuple[int | None, str | None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        return None, error.strerror or str(error)
+        return None, reason_of(error)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
@@ -215,7 +215,7 @@ def _flock(path: Path) -> tuple[int | None, str | None]:
         pass  # taken; or the one before has just removed its file
     except OSError as error:
         os.close(descriptor)
-        return None, error.strerror or str(error)
+        return None, reason_of(error)
     os.close(descriptor)
     return None, None
 

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from danseg.engine.validation_record import RECORD, read_record, write_record
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 from danseg.io.files import make_folder
 from danseg.io.processes import alive, started
 from danseg.io.words import listed
@@ -184,7 +184,7 @@ def _move(folder: Path, paths: Sequence[Path], log: Callable[[str], None], until
         try:
             os.rename(path, aside / path.name)
         except OSError as error:
-            raise UserError(f"cannot move {path} to {aside}: {error.strerror or error}") from error
+            raise UserError(f"cannot move {path} to {aside}: {reason_of(error)}") from error
     log(f"moved to {aside}: {listed(path.name for path in paths)}")
 
 

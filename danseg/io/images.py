@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 from danseg.io.files import whole_file
 from danseg.io.image_headers import (
     UnusableImage,
@@ -60,7 +60,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         # OpenCV gets bytes, because on some platforms it cannot open paths that are not ASCII.
         return read_file(path)
     except OSError as error:
-        raise UserError(f"image {path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"image {path} cannot be read: {reason_of(error)}") from error
 
 
 def decode_image_rows(

@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 
 _KINDS = {
     stat.S_IFDIR: "it is a folder",
@@ -30,7 +30,7 @@ def fault(path: str | os.PathLike) -> str | None:
         link = f"it is a link to {Path(path).readlink()}, which" if os.path.islink(path) else "it"
         return f"{link} does not exist"
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        return getattr(error, "strerror", None) or str(error)
+        return reason_of(error)
     if not stat.S_ISREG(mode):
         return _KINDS.get(stat.S_IFMT(mode), "it is no regular file")
     return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
@@ -91,7 +91,7 @@ def files_below(folder: str | os.PathLike, suffix: str = "") -> list[Path]:
                         pending.appendleft(entry.path)
         except OSError as error:
             raise UserError(
-                f"the folder {directory} cannot be read: {error.strerror or error}; make it readable "
+                f"the folder {directory} cannot be read: {reason_of(error)}; make it readable "
                 "(chmod -R u+rX), or move it away if it does not belong here"
             ) from error
     return sorted(found)

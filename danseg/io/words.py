@@ -1,6 +1,7 @@
 """Words for messages: lists, shortened where they are long, ranges of numbers, and the most similar name."""
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 SHOWN = 5  # how many names a message lists before "and 12 more"
@@ -11,6 +12,11 @@ def listed(names: Iterable[object], shown: int = SHOWN) -> str:
     texts = [str(name) for name in names]
     rest = len(texts) - shown
     return ", ".join(texts[:shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def shortened(value: object) -> str:
+    """A value as Python writes it, in one line of 60 characters at the most."""
+    return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
 def ranges(numbers: Iterable[int]) -> str:

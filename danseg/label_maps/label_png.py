@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 from danseg.io.image_headers import UnusableImage, require_whole
 from danseg.io.images import decode_whole, sample_bits, save_image
 from danseg.io.png import GREY, decode_plain_png
@@ -53,7 +53,7 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
     try:
         data = read_file(path)
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
+        raise _unreadable(path, reason_of(error)) from error
     return decode_label_map(data, path)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from danseg.io.words import did_you_mean, listed, ranges
+from danseg.io.words import did_you_mean, listed, ranges, shortened
 
 
 def test_a_long_list_is_cut_and_counted():
@@ -30,3 +30,9 @@ def test_the_most_similar_name_is_suggested():
     assert did_you_mean("pam_chanels", ["channels", "pam_channels"]) == "; did you mean 'pam_channels'?"
     assert did_you_mean("x", ["channels"]) == did_you_mean("x", []) == ""
     assert did_you_mean("SDG", ["SGD"]) == "" and "SGD" in did_you_mean("SDG", ["SGD"], cutoff=0.6)
+
+
+def test_a_long_value_is_cut_to_one_line():
+    assert shortened({"a": "b c"}) == "{'a': 'b c'}"
+    cut = shortened(list(range(100)))
+    assert cut.startswith("[0, 1, 2,") and cut.endswith(" ...") and len(cut) <= 60

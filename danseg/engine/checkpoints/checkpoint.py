@@ -21,7 +21,7 @@ from danseg.engine.checkpoints.checkpoint_bytes import check_bytes, is_safetenso
 from danseg.engine.checkpoints.checkpoint_form import check_form
 from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.hooks.non_finite_loss import non_finite_names
-from danseg.errors import UserError
+from danseg.errors import UserError, reason_of
 from danseg.io.words import listed
 
 
@@ -95,7 +95,7 @@ def read_content(source: str | Path, map_location: str | torch.device | None = "
             "a dict of its tensors"
         ) from error
     except OSError as error:
-        raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"checkpoint {path} cannot be read: {reason_of(error)}") from error
     except Exception as error:  # damaged bytes make the readers raise errors of any kind
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"checkpoint {path} is damaged and cannot be read: {reason}") from error

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from danseg.engine.numbers import is_number
+
 _MT19937 = 624  # words of the generator that both NumPy and Python use
 
 
@@ -56,7 +58,7 @@ def _optimizer(state: Mapping[str, Any]) -> str:
         if not isinstance(members, list) or not all(_is_whole(one) for one in members):
             return "has param_groups without the numbers of their parameters"
         numbers += members
-        if not (_is_number(group.get("lr")) or torch.is_tensor(group.get("lr"))):
+        if not (is_number(group.get("lr")) or torch.is_tensor(group.get("lr"))):
             return "has param_groups without a number as their rate (lr)"
     if len(set(numbers)) < len(numbers) or not set(values) <= set(numbers):
         return "counts its parameters otherwise than its param_groups do"
@@ -95,7 +97,7 @@ def _set_numpy(state: Any) -> None:
 
 def _set_python(state: Any) -> None:
     _require_words(state["words"])
-    if not (state["gauss"] is None or _is_number(state["gauss"])):
+    if not (state["gauss"] is None or is_number(state["gauss"])):
         raise ValueError("its second number of a pair is none")
     random.Random().setstate((state["version"], tuple(state["words"].tolist()), state["gauss"]))
 
@@ -153,7 +155,3 @@ def _tensor_problem(value: torch.Tensor) -> str:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -8,7 +8,6 @@ of them at once. What only a constructor finds out gets its place in the config 
 import difflib
 import importlib.util
 import inspect
-import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from danseg.engine.config.config_parts import (
 from danseg.engine.config.kinds import wrong_arguments
 from danseg.engine.config.signatures import names_read, own_parameters, parameters
 from danseg.errors import UserError
-from danseg.io.words import did_you_mean, listed
+from danseg.io.words import did_you_mean, listed, shortened
 
 # Distribution that holds the module which a visualiser's back end imports when it is first used.
 _BACKEND_PACKAGES = {
@@ -59,13 +58,13 @@ def unknown_names(config: Mapping[str, Any], task: str) -> Iterator[str]:
         if isinstance(value, (str, int, float, list, tuple)):  # neither a config nor an object that was built
             several = key.endswith("_dataloader") and isinstance(value, (list, tuple))
             whose = ", whose dataset is dict(type='ConcatDataset', datasets=[...])" if several else ""
-            yield f"{key}={_short(value)}: give one dict{whose}"
+            yield f"{key}={shortened(value)}: give one dict{whose}"
     yield from _texts_for_dicts(config, task)
     wrapper = as_dict(config.get("optim_wrapper"))
     if task == "train" and "optimizer" in wrapper:
         optimiser = wrapper["optimizer"]
         if optimiser is None or isinstance(optimiser, (str, int, float, list, tuple)):
-            yield f"optim_wrapper.optimizer={_short(optimiser)}: give a dict with a type"
+            yield f"optim_wrapper.optimizer={shortened(optimiser)}: give a dict with a type"
     for part in parts(config, task):
         if "type" not in part.config and part.default is None:
             yield f"{part.place} has no type, only {listed(part.config) or 'nothing'}"
@@ -109,7 +108,8 @@ def _texts_for_dicts(config: Mapping[str, Any], task: str) -> Iterator[str]:
         entries = enumerate(value) if isinstance(value, (list, tuple)) else [(None, value)]
         for index, one in entries:
             if isinstance(one, (str, int, float)):
-                yield f"{place}{'' if index is None else f'.{index}'}={_short(one)}: give a dict with a type"
+                where = place if index is None else f"{place}.{index}"
+                yield f"{where}={shortened(one)}: give a dict with a type"
 
 
 def _unknown_type(part: Part) -> str:
@@ -170,7 +170,7 @@ def _wrong_arguments(part: Part, built: Callable) -> Iterator[str]:
         nearest = nearest or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         missing -= set(nearest)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; it takes {listed(sorted(known), 12)}"
-        yield f"{part.place}.{key}={_short(value)}: {name} has no argument {key!r}{hint}"
+        yield f"{part.place}.{key}={shortened(value)}: {name} has no argument {key!r}{hint}"
     for key in sorted(missing):
         yield f"{part.place}.{key} is missing: {name} needs it"
 
@@ -188,7 +188,7 @@ def unread_paramwise_keys(config: Mapping[str, Any]) -> Iterator[str]:
     wrapper = as_dict(config.get("optim_wrapper"))
     given = wrapper.get("paramwise_cfg")
     if isinstance(given, (str, int, float, list, tuple)):
-        yield f"optim_wrapper.paramwise_cfg={_short(given)}: give a dict"
+        yield f"optim_wrapper.paramwise_cfg={shortened(given)}: give a dict"
     rules = as_dict(given)
     if wrapper.get("constructor", "DefaultOptimWrapperConstructor") not in (
         "DefaultOptimWrapperConstructor",
@@ -198,7 +198,7 @@ def unread_paramwise_keys(config: Mapping[str, Any]) -> Iterator[str]:
     known = names_read(DefaultOptimWrapperConstructor, "paramwise_cfg")
     for key in set(rules) - known:
         hint = did_you_mean(str(key), known)
-        yield f"optim_wrapper.paramwise_cfg.{key}={_short(rules[key])}: nothing reads it{hint}"
+        yield f"optim_wrapper.paramwise_cfg.{key}={shortened(rules[key])}: nothing reads it{hint}"
 
 
 @contextmanager
@@ -296,7 +296,3 @@ def place_of(config: Mapping[str, Any], part: Mapping[str, Any]) -> str:
             if same == best:
                 places.append(place)
     return " and ".join(dict.fromkeys(places))
-
-
-def _short(value: Any) -> str:
-    return textwrap.shorten(repr(value), 60, placeholder=" ...")

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from danseg.engine.numbers import is_number
 from danseg.errors import UserError
 
 
@@ -51,8 +52,7 @@ def _value(item: str, text: str) -> Any:
         tokens = list(tokenize.generate_tokens(io.StringIO(text.strip(" \t")).readline))
         if any(token.type == tokenize.COMMENT for token in tokens):
             raise ValueError("what follows # would be lost")
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return text if number and "_" in text else value  # 2026_01 is a folder's name
+        return text if is_number(value) and "_" in text else value  # 2026_01 is a folder's name
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         if bracketed:
             reason = error.msg if isinstance(error, SyntaxError) else error
@@ -74,7 +74,7 @@ def _python(node: ast.AST, *, inside: bool) -> Any:
         return _constant(node)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
         number = _python(node.operand, inside=False)
-        if isinstance(number, (int, float)) and not isinstance(number, bool):
+        if is_number(number):
             return -number if isinstance(node.op, ast.USub) else number
     if isinstance(node, (ast.List, ast.Tuple)):
         items = [_python(item, inside=inside) for item in node.elts]

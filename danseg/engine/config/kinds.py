@@ -5,7 +5,6 @@ A text where a number is meant is found here, before anything is built or writte
 
 import collections.abc
 import inspect
-import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ import mmengine.registry as registries
 
 from danseg.engine.config.config_parts import Part
 from danseg.engine.config.signatures import parameters
-from danseg.io.words import listed
+from danseg.io.words import listed, shortened
 
 _NAMES = {dict: "a dict", list: "a list", str: "a text", bool: "True or False", int: "a whole number"}
 _NAMES |= {float: "a number", type(None): "None"}
@@ -48,12 +47,12 @@ def wrong_at_the_top(config: Mapping[str, Any]) -> Iterator[str]:
     """One message for each name at a config's top whose value no run can use."""
     for name, kinds in _TOP.items():
         if name in config and not _fits(config[name], kinds):
-            yield f"{name}={_short(config[name])}: give {_either(kinds)}"
+            yield f"{name}={shortened(config[name])}: give {_either(kinds)}"
     yield from _wrong_environment(config.get("env_cfg"))
     for name in ("recompute", "activation_checkpointing"):
         for index, one in enumerate(config[name] if isinstance(config.get(name), (list, tuple)) else ()):
             if not isinstance(one, str):
-                yield f"{name}.{index}={_short(one)}: give the name of a module"
+                yield f"{name}.{index}={shortened(one)}: give the name of a module"
 
 
 def _wrong_environment(env_cfg: Any) -> Iterator[str]:
@@ -61,7 +60,7 @@ def _wrong_environment(env_cfg: Any) -> Iterator[str]:
     for place, known in _ENVIRONMENT.items():
         inner = env_cfg if place == "env_cfg" else env_cfg.get(place.partition(".")[2])
         if inner is not None and not isinstance(inner, Mapping):
-            yield f"{place}={_short(inner)}: give a dict"
+            yield f"{place}={shortened(inner)}: give a dict"
         for name in inner if isinstance(inner, Mapping) else ():
             if name not in known:
                 yield f"{place}.{name} is not known; known: {listed(known)}"
@@ -81,7 +80,7 @@ def wrong_arguments(part: Part, built: Callable) -> Iterator[str]:
     for key, value in part.config.items():
         one = known.get(key)
         if isinstance(value, (list, tuple)) and {bool, int} <= set(map(type, value)):
-            yield f"{part.place}.{key}={_short(value)}: give whole numbers alone, or True and False alone"
+            yield f"{part.place}.{key}={shortened(value)}: give whole numbers alone, or True and False alone"
         kinds = _kinds(one.annotation) if one is not None and key not in part.read else None
         if kinds is None or value is None:
             continue
@@ -90,7 +89,7 @@ def wrong_arguments(part: Part, built: Callable) -> Iterator[str]:
         if {list, dict} & set(kinds) and isinstance(value, (list, tuple, Mapping)):
             continue
         if not _fits(value, kinds):
-            yield f"{part.place}.{key}={_short(value)}: give {_either(kinds)}"
+            yield f"{part.place}.{key}={shortened(value)}: give {_either(kinds)}"
 
 
 def _kinds(annotation: Any) -> tuple[type, ...] | None:
@@ -133,7 +132,3 @@ def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
 
 def _either(kinds: tuple[type, ...]) -> str:
     return listed([_NAMES[kind] for kind in kinds]).replace(", ", " or ")
-
-
-def _short(value: Any) -> str:
-    return textwrap.shorten(repr(value), 60, placeholder=" ...")

@@ -8,6 +8,7 @@ from mmengine.runner import Priority, get_priority
 
 from danseg.engine.config.config_parts import as_dict
 from danseg.engine.config.rules.run import Run
+from danseg.engine.numbers import is_number
 
 
 def positive_numbers(run: Run) -> Iterator[str]:
@@ -21,7 +22,7 @@ def positive_numbers(run: Run) -> Iterator[str]:
         value = as_dict(run.config.get(key)).get(name)
         if place.endswith(".batch_size") and value is None and not run.config[key].get("batch_sampler"):
             value = "None" if name in run.config[key] else None  # DataLoader would give single samples
-        number = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        number = value is None or is_number(value)
         if not number or (value is not None and (value < 1 or value != int(value))):
             yield f"{place}={value!r}: give a whole number, 1 or more"
 
@@ -38,9 +39,8 @@ def sound_numbers(run: Run) -> Iterator[str]:
     for part in run.at("optim_wrapper.optimizer"):
         for name in ("lr", "weight_decay", "momentum"):
             value = part.config.get(name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
             below = 1 if name == "momentum" else math.inf
-            if value is not None and not (number and 0 <= value < below):
+            if value is not None and not (is_number(value) and 0 <= value < below):
                 limit = " and below 1" if name == "momentum" else ""
                 yield f"{part.place}.{name}={value!r}: give a number, 0 or more{limit}"
 

@@ -1,8 +1,7 @@
 """Values of arguments that libraries take without a look, and fail on late, or never."""
 
-import math
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.registry import MODELS
@@ -10,6 +9,7 @@ from mmengine.registry import MODELS
 from danseg.engine.config.config_parts import as_dict
 from danseg.engine.config.rules.run import Run, is_a, is_known
 from danseg.engine.config.signatures import parameters
+from danseg.engine.numbers import is_number
 from danseg.io.words import listed
 
 _CLIPPING = {
@@ -40,7 +40,7 @@ def clipping(run: Run) -> Iterator[str]:
     for name, value in given.items():
         if name not in _CLIPPING[kind]:
             yield f"{place}.{name} is not known; known: {listed(_CLIPPING[kind])}"
-        elif name in ("max_norm", "norm_type", "clip_value") and not _is_number(value, above=0):
+        elif name in ("max_norm", "norm_type", "clip_value") and not (is_number(value) and value > 0):
             yield f"{place}.{name}={value!r}: give a number above 0"
 
 
@@ -55,7 +55,7 @@ def own_rates(run: Run) -> Iterator[str]:
             yield f"{place}.{name}={factors!r}: give a dict with {' and '.join(_FACTORS)}"
             continue
         for factor, value in factors.items():
-            if factor in _FACTORS and not (_is_number(value) and value >= 0):
+            if factor in _FACTORS and not (is_number(value) and value >= 0):
                 yield f"{place}.{name}.{factor}={value!r}: give a number, 0 or more"
 
 
@@ -70,7 +70,7 @@ def averages(run: Run) -> Iterator[str]:
         for name, value in hook.config.items():
             if name not in own and name not in known and not takes_others:
                 yield f"{hook.place}.{name} is not known; known: {listed([*(own - {'kwargs'}), *known])}"
-            elif name == "momentum" and not (_is_number(value, above=0) and value < 1):
+            elif name == "momentum" and not (is_number(value) and 0 < value < 1):
                 yield f"{hook.place}.momentum={value!r}: give a number between 0 and 1"
 
 
@@ -95,28 +95,24 @@ def sizes_and_chances(run: Run) -> Iterator[str]:
         for step in filter(is_known, run.transforms(split)):
             for name in ("scale", "crop_size", "size"):
                 value: Any = step.config.get(name)
-                flat = isinstance(value, (list, tuple)) and all(map(_is_number, value))
+                flat = isinstance(value, (list, tuple)) and all(map(is_number, value))
                 if flat and (len(value) != 2 or not all(one > 0 or one == -1 for one in value)):
                     yield f"{step.place}.{name}={value!r}: give two sides of 1 or more"
             for name in ("prob", "cat_max_ratio"):
                 value = step.config.get(name)
-                if _is_number(value) and not 0 <= value <= 1:
+                if is_number(value) and not 0 <= value <= 1:
                     yield f"{step.place}.{name}={value!r}: give a number from 0 to 1"
             value = step.config.get("ratio_range")
-            if isinstance(value, (list, tuple)) and all(map(_is_number, value)):
+            if isinstance(value, (list, tuple)) and all(map(is_number, value)):
                 if len(value) != 2 or not 0 < value[0] <= value[1]:
                     yield f"{step.place}.ratio_range={value!r}: give two numbers above 0, the smaller first"
     for head in run.heads():
         value = head.config.get("dropout_ratio")
-        if _is_number(value) and value >= 1:  # mmseg's configs write -1 for none
+        if is_number(value) and value >= 1:  # mmseg's configs write -1 for none
             yield f"{head.place}.dropout_ratio={value!r}: give a number from 0 to below 1"
         value = head.config.get("channels")
-        if _is_number(value) and value < 1:
+        if is_number(value) and value < 1:
             yield f"{head.place}.channels={value!r}: give a whole number, 1 or more"
-
-
-def _is_number(value: Any, above: float = -math.inf) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > above
 
 
 DISAGREEMENTS = (

@@ -1,6 +1,7 @@
 """Pictures are loaded as mmseg's own steps load them, from files and from arrays, or refused with the fix."""
 
 import io
+import re
 
 import cv2
 import mmcv
@@ -97,6 +98,32 @@ def test_files_give_the_numbers_of_mmsegs_own_step(tmp_path, color_type, backend
         size = (WIDTH, HEIGHT) if turns else (HEIGHT, WIDTH)
         assert turned_by(loader, data) == (6 if turns else 1), kind
         assert found["ori_shape"] == size
+
+
+@pytest.mark.parametrize("backend", ["cv2", "pillow"])
+@pytest.mark.parametrize("color_type", COLOUR_TYPES)
+def test_the_content_of_a_file_is_loaded_as_the_file(tmp_path, color_type, backend):
+    loader = loading_step(
+        [step(color_type=color_type, imdecode_backend=backend, to_float32=backend == "cv2")]
+    )
+    for kind, data in {**GOOD, **DEEP, "no image": b"no image", "cut": GOOD["rgb"][:-40]}.items():
+        path = stored(tmp_path, data)
+        try:
+            expected = load_picture(loader, path)
+        except UserError as error:
+            reason = str(error).replace(f"image {path}", f"image of {len(data)} bytes")
+            with pytest.raises(UserError, match=f"^{re.escape(reason)}$"):
+                load_picture(loader, data)
+            continue
+        found = load_picture(loader, data)
+        np.testing.assert_array_equal(found["img"], expected.pop("img"), err_msg=kind)
+        assert found["img_path"] is None
+        assert {key: found[key] for key in expected} == {**expected, "img_path": None}
+
+
+def test_a_step_that_takes_no_bytes_says_so():
+    with pytest.raises(ValueError, match=r"LoadImageFromNpyFile\(\), which takes no bytes; give the path"):
+        load_picture(loading_step([dict(type="LoadImageFromNpyFile")]), GOOD["rgb"])
 
 
 @pytest.mark.parametrize("color_type", COLOUR_TYPES[:-1])

@@ -73,7 +73,7 @@ def load(loader: Any, image: Picture, *, channel_order: str = "rgb", unit_range:
             pixels = _eight_bits(pixels)
         elif not keeps_values(loader):
             raise ValueError(
-                f"image must be uint8, 0 to 255, got {pixels.dtype}; if its values lie in 0..1, pass "
+                f"image must be uint8, 0 to 255, got {image.dtype}; if its values lie in 0..1, pass "
                 "unit_range=True"
             )
     return load_picture(loader, pixels if channel_order == "rgb" else _from_bgr(pixels))

@@ -241,7 +241,11 @@ REFUSED = {
     "meta": (TENSOR.to("meta"), {}, "plain numbers.*on meta"),
     "quantised": (quantised(), {}, "plain numbers.*quint8"),
     "masked": (np.ma.array(PIXELS, mask=PIXELS > 250), {}, "masked pixels"),
-    "five channels as bgr": (np.dstack([PIXELS, PIXELS[..., :2]]), dict(channel_order="bgr"), r"4 with alpha"),
+    "five channels as bgr": (
+        np.dstack([PIXELS, PIXELS[..., :2]]),
+        dict(channel_order="bgr"),
+        r"4 with alpha",
+    ),
     "another order": (PIXELS, dict(channel_order="rbg"), "channel_order must be one of rgb, bgr, got 'rbg'"),
     "another order of a path": (Path("x"), dict(channel_order="RGB"), "channel_order must be one of"),
     "None": (None, {}, "a path, the bytes of a file, a NumPy array, a tensor or a PIL image, got NoneType"),

@@ -114,13 +114,17 @@ def turned_by(loader: Any, data: Content) -> int:
 
     OpenCV and Pillow turn a TIFF whatever ``color_type`` says.
     """
-    decodes = loads_colours(loader) or (_is_mmcvs(loader) and _backend(loader) in ("cv2", "pillow"))
-    return orientation(data) if decodes and (asks_to_turn(loader) or data[:2] in (b"II", b"MM")) else 1
+    is_tiff = data[:2] in (b"II", b"MM")
+    return orientation(data) if turns(loader) or (is_tiff and _may_turn(loader)) else 1
 
 
-def asks_to_turn(loader: Any) -> bool:
-    """Whether a step's arguments ask for upright pictures."""
-    return getattr(loader, "color_type", "color") in ("color", "grayscale")
+def turns(loader: Any) -> bool:
+    """Whether a step turns pictures by their EXIF orientation, of any format."""
+    return _may_turn(loader) and getattr(loader, "color_type", "color") in ("color", "grayscale")
+
+
+def _may_turn(loader: Any) -> bool:
+    return loads_colours(loader) or (_is_mmcvs(loader) and _backend(loader) in ("cv2", "pillow"))
 
 
 def keeps_values(loader: Any) -> bool:

@@ -248,8 +248,13 @@ REFUSED = {
     ),
     "another order": (PIXELS, dict(channel_order="rbg"), "channel_order must be one of rgb, bgr, got 'rbg'"),
     "another order of a path": (Path("x"), dict(channel_order="RGB"), "channel_order must be one of"),
-    "None": (None, {}, "a path, the bytes of a file, a NumPy array, a tensor or a PIL image, got NoneType"),
+    "None": (
+        None,
+        {},
+        r"a path, the bytes of a file, a NumPy array, a tensor or a PIL image \(several as a list\), got None",
+    ),
     "an open file": (io.BytesIO(), {}, "got BytesIO"),
+    "a generator": (iter([PIXELS]), {}, "several as a list.*, got list_iterator"),
     "a list in a list": ([PIXELS], {}, "got list"),
     "floats of PIL": (Image.fromarray(PIXELS[..., 0].astype(np.float32)), {}, "uint8, 0 to 255.*got float32"),
 }
@@ -276,3 +281,11 @@ def test_a_pipeline_that_keeps_values_gets_them():
     floats = PIXELS.astype(np.float32) / 7
     found = load(loader("unchanged"), torch.from_numpy(floats).permute(2, 0, 1))["img"]
     np.testing.assert_array_equal(found[..., ::-1], floats)
+
+
+def test_a_step_that_turns_no_files_turns_no_pil_image():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(PIXELS), exif=exif)))
+    as_stored = loader(imdecode_backend="tifffile")
+    np.testing.assert_array_equal(load(as_stored, image)["img"], PIXELS)

@@ -121,11 +121,6 @@ def test_the_content_of_a_file_is_loaded_as_the_file(tmp_path, color_type, backe
         assert {key: found[key] for key in expected} == {**expected, "img_path": None}
 
 
-def test_a_step_that_takes_no_bytes_says_so():
-    with pytest.raises(ValueError, match=r"LoadImageFromNpyFile\(\), which takes no bytes; give the path"):
-        load_picture(loading_step([dict(type="LoadImageFromNpyFile")]), GOOD["rgb"])
-
-
 @pytest.mark.parametrize("color_type", COLOUR_TYPES[:-1])
 @pytest.mark.parametrize("kind", DEEP)
 def test_a_step_that_would_cut_to_8_bits_is_not_let_to(tmp_path, kind, color_type):
@@ -236,14 +231,15 @@ def test_all_bands_are_taken_where_the_step_loads_all(tmp_path):
     assert shown(loader, bands[:2]).shape == (2, WIDTH, 3)
 
 
-def test_an_array_is_refused_where_nobody_knows_its_order():
+def test_pixels_and_bytes_are_refused_where_nobody_knows_what_a_step_makes_of_them():
     @TRANSFORMS.register_module(force=True)
     class LoadsInAnotherWay:
         def __call__(self, results):
             return results
 
-    with pytest.raises(ValueError, match=r"LoadsInAnotherWay\(\).*give the path of a file"):
-        load_picture(loading_step([dict(type="LoadsInAnotherWay")]), PIXELS)
+    for source, kind in ((PIXELS, "array"), (GOOD["rgb"], "bytes")):
+        with pytest.raises(ValueError, match=rf"LoadsInAnotherWay\(\), which takes no {kind}; give the path"):
+            load_picture(loading_step([dict(type="LoadsInAnotherWay")]), source)
 
 
 @pytest.mark.parametrize("color_type", ["color", "unchanged"])

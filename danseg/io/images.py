@@ -15,6 +15,7 @@ read the first alone; TIFFs whose alpha would darken their colours, as OpenCV do
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -179,12 +180,23 @@ def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int |
     Raises:
         UserError: the file cannot be written, or ``path`` exists and is not a file.
     """
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     options = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
     with whole_file(path) as part:
-        part.write_bytes(cv2.imencode(".png", image, options)[1].tobytes())
+        part.write_bytes(encode_image(image, ".png", options))
     return Path(path)
+
+
+def encode_image(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:
+    """An image, (H, W, 3) RGB, (H, W, 4) with alpha or (H, W) grey, as a file's content.
+
+    Args:
+        image: the image, in a type that the format takes.
+        suffix: of the format's files: ".png", ".jpg".
+        options: as for ``cv2.imencode``.
+    """
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    return cv2.imencode(suffix, image, options)[1].tobytes()
 
 
 def sample_bits(image: Image.Image, data: bytes) -> int:

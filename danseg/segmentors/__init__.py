@@ -9,6 +9,7 @@ from danseg.segmentors.labels import (  # noqa: E402
     coarse_logits,
     head_logits,
     predict_labels,
+    predict_probabilities,
     require_eval_mode,
 )
 from danseg.segmentors.lazy_logits import LazyLogits  # noqa: E402
@@ -23,5 +24,6 @@ __all__ = [
     "coarse_logits",
     "head_logits",
     "predict_labels",
+    "predict_probabilities",
     "require_eval_mode",
 ]

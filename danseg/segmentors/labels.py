@@ -102,6 +102,39 @@ def predict_labels(
     return [result.pred_sem_seg.data[0].long() for result in model.predict(inputs, data_samples)]
 
 
+@torch.no_grad()
+def predict_probabilities(
+    model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]
+) -> list[tuple[Tensor, Tensor]]:
+    """The labels of :func:`predict_labels` with the probabilities of all classes, image by image.
+
+    Args:
+        model, inputs, data_samples: as for :func:`predict_labels`.
+
+    Returns:
+        For each image its labels and the float32 softmax of its ``seg_logits``, (C, height, width). A head
+        with one channel, the probability of label 1, has C = 2. Of one image, logits and probabilities of
+        that size are alive together, two or, by windows, three times 4 C · height · width bytes.
+
+    Raises:
+        ValueError: the model is in training mode.
+    """
+    require_eval_mode(model)
+    coarse = coarse_logits(model, inputs, data_samples) if type(model).predict in COARSE_PREDICTS else None
+    if coarse is not None:
+        return [(one.labels(), _probabilities(one.resized())) for one in coarse]
+    return [
+        (result.pred_sem_seg.data[0].long(), _probabilities(result.seg_logits.data))
+        for result in model.predict(inputs, data_samples)
+    ]
+
+
+def _probabilities(seg_logits: Tensor) -> Tensor:
+    """Of mmseg's ``seg_logits`` (C, H, W), which are a probability already if there is one channel."""
+    seg_logits = seg_logits.float()
+    return torch.cat([1 - seg_logits, seg_logits]) if len(seg_logits) == 1 else seg_logits.softmax(dim=0)
+
+
 def require_eval_mode(model: BaseSegmentor) -> None:
     """Refuse a model in training mode: its labels would change from call to call, and so would the model.
 

@@ -46,7 +46,7 @@ def in_subprocess(function: Callable[..., Any], *args: Any, fresh: bool = False)
     if not fresh and "forkserver" in multiprocessing.get_all_start_methods():
         # The process is forked from a server that has imported everything and computed nothing: it
         # is as clean as a new interpreter, and saves its seconds of imports.
-        context = multiprocessing.get_context("forkserver")
+        context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["danseg.heads"])  # and mmseg with it
     else:
         context = multiprocessing.get_context("spawn")

@@ -132,7 +132,7 @@ def _print(found: "Latency") -> None:
     console.print(table, highlight=False)
     rounds = len(sides[OURS].rounds)
     console.print(
-        f"{rounds} calls of each side, in turn, after {WARM_UP} that are not counted", highlight=False
+        f"timed calls of each side: {rounds}, in turn, after {WARM_UP} that do not count", highlight=False
     )
     for note in found.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)

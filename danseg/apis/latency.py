@@ -164,8 +164,11 @@ def measure_latency(
     found = Latency(task, {})
     if checkpoint is None:
         found.notes.append("random weights, which take the time of trained ones")
-    with explaining_memory(*REMEDIES):
-        calls = {OURS: _measured(task, model, OURS, found)}
+    try:
+        with explaining_memory(*REMEDIES):
+            calls = {OURS: _measured(task, model, OURS, found)}
+    except MeasurementError as error:
+        raise UserError(f"{error}. To need less, {', or '.join(REMEDIES)}.") from error
     try:
         with explaining_memory():
             calls[THEIRS] = _measured(task, model, THEIRS, found)

@@ -145,6 +145,15 @@ def test_want_of_memory_on_danseg_side_says_what_to_do(config, monkeypatch):
         latency.measure_latency(config, device="cpu", repeats=1)
 
 
+def test_a_process_that_is_killed_for_memory_says_it_too(config, monkeypatch):
+    def killed(*args):
+        raise latency.MeasurementError("the measuring process ended with status -9")
+
+    monkeypatch.setattr(latency, "in_subprocess", killed)
+    with pytest.raises(UserError, match=r"status -9. To need less, take a smaller image \(--size\)"):
+        latency.measure_latency(config, device="cpu", repeats=1)
+
+
 def _lacks_memory(*args):
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 

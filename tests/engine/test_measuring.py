@@ -8,41 +8,22 @@ import torch
 
 from danseg.engine import measuring
 from danseg.errors import UserError
+from measured_calls import (
+    die,
+    hold,
+    peak_after_a_larger_one,
+    peak_of_freed_allocation,
+    raise_,
+    raise_for_a_user,
+)
 
 CPU = torch.device("cpu")
-
-
-def _peak_of_freed_allocation(megabytes: int) -> int:
-    def work() -> None:
-        block = torch.ones(megabytes * measuring.MIB // 4)
-        del block
-
-    work_small = torch.ones(10)  # Warm-up: PyTorch's first tensor costs memory of its own.
-    del work_small
-    return measuring.extra_peak(work, CPU)
-
-
-def _peak_after_a_larger_one() -> int:
-    torch.ones(128 * measuring.MIB // 4).sum()
-    return _peak_of_freed_allocation(16)
-
-
-def _raise() -> None:
-    raise ValueError("no such size")
-
-
-def _raise_for_a_user() -> None:
-    raise UserError("take a smaller one")
-
-
-def _die() -> None:
-    os.kill(os.getpid(), 9)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [16, 64])
 def test_extra_peak_sees_a_known_allocation_that_is_gone_afterwards(megabytes):
-    peak = measuring.in_subprocess(_peak_of_freed_allocation, megabytes)
+    peak = measuring.in_subprocess(peak_of_freed_allocation, megabytes)
     assert peak == pytest.approx(megabytes * measuring.MIB, abs=4 * measuring.MIB)
 
 
@@ -51,17 +32,17 @@ def test_extra_peak_sees_a_known_allocation_that_is_gone_afterwards(megabytes):
     not os.path.exists("/proc/self/clear_refs"), reason="the peak can be reset on Linux alone"
 )
 def test_extra_peak_forgets_an_earlier_larger_peak():
-    peak = measuring.in_subprocess(_peak_after_a_larger_one)
+    peak = measuring.in_subprocess(peak_after_a_larger_one)
     assert peak == pytest.approx(16 * measuring.MIB, abs=4 * measuring.MIB)
 
 
 def test_in_subprocess_reports_how_a_measurement_ended():
     with pytest.raises(measuring.MeasurementError, match="ValueError: no such size"):
-        measuring.in_subprocess(_raise)
+        measuring.in_subprocess(raise_)
     with pytest.raises(UserError, match="^take a smaller one$"):
-        measuring.in_subprocess(_raise_for_a_user)
+        measuring.in_subprocess(raise_for_a_user)
     with pytest.raises(measuring.MeasurementError, match="status -9, most likely for want of memory"):
-        measuring.in_subprocess(_die)
+        measuring.in_subprocess(die)
 
 
 def test_alternate_takes_turns_and_times_each_call():
@@ -78,13 +59,8 @@ def test_alternate_takes_turns_and_times_each_call():
     assert min(seconds[1]) < 0.02
 
 
-def _hold(megabytes: int) -> int:
-    torch.ones(megabytes * measuring.MIB // 4)
-    return measuring.process_peak()
-
-
 @pytest.mark.slow
 def test_process_peak_counts_libraries_and_what_is_gone():
-    less, more = (measuring.in_subprocess(_hold, megabytes, fresh=True) for megabytes in (1, 65))
+    less, more = (measuring.in_subprocess(hold, megabytes, fresh=True) for megabytes in (1, 65))
     assert less > 50 * measuring.MIB
     assert more - less == pytest.approx(64 * measuring.MIB, abs=16 * measuring.MIB)

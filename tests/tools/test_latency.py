@@ -27,7 +27,9 @@ def test_a_table_and_a_file(tool, tiny_file, tmp_path, capsys):
     tool("latency").main([tiny_file, "--repeat", "3", "--batch", "2", "--device", "cpu", "--json", str(out)])
     said = capsys.readouterr().out
     assert said.startswith("tiny_net: 32x64, batch 2, float32, whole images, cpu\n")
-    assert "danseg/mmseg" in said and "3 calls of each side, in turn, after 2 that are not counted" in said
+    assert (
+        "danseg/mmseg" in said and "timed calls of each side: 3, in turn, after 2 that do not count" in said
+    )
     assert "random weights" in said and f"written: {out}" in said
     stored = json.loads(out.read_text())
     assert (stored["size"], stored["batch"], stored["checkpoint"]) == ([32, 64], 2, None)

@@ -161,7 +161,7 @@ def averaged_weights(lab: Lab) -> None:
 def early_stopping(lab: Lab) -> None:
     scores = iter([10, 20, *[20.05] * 10])
     lab.patch.setattr(ExactIoUMetric, "compute_metrics", lambda *args: {"mIoU": float(next(scores))})
-    text = "train_cfg = dict(val_interval=1)\ndefault_hooks = dict(checkpoint=dict(interval=100))\n"
+    text = "train_cfg = dict(max_iters=20, val_interval=1)\ndefault_hooks = dict(checkpoint=dict(interval=100))\n"
     config = lab.config("Early stopping", 20, text, smaller={"patience=5": "patience=2"})
     lab.run(config)
     # Better at 2; 3 and 4 are not.
@@ -281,6 +281,10 @@ def another_rate(lab: Lab) -> None:
     assert "learning rates 0.002 and 0.02" in log or "learning rates 0.02 and 0.002" in log
     config = lab.config("Another rate for some modules")
     keys = config.optim_wrapper.paramwise_cfg.custom_keys
+    keys["relative_position"] = keys["backbone"]
+    lab.run(config, start_over=True)
+    log = sorted(lab.work.glob("*/*.log"))[-1].read_text()
+    assert "custom_keys.relative_position is in the name of no parameter, so it changes nothing" in log
     keys["bakbone"] = keys.pop("backbone")
     with pytest.raises(UserError, match="bakbone is in the name of no parameter; did you mean 'backbone'"):
         lab.run(config, start_over=True)

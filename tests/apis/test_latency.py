@@ -24,12 +24,12 @@ def config(make_config, tmp_path):
 
 
 @pytest.fixture
-def in_this_process(monkeypatch):
-    """Memory is measured here, which saves a process and its imports."""
-    monkeypatch.setattr(latency, "in_subprocess", lambda function, *args: function(*args))
+def without_memory(monkeypatch):
+    """Memory is not measured, which saves a process and its imports."""
+    monkeypatch.setattr(latency, "in_subprocess", lambda function, *args: 0)
 
 
-def test_parameters_and_weights_are_those_of_the_networks_that_run(config, in_this_process):
+def test_parameters_and_weights_are_those_of_the_networks_that_run(config, without_memory):
     found = latency.measure_latency(config, device="cpu", repeats=1)
     model = load_model(config, None, "cpu")
     for side, network in ((latency.OURS, prepare_for_inference(model)), (latency.THEIRS, counterpart(model))):
@@ -39,7 +39,7 @@ def test_parameters_and_weights_are_those_of_the_networks_that_run(config, in_th
     assert found.sides[latency.OURS].parameters < found.sides[latency.THEIRS].parameters, "norms are folded"
 
 
-def test_operations_are_those_of_convolutions_and_attention(config, in_this_process):
+def test_operations_are_those_of_convolutions_and_attention(config, without_memory):
     """2 operations a multiply-add: weights x positions, N x N x channels, C x C x N."""
     network, expected = prepare_for_inference(load_model(config, None, "cpu")), 0
 
@@ -73,7 +73,7 @@ def test_operations_of_one_convolution_and_of_one_attention():
         assert counter.get_total_flops() == expected
 
 
-def test_sides_take_turns_after_the_warm_up(config, in_this_process, monkeypatch):
+def test_sides_take_turns_after_the_warm_up(config, without_memory, monkeypatch):
     """By a clock that only calls move: danseg's take 2 seconds, and mmseg's 8."""
     now, turns = 0.0, []
     real = latency._call
@@ -107,7 +107,7 @@ def test_median_and_quartiles():
     assert latency.Figures([7.0], 0, 0, 0, 0).quartiles == (7.0, 7.0)
 
 
-def test_in_16_bits_mmseg_computes_under_autocast(config, in_this_process, monkeypatch):
+def test_in_16_bits_mmseg_computes_under_autocast(config, without_memory, monkeypatch):
     seen = {}
     real = latency._network
 
@@ -122,7 +122,7 @@ def test_in_16_bits_mmseg_computes_under_autocast(config, in_this_process, monke
     assert seen == {latency.OURS: torch.bfloat16, latency.THEIRS: torch.bfloat16}
 
 
-def test_want_of_memory_on_mmsegs_side_is_a_line(config, in_this_process, monkeypatch):
+def test_want_of_memory_on_mmsegs_side_is_a_line(config, without_memory, monkeypatch):
     monkeypatch.setattr(latency, "counterpart", _lacks_memory)
     found = latency.measure_latency(config, device="cpu", repeats=1)
     assert found.sides.keys() == {latency.OURS} and found.time_ratio is None
@@ -130,7 +130,7 @@ def test_want_of_memory_on_mmsegs_side_is_a_line(config, in_this_process, monkey
     assert json.loads(json.dumps(found.as_dict()))["time_ratio"] is None
 
 
-def test_want_of_memory_in_the_timed_calls_of_mmseg_is_one_too(config, in_this_process, monkeypatch):
+def test_want_of_memory_in_the_timed_calls_of_mmseg_is_one_too(config, without_memory, monkeypatch):
     real = latency._warm
     monkeypatch.setattr(
         latency, "_warm", lambda call: _lacks_memory() if "theirs" in str(call) else real(call)

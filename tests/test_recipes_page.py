@@ -161,7 +161,8 @@ def averaged_weights(lab: Lab) -> None:
 def early_stopping(lab: Lab) -> None:
     scores = iter([10, 20, *[20.05] * 10])
     lab.patch.setattr(ExactIoUMetric, "compute_metrics", lambda *args: {"mIoU": float(next(scores))})
-    text = "train_cfg = dict(max_iters=20, val_interval=1)\ndefault_hooks = dict(checkpoint=dict(interval=100))\n"
+    text = "train_cfg = dict(max_iters=20, val_interval=1)\n"
+    text += "default_hooks = dict(checkpoint=dict(interval=100))\n"
     config = lab.config("Early stopping", 20, text, smaller={"patience=5": "patience=2"})
     lab.run(config)
     # Better at 2; 3 and 4 are not.

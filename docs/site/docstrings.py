@@ -1,4 +1,4 @@
-"""danseg's docstrings, written for Python's ``help``, as Markdown: called by mkdocstrings as a Griffe extension."""
+"""danseg's docstrings, written for Python's ``help``, as Markdown: a Griffe extension of mkdocstrings."""
 
 import re
 from typing import Any

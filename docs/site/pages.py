@@ -1,7 +1,8 @@
 """The pages of the site: what mkdocs is given to build, called by it as hooks.
 
-Every file keeps the path that it has in the repository, so that a link such as ``../README.md`` leads to the same
-file everywhere. To the pages of ``docs/`` come those that lie outside it, the API's, and what they link to.
+Every file keeps the path that it has in the repository, so that a link such as ``../README.md`` leads to the
+same file everywhere. To the pages of ``docs/`` come those outside it, the API's, and what they link to. A page may
+link to any file of the repository, but to no folder.
 """
 
 import ast
@@ -13,11 +14,12 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 API = "docs/api"
+HEAD = "{members: false, show_root_heading: false, show_root_toc_entry: false}"  # a package's docstring alone
 LINK = re.compile(r"\]\(((?!https?:|mailto:)[^)#\s]+)")
 
 
 def public_names(package: Path) -> list[str]:
-    """The names in ``__all__`` of a package that its ``__init__.py`` binds, in order; none without ``__all__``."""
+    """The names in ``__all__`` of a package, in order, but for those that only its ``__getattr__`` knows."""
     bound, public = set(), []
     for node in ast.parse((package / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -38,9 +40,9 @@ def api_pages() -> dict[str, str]:
     for file in sorted((ROOT / "danseg").glob("*/__init__.py")):
         package = f"danseg.{file.parent.name}"
         if names := public_names(file.parent):
-            head = f"# {package}\n\n::: {package}\n    options: {{members: false, show_root_heading: false, show_root_toc_entry: false}}\n"
-            entries = (f"\n::: {package}.{name}\n" for name in names)
-            pages[f"{API}/{file.parent.name}.md"] = head + "".join(entries)
+            page = f"# {package}\n\n::: {package}\n    options: {HEAD}\n"
+            page += "".join(f"\n::: {package}.{name}\n" for name in names)
+            pages[f"{API}/{file.parent.name}.md"] = page
     return pages
 
 

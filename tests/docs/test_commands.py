@@ -11,7 +11,7 @@ import pytest
 
 from documents import DOCUMENTS, ROOT, prose, shell_lines
 
-# Of a script's arguments, those that it gives to a tool: all but the partition, the job's name, the processes.
+# Of a script's arguments, those that it gives to a tool: not the partition, the job's name, the processes.
 SCRIPTS = {
     "dist_train": ("train", lambda words: [words[0], *words[2:]]),
     "dist_test": ("test", lambda words: [*words[:2], *words[3:]]),

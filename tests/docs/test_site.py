@@ -127,7 +127,7 @@ def test_every_public_name_has_its_entry(site):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_page_has_the_lists_and_tables_that_it_has_on_a_code_host(document, site):
-    """Where the site's Markdown differs from CommonMark, as with a list right below a line, a page would fall apart."""
+    """The site's Markdown is not CommonMark: a list right below a line, for one, is none."""
     tokens = MarkdownIt("commonmark").enable("table").parse(document.read_text(encoding="utf-8"))
     kinds = [token.tag for token in tokens if token.nesting == 1]
     counts = site[1][built(document)].counts

@@ -15,7 +15,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def shell_lines(page: Path) -> list[str]:
-    """The lines of a page's blocks of shell, and of those that name no language; continued lines are joined."""
+    """The lines of a page's blocks of shell or of no language; continued lines are joined."""
     shell = [text for language, text in blocks(page) if language in {"", "bash", "console", "sh", "shell"}]
     return [
         re.sub(r"\s+", " ", line).strip() for text in shell for line in text.replace("\\\n", " ").splitlines()

@@ -1,8 +1,7 @@
 """The pages of the site: what mkdocs is given to build, called by it as hooks.
 
 Every file keeps the path that it has in the repository, so that a link such as ``../README.md`` leads to the
-same file everywhere. To the pages of ``docs/`` come those outside it, the API's, and what they link to. A page may
-link to any file of the repository, but to no folder.
+same file everywhere. To the pages of ``docs/`` come those outside it, the API's, and the files they link to.
 """
 
 import ast

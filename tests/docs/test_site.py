@@ -136,10 +136,12 @@ def test_a_page_has_the_lists_and_tables_that_it_has_on_a_code_host(document, si
     assert counts.get("pre", 0) == len(blocks(document))
 
 
-def test_docstrings_are_markdown_in_the_site(site):
+def test_docstrings_are_markdown_and_entries_those_of_an_import(site):
     folder, _ = site
     texts = [path.read_text(encoding="utf-8") for path in (folder / "docs" / "api").glob("*.html")]
     assert not [found for text in texts for found in re.findall(r":(?:func|class|mod|meth):|::</p>", text)]
+    # Nor does a module take the place of a function of its name.
+    assert not [text for text in texts if "doc-symbol-heading doc-symbol-module" in text]
     assert any('href="ops.html#danseg.ops.attention"' in text for text in texts)  # PositionAttention names it
 
 

@@ -140,7 +140,10 @@ def test_docstrings_are_markdown_and_entries_those_of_an_import(site):
     folder, _ = site
     texts = [path.read_text(encoding="utf-8") for path in (folder / "docs" / "api").glob("*.html")]
     assert not [found for text in texts for found in re.findall(r":(?:func|class|mod|meth):|::</p>", text)]
-    # Nor does a module take the place of a function of its name.
+    # What is returned is one thing, however many lines tell of it.
+    returned = [table for text in texts for table in re.findall(r">Returns:</.*?</table>", text, re.DOTALL)]
+    assert len(returned) > 20 and all(table.count("doc-section-item") == 1 for table in returned)
+    # A module does not take the place of a function of its name.
     assert not [text for text in texts if "doc-symbol-heading doc-symbol-module" in text]
     assert any('href="ops.html#danseg.ops.attention"' in text for text in texts)  # PositionAttention names it
 

@@ -17,6 +17,10 @@ SCRIPTS = {
     "dist_test": ("test", lambda words: [*words[:2], *words[3:]]),
     "slurm_train": ("train", lambda words: words[2:]),
 }
+# Sub-commands of ``danseg`` are called as the files are, in short.
+COMMANDS = {
+    path.stem.removesuffix("_dataset").replace("_", "-"): path.stem for path in (ROOT / "tools").glob("*.py")
+}
 TARGETS = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
 
 
@@ -27,12 +31,12 @@ class Parsed(BaseException):
 @pytest.fixture
 def parse_alone(monkeypatch):
     """Make programs end as soon as they have parsed their arguments, by raising `Parsed` with these."""
-    parse = argparse.ArgumentParser.parse_args
+    for name in ("parse_args", "parse_intermixed_args"):
 
-    def parse_args(parser, args=None, namespace=None):
-        raise Parsed(parse(parser, args, namespace))
+        def parsed(parser, args=None, namespace=None, parse=getattr(argparse.ArgumentParser, name)):
+            raise Parsed(parse(parser, args, namespace))
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        monkeypatch.setattr(argparse.ArgumentParser, name, parsed)
 
 
 def commands(line: str) -> Iterator[tuple[str, list[str]]]:
@@ -56,7 +60,7 @@ def commands(line: str) -> Iterator[tuple[str, list[str]]]:
             elif word.startswith("benchmarks.") and words[index - 1] == "-m" and "$" not in word:
                 yield word, rest
             elif index == 0 and word == "danseg" and re.match(r"[a-z]", rest[0]):
-                yield f"tools.{rest[0].replace('-', '_')}", rest[1:]
+                yield f"tools.{COMMANDS.get(rest[0], rest[0])}", rest[1:]
             elif index == 0 and word == "make":
                 yield word, rest
             else:
@@ -79,6 +83,7 @@ def wrong(line: str, tool, capsys) -> list[str]:
         module = tool(name) if kind == "tools" else importlib.import_module(program)
         try:
             module.main(words)
+            faults.append(f"{line}: {program} did not parse its arguments")
         except Parsed as parsed:
             config = getattr(parsed.args[0], "config", None) or ""
             if config.startswith("configs/") and not (ROOT / config).is_file():
@@ -119,6 +124,7 @@ def test_commands_are_found():
         "python tools/train.py configs/danet_r19_camvid.py",
         "danseg train danet_r19_camvid",
         "danseg nothing --at all",
+        "danseg prepare nowhere",
         "tools/dist_train.sh configs/danet_r18_camvid.py 2 --sed 0",
         "OMP_NUM_THREADS=1 tools/slurm_train.sh gpu job configs/danet_r18_camvid.py --sed 0",
         "python -m benchmarks.attention --sizes nowhere --repeat",
@@ -127,3 +133,19 @@ def test_commands_are_found():
 )
 def test_a_mistaken_command_is_found(line, tool, parse_alone, capsys):
     assert wrong(line, tool, capsys)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "danseg train danet_r18_camvid --seed 0 && danseg prepare demo --train 3",
+        "danseg --version",
+        "danseg print-config --help",
+        "CUDA_VISIBLE_DEVICES=1 tools/dist_test.sh configs/danet_r18_camvid.py best.pth 2 --tta  # both",
+        "torchrun --nproc_per_node=2 tools/test.py configs/danet_r18_camvid.py best.pth --launcher pytorch",
+        "make lint STACK=openmmlab",
+        "pip install danseg",
+    ],
+)
+def test_a_right_command_is_right(line, tool, parse_alone, capsys):
+    assert not wrong(line, tool, capsys)

@@ -31,12 +31,15 @@ class Parsed(BaseException):
 @pytest.fixture
 def parse_alone(monkeypatch):
     """Make programs end as soon as they have parsed their arguments, by raising `Parsed` with these."""
-    for name in ("parse_args", "parse_intermixed_args"):
 
-        def parsed(parser, args=None, namespace=None, parse=getattr(argparse.ArgumentParser, name)):
+    def ending(parse):
+        def parse_and_end(parser, args=None, namespace=None):
             raise Parsed(parse(parser, args, namespace))
 
-        monkeypatch.setattr(argparse.ArgumentParser, name, parsed)
+        return parse_and_end
+
+    for name in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, ending(getattr(argparse.ArgumentParser, name)))
 
 
 def commands(line: str) -> Iterator[tuple[str, list[str]]]:

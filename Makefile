@@ -1,5 +1,6 @@
 # demo   trains, evaluates and pictures a small DANet on rendered street scenes
-# test   runs the whole test suite            lint   checks style, formatting, types
+# test   runs the whole test suite, on up to eight cores
+# lint   checks style, formatting, types
 # test-quick  runs the tests that are not marked slow, in under two minutes
 # bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
 #        asks (BENCH=training for one of attention, heads, inference, input, training). Trainings of
@@ -22,6 +23,8 @@ PYTHON ?= python3
 STACK ?= onedl
 VENV ?= .venv$(patsubst %,-%,$(filter-out onedl,$(STACK)))
 RUN := $(VENV)/bin/python
+# Tests in a row stay together, because those of a module share what they prepare. ARGS="-n 0" spreads none.
+SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal
 BENCH ?= attention heads inference input training
 
 # What runs here is what .venv holds, not what the caller's shell points at.
@@ -40,10 +43,10 @@ demo: setup
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest $(SPREAD) $(ARGS)
 
 test-quick: setup
-	@$(RUN) -m pytest -m "not slow" $(ARGS)
+	@$(RUN) -m pytest $(SPREAD) -m "not slow" $(ARGS)
 
 # The benchmarks' tests start processes that would import mmsegmentation's own package `tests` for ours.
 test-openmmlab:

@@ -72,6 +72,7 @@ setup(
         # `make test` and `make lint`.
         "test": [
             "pytest>=8",
+            "pytest-xdist[psutil]>=3.6",  # the suite runs on every core
             "ruff>=0.9",
             "mypy>=2",  # types
             "cityscapesscripts>=2.2.4",  # mIoU is tested against the official evaluator

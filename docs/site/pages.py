@@ -57,7 +57,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
     if others := sorted(pages - listed(config.nav)):
         config.nav.append({"More": others})
-    config.nav.append({"API": [{f"danseg.{Path(page).stem}": page} for page in api_pages()]})
+    reference = [{f"danseg.{Path(page).stem}": page} for page in api_pages()]
+    for section in config.nav:
+        if "API" in section:  # has pages that were given a place there
+            section["API"] += reference
+            break
+    else:
+        config.nav.append({"API": reference})
     return config
 
 

@@ -70,11 +70,16 @@ def built(document: Path) -> str:
     return re.sub(r"\bREADME\.html$", "index.html", name)
 
 
+def api_page(package: str) -> str:
+    return f"docs/api/{package.removeprefix('danseg.')}.html"
+
+
 def test_every_page_is_there_and_in_the_navigation(site):
     _, pages = site
     assert not [document for document in DOCUMENTS if built(document) not in pages]
     links = {href for tag, href in pages["index.html"].references if tag == "a"}
     assert not [document for document in DOCUMENTS if built(document) not in links]
+    assert not [package for package in PACKAGES if api_page(package) not in links]
 
 
 def test_every_link_and_picture_leads_somewhere(site):
@@ -117,7 +122,7 @@ def test_every_public_name_has_its_entry(site):
     assert {"danseg.apis", "danseg.attention", "danseg.heads", "danseg.ops"} <= set(PACKAGES)
     missing = []
     for package in PACKAGES:
-        entries = pages[f"docs/api/{package.partition('.')[2]}.html"].places
+        entries = pages[api_page(package)].places
         module = importlib.import_module(package)
         # Names that the package gives on request alone are former ones.
         public = [f"{package}.{name}" for name in module.__all__ if name in vars(module)]
@@ -155,5 +160,7 @@ def test_a_page_that_was_given_no_place_is_listed_all_the_same():
     spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "site" / "pages.py")
     pages = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pages)
-    listed = pages.listed(pages.on_config(SimpleNamespace(nav=[{"Start": "docs/start.md"}])).nav)
-    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= listed
+    given = [{"Start": "docs/start.md"}, {"API": ["docs/losses.md"]}]
+    nav = pages.on_config(SimpleNamespace(nav=given)).nav
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= pages.listed(nav)
+    assert [section["API"][0] for section in nav if "API" in section] == ["docs/losses.md"]

@@ -59,7 +59,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         config.nav.append({"More": others})
     reference = [{f"danseg.{Path(page).stem}": page} for page in api_pages()]
     for section in config.nav:
-        if "API" in section:  # has pages that were given a place there
+        if isinstance(section, dict) and "API" in section:  # has pages that were given a place there
             section["API"] += reference
             break
     else:

@@ -7,6 +7,7 @@
 #        FCN and every head, into one table: make bench BENCH=recipes ARGS="--set demo"
 # faults kills, fills, damages and stops danseg's tools on purpose and counts what survives: all faults, which
 #        takes hours, or as ARGS asks (make faults ARGS="--only 'kill -9' --tries 8")
+# docs   builds the site, into build/site; one warning ends it
 # setup  makes .venv alone; every other target does it first, and only where something is missing
 # test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab
 #
@@ -29,7 +30,7 @@ BENCH ?= attention heads inference input training
 # What runs here is what .venv holds, not what the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test test-quick test-openmmlab lint bench faults
+.PHONY: help setup demo test test-quick test-openmmlab lint bench faults docs
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -62,3 +63,8 @@ bench: setup
 
 faults: setup
 	@$(RUN) tests/faults/campaign.py $(ARGS)
+
+# The theme warns of a coming mkdocs, which setup.py excludes.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build $(ARGS)
+	@echo "open build/site/index.html; its search needs a server: $(RUN) -m http.server -d build/site"

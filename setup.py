@@ -20,6 +20,14 @@ TOOLBOX = [
     "rich>=13",  # progress bars with the time left
 ]
 
+# The site.
+DOCS = [
+    "mkdocs>=1.6,<2",  # makes it of docs/ and the pages beside it; 2 has no plugins
+    "mkdocs-material>=9.5",  # its looks and its search, without anything from elsewhere
+    "mkdocstrings-python>=1.16",  # the API's pages, from docstrings, without importing danseg
+    "pymdown-extensions<12.2",  # since 12.2 mkdocstrings 1.0.6, the newest for Python 3.10, cannot call it
+]
+
 setup(
     name="danseg",
     version=VERSION,
@@ -59,6 +67,8 @@ setup(
         "large": ["rasterio>=1.4"],
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
+        # `make docs`.
+        "docs": DOCS,
         # `make test` and `make lint`.
         "test": [
             "pytest>=8",
@@ -70,6 +80,10 @@ setup(
             "scipy>=1.10",  # the distribution of training crops is tested against mmseg's
             "tensorboard>=2.14",  # the curves are tested too
             "rasterio>=1.4",  # so are very large images
+            *DOCS,  # so is the site
+            "nbclient>=0.10",  # so is the notebook: runs it
+            "nbformat>=5.10",  # reads it
+            "ipykernel>=6.29",  # is the Python in which it runs
         ],
     },
     classifiers=[

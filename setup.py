@@ -18,6 +18,7 @@ TOOLBOX = [
     "matplotlib>=3.7",  # figures and colour maps
     "safetensors>=0.4.3",  # weights without pickles
     "rich>=13",  # progress bars with the time left
+    "pyyaml>=6",  # dataset.yaml, the description of a set of one's own
 ]
 
 setup(

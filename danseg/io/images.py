@@ -34,6 +34,8 @@ from danseg.io.image_headers import (
 from danseg.io.png import RGB, decode_plain_png
 from danseg.io.source_files import read_file
 
+#: Names of image files end so, in small letters or capitals.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _TIFF_BITS_PER_SAMPLE = 258
 
 

@@ -25,8 +25,9 @@ SMALLEST_CROP = 32
 _STEP = 8  # the networks' stride
 _PIXELS = 2**20  # of all crops of a batch
 _BATCHES = (2, 8)
-_PASSES = 100
-_ITERATIONS = (400, 20_000)
+_FEWEST_BATCHES = 4  # that make up the training images
+_PASSES = 50
+_ITERATIONS = (200, 20_000)
 _MOST_WORKERS = 4
 _LOOKED_AT = 1000  # images of a split
 
@@ -55,30 +56,39 @@ def settings_from(data: str | os.PathLike) -> dict[str, Setting]:
     trained, tested = (_sizes(file, *splits) for splits in (("train",), ("val", "test")))
     crop = (LARGEST_CROP, LARGEST_CROP)
     if trained:
-        middle = tuple(statistics.median_low(sides) for sides in zip(*trained, strict=True))
-        crop = tuple(_side(side) for side in middle)
+        height, width = (statistics.median_low(sides) for sides in zip(*trained, strict=True))
+        crop = _side(height), _side(width)
+        shown = height * width // (crop[0] * crop[1])
+        small = (
+            f"; it shows a {shown}th of an image, unless image_scale makes them smaller" if shown > 8 else ""
+        )
         found["crop_size"] = Setting(
             crop,
-            f"training images are {middle[0]}x{middle[1]} (median height x width); at most {LARGEST_CROP}, "
-            f"by {_STEP}",
+            f"height, width; half of the training images are larger than {height}x{width}, at most "
+            f"{LARGEST_CROP}, by {_STEP}{small}",
         )
-    batch = min(max(_PIXELS // (crop[0] * crop[1]), _BATCHES[0]), _BATCHES[1])
-    found["batch_size"] = Setting(
-        batch, f"a million pixels in all crops, {_BATCHES[0]} to {_BATCHES[1]} images a process"
-    )
     if "train" in file.splits:
         images = len(file.pairs("train"))
+        fitting = min(_PIXELS // (crop[0] * crop[1]), _BATCHES[1], images // _FEWEST_BATCHES)
+        batch = max(fitting, _BATCHES[0])
+        found["batch_size"] = Setting(
+            batch,
+            f"a million pixels in all crops, a {_FEWEST_BATCHES}th of the images at most, {_BATCHES[0]} to "
+            f"{_BATCHES[1]}",
+        )
         length = min(max(_PASSES * images // batch, _ITERATIONS[0]), _ITERATIONS[1])
         found["max_iters"] = Setting(
             -(-length // 100) * 100,
-            f"{_PASSES} times through {images:,} images in batches of {batch}, {_ITERATIONS[0]:,} to "
-            f"{_ITERATIONS[1]:,}",
+            f"{_PASSES} times through {images:,} images, {_ITERATIONS[0]:,} to {_ITERATIONS[1]:,}",
         )
     if tested:
         large = [size for size in tested if size[0] * size[1] > 4 * LARGEST_CROP**2]
         height, width = max(tested, key=lambda size: size[0] * size[1])
-        most = f"the largest tested image is {height}x{width}, of {'more' if large else 'not more'} than"
-        found["test_mode"] = Setting("slide" if large else "whole", f"{most} four times 512x512 pixels")
+        found["test_mode"] = Setting(
+            "slide" if large else "whole",
+            f"the largest tested image is {height}x{width}; windows for more than four times "
+            f"{LARGEST_CROP}x{LARGEST_CROP} pixels",
+        )
     found["test_split"] = Setting("test" if "test" in file.splits else "val", "what the file has")
     workers = min(available_cpus(), _MOST_WORKERS)
     found["num_workers"] = Setting(workers, f"processors of this machine, at most {_MOST_WORKERS}")
@@ -96,7 +106,7 @@ def _sizes(file: DatasetFile, *splits: str) -> list[tuple[int, int]]:
     """
     images = [image for split in splits if split in file.splits for image, _ in file.pairs(split)]
     chosen = images[:: -(-len(images) // _LOOKED_AT)] if images else []
-    found = parallel_map(stored_size, chosen, description="Looking at the images' sizes")
+    found = parallel_map(stored_size, chosen, description="Looking at images")
     return [size for size in found if size is not None]
 
 

@@ -1,5 +1,5 @@
-# Networks on a data set of one's own, on one device: a pretrained ResNet-50-v1c, tested on whole images, or by
-# windows where images are large. What follows from the set is in ../datasets/folder.py.
+# Networks on a data set of one's own, on one device: a pretrained ResNet-50-v1c, tested on whole images, or
+# by windows where images are large. What follows from the set is in ../datasets/folder.py.
 _base_ = [
     "../models/dilated_resnet.py",
     "../datasets/folder.py",

@@ -1,5 +1,5 @@
-# Networks on a data set of one's own without a GPU: a ResNet-18 of half width from scratch, heads of an eighth
-# of the width. Nothing is downloaded.
+# Networks on a data set of one's own without a GPU: a ResNet-18 of half width from scratch, heads of an
+# eighth of the width. Nothing is downloaded.
 _base_ = "./folder.py"
 
 norm_cfg = dict(type="BN", requires_grad=True)  # one device needs no synchronisation

@@ -1,5 +1,5 @@
-# SGD with a warm-up and the poly rate, for a data set of one's own on one device. --data gives max_iters, from
-# which warm-up, decay, validation and checkpoints are computed.
+# SGD with a warm-up and the poly rate, for a data set of one's own on one device. --data gives max_iters,
+# from which warm-up, decay, validation and checkpoints are computed.
 _base_ = "./schedule_40k.py"
 
 warmup_iters = max(2, _base_.max_iters // 20)

@@ -1,8 +1,8 @@
 """``--data``: what a data set of one's own gives to a config that stands on a ``folder`` recipe.
 
 The recipe's base ``configs/_base_/datasets/folder.py`` computes with names, such as ``crop_size`` and
-``batch_size``. Here they get the values that follow from the set, by the rules of ``docs/own_data.md``. What a
-config of one's own or ``--cfg-options`` sets wins over them.
+``batch_size``. Here they get the values that follow from the set, by the rules of ``docs/own_data.md``. What
+a config of one's own or ``--cfg-options`` sets wins over them.
 """
 
 import os

@@ -200,7 +200,9 @@ def _read_own(path: Path, content: dict[Any, Any]) -> DatasetFile:
         )
     names = class_names(path, content["names"])
     folders = {key: path.parent / _text(path, key, content[key]) for key in ("images", "masks")}
-    splits = {key: (path.parent / _text(path, key, content[key]),) for key in SPLITS if key in content}
+    splits: dict[str, tuple[Path, ...]] = {
+        key: (path.parent / _text(path, key, content[key]),) for key in SPLITS if key in content
+    }
     if not splits:
         raise UserError(f"{path} names no split; give train and val, each a file with a pair a line")
     return DatasetFile(

@@ -1,7 +1,7 @@
 """Ultralytics' YAML of a semantic set, whose masks are files beside the images.
 
-Its keys, from its documentation of semantic data sets: ``path`` is the folder that the others are relative to;
-``train``, ``val``, ``test`` are folders of images, lists of images in a text file, or several of them; an
+Its keys, from its documentation of semantic data sets: ``path`` is the folder that the others are relative
+to; ``train``, ``val``, ``test`` are folders of images, lists of images in a text file, or several of them; an
 image's mask has the same path with ``images`` replaced by ``masks_dir``, and any suffix of an image;
 ``names`` are the classes; ``label_mapping`` gives ids in the masks another class, or ``ignore_label``. Id 255
 is ignored, and ids without a mapping are the classes.
@@ -143,7 +143,7 @@ def _mask_of(image: Path, masks_dir: str) -> str:
     if "images" not in folders:
         raise UserError(
             f"the image {image} lies in no folder called images, whose name {masks_dir} would replace in the "
-            "path of its mask; arrange the files as images/ and masks/, or use tools/prepare_dataset.py folder"
+            "path of its mask; arrange the files so, or use tools/prepare_dataset.py folder"
         )
     place = len(folders) - 1 - folders[::-1].index("images")
     stem = Path(*folders[:place], masks_dir, *folders[place + 1 :], image.stem)

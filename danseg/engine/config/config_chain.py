@@ -10,6 +10,9 @@ a file sets in its place, such as ``train_dataloader.dataset.pipeline``, still w
 compute. Within the file that sets a name, ``_base_.NAME`` is what the bases say themselves, so that a file
 can double it.
 
+A value can also be put beneath a config: a base that sets the name before any other file does then begins
+with that value, as if it were written there, and every file above may change it.
+
 The recipes that mmseg publishes in its package are what mmseg makes of them.
 """
 
@@ -57,13 +60,15 @@ class Chain:
 
     Args:
         path: the file.
+        beneath: values of names for the base that sets them first; not for the file itself.
 
     Attributes:
         files: every file that was read, the bases of a file before it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, beneath: Values | None = None) -> None:
         self.path = Path(os.path.abspath(path))
+        self.beneath = beneath or {}
         self.files: dict[Path, File] = {}
         self._programs: dict[Path, _Program] = {}
         self._read_before: dict[tuple[Path, str], Values] = {}
@@ -95,7 +100,8 @@ class Chain:
         changed: Values = {}
         for _ in range(10):
             inherited, view = self._bases(path, given, changed)
-            values, own = _run(program.tree, path, view, given)
+            first = {} if path == self.path else {n: v for n, v in self.beneath.items() if n not in view}
+            values, own = _run(program.tree, path, view, {**first, **given})
             now = {
                 name: values[name]
                 for name in inherited

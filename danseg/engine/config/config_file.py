@@ -17,12 +17,15 @@ from danseg.engine.config.config_chain import Chain, File, check_kind, is_publis
 from danseg.engine.config.config_names import READ, about_dead_name, is_read, places_of
 from danseg.engine.config.kinds import wrong_at_the_top
 from danseg.engine.config.nested import holds, nest, value_at, with_value
+from danseg.engine.config.own_data import NOTE, given_names, note, require_recipe, settings_from
 from danseg.engine.config.run_length import follow_length
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean
 
 
-def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path, options: Mapping[str, Any] | None = None, data: str | None = None
+) -> Config:
     """Read a config and apply command-line options to it.
 
     A name with which the config or its bases compute, as ``crop_size`` or ``max_iters``, acts on all that is
@@ -32,11 +35,14 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         path: the config file.
         options: ``{"dotted.key": value}``, as :func:`danseg.engine.config.cfg_options.parse_options` gives.
             They are applied in order; what is set in its place wins over what is computed.
+        data: a data set of one's own for a config on a ``folder`` recipe, as the option ``--data`` of the
+            tools: :mod:`danseg.engine.config.own_data`. What follows from it is beneath all else.
 
     Raises:
         UserError: the file is missing (the message suggests the nearest name), its ``_base_`` is
             missing, it does not parse, it sets a name that nothing reads but that looks as if it were read,
-            an option names a place that the config does not have, or one option undoes another.
+            an option names a place that the config does not have, one option undoes another, or ``data`` is
+            none or not for this config.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -46,6 +52,11 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     try:
         chain = None if Config._is_lazy_import(str(path)) else Chain(path)
         values = chain.read() if chain else dict(Config.fromfile(path).items())
+        if data is not None:
+            require_recipe(path, values, chain.files[chain.path].inherited if chain else {})
+            settings = settings_from(data)
+            chain = Chain(path, beneath=given_names(settings))
+            values = chain.read()
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -56,6 +67,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         _refuse_dead_names(chain.files)
     if options:
         values = _with_options(path, chain, values, dict(options))
+    if data is not None:
+        values[NOTE] = note(settings, values, data, path)
     wrong = list(wrong_at_the_top(values))
     if wrong:
         raise UserError(f"config {path}: {'; '.join(wrong)}")

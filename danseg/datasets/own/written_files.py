@@ -96,20 +96,17 @@ class WrittenFiles:
         Returns:
             Files of the run before that were left because they had been changed.
         """
-        stale = {
-            name: digest
-            for name, digest in self._before.get("files", {}).items()
-            if name not in self._hashes and os.path.lexists(self.folder / name)
-        }
+        content = dict(arguments=self.arguments, files=dict(sorted(self._hashes.items())))
+        with whole_file(self.folder / RECORD) as part:
+            part.write_text(json.dumps(content, indent=1), encoding="utf-8")
         kept = []
-        for name, digest in stale.items():
+        for name, digest in self._before.get("files", {}).items():
+            if name in self._hashes or not os.path.lexists(self.folder / name):
+                continue
             if _hash(self.folder / name) == digest:
                 os.unlink(self.folder / name)
             else:
                 kept.append(name)
-        content = dict(arguments=self.arguments, files=dict(sorted(self._hashes.items())))
-        with whole_file(self.folder / RECORD) as part:
-            part.write_text(json.dumps(content, indent=1), encoding="utf-8")
         return kept
 
     def take_back(self) -> None:

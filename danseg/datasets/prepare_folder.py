@@ -98,8 +98,8 @@ def folder(
         for split, chosen in splits.items():
             images_of = [os.path.relpath(found.pairs[one][1], found.images) for one in chosen]
             lines = [f"{image}\t{places[one]}\n" for image, one in zip(images_of, chosen, strict=True)]
-            files.write_text(f"{split}.txt", "".join(lines))
-        files.write_text(FILE_NAME, _description(found, contents, out, splits))
+            files.add_text(f"{split}.txt", "".join(lines))
+        files.add_text(FILE_NAME, _description(found, contents, out, splits))
         reports = [
             check_dataset(
                 dict(type="OwnDataset", data_root=str(out), split=split),
@@ -185,7 +185,7 @@ def _write_masks(
 
     def write(one: tuple[str, Path, Label]) -> str:
         name, _, label = one
-        files.write_mask(f"{_MASKS}/{name}.png", classes_of(label), contents.table.colours)
+        files.add_mask(f"{_MASKS}/{name}.png", classes_of(label), contents.table.colours)
         return f"{name}.png"
 
     return parallel_map(write, found.pairs, description="Writing masks", progress=progress)

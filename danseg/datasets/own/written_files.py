@@ -53,7 +53,7 @@ class WrittenFiles:
                 "or remove that folder first"
             )
 
-    def write_text(self, name: str, text: str) -> None:
+    def add_text(self, name: str, text: str) -> None:
         """Write a file of text, unless it is there with this content.
 
         Raises:
@@ -66,7 +66,7 @@ class WrittenFiles:
                 part.write_bytes(data)
         self._hashes[name] = _digest(data)
 
-    def write_mask(self, name: str, classes: np.ndarray, colours: Sequence[Sequence[int]]) -> None:
+    def add_mask(self, name: str, classes: np.ndarray, colours: Sequence[Sequence[int]]) -> None:
         """Write a map of classes as a PNG that shows their colours, unless it is there; raises as above."""
         path = self.folder / name
         palette = [*colours, *[(0, 0, 0)] * (VOID - len(colours)), IGNORED_COLOUR]

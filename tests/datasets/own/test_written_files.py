@@ -15,10 +15,10 @@ COLOURS = [(1, 2, 3), (4, 5, 6)]
 
 def write(folder, *, arguments=ARGUMENTS, text="text", mask=MASK, colours=COLOURS, more=()):
     with written_files(folder, arguments) as files:
-        files.write_mask("masks/sub/a.png", mask, colours)
-        files.write_text("a.txt", text)
+        files.add_mask("masks/sub/a.png", mask, colours)
+        files.add_text("a.txt", text)
         for name in more:
-            files.write_text(name, name)
+            files.add_text(name, name)
         return files.finish()
 
 
@@ -45,8 +45,8 @@ def test_a_failure_takes_back_what_this_run_made(tmp_path):
     (tmp_path / "x/mine").touch()
     for folder in ("x", "new/one"):
         with pytest.raises(ZeroDivisionError), written_files(tmp_path / folder, ARGUMENTS) as files:
-            files.write_mask("masks/a.png", MASK, COLOURS)
-            files.write_text("a.txt", "text")
+            files.add_mask("masks/a.png", MASK, COLOURS)
+            files.add_text("a.txt", "text")
             raise ZeroDivisionError
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "x"]
 
@@ -54,8 +54,8 @@ def test_a_failure_takes_back_what_this_run_made(tmp_path):
 def test_a_failure_keeps_what_was_there(tmp_path):
     write(tmp_path)
     with pytest.raises(KeyboardInterrupt), written_files(tmp_path, ARGUMENTS) as files:
-        files.write_text("a.txt", "text")
-        files.write_text("b.txt", "more")
+        files.add_text("a.txt", "text")
+        files.add_text("b.txt", "more")
         raise KeyboardInterrupt
     assert state(tmp_path) == {"a.txt", "masks/sub/a.png", "prepared.json"}
 

@@ -26,7 +26,6 @@ from typing import Any
 import yaml
 
 from danseg.errors import UserError, reason_of
-from danseg.io.files import whole_file
 from danseg.io.source_files import read_file
 from danseg.io.words import did_you_mean, listed, shortened
 from danseg.io.yaml_file import read_yaml
@@ -102,8 +101,7 @@ def read_dataset_file(file_or_folder: str | os.PathLike) -> DatasetFile:
     return _read_own(path, content)
 
 
-def write_dataset_file(
-    path: str | os.PathLike,
+def dataset_text(
     *,
     images: str,
     masks: str,
@@ -112,30 +110,23 @@ def write_dataset_file(
     mapping: Mapping[int, int] | None,
     ignore: Sequence[int],
     splits: Mapping[str, str],
-    comment: str,
-) -> None:
-    """Write ``dataset.yaml``, whole or not at all; the arguments are its keys, :mod:`danseg.dataset_file`.
-
-    Args:
-        path: the file.
-        splits: the list of each split, relative to the file.
-        comment: what the file's first line says.
+) -> str:
+    """The content of ``dataset.yaml``; the arguments are its keys, :mod:`danseg.dataset_file`.
 
     Raises:
-        UserError: a path is no UTF-8, or the file cannot be written.
+        UserError: a path is no UTF-8.
     """
     content: dict[str, Any] = dict(
         danseg=VERSION, images=images, masks=masks, names=list(names), colours=[list(one) for one in colours]
     )
     content |= {} if mapping is None else {"mapping": dict(mapping)}
     content |= {"ignore": list(ignore), **splits}
-    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=100, default_flow_style=None)
-    try:
-        "\0".join((images, masks, *names, *splits.values())).encode()  # YAML would write what it cannot read
-    except UnicodeEncodeError as error:
-        raise UserError(f"{path} cannot name {error.object!r}, which is not UTF-8; rename it") from error
-    with whole_file(path) as part:
-        part.write_text(f"# {comment}\n{text}", encoding="utf-8")
+    for path in (images, masks, *splits.values()):
+        try:
+            path.encode()  # YAML would write what it cannot read
+        except UnicodeEncodeError as error:
+            raise UserError(f"{FILE_NAME} cannot name {path!r}, which is not UTF-8; rename it") from error
+    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=100, default_flow_style=None)
 
 
 def class_names(path: str | os.PathLike, names: Any) -> tuple[str, ...]:

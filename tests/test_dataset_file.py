@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from danseg.dataset_file import read_dataset_file, write_dataset_file
+from danseg.dataset_file import dataset_text, read_dataset_file
 from danseg.errors import UserError
 
 GOOD = """
@@ -58,8 +58,7 @@ def test_what_is_written_is_read(tmp_path):
     names = ("no", "1e3", "null", "Straße: 'x'", "#", "路面", "- a", "{b}")
     colours = tuple((number, 2, 3) for number in range(len(names)))
     mapping = {10 + number: number for number in range(len(names))}
-    write_dataset_file(
-        tmp_path / "dataset.yaml",
+    text = dataset_text(
         images="/bilder: groß #1",
         masks="no",
         names=names,
@@ -67,31 +66,21 @@ def test_what_is_written_is_read(tmp_path):
         mapping=mapping,
         ignore=[255, 0],
         splits={"train": "train.txt", "val": "1"},
-        comment="made by a test",
     )
+    (tmp_path / "dataset.yaml").write_text(text, encoding="utf-8")
     read = read_dataset_file(tmp_path)
     assert (read.names, read.colours) == (names, colours)
     assert read.label_ids == {**mapping, 255: 255, 0: 255}
     assert str(read.images) == "/bilder: groß #1" and read.masks == tmp_path / "no"
     assert read.splits == {"train": (tmp_path / "train.txt",), "val": (tmp_path / "1",)}
     # Any YAML reader gets the same data.
-    assert yaml.safe_load((tmp_path / "dataset.yaml").read_text(encoding="utf-8"))["mapping"] == mapping
+    assert yaml.safe_load(text)["mapping"] == mapping
 
 
-def test_a_path_that_is_no_utf_8_is_not_written(tmp_path):
+def test_a_path_that_is_no_utf_8_is_not_written():
+    said = dict(masks="m", names=["a"], colours=[(0, 0, 0)], mapping=None, ignore=[], splits={"train": "t"})
     with pytest.raises(UserError, match="is not UTF-8; rename"):
-        write_dataset_file(
-            tmp_path / "dataset.yaml",
-            images="/a\udc80",
-            masks="m",
-            names=["a"],
-            colours=[(0, 0, 0)],
-            mapping=None,
-            ignore=[],
-            splits={"train": "t"},
-            comment="x",
-        )
-    assert not list(tmp_path.iterdir())
+        dataset_text(images="/a\udc80", **said)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,8 @@ setup(
         ],
         # Images of any size, read and written window by window with their georeferencing.
         "large": ["rasterio>=1.4"],
+        # Annotations as polygons: COCO's own rasteriser, which also reads COCO's run lengths and holes.
+        "polygons": ["pycocotools>=2.0.8"],
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
         # `make test` and `make lint`.
@@ -70,6 +72,7 @@ setup(
             "scipy>=1.10",  # the distribution of training crops is tested against mmseg's
             "tensorboard>=2.14",  # the curves are tested too
             "rasterio>=1.4",  # so are very large images
+            "pycocotools>=2.0.8",  # and polygons
         ],
     },
     classifiers=[

@@ -65,8 +65,8 @@ def _add_folder(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Describe your own images and labels in OUT/dataset.yaml, which --data of the other tools takes; "
         "check them, and print what they hold. Your files stay as and where they are. Labels are masks of "
-        "ids (grey or palette PNGs) or of colours, polygons of LabelMe, COCO or CVAT for images, or an export in "
-        "VOC's form; their content tells. docs/own_data.md has an example of each."
+        "ids (grey or palette PNGs) or of colours, polygons of LabelMe, COCO or CVAT for images, or an "
+        "export in VOC's form; their content tells. docs/own_data.md has an example of each."
     )
     command.add_argument("images", help="folder of the images; subfolders are searched")
     command.add_argument(
@@ -96,7 +96,10 @@ def _add_folder(command: argparse.ArgumentParser) -> None:
         help="share of the images that validate, chosen by their content, so that names and order do not "
         "matter (default: %(default)s)",
     )
-    split.add_argument("--val-images", metavar="DIR", help="or the folder below IMAGES of those that do")
+    split.add_argument("--val-images", metavar="DIR", help="or the folder of those that do")
+    command.add_argument(
+        "--val-masks", metavar="DIR", help="and of their masks, if --val-images does not lie below IMAGES"
+    )
     command.add_argument(
         "--group",
         metavar="PATTERN",

@@ -149,14 +149,14 @@ def require_plausible_size(data: Content) -> None:
         UnusableImage: the header claims more than 64 MiB, at a byte a sample, and more than 1032 times the
             file's size, which is the most that deflate packs.
     """
-    width, height, bands = claimed_size(data)
+    width, height, bands = _claimed_size(data)
     if width * height * bands > max(_HARMLESS_SIZE, DEFLATE_RATIO * len(data)):
         raise UnusableImage(
             "damaged", f"its header claims {width}x{height} pixels, too many for {len(data)} bytes"
         )
 
 
-def claimed_size(data: Content) -> tuple[int, int, int]:
+def _claimed_size(data: Content) -> tuple[int, int, int]:
     """Width, height and bands that a header claims; 0 where Pillow does not know the format.
 
     Image.open, which does the same, has a limit of its own, above which pictures of any file are refused.

@@ -60,7 +60,7 @@ def recognise(labels: Path) -> Form:
     for root in (labels, labels.parent):
         masks = labels if root != labels else labels / _VOC_MASKS
         if masks.name == _VOC_MASKS and masks.is_dir() and (root / _LABELMAP).is_file():
-            return Form("VOC's form", masks=masks, colours=root / _LABELMAP)
+            return Form(" (an export in VOC's form)", masks=masks, colours=root / _LABELMAP)
     annotations = [path for path in files_below(labels) if path.suffix.lower() in (".json", ".xml")]
     for path in annotations:
         if path.suffix.lower() == ".xml":
@@ -70,7 +70,7 @@ def recognise(labels: Path) -> Form:
             return _labelme(labels, annotations)
         elif is_coco(content):
             return _alone(path, annotations)
-    return Form("masks", masks=labels)
+    return Form("", masks=labels)
 
 
 def _alone(path: Path, annotations: list[Path]) -> Form:

@@ -16,9 +16,8 @@ _BORDER = 0xE0E0C0  # around objects in Pascal VOC's masks, of no class
 _SEPARATED = r"[\s,;:=]+"
 _NUMBERS = r"(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)"
 _LINES = (
-    re.compile(
-        rf"(?P<name>.*?\S){_SEPARATED}{_NUMBERS}(:[^,]*)?"
-    ),  # the end: parts and actions in a labelmap.txt
+    # What may come at the end: the parts and actions of a labelmap.txt.
+    re.compile(rf"(?P<name>.*?\S){_SEPARATED}{_NUMBERS}(:.*)?"),
     re.compile(rf"{_NUMBERS}{_SEPARATED}(?P<name>.*\S)"),
 )
 _HEADER = re.compile(r"\W*(name|class|label|r|red)\b\D*", re.IGNORECASE)

@@ -101,14 +101,14 @@ def _masks(labels: Sequence[Path], options: Options, form: str, progress: bool) 
             )
         table = table_of_colours(shown, options.colours)
         return LabelContents(
-            table, sizes, _by_colours(table.table), f"{form} of colours, written as class ids", []
+            table, sizes, _by_colours(table.table), f"masks of colours{form}, written as class ids", []
         )
     table = table_of_ids(ids, options.names, options.remap, options.colours)
     if all(one.plain for one in values) and max(table.table) < 256:
-        return LabelContents(table, sizes, None, f"{form} of ids, read where they are", [])
+        return LabelContents(table, sizes, None, f"masks of ids{form}, read where they are", [])
     lookup = np.full(MOST, VOID, np.uint8)
     lookup[list(table.table)] = list(table.table.values())
-    told = f"{form} of ids, written with 8 bits"
+    told = f"masks of ids{form}, written with 8 bits"
     return LabelContents(table, sizes, lambda path: lookup[read_ids(path)], told, [])
 
 

@@ -12,6 +12,8 @@ from danseg.io.words import listed, ranges
 from danseg.label_maps.class_colours import default_colours
 from danseg.label_maps.id_formats import VOID
 
+_MOST_UNNAMED = 200  # classes; more have to be named
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelTable:
@@ -73,7 +75,7 @@ def table_of_ids(
         kept = {one for one in found.counts if str(one) not in remap and one != VOID}
         given = {int(name) for name in remap.values() if name.isdecimal()}
         highest = max(kept | given, default=0)
-        if highest >= VOID or len(kept | given) < highest / 2:
+        if highest >= _MOST_UNNAMED or len(kept | given) < highest / 2:
             # Ids with wide gaps, or many: likelier instances, or shades of grey, than classes.
             raise UserError(
                 f"the masks hold the ids {ranges(found.counts)}, which are not the numbers of classes from 0 "

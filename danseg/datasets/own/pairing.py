@@ -46,9 +46,10 @@ def pictures(folder: Path, ending: str = "", without: str = "") -> dict[str, Pat
     chosen = [path for path in found if path.stem.endswith(ending)]
     chosen = [path for path in chosen if not (without and path.stem.endswith(without))]
     if not chosen:
-        seen = f"{listed(p.name for p in found)}" if found else listed(p.name for p in files_below(folder))
-        wanted = f"whose name ends in {ending!r} before its suffix" if ending else " ".join(IMAGE_SUFFIXES)
-        raise UserError(f"{folder.absolute()} holds no image ({wanted}), only {seen or 'nothing'}")
+        seen = listed(path.name for path in found or files_below(folder))
+        wanted = f"with a name that ends in {ending!r}" if ending else f"({' '.join(IMAGE_SUFFIXES)})"
+        holds = f"only {seen}" if seen else "it is empty"
+        raise UserError(f"{folder.absolute()} holds no image {wanted}, {holds}; name the right folder")
     return by_name(
         (str(path.relative_to(folder).with_suffix("")).removesuffix(ending), path) for path in chosen
     )
@@ -96,9 +97,10 @@ def pair(images: Mapping[str, Path], labels: Mapping[str, Label], allow_unpaired
     unused = [name for name in rest_labels if name not in elsewhere.values()]
     if lonely or unused:
         said = [f"{len(lonely)} images have no label: {listed(lonely)}"] if lonely else []
-        said += [f"{len(unused)} labels have no image: {listed(unused)}"] if unused else []
+        sources = [_source(labels[name]) for name in unused]
+        said += [f"{len(unused)} labels have no image: {listed(sources)}"] if unused else []
         if not allow_unpaired or not partner:
-            hint = _suffix_hint(rest_images, unused) or "add what is missing"
+            hint = _suffix_hint(rest_images, unused) or "Add what is missing"
             leave = ", or leave them out with --allow-unpaired" if partner else ""
             raise UserError(f"{'; '.join(said)}. {hint}{leave}")
         notes = [f"left out: {one}" for one in said]
@@ -109,6 +111,10 @@ def pair(images: Mapping[str, Path], labels: Mapping[str, Label], allow_unpaired
         notes.append(f"{len(elsewhere)} pairs by name alone, in other subfolders, such as {one} and {other}")
     pairs = [(name, images[name], labels[partner[name]]) for name in sorted(partner)]
     return Paired(pairs, notes)
+
+
+def _source(label: Label) -> str:
+    return label.source if isinstance(label, Annotated) else str(label)
 
 
 def _by_last_part(names: Sequence[str]) -> dict[str, list[str]]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from danseg.errors import UserError
+from danseg.io.images import read_bytes
 from danseg.io.parallel import parallel_map
-from danseg.io.source_files import read_file
 from danseg.io.words import listed
 
 
@@ -29,7 +29,7 @@ def check_share(share: float) -> None:
 def hashes(files: Sequence[Path], progress: bool) -> list[str]:
     """The SHA-256 of each file."""
     return parallel_map(
-        lambda path: hashlib.sha256(read_file(path)).hexdigest(),
+        lambda path: hashlib.sha256(read_bytes(path)).hexdigest(),
         files,
         description="Hashing images",
         progress=progress,

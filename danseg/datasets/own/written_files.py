@@ -53,7 +53,7 @@ class WrittenFiles:
                 "or remove that folder first"
             )
 
-    def write_text(self, name: str, text: str) -> None:
+    def add_text(self, name: str, text: str) -> None:
         """Write a file of text, unless it is there with this content.
 
         Raises:
@@ -66,7 +66,7 @@ class WrittenFiles:
                 part.write_bytes(data)
         self._hashes[name] = _digest(data)
 
-    def write_mask(self, name: str, classes: np.ndarray, colours: Sequence[Sequence[int]]) -> None:
+    def add_mask(self, name: str, classes: np.ndarray, colours: Sequence[Sequence[int]]) -> None:
         """Write a map of classes as a PNG that shows their colours, unless it is there; raises as above."""
         path = self.folder / name
         palette = [*colours, *[(0, 0, 0)] * (VOID - len(colours)), IGNORED_COLOUR]
@@ -96,20 +96,17 @@ class WrittenFiles:
         Returns:
             Files of the run before that were left because they had been changed.
         """
-        stale = {
-            name: digest
-            for name, digest in self._before.get("files", {}).items()
-            if name not in self._hashes and os.path.lexists(self.folder / name)
-        }
+        content = dict(arguments=self.arguments, files=dict(sorted(self._hashes.items())))
+        with whole_file(self.folder / RECORD) as part:
+            part.write_text(json.dumps(content, indent=1), encoding="utf-8")
         kept = []
-        for name, digest in stale.items():
+        for name, digest in self._before.get("files", {}).items():
+            if name in self._hashes or not os.path.lexists(self.folder / name):
+                continue
             if _hash(self.folder / name) == digest:
                 os.unlink(self.folder / name)
             else:
                 kept.append(name)
-        content = dict(arguments=self.arguments, files=dict(sorted(self._hashes.items())))
-        with whole_file(self.folder / RECORD) as part:
-            part.write_text(json.dumps(content, indent=1), encoding="utf-8")
         return kept
 
     def take_back(self) -> None:

@@ -174,7 +174,7 @@ def stored_size(path: Any) -> tuple[int, int] | None:
     """Height and width that a picture's header claims; None if the file cannot be read or is no picture."""
     try:
         with mapped(path) as data:
-            width, height, _ = claimed_size(data)
+            width, height, _ = _claimed_size(data)
     except (OSError, UnusableImage):
         return None
     return (height, width) if width and height else None

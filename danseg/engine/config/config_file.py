@@ -121,8 +121,18 @@ def _refuse_dead_names(files: Mapping[Path, File]) -> None:
             continue  # nobody can mend it there
         for name in content.own.keys() - READ - content.inherited.keys() - used:
             hint = about_dead_name(name, content.inherited, content.values)
-            if hint:
+            if hint and not _is_written_out(content.own[name], content.values):
                 raise UserError(f"config {file} sets {name}, which nothing reads{hint}")
+
+
+def _is_written_out(helper: Any, values: Mapping[str, Any]) -> bool:
+    """Whether what a name holds stands in a place that a run reads, as in the config that training writes."""
+    read = {name: value for name, value in values.items() if is_read(name)}
+    return (
+        isinstance(helper, (dict, list))
+        and bool(helper)
+        and any(value_at(read, place) == helper for place in places_of(read))
+    )
 
 
 def _with_options(path: Path, chain: Chain | None, values: dict, options: dict[str, Any]) -> dict:

@@ -142,14 +142,19 @@ def _require_outside(out: Path, place: Place, *more: str | os.PathLike | None) -
 
 
 def _require_sizes(found: LabelledImages, sizes: Sequence[tuple[int, int]], progress: bool) -> None:
-    """Refuse labels of another size than their image; images that cannot be read are left to the check."""
+    """Refuse labels of another size than their image, before anything of that size is drawn."""
     images = [image for _, image, _ in found.pairs]
     claimed = parallel_map(stored_size, images, description="Looking at images", progress=progress)
+    unknown = [image for image, there in zip(images, claimed, strict=True) if there is None]
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} images cannot be read: {listed(unknown, 3)}; copy or download them again"
+        )
     wrong = [
         f"{label.source if isinstance(label, Annotated) else label} has {size[0]}x{size[1]}, but {image} "
         f"{there[0]}x{there[1]}"
         for (_, image, label), size, there in zip(found.pairs, sizes, claimed, strict=True)
-        if there not in (None, size)
+        if there is not None and there != size
     ]
     if wrong:
         raise UserError(

@@ -1,5 +1,7 @@
 """The command line of tools/prepare_dataset.py, run as users run it and in this process."""
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +162,46 @@ def test_own_folder_mistakes_are_one_line(main, capsys, tmp_path):
         == "error: --val 2 is no share between 0 and 1, as 0.2 is; both splits need images\n"
     )
     assert not (tmp_path / "x").exists()
+
+
+PAGE = (REPO / "docs/own_data.md").read_text(encoding="utf-8")
+PAGE_COMMANDS = re.findall(r"^python tools/prepare_dataset.py (folder .*)$", PAGE, re.MULTILINE)
+
+
+def page_set(name):
+    """Make the set that a command of docs/own_data.md names."""
+    import own_sets
+
+    kinds = dict(xray="binary", aerial="colour", fruit="labelme", shop="coco", yard="cvat", task="voc")
+    root = Path(name)
+    root.mkdir()
+    for part in (root / "train", root / "val") if name == "split" else (root,):
+        part.mkdir(exist_ok=True)
+        getattr(own_sets, f"{kinds.get(name, 'ids')}_set")(part, 4)
+    if name == "aerial":
+        (root / "colours.txt").write_text(re.search(r"^ground,.*?(?=```)", PAGE, re.MULTILINE | re.DOTALL)[0])
+    for path in [*root.rglob("*.jpg"), *root.rglob("*.png")] if name == "drive" else ():
+        path.rename(path.with_stem(f"clip_{int(path.stem) // 2}_{path.stem}"))
+
+
+@pytest.mark.parametrize("command", PAGE_COMMANDS)
+def test_the_commands_of_the_page(main, capsys, command):
+    arguments = shlex.split(command)
+    page_set(arguments[1].split("/")[0])
+    main(arguments)
+    assert "next:\n" in capsys.readouterr().out
+
+
+def test_the_page_has_each_kind_of_set():
+    assert len(PAGE_COMMANDS) == len({command.split()[1] for command in PAGE_COMMANDS}) == 9
+
+
+def test_the_files_of_the_page_are_read(tmp_path):
+    from danseg.dataset_file import read_dataset_file
+
+    own, other = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "dataset.yaml").write_text(own)
+    assert read_dataset_file(tmp_path).label_ids == {0: 0, 255: 1, 254: 255}
+    (tmp_path / "street").mkdir()
+    (tmp_path / "dataset.yaml").write_text(other)
+    assert read_dataset_file(tmp_path).label_ids == {7: 0, 0: 255, 1: 1, 2: 2, 255: 255}

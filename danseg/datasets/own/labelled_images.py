@@ -113,22 +113,25 @@ def _paired(
         raise UserError(
             f"images and masks both lie in {place.images}; tell masks by --mask-suffix, such as _mask"
         )
-    # A longer suffix may end in the other, as "" does in any.
-    images = pictures(place.images, image_suffix, without=_longer(mask_suffix, image_suffix) if same else "")
+    images, notes = _files(place.images, image_suffix, mask_suffix if same else None)
+    images = {name: one for name, one in images.items() if not _below(one, [o.images for o in others])}
     labels: Mapping[str, Label]
     if form.annotated is not None:
         labels = {name.removesuffix(mask_suffix): one for name, one in form.annotated.items()}
     else:
         assert form.masks is not None
-        without = _longer(image_suffix, mask_suffix) if same else ""
-        found = pictures(form.masks, mask_suffix, without=without)
-        labels = {name: one for name, one in found.items() if not _below(one, [o.labels for o in others])}
-    images = {name: one for name, one in images.items() if not _below(one, [o.images for o in others])}
-    return pair(images, labels, allow_unpaired)
+        masks, more = _files(form.masks, mask_suffix, image_suffix if same else None)
+        labels = {name: one for name, one in masks.items() if not _below(one, [o.labels for o in others])}
+        notes += more
+    paired = pair(images, labels, allow_unpaired)
+    return Paired(paired.pairs, notes + paired.notes)
 
 
-def _longer(suffix: str, other: str) -> str:
-    return suffix if len(suffix) > len(other) else ""
+def _files(folder: Path, ending: str, partners: str | None) -> tuple[dict[str, Path], list[str]]:
+    """The files of one side; ``partners`` is how those of the other end, if they lie in the same folder."""
+    without = partners if partners and not ending.endswith(partners) else ""
+    files, notes = pictures(folder, ending, without)
+    return files, [] if partners == "" else notes  # what is left out then is the other side
 
 
 def _below(path: Path, folders: list[Path]) -> bool:

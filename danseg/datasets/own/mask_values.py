@@ -16,6 +16,7 @@ from danseg.io.source_files import read_file
 from danseg.label_maps.label_png import UnusableLabelMap, decode_label_map
 
 MOST = 2**16  # ids are below
+_LOSSLESS = ("PNG", "BMP", "GIF", "TIFF", "PPM")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +109,8 @@ def _decoded(
         reason = error.reason if isinstance(error, UnusableImage) else str(error)
         raise RefusedMask(f"the mask {path} cannot be read: {reason}", "cannot be decoded") from error
     kind = image.format or "unknown"
-    lossy = kind == "WEBP" and b"VP8L" not in data[:64]
-    if kind in ("JPEG", "MPO") or lossy or image.info.get("compression") == "jpeg":
+    lossless = kind in _LOSSLESS or kind == "WEBP" and b"VP8L" in data[:64]
+    if not lossless or image.info.get("compression") == "jpeg":
         raise _refused(path, f"{kind}, whose compression changes ids and colours; export the masks as PNG")
     bits = sample_bits(image, data)
     if image.mode in ("LA", "PA", "RGBA"):

@@ -28,13 +28,16 @@ class Paired:
     notes: list[str]
 
 
-def pictures(folder: Path, ending: str = "", without: str = "") -> dict[str, Path]:
+def pictures(folder: Path, ending: str = "", without: str = "") -> tuple[dict[str, Path], list[str]]:
     """The image files below a folder by name: the path below it, without the suffix and ``ending``.
 
     Args:
         folder: the folder.
-        ending: how the stem of a file has to end, such as ``_mask``; other files are left out.
-        without: how it must not end.
+        ending: how the stem of a file has to end, such as ``_mask``; others are left out.
+        without: how it must not end, which is how the files end that they are to be paired with.
+
+    Returns:
+        The files, and a note if others were left out.
 
     Raises:
         UserError: it is no folder, holds no image, or two files have the same name.
@@ -43,16 +46,19 @@ def pictures(folder: Path, ending: str = "", without: str = "") -> dict[str, Pat
         kind = "a file" if folder.exists() else "missing"
         raise UserError(f"the folder {folder.absolute()} is {kind}; name the folder of the files")
     found = [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    found = [path for path in found if not (without and path.stem.endswith(without))]
     chosen = [path for path in found if path.stem.endswith(ending)]
-    chosen = [path for path in chosen if not (without and path.stem.endswith(without))]
     if not chosen:
         seen = listed(path.name for path in found or files_below(folder))
         wanted = f"with a name that ends in {ending!r}" if ending else f"({' '.join(IMAGE_SUFFIXES)})"
         holds = f"only {seen}" if seen else "it is empty"
         raise UserError(f"{folder.absolute()} holds no image {wanted}, {holds}; name the right folder")
-    return by_name(
-        (str(path.relative_to(folder).with_suffix("")).removesuffix(ending), path) for path in chosen
+    others = [path for path in found if not path.stem.endswith(ending)]
+    notes = (
+        [f"left out: {len(others)} files without {ending!r} at the end: {listed(others)}"] if others else []
     )
+    named = ((str(path.relative_to(folder).with_suffix("")).removesuffix(ending), path) for path in chosen)
+    return by_name(named), notes
 
 
 def by_name(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:

@@ -39,9 +39,16 @@ def told(found):
 )
 def test_one_folder_for_both(tmp_path, names, suffixes):
     touch(tmp_path, *names)
-    assert told(find(Place(tmp_path, tmp_path), **suffixes)) == [("a", *names)]
+    found = find(Place(tmp_path, tmp_path), **suffixes)
+    assert (told(found), found.notes) == ([("a", *names)], [])
     with pytest.raises(UserError, match="images and masks both lie in .*--mask-suffix"):
         find(Place(tmp_path, tmp_path))
+
+
+def test_files_without_the_ending_are_named(tmp_path):
+    touch(tmp_path, "i/a.jpg", "m/a_ids.png", "m/a_colour.png")
+    found = find(Place(tmp_path / "i", tmp_path / "m"), mask_suffix="_ids")
+    assert found.notes == [f"left out: 1 files without '_ids' at the end: {tmp_path / 'm/a_colour.png'}"]
 
 
 def test_val_below_the_images(tmp_path):

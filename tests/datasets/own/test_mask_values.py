@@ -22,6 +22,7 @@ def palette(ids):
         (Image.fromarray(IDS), "png", True),
         (Image.fromarray(IDS), "bmp", True),
         (Image.fromarray(IDS), "tif", True),
+        (Image.fromarray(IDS), "pgm", False),
         (palette(IDS), "png", True),
         (Image.fromarray(IDS.astype(np.uint16)), "png", False),
         (Image.fromarray(IDS.astype(np.int32)), "tif", False),
@@ -74,6 +75,7 @@ def test_the_colours_that_ids_show(tmp_path):
     [
         (Image.fromarray(IDS), "x.jpg", "JPEG, whose compression changes ids and colours"),
         (Image.fromarray(COLOURS), "x.webp", "WEBP, whose compression"),
+        (Image.fromarray(IDS), "x.jp2", "JPEG2000, whose compression"),
         (Image.fromarray(np.dstack([COLOURS, IDS])), "x.png", r"see-through pixels \(alpha\)"),
         (Image.fromarray(IDS.astype(np.float32)), "x.tif", "F samples of 32 bits"),
         (Image.fromarray(IDS.astype(np.int32) * -1), "x.tif", "ids beyond 65535"),

@@ -21,18 +21,17 @@ def named(*names, suffix=".png"):
 
 def test_pictures_by_name(tmp_path):
     touch(tmp_path, "a.JPG", "sub/b.tiff", "sub/c.webp", "notes.txt", ".hidden.png", "d.e.png")
-    assert pictures(tmp_path) == {
-        "a": tmp_path / "a.JPG",
-        "d.e": tmp_path / "d.e.png",
-        "sub/b": tmp_path / "sub/b.tiff",
-        "sub/c": tmp_path / "sub/c.webp",
-    }
+    files = {"a": "a.JPG", "d.e": "d.e.png", "sub/b": "sub/b.tiff", "sub/c": "sub/c.webp"}
+    assert pictures(tmp_path) == ({name: tmp_path / file for name, file in files.items()}, [])
 
 
 def test_endings(tmp_path):
     touch(tmp_path, "a_mask.png", "a.png", "b_mask.png")
-    assert list(pictures(tmp_path, "_mask")) == ["a", "b"]
-    assert list(pictures(tmp_path, without="_mask")) == ["a"]
+    found, notes = pictures(tmp_path, "_mask")
+    assert list(found) == ["a", "b"]
+    assert notes == [f"left out: 1 files without '_mask' at the end: {tmp_path / 'a.png'}"]
+    found, notes = pictures(tmp_path, without="_mask")
+    assert (list(found), notes) == (["a"], [])
     with pytest.raises(UserError, match="no image with a name that ends in '_gt', only a.png, a_mask.png"):
         pictures(tmp_path, "_gt")
 

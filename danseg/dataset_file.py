@@ -162,13 +162,13 @@ def class_names(path: str | os.PathLike, names: Any) -> tuple[str, ...]:
 
 
 def _found(place: Path) -> Path:
-    if not place.is_dir():
+    if os.path.lexists(place) and not place.is_dir():
         return place
     candidates = [name for name in (FILE_NAME, *_OTHER_NAMES) if os.path.lexists(place / name)]
     if not candidates:
         raise UserError(
             f"there is no {FILE_NAME} in {place.absolute()}: write it with python tools/prepare_dataset.py "
-            f"folder IMAGES MASKS --out {place}, or name the YAML file itself"
+            f"folder IMAGES MASKS --out {place}; or name another folder, or the YAML file itself (--data)"
         )
     return place / candidates[0]
 

@@ -175,7 +175,7 @@ def stored_size(path: Any) -> tuple[int, int] | None:
     try:
         with mapped(path) as data:
             width, height, _ = _claimed_size(data)
-    except OSError:
+    except (OSError, UnusableImage):
         return None
     return (height, width) if width and height else None
 

@@ -166,16 +166,18 @@ _PAIRS = {
 
 
 def check_kind(what: str, new: Any, old: Any) -> None:
-    """Refuse it if a name held two whole numbers and now holds something else.
+    """Refuse it if a name held two whole numbers, or may hold them, and now holds something else.
 
     Args:
         what: the name, behind where it is set.
         new: its value.
         old: what the bases give it.
     """
-    if _is_pair(old) and not _is_pair(new):
-        give = _PAIRS.get(what.split()[-1], f"two whole numbers above 0, such as {tuple(old)}")
-        raise UserError(f"{what}={new!r}: give {give}")
+    name = what.split()[-1]
+    if _is_pair(old) or (old is None and name in _PAIRS and new is not None):
+        if not _is_pair(new):
+            give = _PAIRS.get(name, f"two whole numbers above 0, such as {old}")
+            raise UserError(f"{what}={new!r}: give {give}")
 
 
 def _is_pair(value: Any) -> bool:

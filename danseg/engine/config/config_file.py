@@ -17,7 +17,14 @@ from danseg.engine.config.config_chain import Chain, File, check_kind, is_publis
 from danseg.engine.config.config_names import READ, about_dead_name, is_read, places_of
 from danseg.engine.config.kinds import wrong_at_the_top
 from danseg.engine.config.nested import holds, nest, value_at, with_value
-from danseg.engine.config.own_data import NOTE, given_names, note, require_recipe, settings_from
+from danseg.engine.config.own_data import (
+    NOTE,
+    Setting,
+    given_names,
+    note,
+    require_recipe,
+    settings_from,
+)
 from danseg.engine.config.run_length import follow_length
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean
@@ -49,20 +56,12 @@ def load_config(
         raise UserError(_missing_config_message(path))
     if path.suffix != ".py":
         raise UserError(f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py)")
-    try:
-        chain = None if Config._is_lazy_import(str(path)) else Chain(path)
-        values = chain.read() if chain else dict(Config.fromfile(path).items())
-        if data is not None:
-            require_recipe(path, values, chain.files[chain.path].inherited if chain else {})
-            settings = settings_from(data)
-            chain = Chain(path, beneath=given_names(settings))
-            values = chain.read()
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
-    except Exception as error:  # a config is a program: it can raise anything
-        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    chain, values = _read(path)
+    settings: dict[str, Setting] = {}
+    if data is not None:
+        require_recipe(path, values, chain.files[chain.path].inherited if chain else {})
+        settings = settings_from(data)
+        chain, values = _read(path, beneath=given_names(settings))
     if chain:
         _refuse_dead_names(chain.files)
     if options:
@@ -78,6 +77,21 @@ def load_config(
     except (ImportError, TypeError) as error:
         raise UserError(f"config {path}: custom_imports={values['custom_imports']}: {error}") from error
     return Config(values, filename=str(path))
+
+
+def _read(path: Path, beneath: dict[str, Any] | None = None) -> tuple[Chain | None, dict[str, Any]]:
+    """A config's chain, unless it is one of mmengine's lazy ones, and its values."""
+    try:
+        if Config._is_lazy_import(str(path)):
+            return None, dict(Config.fromfile(path).items())
+        chain = Chain(path, beneath)
+        return chain, chain.read()
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
+    except Exception as error:  # a config is a program: it can raise anything
+        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _missing_config_message(path: Path) -> str:
@@ -107,8 +121,18 @@ def _refuse_dead_names(files: Mapping[Path, File]) -> None:
             continue  # nobody can mend it there
         for name in content.own.keys() - READ - content.inherited.keys() - used:
             hint = about_dead_name(name, content.inherited, content.values)
-            if hint:
+            if hint and not _is_written_out(content.own[name], content.values):
                 raise UserError(f"config {file} sets {name}, which nothing reads{hint}")
+
+
+def _is_written_out(helper: Any, values: Mapping[str, Any]) -> bool:
+    """Whether what a name holds stands in a place that a run reads, as in the config that training writes."""
+    read = {name: value for name, value in values.items() if is_read(name)}
+    return (
+        isinstance(helper, (dict, list))
+        and bool(helper)
+        and any(value_at(read, place) == helper for place in places_of(read))
+    )
 
 
 def _with_options(path: Path, chain: Chain | None, values: dict, options: dict[str, Any]) -> dict:

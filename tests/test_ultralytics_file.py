@@ -108,3 +108,11 @@ def test_places_without_pairs(files, place, said):
     (files / "data.yaml").write_text(TEXT.replace("train: images/train", f"train: {place}"))
     with pytest.raises(UserError, match=said):
         read_dataset_file(files).pairs("train")
+
+
+def test_the_last_folder_called_images_is_the_one_that_masks_replace(tmp_path):
+    (tmp_path / "images/set/images/a").mkdir(parents=True)
+    (tmp_path / "images/set/images/a/x.jpg").touch()
+    (tmp_path / "images/set/data.yaml").write_text("train: images/a\nmasks_dir: masks\nnames: [a]\n")
+    ((_, mask),) = read_dataset_file(tmp_path / "images/set").pairs("train")
+    assert mask == str(tmp_path / "images/set/masks/a/x.png")

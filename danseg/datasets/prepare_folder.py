@@ -15,7 +15,7 @@ from danseg.datasets.own.pairing import Label
 from danseg.datasets.own.rasterising import Annotated
 from danseg.datasets.own.written_files import WrittenFiles, written_files
 from danseg.errors import UserError
-from danseg.io.image_headers import stored_size
+from danseg.io.image_headers import FIXES, stored_size
 from danseg.io.parallel import parallel_map
 from danseg.io.words import listed
 from danseg.label_maps.id_formats import VOID
@@ -157,9 +157,11 @@ def _require_sizes(found: LabelledImages, sizes: Sequence[tuple[int, int]], prog
         if there is not None and there != size
     ]
     if wrong:
+        turned = any(there == size[::-1] for there, size in zip(claimed, sizes, strict=True) if there != size)
+        hint = f"; or the image is turned by its EXIF orientation: {FIXES['turned']}" if turned else ""
         raise UserError(
             f"{len(wrong)} labels differ from their image in height x width: {listed(wrong, 3)}. Put the "
-            "right label beside each image, or export them at the images' size"
+            f"right label beside each image, or export them at the images' size{hint}"
         )
 
 

@@ -253,6 +253,10 @@ def no_picture(ids):
     (ids["images"] / "000.jpg").write_bytes(b"no picture")
 
 
+def turned(ids):
+    own_sets.save(np.zeros((128, 96), np.uint8), ids["masks"] / "000.png")
+
+
 def smaller(ids):
     own_sets.save(np.zeros((50, 60), np.uint8), ids["masks"] / "000.png")
 
@@ -265,6 +269,7 @@ def smaller(ids):
         (without("set/images/*"), {}, "holds no image .*it is empty"),
         (without("set/*/00[1-9].*"), {}, "1 image is all there is, which cannot be split"),
         (no_picture, {}, "1 images cannot be read: .*000.jpg; copy"),
+        (turned, {}, "000.png has 128x96, but .*96x128.*EXIF orientation: turn the pixels"),
         (smaller, {}, "000.png has 50x60, but .*000.jpg 96x128"),
         (redraw(value=7), {}, r"no class: 7 \(12288 pixels in 1 files, such as .*000.png\).*--map 7:2 or"),
         (redraw(value=1000, type=np.uint16), {}, "no class: 1000 .*--map 1000:ignore"),

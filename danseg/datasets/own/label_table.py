@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from danseg.dataset_file import Colour
+from danseg.dataset_file import Colour, class_names
 from danseg.datasets.own.class_options import IGNORE, ColourFile, class_number
 from danseg.datasets.own.mask_values import MOST, hexadecimal
 from danseg.errors import UserError
@@ -155,7 +155,9 @@ def table_of_labels(
         labels = [*dict.fromkeys((*order, *sorted(found.counts)))]
         own = [remap.get(one, one) for one in labels]
         first = [] if outside == IGNORE else [outside]
-        names = [one for one in dict.fromkeys((*first, *own)) if one != IGNORE]
+        names = class_names(
+            "labels of polygons", [one for one in dict.fromkeys((*first, *own)) if one != IGNORE]
+        )
     if outside not in (*names, IGNORE):
         raise UserError(
             f"pixels outside of all polygons are of the class {outside!r}, which is none of {listed(names)}; "

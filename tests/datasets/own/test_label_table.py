@@ -104,6 +104,15 @@ def test_labels(order, names, remap, outside, expected, table):
     assert {label: found.table[label] for label in LABELS} == table
 
 
+def test_labels_that_are_no_names():
+    for labels, said in (
+        ("a\nb", "name of class 1 is"),
+        ("dog ", "labels of polygons: names holds 'dog' twice"),
+    ):
+        with pytest.raises(UserError, match=said):
+            table_of_labels(occurring({labels: 1, "dog": 1}), (), None, {}, None, "background")
+
+
 @pytest.mark.parametrize(
     ("names", "remap", "outside", "said"),
     [

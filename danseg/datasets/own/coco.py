@@ -33,6 +33,8 @@ def read_coco(path: Path, content: Mapping[str, Any]) -> tuple[list[Annotated], 
     of_image = defaultdict(list)
     for place, annotation in enumerate(content["annotations"], 1):
         where = f"{path}, annotation {place}"
+        if isinstance(annotation, dict) and "segments_info" in annotation:
+            raise UserError(f"{where}: COCO's panoptic form is not read; give its form of instances")
         of_image[_value(annotation, "image_id", (int, str), where)].append((where, annotation))
     images, left_out, seen = [], 0, set()
     for place, image in enumerate(content["images"], 1):
@@ -75,7 +77,8 @@ def _categories(path: Path, categories: Sequence[Any]) -> dict[Any, str]:
 def _value(content: Any, key: str, kinds: tuple[type, ...], where: str) -> Any:
     value = content.get(key) if isinstance(content, dict) else None
     if not isinstance(value, kinds) or isinstance(value, bool) or value == "":
-        raise UserError(f"{where}: {key} is {shortened(value)}; it should be {kinds[-1].__name__}")
+        wanted = " or ".join("a number" if kind is int else "text" for kind in kinds)
+        raise UserError(f"{where}: {key} is {shortened(value)}; it should be {wanted}")
     return value
 
 

@@ -106,7 +106,8 @@ def test_boxes_alone_are_counted():
         (one(dict(size=[30, 40], counts="zz")), "counts is 'zz'"),
         (one(dict(size=[30, 40], counts="52")), "do not add up"),
         (one([box(2, 2, 10, 10)], 3), "category_id 3 is none of the categories, 2 a, 9 b"),
-        (dict(category_id=2), "image_id is None"),
+        (dict(category_id=2), "image_id is None; it should be a number or text"),
+        (dict(image_id=7, segments_info=[]), "annotation 1: COCO's panoptic form is not read"),
         (3, "image_id is None"),
     ],
 )

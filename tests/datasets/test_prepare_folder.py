@@ -328,6 +328,11 @@ def test_16_bits_and_grey_colours_are_written_with_8(ids):
     assert [np.unique(found[name]).tolist() for name in ("000", "001", "002")] == [[1], [2], [2]]
 
 
+def test_an_id_of_map_that_no_mask_holds_is_said(ids):
+    lines = folder(**ids, remap=["254:ignore", "2:box"])
+    assert "ids of --map that no mask holds: 254" in lines
+
+
 def test_left_out_and_said(ids):
     (ids["masks"] / "000.png").unlink()
     lines = folder(**ids, allow_unpaired=True)

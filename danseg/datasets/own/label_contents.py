@@ -21,6 +21,7 @@ from danseg.datasets.own.pairing import Label
 from danseg.datasets.own.rasterising import Annotated, rasterised
 from danseg.errors import UserError
 from danseg.io.parallel import parallel_map
+from danseg.io.words import listed
 from danseg.label_maps.id_formats import VOID
 
 
@@ -104,12 +105,14 @@ def _masks(labels: Sequence[Path], options: Options, form: str, progress: bool) 
             table, sizes, _by_colours(table.table), f"masks of colours{form}, written as class ids", []
         )
     table = table_of_ids(ids, options.names, options.remap, options.colours)
+    absent = [one for one in options.remap if int(one) not in ids.counts]
+    notes = [f"ids of --map that no mask holds: {listed(absent)}"] if absent else []
     if all(one.plain for one in values) and max(table.table) < 256:
-        return LabelContents(table, sizes, None, f"masks of ids{form}, read where they are", [])
+        return LabelContents(table, sizes, None, f"masks of ids{form}, read where they are", notes)
     lookup = np.full(MOST, VOID, np.uint8)
     lookup[list(table.table)] = list(table.table.values())
     told = f"masks of ids{form}, written with 8 bits"
-    return LabelContents(table, sizes, lambda path: lookup[read_ids(path)], told, [])
+    return LabelContents(table, sizes, lambda path: lookup[read_ids(path)], told, notes)
 
 
 def _look(path: Path) -> MaskValues | RefusedMask:

@@ -84,6 +84,12 @@ def table_of_ids(
         names = [f"class {number}" for number in range(highest + 1)]
     table = {one: one for one in range(len(names))} | {VOID: VOID}
     table |= {int(one): class_number(name, names, f"--map {one}:{name}") for one, name in remap.items()}
+    without = [name for number, name in enumerate(names) if number not in table.values()]
+    if without:
+        raise UserError(
+            f"--map leaves no id for {listed(map(repr, without))}; give each class one, or leave it out of "
+            "--classes"
+        )
     unknown = [one for one in found.counts if one not in table]
     if unknown:
         raise UserError(

@@ -52,6 +52,7 @@ def test_names_for_ids_that_have_none():
     [
         ((0, 255), {}, "hold 0 and 255 alone, and 255 is read as no class; if it is one, give --map 255:1"),
         ((0, 7), {}, r"no class: 7 \(1 pixels in 1 files, such as 0.png\). The 2 classes are 0 to 1"),
+        ((0, 1), {"1": "a"}, "--map leaves no id for 'b'; give each class one"),
         ((0, 1), {"x": "1"}, "'x' is no id from 0 to 65535"),
         ((0, 1), {"70000": "1"}, "'70000' is no id"),
         ((0, 1), {"1": "2"}, "--map 1:2: '2' is no class"),

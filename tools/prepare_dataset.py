@@ -3,6 +3,7 @@
 python tools/prepare_dataset.py cityscapes [ROOT] [--cache]
 python tools/prepare_dataset.py ade20k SOURCE [ROOT] [--cache]
 python tools/prepare_dataset.py camvid SOURCE [ROOT] [--link] [--cache]
+python tools/prepare_dataset.py voc2012 SOURCE [ROOT] [--link] [--cache]
 python tools/prepare_dataset.py demo [ROOT] [--train N] [--val N] [--height H] [--width W] [--seed S]
                                      [--cache]
 python tools/prepare_dataset.py folder IMAGES MASKS --out FOLDER [--classes a,b,c] [--map 255:1 ...]
@@ -37,6 +38,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     command = commands.add_parser("camvid", help="copy CamVid")
     command.add_argument("source", help="folder with train, trainannot, val, valannot [, test, testannot]")
     command.add_argument("root", nargs="?", default="data/camvid", help="default: %(default)s")
+    command.add_argument("--link", action="store_true", help="make symbolic links, not copies")
+
+    command = commands.add_parser("voc2012", help="copy Pascal VOC 2012's segmentation")
+    command.add_argument("source", help="the folder VOCdevkit that VOCtrainval_11-May-2012.tar unpacks to")
+    command.add_argument("root", nargs="?", default="data/VOCdevkit/VOC2012", help="default: %(default)s")
     command.add_argument("--link", action="store_true", help="make symbolic links, not copies")
 
     command = commands.add_parser("demo", help="render street scenes in the Cityscapes layout")

@@ -9,5 +9,6 @@ from danseg.datasets.prepare_camvid import camvid
 from danseg.datasets.prepare_cityscapes import cityscapes
 from danseg.datasets.prepare_demo import demo
 from danseg.datasets.prepare_folder import folder
+from danseg.datasets.prepare_voc2012 import voc2012
 
-__all__ = ["ade20k", "camvid", "cityscapes", "demo", "folder"]
+__all__ = ["ade20k", "camvid", "cityscapes", "demo", "folder", "voc2012"]

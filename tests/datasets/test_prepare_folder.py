@@ -339,7 +339,7 @@ def test_pixels_outside_of_all_polygons(tmp_path):
     found = classes_of(tmp_path / "out", "train")
     for name, classes in found.items():
         assert ((classes == 255) == (true[name] == 0)).mean() > 0.999
-    with pytest.raises(UserError, match="are of the class 'sky', which --classes lacks"):
+    with pytest.raises(UserError, match="are of the class 'sky', which is none of "):
         folder(out=tmp_path / "other", **options | dict(outside="sky"))
 
 

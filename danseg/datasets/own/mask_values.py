@@ -16,6 +16,7 @@ from danseg.io.source_files import read_file
 from danseg.label_maps.label_png import UnusableLabelMap, decode_label_map
 
 MOST = 2**16  # ids are below
+_MOST_DIFFERENT = 4096  # ids or colours in one mask: far more than there are classes
 _LOSSLESS = ("PNG", "BMP", "GIF", "TIFF", "PPM")
 
 
@@ -58,8 +59,8 @@ def look_at(path: str | os.PathLike) -> MaskValues:
     ids, palette, colours = _decoded(data, path)
     if ids is None:
         assert colours is not None
-        return MaskValues(colours.shape, None, _counted(colours), False)
-    found = _counted(ids)
+        return MaskValues(colours.shape, None, _counted(colours, path), False)
+    found = _counted(ids, path)
     try:
         decode_label_map(data, path)
         plain = True
@@ -149,9 +150,12 @@ def _refused(path: str | os.PathLike, reason: str) -> RefusedMask:
     return RefusedMask(f"the mask {path} is or holds {reason}", reason)
 
 
-def _counted(values: np.ndarray) -> dict[int, int]:
-    if values.size and values.max() < MOST:
-        counts = np.bincount(values.ravel())
-        return {int(one): int(counts[one]) for one in np.flatnonzero(counts)}
+def _counted(values: np.ndarray, path: str | os.PathLike) -> dict[int, int]:
     found, counts = np.unique(values, return_counts=True)
+    if len(found) > _MOST_DIFFERENT:
+        raise _refused(
+            path,
+            f"more than {_MOST_DIFFERENT} different values, as photographs, smoothed edges and measurements "
+            "have; export masks in which each class has one",
+        )
     return dict(zip(found.tolist(), counts.tolist(), strict=True))

@@ -107,7 +107,7 @@ def test_labels(order, names, remap, outside, expected, table):
 @pytest.mark.parametrize(
     ("names", "remap", "outside", "said"),
     [
-        (["cat", "dog", "tree"], {}, "sky", "of the class 'sky', which --classes lacks"),
+        (["cat", "dog", "tree"], {}, "sky", "of the class 'sky', which is none of "),
         (["cat", "dog"], {}, "cat", r"no class: 'tree' \(1 polygons in 1 files, such as 0.png\)"),
         (None, {"bird": "cat"}, "ignore", "--map names the labels bird; there are cat, dog, tree"),
     ],

@@ -89,6 +89,15 @@ def test_refused(tmp_path, image, name, said):
     assert str(tmp_path / name) in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.uint8])
+def test_what_is_no_mask(tmp_path, kind):
+    values = np.arange(90 * 90).reshape(90, 90)
+    photograph = np.stack([values // 256, values % 256, values * 0], axis=-1).astype(np.uint8)
+    Image.fromarray(values.astype(kind) if kind == np.uint16 else photograph).save(tmp_path / "x.png")
+    with pytest.raises(RefusedMask, match="holds more than 4096 different values, as photographs"):
+        look_at(tmp_path / "x.png")
+
+
 def test_damaged_or_missing(tmp_path):
     Image.fromarray(IDS).save(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:-20])

@@ -56,7 +56,7 @@ def truth_of(dataset: str, label_dir: Path, split: str | None) -> Truth:
         known = KNOWN_DATASETS[dataset]
         if split is not None and not known.lists:
             raise UserError(
-                f"--split is for a dataset.yaml and for lists of frames; of {dataset} the labels' folder tells"
+                f"--split is for a dataset.yaml and for lists of frames; {dataset} has a folder for each"
             )
         return _of_known(known, label_dir, split or "val")
     if not os.path.exists(dataset):

@@ -162,7 +162,8 @@ def class_names(path: str | os.PathLike, names: Any) -> tuple[str, ...]:
 
 
 def _found(place: Path) -> Path:
-    if os.path.lexists(place) and not place.is_dir():
+    is_named = place.suffix.lower() in (".yaml", ".yml") or os.path.lexists(place)
+    if is_named and not place.is_dir():
         return place
     candidates = [name for name in (FILE_NAME, *_OTHER_NAMES) if os.path.lexists(place / name)]
     if not candidates:

@@ -158,8 +158,8 @@ def table_of_labels(
         names = [one for one in dict.fromkeys((*first, *own)) if one != IGNORE]
     if outside not in (*names, IGNORE):
         raise UserError(
-            f"pixels outside of all polygons are of the class {outside!r}, which is none of {listed(names)}; add "
-            f"it, or name one of these by --outside, or --outside {IGNORE}"
+            f"pixels outside of all polygons are of the class {outside!r}, which is none of {listed(names)}; "
+            f"add it, or name one of these by --outside, or --outside {IGNORE}"
         )
     table = {one: class_number(name, names, f"--map {one}:{name}") for one, name in remap.items()}
     table = {name: number for number, name in enumerate(names)} | table

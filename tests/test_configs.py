@@ -76,6 +76,10 @@ DATA = {
         "CityscapesDataset", "data/demo", 19, _CITYSCAPES_IMAGE, _CITYSCAPES_LABEL, ("train", "val"),
         (256, 512), (160, 320),
     ),
+    "voc2012": Data(
+        "VOC2012Dataset", "data/VOCdevkit/VOC2012", 21, "JPEGImages/%s.jpg", "SegmentationClass/%s.png",
+        ("train", "val"), (300, 400), (512, 683),
+    ),
     "folder": Data(
         "OwnDataset", "data/mine", 2, "images/%s.png", "masks/%s.png", ("train", "val"),
         (360, 480), (360, 480),
@@ -134,6 +138,9 @@ UNPUBLISHED = {
         for data in ("cityscapes", "ade20k")
     ),
 }
+
+RECIPES["voc2012"] = Recipe(40_000, 4, (512, 512), None)  # mmsegmentation's, whose data are augmented
+UNPUBLISHED |= {"danet_r50_voc2012", "fcn_r50_voc2012"}
 
 HEADS = {
     "attention": "AttentionHead",
@@ -298,6 +305,10 @@ def make_tree(root: Path, data: Data, size: tuple[int, int]) -> None:
             file = root / (place % split)
             file.parent.mkdir(parents=True, exist_ok=True)
             assert cv2.imwrite(str(file), content)
+        if data.type == "VOC2012Dataset":
+            frames = root / f"ImageSets/Segmentation/{split}.txt"
+            frames.parent.mkdir(parents=True, exist_ok=True)
+            frames.write_text(f"{split}\n")
         if data.type == "OwnDataset":
             (root / f"{split}.txt").write_text(f"{split}.png\t{split}.png\n")
     if data.type == "OwnDataset":

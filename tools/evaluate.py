@@ -22,14 +22,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "gt_dir",
         type=Path,
         help="label maps: gtFine/val (cityscapes, demo), annotations/validation (ade20k), valannot (camvid), "
-        "or the masks of your own data set",
+        "SegmentationClass (voc2012), or the masks of your own data set",
     )
     parser.add_argument(
         "--dataset",
         required=True,
-        help="cityscapes, ade20k, camvid or demo, or the folder of the dataset.yaml of your own data set",
+        help="cityscapes, ade20k, camvid, voc2012 or demo, or the folder of your own data set's dataset.yaml",
     )
-    parser.add_argument("--split", help="of your own data set: train, val or test (default: val)")
+    parser.add_argument(
+        "--split", help="of your own data set, or of voc2012: train, val or test (default: val)"
+    )
     parser.add_argument(
         "--pred-ids",
         choices=("labelIds", "trainIds"),

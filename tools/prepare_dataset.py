@@ -3,8 +3,10 @@
 python tools/prepare_dataset.py cityscapes [ROOT] [--cache]
 python tools/prepare_dataset.py ade20k SOURCE [ROOT] [--cache]
 python tools/prepare_dataset.py camvid SOURCE [ROOT] [--link] [--cache]
+python tools/prepare_dataset.py voc2012 SOURCE [ROOT] [--link] [--cache]
 python tools/prepare_dataset.py demo [ROOT] [--train N] [--val N] [--height H] [--width W] [--seed S]
                                      [--cache]
+python tools/prepare_dataset.py aerial SOURCE --out FOLDER [--set potsdam|loveda] [--tile 512] [--overlap 128]
 python tools/prepare_dataset.py folder IMAGES MASKS --out FOLDER [--classes a,b,c] [--map 255:1 ...]
                                        [--colours FILE] [--mask-suffix _mask] [--val 0.2 | --val-images DIR]
 """
@@ -39,6 +41,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     command.add_argument("root", nargs="?", default="data/camvid", help="default: %(default)s")
     command.add_argument("--link", action="store_true", help="make symbolic links, not copies")
 
+    command = commands.add_parser("voc2012", help="copy Pascal VOC 2012's segmentation")
+    command.add_argument("source", help="the folder VOCdevkit that VOCtrainval_11-May-2012.tar unpacks to")
+    command.add_argument("root", nargs="?", default="data/VOCdevkit/VOC2012", help="default: %(default)s")
+    command.add_argument("--link", action="store_true", help="make symbolic links, not copies")
+
     command = commands.add_parser("demo", help="render street scenes in the Cityscapes layout")
     command.add_argument("root", nargs="?", default="data/demo", help="default: %(default)s")
     for name, default, meaning in (
@@ -57,6 +64,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
             help="also unpack the training frames, uncompressed, so that training reads them faster "
             "(if the set is prepared already, give its folder as the source)",
         )
+    command = commands.add_parser("aerial", help="cut large pictures and their labels into tiles")
+    command.add_argument(
+        "source", help="folder of a dataset.yaml; with --set, of an unpacked Potsdam or LoveDA"
+    )
+    command.add_argument("--out", required=True, help="folder for the tiles and their dataset.yaml")
+    command.add_argument(
+        "--set", dest="published", choices=("potsdam", "loveda"), help="the source is this published set"
+    )
+    command.add_argument("--tile", type=int, default=512, help="side in pixels (default: %(default)s)")
+    command.add_argument(
+        "--overlap", type=int, default=128, help="of training tiles, in pixels (default: %(default)s)"
+    )
     _add_folder(commands.add_parser("folder", help="describe your own images with masks or polygons"))
     return parser.parse_args(argv)
 

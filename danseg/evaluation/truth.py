@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from danseg.dataset_file import DatasetFile, read_dataset_file
-from danseg.errors import UserError
-from danseg.io.source_files import files_below
+from danseg.errors import UserError, reason_of
+from danseg.io.source_files import files_below, read_file
 from danseg.io.words import did_you_mean
 from danseg.known_datasets import KNOWN_DATASETS, KnownDataset
 from danseg.label_maps.id_formats import VOID, IdFormat, id_format
@@ -46,18 +46,19 @@ def truth_of(dataset: str, label_dir: Path, split: str | None) -> Truth:
     Args:
         dataset: a name of :data:`danseg.known_datasets.KNOWN_DATASETS`, or the place of a ``dataset.yaml``.
         label_dir: the folder, which is searched recursively.
-        split: of a data set of one's own, by default "val".
+        split: of a data set of one's own, or one whose splits are lists of frames; by default "val".
 
     Raises:
         UserError: there is no such data set, the folder holds none of its label maps, or a split is named for
             a known data set, whose folder says it.
     """
     if dataset in KNOWN_DATASETS:
-        if split is not None:
+        known = KNOWN_DATASETS[dataset]
+        if split is not None and not known.lists:
             raise UserError(
-                f"--split is for a dataset.yaml; of {dataset} the folder of labels says the split"
+                f"--split is for a dataset.yaml and for lists of frames; {dataset} has a folder for each"
             )
-        return _of_known(KNOWN_DATASETS[dataset], label_dir)
+        return _of_known(known, label_dir, split or "val")
     if not os.path.exists(dataset):
         raise UserError(
             f"unknown data set '{dataset}'{did_you_mean(dataset, KNOWN_DATASETS)}; choose one of "
@@ -79,7 +80,7 @@ def by_key(root: Path, keys: Mapping[Path, str]) -> dict[str, Path]:
     return found
 
 
-def _of_known(dataset: KnownDataset, label_dir: Path) -> Truth:
+def _of_known(dataset: KnownDataset, label_dir: Path, split: str) -> Truth:
     found = ((files_below(label_dir, suffix), suffix, ids) for suffix, ids in dataset.label_files)
     files, suffix, ids = next((one for one in found if one[0]), ([], "", ""))
     if not files:
@@ -88,7 +89,11 @@ def _of_known(dataset: KnownDataset, label_dir: Path) -> Truth:
             f"no {wanted} in {label_dir} or below; for {dataset.name} give the folder "
             f"{dataset.folders['val'][1]}"
         )
-    labels = by_key(label_dir, {path: path.name.removesuffix(suffix) for path in files})
+    keys = {path: path.name.removesuffix(suffix) for path in files}
+    if dataset.lists:
+        frames = _listed_frames(dataset, label_dir, split)
+        keys = {path: key for path, key in keys.items() if key in frames}
+    labels = by_key(label_dir, keys)
     return Truth(
         dataset.name,
         dataset.classes,
@@ -100,6 +105,20 @@ def _of_known(dataset: KnownDataset, label_dir: Path) -> Truth:
         "labelIds",
         dataset.telltale_ids,
     )
+
+
+def _listed_frames(dataset: KnownDataset, label_dir: Path, split: str) -> set[str]:
+    """The frames of a split of a data set whose splits lie in the same folders."""
+    if split not in dataset.lists:
+        raise UserError(f"{dataset.name} has no split {split!r}, only {', '.join(dataset.lists)}")
+    file = label_dir.absolute().parents[dataset.folders[split][1].count("/")] / dataset.lists[split]
+    try:
+        return set(read_file(file).decode("utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"the frames of {split} are listed in {file}, which cannot be read: {reason_of(error)}; give the "
+            f"folder {dataset.folders[split][1]} of {dataset.name} in its published layout"
+        ) from error
 
 
 def _of_own(file: DatasetFile, label_dir: Path, split: str) -> Truth:

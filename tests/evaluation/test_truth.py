@@ -96,8 +96,28 @@ def test_what_does_not_fit_is_refused(root):
         UserError, match="unknown data set 'camvdi'; did you mean 'camvid'.* or name the folder"
     ):
         evaluate_folders(root / "out", root / "labels", "camvdi")
-    with pytest.raises(UserError, match="--split is for a dataset.yaml"):
+    with pytest.raises(UserError, match="--split is for a dataset.yaml and for lists"):
         evaluate_folders(root / "out", root / "labels", "camvid", split="val")
     (root / "val.txt").write_text("a.jpg\tday/1_mask.png\na.png\tnight/1_mask.png\n")
     with pytest.raises(UserError, match="two images of val are named a"):
         scored(root)
+
+
+def test_of_voc_the_frames_of_one_list_are_scored(tmp_path):
+    label = rng.choice([*range(21), 255], (7, 9)).astype(np.uint8)
+    for name in ("2007_000001", "2007_000002"):
+        save(tmp_path / f"SegmentationClass/{name}.png", label)
+    for split, name in (("train", "2007_000001"), ("val", "2007_000002")):
+        (tmp_path / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"ImageSets/Segmentation/{split}.txt").write_text(f"{name}\n")
+    save(tmp_path / "out/2007_000002.png", np.where(label == 255, 0, label).astype(np.uint8))
+    folders = tmp_path / "out", tmp_path / "SegmentationClass"
+    result = evaluate_folders(*folders, "voc2012", workers=1)
+    assert len(result.pairs) == 1 and result.scores.mean_iou == 1
+    with pytest.raises(UserError, match="no prediction for 1 of the 1 label maps"):
+        evaluate_folders(*folders, "voc2012", split="train")
+    with pytest.raises(UserError, match="voc2012 has no split 'test', only train, val"):
+        evaluate_folders(*folders, "voc2012", split="test")
+    (tmp_path / "ImageSets/Segmentation/val.txt").unlink()
+    with pytest.raises(UserError, match="val.txt, which cannot be read: it does not exist; give the folder"):
+        evaluate_folders(*folders, "voc2012")

@@ -16,7 +16,7 @@ import numpy as np
 
 from danseg.errors import UserError, reason_of
 from danseg.io.files import make_folder, whole_file
-from danseg.io.images import decode_whole
+from danseg.io.images import decode_whole, save_image
 from danseg.io.source_files import read_file
 from danseg.label_maps.id_formats import VOID
 from danseg.label_maps.label_png import write_label_map
@@ -73,6 +73,14 @@ class WrittenFiles:
         if not (os.path.lexists(path) and _holds(path, classes, palette)):
             self._make_way(path)
             write_label_map(path, classes, palette)
+        self._hashes[name] = _hash(path)
+
+    def add_picture(self, name: str, pixels: np.ndarray) -> None:
+        """Write colours (H, W, 3) RGB as a PNG, unless it is there; raises as above."""
+        path = self.folder / name
+        if not (os.path.lexists(path) and _shows(path, pixels)):
+            self._make_way(path)
+            save_image(pixels, path)
         self._hashes[name] = _hash(path)
 
     def _make_way(self, path: Path) -> None:
@@ -150,6 +158,15 @@ def _holds(path: Path, classes: np.ndarray, palette: Sequence[Sequence[int]]) ->
         return False
     flat = [one for colour in palette for one in colour]
     return image.mode == "P" and image.getpalette() == flat and np.array_equal(np.asarray(image), classes)
+
+
+def _shows(path: Path, pixels: np.ndarray) -> bool:
+    """Whether a file is a picture of these colours."""
+    try:
+        image = decode_whole(read_file(path))
+    except (OSError, ValueError):
+        return False
+    return image.mode == "RGB" and np.array_equal(np.asarray(image), pixels)
 
 
 def _digest(data: bytes) -> str:

@@ -1,12 +1,16 @@
 """--data: what follows from a set, what wins over it, and what is refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 from PIL import Image
 
 from danseg.engine.config.agreement import check_agreement
+from danseg.engine.config.cfg_options import parse_options
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.own_data import about_data, settings_from
 from danseg.errors import UserError
@@ -188,3 +192,21 @@ def test_a_set_that_is_none_is_refused(mine, spoil, said):
 def test_an_image_scale_that_is_none_is_refused(mine, value):
     with pytest.raises(UserError, match="image_scale=.*: give width and height"):
         load_config(R18, dict(image_scale=value), data=mine)
+
+
+def test_the_page_has_a_row_for_each_setting(mine):
+    page = (CONFIGS.parent / "docs/own_data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`", page.partition("## What follows from the set")[2], re.MULTILINE)
+    assert sorted(rows) == sorted({*settings_from(mine), "image_scale"} - {"data_root"})
+
+
+def test_what_the_page_says_of_pretrained_weights_fits(mine):
+    page = (CONFIGS.parent / "docs/own_data.md").read_text(encoding="utf-8")
+    [options] = re.findall(r"`--cfg-options (model\.backbone\.base[^`]*)`", page)
+    config = load_config(R18, parse_options(options.split()), data=mine)
+    assert config.model.pretrained == "open-mmlab://resnet18_v1c"
+    config.model.pretrained = None
+    init_default_scope("mmseg")
+    network = MODELS.build(config.model)
+    widths = [len(network.backbone.stem[0].weight), network.decode_head.in_channels]
+    assert widths == [32, 512]  # ResNetV1c's stem begins with half of its channels

@@ -106,7 +106,7 @@ def dataset_text(
     images: str,
     masks: str,
     names: Sequence[str],
-    colours: Sequence[Colour],
+    colours: Sequence[Sequence[int]],
     mapping: Mapping[int, int] | None,
     ignore: Sequence[int],
     splits: Mapping[str, str],

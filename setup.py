@@ -18,6 +18,7 @@ TOOLBOX = [
     "matplotlib>=3.7",  # figures and colour maps
     "safetensors>=0.4.3",  # weights without pickles
     "rich>=13",  # progress bars with the time left
+    "pyyaml>=6",  # dataset.yaml, the description of a set of one's own
 ]
 
 # The site.
@@ -65,6 +66,8 @@ setup(
         ],
         # Images of any size, read and written window by window with their georeferencing.
         "large": ["rasterio>=1.4"],
+        # Annotations as polygons: COCO's own rasteriser, which also reads COCO's run lengths and holes.
+        "polygons": ["pycocotools>=2.0.8"],
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
         # `make docs`.
@@ -84,6 +87,7 @@ setup(
             "nbclient>=0.10",  # so is the notebook: runs it
             "nbformat>=5.10",  # reads it
             "ipykernel>=6.29",  # is the Python in which it runs
+            "pycocotools>=2.0.8",  # and polygons
         ],
     },
     classifiers=[

@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from danseg.shipped import as_started
+
 
 class UserError(Exception):
     """An error that the user can fix; the message says what is wrong and how to fix it."""
@@ -77,7 +79,7 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             main(*args, **kwargs)
             _flush_output()  # now, because at the interpreter's exit nothing could catch an error
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {as_started(str(error))}", file=sys.stderr)
             sys.exit(1)
         except Stopped as stopped:
             if stopped.message:

@@ -11,6 +11,7 @@ from danseg.datasets.wrappers import infos
 from danseg.errors import UserError
 from danseg.io.source_files import fault, files_below
 from danseg.known_datasets import known_dataset
+from danseg.shipped import as_started
 
 TRAIN_IDS_SUFFIX = "_labelTrainIds.png"
 
@@ -66,7 +67,7 @@ def require_folders(dataset: Any, where: str, prepare_command: str | None, with_
 
 def _how_to_get(prepare_command: str | None) -> str:
     if prepare_command:
-        return f"Prepare it with: {prepare_command}   (data/README.md shows the expected tree)"
+        return f"Prepare it with: {as_started(prepare_command)}   (data/README.md shows the expected tree)"
     return "data/README.md shows the expected tree and the command that prepares it"
 
 

@@ -24,7 +24,7 @@ TOOLBOX = [
     "rich>=13",  # progress bars with the time left
 ]
 
-# Beside the package in a clone, and in its folder .mim in a wheel, where danseg, mmengine and mim look for them.
+# Beside the package in a clone; in a wheel in its folder .mim, where danseg, mmengine and mim look for them.
 SHIPPED = ("configs", "tools")
 
 
@@ -61,6 +61,7 @@ setup(
     # Neither line of mmseg: a project that has one keeps it, and danseg.ops and danseg.attention need none.
     install_requires=[
         "torch>=2.5",  # everything; 2.5 is the first release with wheels for Python 3.13
+        "packaging>=22",  # danseg doctor compares versions
     ],
     extras_require={
         # The maintained line of mmseg, the default. Its mmcv is built without compiled operators.

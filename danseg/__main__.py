@@ -1,4 +1,4 @@
-"""``python -m danseg``: the command ``danseg``, where no script of this name is at hand, as under torchrun."""
+"""``python -m danseg``: the command ``danseg`` where a module is asked for, as torchrun does."""
 
 from danseg.command import main
 

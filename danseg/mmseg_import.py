@@ -1,7 +1,7 @@
 """Connect danseg to mmseg and mmengine: tell their registries and their analysis where danseg's parts are.
 
-It also imports mmseg quietly. ``import danseg`` imports neither mmengine nor mmseg: what concerns one of their
-modules is done once that has been imported.
+It also imports mmseg quietly. ``import danseg`` imports neither mmengine nor mmseg: what concerns one of
+their modules is done once that has been imported.
 """
 
 import contextlib

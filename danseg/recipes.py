@@ -1,7 +1,7 @@
-"""The recipes that come with danseg, from the files in ``configs`` alone: what each trains, how, and its figure.
+"""The recipes that come with danseg: what each file of ``configs`` trains, how, and its published figure.
 
-A recipe's header, the comment at its head, gives its published figure. Its schedule and crop are what it or its
-bases set. The files are read, not run, with the standard library alone: setup.py does it without danseg.
+A recipe's header, the comment at its head, gives the figure. Its schedule and crop are what it or its bases
+set. The files are read, not run, with the standard library alone: setup.py does it without danseg.
 """
 
 import ast
@@ -73,7 +73,9 @@ def read_recipe(path: Path) -> Recipe:
 
 def read_header(path: Path) -> str:
     """The comment at the start of a file, as one line."""
-    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    lines = itertools.takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
     return " ".join(line.lstrip("# ").rstrip() for line in lines)
 
 
@@ -136,7 +138,5 @@ def _model(recipe: Recipe) -> dict[str, Any]:
     if one is not None:
         metrics = {"mIoU": one} | ({"mIoU(ms+flip)": several} if several is not None else {})
         metadata["Figures From"] = recipe.source
-        model["Results"] = [
-            {"Task": "Semantic Segmentation", "Dataset": recipe.dataset, "Metrics": metrics}
-        ]
+        model["Results"] = [{"Task": "Semantic Segmentation", "Dataset": recipe.dataset, "Metrics": metrics}]
     return model

@@ -1,5 +1,6 @@
 """Search the recipes that come with danseg, and show them as text."""
 
+import re
 from collections.abc import Sequence
 
 from danseg.errors import UserError
@@ -16,22 +17,20 @@ def matching(recipes: Sequence[Recipe], words: Sequence[str]) -> list[Recipe]:
         UserError: there is none.
     """
     named = [recipe for recipe in recipes if recipe.name in words]
-    wanted = [word.lower() for word in words]
-    found = named or [
-        recipe
-        for recipe in recipes
-        if all(word in f"{recipe.name} {recipe.header}".lower() for word in wanted)
-    ]
-    if not found:
-        known = {part for recipe in recipes for part in (recipe.name, *recipe.name.split("_"))}
-        missing = [
-            word
-            for word in wanted
-            if not any(word in f"{recipe.name} {recipe.header}".lower() for recipe in recipes)
-        ]
-        about = f"{missing[0]!r}{did_you_mean(missing[0], sorted(known))}" if missing else " and ".join(words)
-        raise UserError(f"none of the {len(recipes)} recipes has {about}")
-    return found
+    found = named or [recipe for recipe in recipes if all(_has(recipe, word) for word in words)]
+    if found:
+        return found
+    nowhere = [word for word in words if not any(_has(recipe, word) for recipe in recipes)]
+    if not nowhere:
+        raise UserError(f"none of the {len(recipes)} recipes has {' and '.join(words)} together")
+    known = sorted({part for recipe in recipes for part in (recipe.name, *recipe.name.split("_"))})
+    raise UserError(f"none of the {len(recipes)} recipes has {nowhere[0]!r}{did_you_mean(nowhere[0], known)}")
+
+
+def _has(recipe: Recipe, word: str) -> bool:
+    """Whether a word of the recipe's name or header begins so."""
+    text = f"{recipe.name} {recipe.header}"
+    return re.search(rf"(?<![a-z0-9]){re.escape(word)}", text, re.IGNORECASE) is not None
 
 
 def table(recipes: Sequence[Recipe]) -> str:
@@ -57,4 +56,11 @@ def described(recipe: Recipe) -> str:
 def _cells(recipe: Recipe) -> tuple[str, ...]:
     crop = "x".join(map(str, recipe.crop)) if recipe.crop else "-"
     figures = ("-" if figure is None else f"{figure:.2f}" for figure in recipe.published)
-    return recipe.name, recipe.dataset, str(recipe.iterations or "-"), str(recipe.batch or "-"), crop, *figures
+    return (
+        recipe.name,
+        recipe.dataset,
+        str(recipe.iterations or "-"),
+        str(recipe.batch or "-"),
+        crop,
+        *figures,
+    )

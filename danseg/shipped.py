@@ -36,12 +36,14 @@ def tools() -> dict[str, Path]:
 def as_started(text: str) -> str:
     """A text in which tools are named as the user of this process starts them.
 
-    ``python tools/train.py`` stays so for those who run the files of a clone, and becomes ``danseg train`` for
-    those who run the command, or have no clone.
+    ``python tools/train.py`` stays so for those who run the files of a clone, and becomes ``danseg train``
+    for those who run the command, or have no clone.
     """
     if not by_command() and not MIM.joinpath("tools").is_dir():
         return text
-    return re.sub(r"(?:\bpython )?\btools/(\w+)\.py\b", lambda match: f"danseg {command_name(match[1])}", text)
+    return re.sub(
+        r"(?:\bpython )?\btools/(\w+)\.py\b", lambda match: f"danseg {command_name(match[1])}", text
+    )
 
 
 def by_command() -> bool:

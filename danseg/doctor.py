@@ -99,11 +99,9 @@ def _gpus() -> Iterator[Finding]:
             continue
         with torch.cuda.device(index):
             bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        yield Finding(
-            name,
-            f"{facts.name}, compute capability {facts.major}.{facts.minor}, "
-            f"{facts.total_memory / 2**30:.0f} GiB, {'has' if bfloat16 else 'has no'} bfloat16 (--amp bfloat16, --precision bfloat16)",
-        )
+        memory = f"{facts.total_memory / 2**30:.0f} GiB"
+        has = "has bfloat16 (--amp bfloat16, --precision bfloat16)" if bfloat16 else "has no bfloat16"
+        yield Finding(name, f"{facts.name}, capability {facts.major}.{facts.minor}, {memory}, {has}")
 
 
 def _driver() -> str | None:

@@ -52,10 +52,7 @@ def read_recipe(path: Path) -> Recipe:
     header = read_header(path)
     network, _, dataset = path.stem.split("_")[:3]
     found = _PUBLISHED.search(header)
-    figures, source = (None, None), None
-    if found:
-        one, several, source = found.groups()
-        figures = float(one), float(several) if several else None
+    one, several, source = found.groups() if found else (None, None, None)
     crop = _set_value(path, "crop_size")
     return Recipe(
         name=path.stem,
@@ -66,7 +63,7 @@ def read_recipe(path: Path) -> Recipe:
         iterations=_set_value(path, "max_iters"),
         batch=_set_value(path, "auto_scale_lr", "base_batch_size"),
         crop=tuple(crop) if crop else None,
-        published=figures,
+        published=(float(one) if one else None, float(several) if several else None),
         source=source,
     )
 
@@ -125,10 +122,10 @@ def metafile(folder: Path) -> dict[str, Any]:
 
 
 def _model(recipe: Recipe) -> dict[str, Any]:
-    metadata = {"Training Data": recipe.dataset, "Description": recipe.header}
+    metadata: dict[str, Any] = {"Training Data": recipe.dataset, "Description": recipe.header}
     if recipe.iterations:
         metadata |= {"Iterations": recipe.iterations, "Batch Size": recipe.batch}
-    model = {
+    model: dict[str, Any] = {
         "Name": recipe.name,
         "In Collection": recipe.network,
         "Config": f"configs/{recipe.path.name}",

@@ -9,7 +9,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Say what danseg runs on here: Python, PyTorch, GPUs and their driver, processor and "
         "memory, the line of mmseg; what is broken, and what is missing for which extra, with the command "
-        "that installs it. Ends with status 1 if something is broken that training, testing or predicting needs.",
+        "that installs it. Ends with status 1 if something is broken without which nothing can be trained.",
     )
     return parser.parse_args(argv)
 

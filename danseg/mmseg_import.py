@@ -55,12 +55,18 @@ def _supply_operators(mmseg: ModuleType) -> None:
             mmcv_ops.install()
 
 
+def _name_package(utilities: ModuleType) -> None:
+    """Let mmengine read configs of danseg, as ``mmengine.hub`` and ``_base_ = "danseg::..."`` do."""
+    utilities.MODULE2PACKAGE.setdefault("danseg", "danseg")
+
+
 def _count_flops(analysis: ModuleType) -> None:
     """Make mmengine's complexity analysis count danseg's operators. Both import torch."""
     importlib.import_module(FLOP_HANDLES)
 
 
 FOLLOWING: dict[str, Callable[[ModuleType], None]] = {
+    "mmengine.config.utils": _name_package,
     "mmengine.registry": _register_at_first_lookup,
     "mmseg": _supply_operators,
     "mmseg.registry": _register_at_first_lookup,

@@ -33,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         + "\n\n'danseg COMMAND --help' tells more of each.",
     )
     parser.add_argument("--version", action="version", version=f"danseg {__version__}")
-    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
-    command = parser.parse_known_args(given)[0].command
+    if given and given[0].startswith("-"):
+        parser.parse_args(given[:1])  # which ends here, with what was asked for or with an error
     if not known:
         parser.error("this danseg has come without its tools; install it again")
-    if command is None:
+    if not given:
         parser.error("name a COMMAND; 'danseg --help' lists them")
-    parser.error(f"there is no command {command!r}{did_you_mean(command, known, cutoff=0.5)}")
+    parser.error(f"there is no command {given[0]!r}{did_you_mean(given[0], known, cutoff=0.5)}")
 
 
 def summary(path: Path) -> str:

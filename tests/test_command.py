@@ -117,6 +117,14 @@ def test_a_tool_runs_as_its_file_would(folder, capsys):
     assert "  new  Something new\n" in ended(capsys, "--help")[1]
 
 
+def test_an_error_names_the_command(folder, capsys):
+    (folder / "new.py").write_text(
+        "from danseg.errors import UserError, command_line\n\n@command_line\ndef main():\n"
+        "    raise UserError('first run ' + 'tools/'.join(('python ', 'train.py')))\n\nmain()\n"
+    )
+    assert ended(capsys, "new") == (1, "", "error: first run danseg train\n")
+
+
 def test_without_tools_it_says_so(folder, capsys):
     assert "has come without its tools; install it again" in ended(capsys, "train")[2]
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from danseg import shipped
 from danseg.engine.config.config_chain import is_published
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.find_config import find_base, find_config
 from danseg.errors import UserError
+from danseg.io.files import make_folder
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
@@ -60,3 +62,13 @@ def test_a_base_that_does_not_exist_is_named(elsewhere):
 
 def test_bases_of_others_are_mmengines():
     assert find_base("mmseg::danet/danet_r50-d8.py") is None and find_base("./danseg.py") is None
+
+
+def test_a_wheels_configs_are_no_others_though_they_lie_where_those_do(elsewhere, monkeypatch):
+    folder = make_folder(elsewhere / "danseg" / ".mim" / "configs")
+    (folder / "base.py").write_text("length = 4\ntrain_cfg = dict(max_iters=2 * length)\n")
+    (folder / "leaf.py").write_text('_base_ = "./base.py"\nlength = 5\n')
+    theirs = load_config(folder / "leaf.py")
+    assert theirs.train_cfg.max_iters == 8 and is_published(folder / "leaf.py")
+    monkeypatch.setattr(shipped, "MIM", folder.parent)
+    assert load_config("leaf").train_cfg.max_iters == 10

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import danseg
-from danseg.shipped import MIM
+from danseg.shipped import in_clone
 
 
 class Finding(NamedTuple):
@@ -48,8 +48,7 @@ def _reason(error: Exception) -> str:
 
 def _danseg() -> Iterator[Finding]:
     folder = Path(danseg.__file__).parent
-    kind = "wheel" if MIM.is_dir() and not MIM.joinpath("tools").is_symlink() else "clone"
-    yield Finding("danseg", f"{danseg.__version__}, a {kind}, in {folder}")
+    yield Finding("danseg", f"{danseg.__version__}, a {'clone' if in_clone() else 'wheel'}, in {folder}")
 
 
 def _python() -> Iterator[Finding]:

@@ -19,6 +19,11 @@ def shipped(name: str) -> Path:
     return folder.resolve() if folder.is_dir() else _PACKAGE.parent / name
 
 
+def in_clone() -> bool:
+    """Whether this danseg is a clone's, which an editable install is too, and not a wheel's."""
+    return shipped("tools").parent == _PACKAGE.parent
+
+
 def command_name(tool: str) -> str:
     """The sub-command of ``danseg`` that runs ``tools/TOOL.py``.
 
@@ -39,7 +44,7 @@ def as_started(text: str) -> str:
     ``python tools/train.py`` stays so for those who run the files of a clone, and becomes ``danseg train``
     for those who run the command, or have no clone.
     """
-    if not by_command() and not MIM.joinpath("tools").is_dir():
+    if in_clone() and not by_command():
         return text
     return re.sub(
         r"(?:\bpython )?\btools/(\w+)\.py\b", lambda match: f"danseg {command_name(match[1])}", text

@@ -42,6 +42,13 @@ def test_a_line_each():
     assert rows["danet_r18_demo"] == "demo 900 4 160x320 - -".split()
 
 
+def test_the_tool_prints_it(tool, capsys):
+    tool("configs").main(["danet", "camvid"])
+    assert capsys.readouterr().out == table(matching(ALL, ["danet", "camvid"])) + "\n"
+    tool("configs").main(["danet_r18_demo"])
+    assert "small enough for a laptop" in capsys.readouterr().out
+
+
 def test_one_is_described():
     text = described(next(recipe for recipe in ALL if recipe.name == "danet_r18_demo"))
     assert "small enough for a laptop" in text and text.endswith(str(CONFIGS / "danet_r18_demo.py"))

@@ -25,20 +25,25 @@ def test_the_wheels_folders_come_first(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("argv", "wheel", "said"),
+    ("argv", "kind", "said"),
     [
-        (["tools/train.py"], False, TEXT),
-        (["danseg"], False, TEXT),  # a file of the user's
-        ([], False, TEXT),
-        (["danseg train", "x"], False, SAID),
-        (["tools/train.py"], True, SAID),
-        ([], True, SAID),
+        (["tools/train.py"], "clone", TEXT),
+        (["danseg"], "clone", TEXT),  # a file of the user's
+        ([], "clone", TEXT),
+        (["danseg train", "x"], "clone", SAID),
+        (["tools/train.py"], "editable", TEXT),
+        (["danseg train", "x"], "editable", SAID),
+        (["tools/train.py"], "wheel", SAID),
+        ([], "wheel", SAID),
     ],
 )
-def test_a_tool_is_named_as_it_is_started(argv, wheel, said, tmp_path, monkeypatch):
+def test_a_tool_is_named_as_it_is_started(argv, kind, said, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.setattr(shipped, "MIM", tmp_path)
-    if wheel:
+    if kind == "wheel":
         (tmp_path / "tools").mkdir()
+    elif kind == "editable":
+        (tmp_path / "tools").symlink_to(shipped._PACKAGE.parent / "tools")
+    assert shipped.in_clone() == (kind != "wheel")
     assert shipped.as_started(TEXT) == said
     assert shipped.as_started(said) == said

@@ -11,7 +11,7 @@ from danseg.datasets.wrappers import infos
 from danseg.errors import UserError
 from danseg.io.source_files import fault, files_below
 from danseg.known_datasets import known_dataset
-from danseg.shipped import as_started, shipped
+from danseg.shipped import as_started, in_clone
 
 TRAIN_IDS_SUFFIX = "_labelTrainIds.png"
 
@@ -66,11 +66,10 @@ def require_folders(dataset: Any, where: str, prepare_command: str | None, with_
 
 
 def _how_to_get(prepare_command: str | None) -> str:
-    clone = shipped("configs").with_name("data").joinpath("README.md").is_file()
     if prepare_command:
-        tree = "   (data/README.md shows the expected tree)" if clone else ""
+        tree = "   (data/README.md shows the expected tree)" if in_clone() else ""
         return f"Prepare it with: {as_started(prepare_command)}{tree}"
-    if clone:
+    if in_clone():
         return "data/README.md shows the expected tree and the command that prepares it"
     return f"{as_started('python tools/prepare_dataset.py')} --help lists the commands that prepare one"
 

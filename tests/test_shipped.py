@@ -1,5 +1,6 @@
 """Where configs and tools lie, and how messages name a tool."""
 
+import re
 import sys
 
 import pytest
@@ -47,3 +48,16 @@ def test_a_tool_is_named_as_it_is_started(argv, kind, said, tmp_path, monkeypatc
     assert shipped.in_clone() == (kind != "wheel")
     assert shipped.as_started(TEXT) == said
     assert shipped.as_started(said) == said
+
+
+def test_nothing_else_looks_for_the_folders_of_a_clone():
+    # In a wheel they lie elsewhere.
+    beside = re.compile(r"""parents?\b.*["'](configs|tools|data|docs)["']""")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in shipped._PACKAGE.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if beside.search(line) and not path.is_relative_to(shipped.MIM)
+    ]
+    assert not found
+    assert beside.search('Path(__file__).parents[2] / "configs"')

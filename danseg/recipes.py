@@ -15,6 +15,7 @@ _PUBLISHED = re.compile(
     r"\bPublished: mIoU (\d+\.\d+) at one scale, (?:(\d+\.\d+) at six scales with flips|none at several) "
     r"\((.+?)\)"
 )
+OWN = "folder"  # recipes for a set of one's own, from which schedule and crop follow
 SOURCES = "danseg publishes no weights; the figures are those of the same recipe in the source named"
 
 
@@ -53,15 +54,16 @@ def read_recipe(path: Path) -> Recipe:
     network, _, dataset = path.stem.split("_")[:3]
     found = _PUBLISHED.search(header)
     one, several, source = found.groups() if found else (None, None, None)
-    crop = _set_value(path, "crop_size")
+    own = dataset == OWN
+    crop = None if own else _set_value(path, "crop_size")
     return Recipe(
         name=path.stem,
         path=path,
         header=header,
         network=network,
         dataset=dataset,
-        iterations=_set_value(path, "max_iters"),
-        batch=_set_value(path, "auto_scale_lr", "base_batch_size"),
+        iterations=None if own else _set_value(path, "max_iters"),
+        batch=None if own else _set_value(path, "auto_scale_lr", "base_batch_size"),
         crop=tuple(crop) if crop else None,
         published=(float(one) if one else None, float(several) if several else None),
         source=source,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean
 from danseg.recipes import Recipe
+from danseg.shipped import as_started
 
 _HEADS = ("config", "data set", "iterations", "batch", "crop", "mIoU", "several scales")
 
@@ -50,7 +51,7 @@ def table(recipes: Sequence[Recipe]) -> str:
 
 def described(recipe: Recipe) -> str:
     """One recipe with its description and its file."""
-    return f"{table([recipe])}\n\n{recipe.header}\n{recipe.path}"
+    return f"{table([recipe])}\n\n{as_started(recipe.header)}\n{recipe.path}"
 
 
 def _cells(recipe: Recipe) -> tuple[str, ...]:

@@ -41,13 +41,19 @@ def tools() -> dict[str, Path]:
 def as_started(text: str) -> str:
     """A text in which tools are named as the user of this process starts them.
 
-    ``python tools/train.py`` stays so for those who run the files of a clone, and becomes ``danseg train``
-    for those who run the command, or have no clone.
+    ``python tools/train.py configs/danet_r18_demo.py`` stays so for those who run the files of a clone, and
+    becomes ``danseg train danet_r18_demo`` for those who run the command, or have no clone.
     """
     if in_clone() and not by_command():
         return text
-    return re.sub(
+    text = re.sub(
         r"(?:\bpython )?\btools/(\w+)\.py\b", lambda match: f"danseg {command_name(match[1])}", text
+    )
+    ours = shipped("configs")
+    return re.sub(
+        r"(?<![\w/.])configs/(\w+)\.py\b",
+        lambda match: match[1] if (ours / f"{match[1]}.py").is_file() else match[0],
+        text,
     )
 
 

@@ -8,9 +8,13 @@ import pytest
 from danseg import shipped
 
 TEXT = (
-    "run python tools/prepare_dataset.py demo, or tools/print_config.py; see mytools/train.py and tools/x.sh"
+    "run python tools/prepare_dataset.py demo, or tools/print_config.py configs/danet_r18_demo.py; "
+    "see mytools/train.py, tools/x.sh, configs/mine.py and /a/configs/danet_r18_demo.py"
 )
-SAID = "run danseg prepare demo, or danseg print-config; see mytools/train.py and tools/x.sh"
+SAID = (
+    "run danseg prepare demo, or danseg print-config danet_r18_demo; "
+    "see mytools/train.py, tools/x.sh, configs/mine.py and /a/configs/danet_r18_demo.py"
+)
 
 
 def test_in_a_clone_the_folders_lie_beside_the_package():
@@ -52,7 +56,7 @@ def test_a_tool_is_named_as_it_is_started(argv, kind, said, tmp_path, monkeypatc
 
 def test_nothing_else_looks_for_the_folders_of_a_clone():
     # In a wheel they lie elsewhere.
-    beside = re.compile(r"""parents?\b.*["'](configs|tools|data|docs)["']""")
+    beside = re.compile(r"""parents?\b(\[\d\])? / ["'](configs|tools|data|docs)["']""")
     found = [
         f"{path.name}: {line.strip()}"
         for path in shipped._PACKAGE.rglob("*.py")

@@ -193,8 +193,8 @@ def _mmseg() -> Iterator[Finding]:
     if missing:
         yield Finding(
             "mmseg",
-            f"{', '.join(missing)} not installed: danseg.attention and danseg.ops work, all commands need "
-            "it: pip install 'danseg[onedl]'",
+            f"{', '.join(missing)} not installed: danseg.attention and danseg.ops work; to train, test and "
+            "predict: pip install 'danseg[onedl]'",
             broken=True,
         )
         return

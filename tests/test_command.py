@@ -125,6 +125,21 @@ def test_an_error_names_the_command(folder, capsys):
     assert ended(capsys, "new") == (1, "", "error: first run danseg train\n")
 
 
+def test_a_package_that_is_not_installed(folder, capsys):
+    (folder / "new.py").write_text(
+        "import sys\nfrom danseg.errors import command_line\n\n@command_line\ndef main():\n"
+        "    __import__(sys.argv[1])\n\nmain()\n"
+    )
+    status, _, said = ended(capsys, "new", "not_a_package.part")
+    assert status == 1
+    assert said == (
+        "error: No module named 'not_a_package'; 'danseg doctor' says what is missing and what installs it\n"
+    )
+    for bug in ("danseg.nothing", "json.nothing"):
+        with pytest.raises(ModuleNotFoundError, match="nothing"):
+            command.main(["new", bug])
+
+
 def test_without_tools_it_says_so(folder, capsys):
     assert "has come without its tools; install it again" in ended(capsys, "train")[2]
 

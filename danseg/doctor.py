@@ -3,7 +3,6 @@
 Nothing is imported before it is looked at, so that what cannot be imported is found and not fatal.
 """
 
-import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import danseg
+from danseg.installed import distributions, unmet, with_fix
 from danseg.shipped import in_clone
 
 
@@ -168,17 +168,8 @@ def _bfloat16_to_float32() -> float:
 MM = ("mmseg", "mmengine", "mmcv")
 
 
-@functools.cache
-def _owners() -> dict[str, list[str]]:
-    """The distributions that a module can be imported from, each with its version."""
-    return {
-        module: sorted({name.lower() for name in names})
-        for module, names in importlib.metadata.packages_distributions().items()
-    }
-
-
 def _mmseg() -> Iterator[Finding]:
-    owners = {module: _owners().get(module, []) for module in MM}
+    owners = {module: distributions().get(module, []) for module in MM}
     both = {module: names for module, names in owners.items() if len(names) > 1}
     if both:
         module, names = next(iter(both.items()))
@@ -239,75 +230,18 @@ def _operators() -> Iterator[Finding]:
 
 def _needed() -> Iterator[Finding]:
     """What training needs, of danseg itself and of the extra of the line that is installed."""
-    line = next((_line(name) for name in _owners().get("mmseg", ())), "onedl")
-    missing = _missing().get("", []) + _missing().get(line, [])
+    line = next((_line(name) for name in distributions().get("mmseg", ())), "onedl")
+    missing = unmet().get("", []) + unmet().get(line, [])
     if missing:
-        yield Finding("needed", f"not there as needed: {_with_fix(missing)}", broken=True)
+        yield Finding("needed", f"not there as needed: {with_fix(missing)}", broken=True)
 
 
 def _extras() -> Iterator[Finding]:
-    if not _missing():
+    if not unmet():
         yield Finding("extras", "danseg is not installed here, only imported; pip would know what they need")
-    for extra, missing in _missing().items():
+    for extra, missing in unmet().items():
         if extra and extra not in ("onedl", "openmmlab"):
-            yield Finding(f"[{extra}]", _with_fix(missing) if missing else "complete")
-
-
-def _with_fix(missing: list[str]) -> str:
-    wanted = " ".join(f"'{requirement}'" for requirement in missing)
-    return f"{', '.join(_there(requirement) for requirement in missing)}: pip install {wanted}"
-
-
-# Modules that other distributions can provide as well as the one that is asked for.
-_PROVIDE = {"opencv-python": "cv2", "mmcv-lite": "mmcv"}
-
-
-def _version(name: str) -> str | None:
-    """The installed version of a distribution, or of another that provides its module."""
-    for one in (name, *_owners().get(_PROVIDE.get(name, ""), ())):
-        try:
-            return importlib.metadata.version(one)
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    return None
-
-
-def _there(requirement: str) -> str:
-    from packaging.requirements import Requirement
-
-    name = Requirement(requirement).name
-    version = _version(name)
-    return f"{name} {version} is installed" if version else f"{name} is missing"
-
-
-@functools.cache
-def _missing() -> dict[str, list[str]]:
-    """The unmet requirements of danseg ("") and of each of its extras; empty if it is not installed."""
-    from packaging.requirements import Requirement
-
-    try:
-        metadata = importlib.metadata.distribution("danseg")
-    except importlib.metadata.PackageNotFoundError:
-        return {}
-    requirements = [Requirement(text) for text in metadata.requires or ()]
-    missing: dict[str, list[str]] = {}
-    for extra in ("", *(metadata.metadata.get_all("Provides-Extra") or ())):
-        of_extra = [
-            one
-            for one in requirements
-            if (
-                one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
-                if one.marker
-                else not extra
-            )
-        ]
-        missing[extra] = [
-            f"{one.name}{one.specifier}"
-            for one in of_extra
-            if (version := _version(one.name)) is None
-            or not one.specifier.contains(version, prereleases=True)
-        ]
-    return missing
+            yield Finding(f"[{extra}]", with_fix(missing) if missing else "complete")
 
 
 def show(found: Finding) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import danseg
-from danseg import doctor
+from danseg import doctor, installed
 from danseg.doctor import Finding
 
 
@@ -18,8 +18,8 @@ from danseg.doctor import Finding
 def anew():
     """What is remembered of the installation belongs to one test."""
     yield
-    doctor._owners.cache_clear()
-    doctor._missing.cache_clear()
+    installed.distributions.cache_clear()
+    installed.unmet.cache_clear()
 
 
 def said(look) -> str:

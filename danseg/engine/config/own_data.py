@@ -16,7 +16,6 @@ from danseg.errors import UserError
 from danseg.io.image_headers import stored_size
 from danseg.io.parallel import available_cpus, parallel_map
 from danseg.io.words import listed
-from danseg.shipped import shipped
 
 TYPE = "OwnDataset"
 NOTE = "from_data"  # the name under which a config holds what followed from the set, and why
@@ -127,12 +126,14 @@ def require_recipe(path: Path, values: Mapping[str, Any], inherited: Mapping[str
     if values.get("dataset_type") == TYPE == inherited.get("dataset_type"):
         return
     network = path.stem.partition("_")[0]
-    there = sorted(shipped("configs").glob("*_folder.py"))
+    there = sorted(path.parent.glob("*_folder.py"))
     there = [one for one in there if one.stem.startswith(f"{network}_")] or there
-    known = f", such as {listed(f'configs/{one.name}' for one in there)}" if there else ""
+    known = f", such as {listed(there)}" if there else ""
+    kind = values.get("dataset_type")
+    what = "has all values written out" if kind == TYPE else f"is for {kind}"
     raise UserError(
-        f"--data is for configs on a folder recipe{known}; {path} is for {values.get('dataset_type')}. "
-        "A config of your own begins with _base_ = 'danseg::_base_/recipes/folder.py'"
+        f"--data is for configs on a folder recipe{known}; {path} {what}. A config of your own has one of these "
+        "as its _base_"
     )
 
 

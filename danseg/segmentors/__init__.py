@@ -8,6 +8,7 @@ from danseg.segmentors.labels import (  # noqa: E402
     CoarseLogits,
     coarse_logits,
     head_logits,
+    label_confidences,
     predict_labels,
     require_eval_mode,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "LeanTTAModel",
     "coarse_logits",
     "head_logits",
+    "label_confidences",
     "predict_labels",
     "require_eval_mode",
 ]

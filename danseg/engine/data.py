@@ -7,7 +7,7 @@ import mmcv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from danseg.datasets.check import check_dataset
+from danseg.datasets.check import DatasetReport, check_dataset
 from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.shared_pictures import shared_pictures
 from danseg.datasets.wrappers import inner_configs
@@ -41,9 +41,7 @@ def check_data(
     Raises:
         UserError: something is missing or does not fit; the message says what, where and how to fix it.
     """
-    init_default_scope(config.get("default_scope") or "mmseg")
-    for module in (config.get("custom_imports") or {}).get("imports", ()):
-        importlib.import_module(module)
+    _import_parts(config)
     require_one_order(config, splits)
     reports, seen = [], []
     trained: list[str] = []
@@ -55,13 +53,7 @@ def check_data(
             continue
         seen.append(loader.dataset)
         try:
-            report = check_dataset(
-                loader.dataset,
-                number_of_classes(config),
-                split_name=split,
-                prepare_command=config.get("prepare_command"),
-                with_labels=with_labels,
-            )
+            report = _checked(config, split, with_labels)
             if split != "train":
                 _require_equal_sizes(loader, split, report.sizes)
         except UserError as error:
@@ -78,6 +70,28 @@ def check_data(
             )
         reports.append(str(report))
     return reports
+
+
+def check_split(config: Config, split: str) -> DatasetReport:
+    """Check one split of a config, "train", "val" or "test"; raises as :func:`check_data` does."""
+    _import_parts(config)
+    return _checked(config, split, with_labels=True)
+
+
+def _import_parts(config: Config) -> None:
+    init_default_scope(config.get("default_scope") or "mmseg")
+    for module in (config.get("custom_imports") or {}).get("imports", ()):
+        importlib.import_module(module)
+
+
+def _checked(config: Config, split: str, with_labels: bool) -> DatasetReport:
+    return check_dataset(
+        config[f"{split}_dataloader"].dataset,
+        number_of_classes(config),
+        split_name=split,
+        prepare_command=config.get("prepare_command"),
+        with_labels=with_labels,
+    )
 
 
 def require_one_order(config: Config, splits: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from danseg.visualization import figures, read_image, save_figure
+from danseg.visualization import figures, page, read_image, save_figure
 from danseg.visualization.attention_recording import AttentionMaps, Placement
 
 CLASSES = ("road", "sky", "car", "rider")
@@ -148,7 +148,7 @@ def test_figures_are_written_at_their_size_from_many_threads(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         written = list(pool.map(write, range(6)))
     first = read_image(written[0][1])
-    width, height = (round(inches * figures.DPI) for inches in written[0][0].get_size_inches())
+    width, height = (round(inches * page.DPI) for inches in written[0][0].get_size_inches())
     assert abs(first.shape[0] - height) <= 1 and abs(first.shape[1] - width) <= 1
     for _, path in written[1:]:
         assert (read_image(path) == first).all()

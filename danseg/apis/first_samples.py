@@ -1,0 +1,105 @@
+"""The samples that a network gets first: what a config's pipeline makes of images and labels, to look at."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from danseg.datasets.loading import loading_step, loads_colours, shown
+from danseg.datasets.wrappers import inner_datasets
+from danseg.engine.config.building import naming_places
+from danseg.engine.runner import DansegRunner
+from danseg.engine.sample_seeds import draw_sampler, own_dataset
+from danseg.errors import UserError
+from danseg.label_maps.id_formats import VOID
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its label as the network gets them.
+
+    Attributes:
+        path: the image's file; of several that were mixed, the first.
+        image: (H, W, 3) uint8, RGB: the network's input without its normalisation.
+        labels: (H, W) class ids; None for a split without labels.
+    """
+
+    path: str
+    image: np.ndarray
+    labels: np.ndarray | None
+
+
+def first_samples(config: Config, split: str, count: int, seed: int) -> list[Sample]:
+    """The first samples of a split, in the order and with the random numbers of a training with this seed.
+
+    They went through the pipeline and the network's data preprocessor, which pads them; only its
+    normalisation is undone.
+
+    Args:
+        config: the config as it was read; its network is not built.
+        split: "train", "val" or "test".
+        count: how many; fewer if the split ends before. A training set begins again, as in training.
+        seed: as of ``tools/train.py --seed``, for a training in one process.
+
+    Raises:
+        UserError: the config has no such split, or it cannot be loaded.
+    """
+    loader_config = config.get(f"{split}_dataloader")
+    if not loader_config:
+        raise UserError(f"config {config.filename} has no {split}_dataloader")
+    init_default_scope(config.get("default_scope") or "mmseg")
+    with naming_places(config):
+        # How many workers load the samples decides nothing about them.
+        loader = DansegRunner.build_dataloader({**loader_config, "num_workers": 0}, seed=seed)
+        preprocessor = MODELS.build(config.model.get("data_preprocessor") or dict(type="SegDataPreProcessor"))
+    first = next(inner_datasets(own_dataset(loader)))
+    step = loading_step(first.pipeline.transforms)
+    found: list[Sample] = []
+    for epoch in range(count):  # a set that ends sooner begins again
+        draw_sampler(loader).set_epoch(epoch)  # type: ignore[union-attr]
+        before = len(found)
+        for batch in loader:
+            found += _samples(batch, preprocessor, step, split == "train")
+            if len(found) >= count:
+                break
+        if split != "train" or len(found) in (before, *range(count, len(found) + 1)):
+            break
+    return found[:count]
+
+
+def _samples(batch: dict, preprocessor: Any, step: Any, training: bool) -> Iterator[Sample]:
+    loaded = [image.dtype for image in batch["inputs"]]
+    ready = preprocessor(batch, training=training)
+    for dtype, image, sample in zip(loaded, ready["inputs"], ready["data_samples"], strict=True):
+        pixels = _without_normalisation(image, preprocessor).permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
+        if dtype == torch.uint8 or loads_colours(step):
+            pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
+        labels = None
+        if "gt_sem_seg" in sample:
+            labels = _as_large(sample.gt_sem_seg.data[0].numpy(), sample.img_shape[:2], pixels.shape[:2])
+        yield Sample(str(sample.get("img_path", "")), shown(step, pixels), labels)
+
+
+def _without_normalisation(image: Tensor, preprocessor: Any) -> Tensor:
+    """The numbers and the order of channels that a pipeline has given, of a network's input (C, H, W)."""
+    if getattr(preprocessor, "_enable_normalize", False):
+        image = image * preprocessor.std + preprocessor.mean
+    swapped = getattr(preprocessor, "_channel_conversion", False) and len(image) == 3
+    return image[[2, 1, 0]] if swapped else image
+
+
+def _as_large(labels: np.ndarray, content: Sequence[int], size: Sequence[int]) -> np.ndarray:
+    """Labels (H, W) of a test pipeline, which keeps their size, for its resized and then padded image."""
+    if labels.shape == tuple(size):
+        return labels
+    labels = cv2.resize(labels.astype(np.float32), tuple(content[::-1]), interpolation=cv2.INTER_NEAREST)
+    padded = np.full(size, VOID, dtype=np.int64)
+    padded[: content[0], : content[1]] = labels
+    return padded

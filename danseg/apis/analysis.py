@@ -171,8 +171,8 @@ class _Watch(Hook):
             confidences = label_confidences(sample).float().cpu().numpy()
             if np.isnan(confidences).any():
                 raise UserError(
-                    f"{result['image']}: the network's logits are not finite (nan or inf), so its labels "
-                    "mean nothing; its weights are spoiled, or --precision float16 is too narrow for it"
+                    f"{result['image']}: the network's logits are not finite (nan or inf), so that its "
+                    "labels mean nothing; compute in float32, or take another checkpoint"
                 )
             self.calibration.add(confidences[known], (labels == predictions)[known])
             self._keep(result["image"], self.metric.scores_of([result]).mean_iou, labels, predictions)
@@ -183,8 +183,8 @@ class _Watch(Hook):
         key = (-miou, -self._images)  # of equal scores, the first images
         if np.isnan(miou) or not self._most or len(self._worst) == self._most and key < self._worst[0][:2]:
             return
-        maps = [zlib.compress(np.ascontiguousarray(ids, np.uint16), 1) for ids in (labels, predictions)]
-        entry = (*key, WorstImage(path, miou, labels.shape, (maps[0], maps[1])))  # type: ignore[arg-type]
+        maps = [zlib.compress(ids.astype(np.uint16).tobytes(), 1) for ids in (labels, predictions)]
+        entry = (*key, WorstImage(path, miou, labels.shape, (maps[0], maps[1])))
         (heapq.heappush if len(self._worst) < self._most else heapq.heapreplace)(self._worst, entry)
 
     def lowest(self) -> list[WorstImage]:

@@ -31,9 +31,7 @@ from danseg.visualization.page import save_figure
 from danseg.visualization.reliability_figure import reliability_figure
 
 INDEX, PAGE = "analysis.json", "report.md"
-_NAMES = re.compile(
-    r"report\.md|(confusion|calibration|curves)\.(png|csv)|classes\.csv|worst_\d+\.png"
-)
+_NAMES = re.compile(r"report\.md|(confusion|calibration|curves)\.(png|csv)|classes\.csv|worst_\d+\.png")
 _CONFUSIONS = 10  # of the page's list
 
 Writer = Callable[[Path], object]
@@ -52,10 +50,16 @@ def prepare_folder(out: str, worst: int) -> Path:
     """
     folder = make_folder(out, "the folder for the analysis", "choose another --out")
     ours = {INDEX, *_earlier(folder)}
-    needed = [PAGE, "classes.csv", *(f"{kind}.{end}" for kind in ("confusion", "calibration", "curves") for end in ("png", "csv"))]
+    needed = [
+        PAGE,
+        "classes.csv",
+        *(f"{kind}.{end}" for kind in ("confusion", "calibration", "curves") for end in ("png", "csv")),
+    ]
     for name in (*needed, *map(_worst_name, range(1, worst + 1))):
         if name not in ours and (folder / name).exists():
-            raise UserError(f"{folder / name} is of no earlier analysis and would be replaced; choose another --out")
+            raise UserError(
+                f"{folder / name} is of no earlier analysis and would be replaced; choose another --out"
+            )
     return folder
 
 
@@ -111,7 +115,9 @@ def _earlier(folder: Path) -> set[str]:
         ) from error
     listed = content.get("files") if isinstance(content, dict) else None
     if not isinstance(listed, list):
-        raise UserError(f"{folder / INDEX} is of no earlier analysis and would be replaced; choose another --out")
+        raise UserError(
+            f"{folder / INDEX} is of no earlier analysis and would be replaced; choose another --out"
+        )
     return {name for name in listed if isinstance(name, str) and _NAMES.fullmatch(name)}
 
 
@@ -154,7 +160,9 @@ def _analysis_files(analysis: Analysis) -> Iterator[tuple[str, Writer]]:
                         (number + 1) / calibration.bins,
                         int(calibration.pixels[number]),
                         int(calibration.correct_pixels[number]),
-                        None if np.isnan(calibration.confidence[number]) else float(calibration.confidence[number]),
+                        None
+                        if np.isnan(calibration.confidence[number])
+                        else float(calibration.confidence[number]),
                     ]
                     for number in range(calibration.bins)
                 ],
@@ -272,7 +280,9 @@ def _confusions(scores: Scores) -> str:
         row, column = divmod(int(place), len(scores.classes))
         if counts[row, column]:
             share = 100 * counts[row, column] / scores.label_pixels[row]
-            table.add_row([scores.classes[row], scores.classes[column], f"{counts[row, column]:,}", f"{share:.1f}"])
+            table.add_row(
+                [scores.classes[row], scores.classes[column], f"{counts[row, column]:,}", f"{share:.1f}"]
+            )
     return table.get_string() if table.rows else ""
 
 

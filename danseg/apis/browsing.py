@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from danseg.apis.first_samples import first_samples
 from danseg.datasets.metainfo import built_metainfo
+from danseg.engine.config.agreement import check_agreement
 from danseg.engine.data import check_split
 from danseg.errors import UserError
 from danseg.visualization.contact_sheet import contact_sheet
@@ -29,17 +30,16 @@ def browse(
         What to print, as soon as it is known: the check's report, the classes' counts, the sheet's path.
 
     Raises:
-        UserError: the split is missing or does not pass its check, it has no sample to draw, the seed is
-            none, or the sheet cannot be written.
+        UserError: the config disagrees with itself, the split is missing or does not pass its check, it has
+            no sample to draw, the seed is none, or the sheet cannot be written.
     """
+    warnings = check_agreement(config, "test" if split == "test" else "train")
     if seed is None:
         seed = (config.get("randomness") or {}).get("seed")
     seed = 0 if seed is None else seed
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
-    loader = config.get(f"{split}_dataloader")
-    if not loader:
-        raise UserError(f"config {config.filename} has no {split}_dataloader")
+    yield from (f"warning: {warning}" for warning in warnings)
     report = check_split(config, split)
     yield str(report)
     if report.labels:
@@ -50,7 +50,7 @@ def browse(
             f"{split}_dataloader gives no batch of its {report.images} images; lower its batch_size, or set "
             "drop_last=False"
         )
-    meta = built_metainfo(loader["dataset"])
+    meta = built_metainfo(config[f"{split}_dataloader"]["dataset"])
     figure = contact_sheet(
         [(Path(one.path).name, one.image, one.labels) for one in samples],
         classes=meta["classes"],

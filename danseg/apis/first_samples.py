@@ -15,9 +15,9 @@ from torch import Tensor
 from danseg.datasets.loading import loading_step, loads_colours, shown
 from danseg.datasets.wrappers import inner_datasets
 from danseg.engine.config.building import naming_places
+from danseg.engine.data import loader_of
 from danseg.engine.runner import DansegRunner
 from danseg.engine.sample_seeds import draw_sampler, own_dataset
-from danseg.errors import UserError
 from danseg.label_maps.id_formats import VOID
 
 
@@ -51,9 +51,7 @@ def first_samples(config: Config, split: str, count: int, seed: int) -> list[Sam
     Raises:
         UserError: the config has no such split, or it cannot be loaded.
     """
-    loader_config = config.get(f"{split}_dataloader")
-    if not loader_config:
-        raise UserError(f"config {config.filename} has no {split}_dataloader")
+    loader_config = loader_of(config, split)
     init_default_scope(config.get("default_scope") or "mmseg")
     with naming_places(config):
         # How many workers load the samples decides nothing about them.
@@ -78,7 +76,9 @@ def _samples(batch: dict, preprocessor: Any, step: Any, training: bool) -> Itera
     loaded = [image.dtype for image in batch["inputs"]]
     ready = preprocessor(batch, training=training)
     for dtype, image, sample in zip(loaded, ready["inputs"], ready["data_samples"], strict=True):
-        pixels = _without_normalisation(image, preprocessor).permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
+        pixels = (
+            _without_normalisation(image, preprocessor).permute(1, 2, 0).numpy()
+        )  # (C, H, W) -> (H, W, C)
         if dtype == torch.uint8 or loads_colours(step):
             pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
         labels = None

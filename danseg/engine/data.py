@@ -12,6 +12,7 @@ from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.shared_pictures import shared_pictures
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.config_parts import dicts_of
+from danseg.engine.config.options import require_model
 from danseg.errors import UserError
 from danseg.io.words import listed
 
@@ -78,6 +79,14 @@ def check_split(config: Config, split: str) -> DatasetReport:
     return _checked(config, split, with_labels=True)
 
 
+def loader_of(config: Config, split: str) -> dict:
+    """The config of a split's data loader; a UserError if there is none."""
+    loader = config.get(f"{split}_dataloader")
+    if not loader:
+        raise UserError(f"config {config.filename} has no {split}_dataloader")
+    return loader
+
+
 def _import_parts(config: Config) -> None:
     init_default_scope(config.get("default_scope") or "mmseg")
     for module in (config.get("custom_imports") or {}).get("imports", ()):
@@ -86,7 +95,7 @@ def _import_parts(config: Config) -> None:
 
 def _checked(config: Config, split: str, with_labels: bool) -> DatasetReport:
     return check_dataset(
-        config[f"{split}_dataloader"].dataset,
+        loader_of(config, split)["dataset"],
         number_of_classes(config),
         split_name=split,
         prepare_command=config.get("prepare_command"),
@@ -124,8 +133,9 @@ def number_of_classes(config: Config) -> int:
     """The number of classes of a config's heads, which :mod:`danseg.engine.config.agreement` has compared.
 
     Raises:
-        UserError: no head names one.
+        UserError: the config has no model, or no head of it names one.
     """
+    require_model(config)
     model = config.model.get("module") or config.model  # "module" if test-time augmentation wraps the model
     for key in ("decode_head", "auxiliary_head"):
         for _, head in dicts_of(key, model.get(key)):

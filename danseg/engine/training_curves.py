@@ -62,9 +62,9 @@ def read_training(folder: str | Path) -> Training:
         _add(curves, entries)
     if _is_readable_record(path / RECORD):
         curves[SCORE] = {
-            one["iteration"]: one["mIoU"] for one in read_record(path) if _is_number(one.get("mIoU"))
+            one["iteration"]: float(one["mIoU"]) for one in read_record(path) if _is_number(one.get("mIoU"))
         }
-    found = {kind: sorted((at, float(value)) for at, value in points.items()) for kind, points in curves.items()}
+    found = {kind: sorted(points.items()) for kind, points in curves.items()}
     return Training(str(folder), len(starts), found)
 
 
@@ -73,13 +73,13 @@ def _add(curves: dict[str, dict[int, float]], entries: Iterable[dict[str, Any]])
     for entry in entries:
         if "loss" in entry:
             trained = entry["step"]
-            pairs = ((LOSS, entry["loss"]), (RATE, entry.get("lr", entry.get("base_lr"))))
+            values = {LOSS: entry["loss"], RATE: entry.get("lr", entry.get("base_lr"))}
         else:
             # Validations of a training by epochs are logged with the number of the epoch.
-            pairs = ((SCORE, entry.get("mIoU")),)
-        for kind, value in pairs:
+            values = {SCORE: entry.get("mIoU")}
+        for kind, value in values.items():
             if _is_number(value):
-                curves[kind][max(trained, entry["step"])] = value
+                curves[kind][max(trained, entry["step"])] = float(value)
 
 
 def _is_number(value: Any) -> bool:

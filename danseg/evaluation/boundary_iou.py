@@ -81,7 +81,8 @@ class BoundaryIoU:
         """
         void = self.num_classes
         predictions = np.where(labels == void, void, predictions)
-        distance = band_width(*labels.shape, self.share)
+        height, width = labels.shape
+        distance = band_width(height, width, self.share)
         near = [np.where(boundary_bands(ids, distance), ids, void) for ids in (labels, predictions)]
         self.counts += count_pairs(near[0], near[1], void + 1)
 

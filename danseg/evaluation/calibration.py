@@ -18,7 +18,8 @@ class Calibration:
     """Counts of pixels by confidence, image by image: three numbers a bin, whatever the number of pixels.
 
     Args:
-        bins: M; bin m holds confidences above (m-1)/M, up to m/M, as in the paper; the first one holds 0, too.
+        bins: M; bin m holds confidences above (m-1)/M, up to m/M, as in the paper; the first one
+            holds 0, too.
     """
 
     bins: int = 15
@@ -44,9 +45,7 @@ class Calibration:
             raise ValueError(f"confidences {confidences.shape} and correct {correct.shape} differ in shape")
         confidences, correct = confidences.astype(np.float64).ravel(), correct.ravel()
         if confidences.size and not (confidences.min() >= 0 and confidences.max() <= 1):
-            raise ValueError(
-                f"confidences lie from 0 to 1, got {confidences.min()} to {confidences.max()}"
-            )
+            raise ValueError(f"confidences lie from 0 to 1, got {confidences.min()} to {confidences.max()}")
         places = np.maximum(np.ceil(confidences * self.bins).astype(np.int64) - 1, 0)
         self.pixels += np.bincount(places, minlength=self.bins)
         self.correct_pixels += np.bincount(places[correct], minlength=self.bins)

@@ -27,10 +27,10 @@ def confusion_figure(scores: Scores) -> Figure:
     shares = ratio(scores.confusion, scores.label_pixels[:, None])[:, : count + unnamed]
     cell, number_size, name_size = next((rest for most, *rest in _SIZES if count <= most), _SMALLEST)
     rows, columns = _names(scores), [*map(shortened, scores.classes), *["no class"] * unnamed]
-    margin = GAP + max(map(len, rows)) * name_size * 0.85
-    below = GAP + max(map(len, columns)) * name_size * 0.85 + 24
+    margin = GAP + 20 + max(map(len, rows)) * name_size * 0.85
+    below = GAP + 40 + max(map(len, columns)) * name_size * 0.85
     twice = count > _SIZES[1][0]  # names on both sides of a large matrix
-    left, top = margin + 30, 70 + twice * below
+    left, top = margin + 30, 60 + twice * (below - 40)
     width = max(left + cell * len(columns) + twice * margin + 110, 640)
     height = top + cell * count + below + 10
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
@@ -40,8 +40,7 @@ def confusion_figure(scores: Scores) -> Figure:
     drawn = axes.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=name_size, parse_math=False)
     axes.set_yticks(range(count), rows, fontsize=name_size, parse_math=False)
-    sides = dict(top=twice, labeltop=twice, right=twice, labelright=twice)
-    axes.tick_params(length=2, **sides)
+    axes.tick_params(length=2, top=twice, labeltop=twice, right=twice, labelright=twice)
     axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, count - 1), minor=True)
     axes.grid(which="minor", color="0.9", linewidth=0.5)

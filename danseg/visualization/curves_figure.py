@@ -51,7 +51,12 @@ def curves_figure(runs: Mapping[str, Mapping[str, Curve]]) -> Figure:
         axes.set_xlabel("iteration", fontsize=11)
         lines = first.get_lines()
         shown = figure.legend(
-            lines, ["run"] * len(lines), loc="lower left", bbox_to_anchor=(0.08, 0), frameon=False, fontsize=10
+            lines,
+            ["run"] * len(lines),
+            loc="lower left",
+            bbox_to_anchor=(0.08, 0),
+            frameon=False,
+            fontsize=10,
         )
         # Afterwards: matplotlib leaves out names that begin with "_", and reads $ as maths.
         for text, name in zip(shown.get_texts(), runs, strict=True):

@@ -71,7 +71,9 @@ class Page:
     def bar(self, row: int, column: int) -> Axes:
         """Add axes for a horizontal colour bar below a panel."""
         left, top = self._corner(row, column)
-        return self.axes(left + 0.1 * self.panel_width, top + self.panel_height + 8, 0.8 * self.panel_width, 10)
+        return self.axes(
+            left + 0.1 * self.panel_width, top + self.panel_height + 8, 0.8 * self.panel_width, 10
+        )
 
     def _corner(self, row: int, column: int) -> tuple[float, float]:
         top = self.top + TITLE + sum(TITLE + self.panel_height + GAP + extra for extra in self.below[:row])

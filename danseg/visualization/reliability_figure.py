@@ -1,5 +1,7 @@
 """Draw a reliability diagram: how often a network is right where it is so sure."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -18,7 +20,7 @@ def reliability_figure(calibration: Calibration) -> Figure:
     edges = np.linspace(0, 1, calibration.bins + 1)
     width, there = 1 / calibration.bins, calibration.pixels > 0
     left, accuracy, confidence = edges[:-1][there], calibration.accuracy[there], calibration.confidence[there]
-    bars = dict(width=width, align="edge", edgecolor="white", linewidth=0.8)
+    bars: dict[str, Any] = dict(width=width, align="edge", edgecolor="white", linewidth=0.8)
     upper.bar(left, accuracy, color="#3b6fb6", label="share that is right", **bars)
     for sign, colour, what in ((1, "#f3b39f", "surer than right"), (-1, "#9fc4ec", "righter than sure")):
         gap = np.clip(sign * (confidence - accuracy), 0, None)

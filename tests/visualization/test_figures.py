@@ -176,8 +176,8 @@ def test_names_that_matplotlib_would_read_otherwise():
     )
     assert {*classes[:3], r"$\nosuch$_1$"} <= set(_texts(figure))
     attention = figures.attention_figure(image, _attention(1), labels=prediction, classes=classes)
-    for page in (figure, attention):
-        page.canvas.draw()  # would raise on maths that it cannot read
+    for one in (figure, attention):
+        one.canvas.draw()  # would raise on maths that it cannot read
 
 
 def test_weights_that_are_no_shares_are_not_called_uniform_attention():

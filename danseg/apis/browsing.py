@@ -51,10 +51,11 @@ def browse(
             "drop_last=False"
         )
     meta = built_metainfo(config[f"{split}_dataloader"]["dataset"])
+    first = "first sample" if len(samples) == 1 else f"first {len(samples)} samples"
     figure = contact_sheet(
         [(Path(one.path).name, one.image, one.labels) for one in samples],
         classes=meta["classes"],
         palette=meta["palette"],
-        heading=f"{split}: the first {len(samples)} samples of seed {seed}, {report.dataset}",
+        heading=f"{split}: the {first} of {report.dataset}, seed {seed}",
     )
     yield f"sheet: {save_figure(figure, out)}"

@@ -37,7 +37,9 @@ def confusion_figure(scores: Scores) -> Figure:
     box = (left / width, 1 - (top + cell * count) / height)
     axes = figure.add_axes((*box, cell * len(columns) / width, cell * count / height))
     colours = matplotlib.colormaps["Blues"].with_extremes(bad=NOT_LABELLED)
-    drawn = axes.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, aspect="auto")
+    # Without numbers, small shares need more of the colours.
+    norm = matplotlib.colors.PowerNorm(1 if number_size else 0.5, vmin=0, vmax=1)
+    drawn = axes.imshow(np.ma.masked_invalid(shares), cmap=colours, norm=norm, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=name_size, parse_math=False)
     axes.set_yticks(range(count), rows, fontsize=name_size, parse_math=False)
     axes.tick_params(length=2, top=twice, labeltop=twice, right=twice, labelright=twice)
@@ -58,8 +60,9 @@ def confusion_figure(scores: Scores) -> Figure:
     right = left + cell * len(columns) + twice * margin + 24
     tall = min(cell * count, 400)
     bar_axes = figure.add_axes((right / width, 1 - (top + tall) / height, 14 / width, tall / height))
-    bar = figure.colorbar(drawn, cax=bar_axes, ticks=[0, 0.5, 1])
-    bar.ax.set_yticklabels(["0", "50", "100"], fontsize=9)
+    ticks = [0, 0.5, 1] if number_size else [0, 0.1, 0.5, 1]
+    bar = figure.colorbar(drawn, cax=bar_axes, ticks=ticks)
+    bar.ax.set_yticklabels([f"{100 * tick:g}" for tick in ticks], fontsize=9)
     return figure
 
 

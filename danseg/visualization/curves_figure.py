@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from danseg.visualization.page import DPI, fit
+from danseg.visualization.page import DPI
 
 WIDTH, PANEL, ROW = 1000, 270, 24  # pixels of the page, of a panel with its room, of a name
 _STYLES = ("-", "--", ":", "-.")
@@ -61,5 +61,10 @@ def curves_figure(runs: Mapping[str, Mapping[str, Curve]]) -> Figure:
         # Afterwards: matplotlib leaves out names that begin with "_", and reads $ as maths.
         for text, name in zip(shown.get_texts(), runs, strict=True):
             text.set_parse_math(False)
-            text.set_text(fit(name, WIDTH * 0.85))
+            text.set_text(_cut(name))
     return figure
+
+
+def _cut(name: str, most: int = 100) -> str:
+    """A long name without its middle: folders of trainings differ at either end."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-most // 2 :]}"

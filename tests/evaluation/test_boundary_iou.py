@@ -63,7 +63,7 @@ def test_equals_the_equation(share):
 
 
 def test_bands_of_more_classes_than_a_byte_holds():
-    labels = blobs(1, 30, 40, 9) * 255  # ids up to 2040, that differ in their upper byte alone
+    labels = blobs(1, 30, 40, 9) * 256  # ids up to 2048, that differ in their upper byte alone
     want = np.zeros(labels.shape, bool)
     for number in np.unique(labels):
         want |= band(labels == number, 3)

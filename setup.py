@@ -18,6 +18,7 @@ TOOLBOX = [
     "matplotlib>=3.7",  # figures and colour maps
     "safetensors>=0.4.3",  # weights without pickles
     "rich>=13",  # progress bars with the time left
+    "pyyaml>=6",  # dataset.yaml, the description of a set of one's own
 ]
 
 setup(
@@ -57,6 +58,8 @@ setup(
         ],
         # Images of any size, read and written window by window with their georeferencing.
         "large": ["rasterio>=1.4"],
+        # Annotations as polygons: COCO's own rasteriser, which also reads COCO's run lengths and holes.
+        "polygons": ["pycocotools>=2.0.8"],
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
         # `make test` and `make lint`.
@@ -69,6 +72,7 @@ setup(
             "scipy>=1.10",  # the distribution of training crops is tested against mmseg's
             "tensorboard>=2.14",  # the curves are tested too
             "rasterio>=1.4",  # so are very large images
+            "pycocotools>=2.0.8",  # and polygons
         ],
     },
     classifiers=[

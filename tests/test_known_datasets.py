@@ -10,7 +10,11 @@ from danseg.engine.config.config_file import load_config
 from danseg.errors import UserError
 from danseg.known_datasets import KNOWN_DATASETS, known_dataset
 
-BASES = sorted((Path(__file__).parents[1] / "configs/_base_/datasets").glob("*.py"))
+BASES = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "configs/_base_/datasets").glob("*.py"))
+    if load_config(path).dataset_type != "OwnDataset"  # which a file describes
+]
 SPLITS = {"train_dataloader": "train", "val_dataloader": "val", "test_dataloader": "val"}
 
 

@@ -15,7 +15,7 @@ import importlib, pkgutil, sys, types
 package = types.ModuleType("danseg")
 package.__path__ = [sys.argv[1]]
 sys.modules["danseg"] = package
-names = ["danseg.known_datasets"]
+names = ["danseg.known_datasets", "danseg.dataset_file"]
 for part in ("io", "label_maps", "rendered"):
     folder = importlib.import_module(f"danseg.{part}")
     names += [name for _, name, _ in pkgutil.iter_modules(folder.__path__, f"danseg.{part}.")]

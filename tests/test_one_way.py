@@ -40,7 +40,7 @@ ONE_WAY = {
     ),
     "encodes a picture": (
         {"cv2.imencode", "cv2.imwrite", "Image.fromarray"},
-        {("danseg/io/images.py", "save_image")},
+        {("danseg/io/images.py", "encode_image")},
     ),
     "decodes an image": (
         {"cv2.imdecode", "cv2.imread", "Image.open"},

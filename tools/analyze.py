@@ -35,6 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         help="checkpoint: a file (.pth, .safetensors) or its address (https://...)",
     )
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument(
         "--runs",
         nargs="+",
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
         from danseg.engine.config.options import configure_test
         from danseg.engine.stalled import watched
 
-        config = load_config(args.config, parse_options(args.cfg_options))
+        config = load_config(args.config, parse_options(args.cfg_options), args.data)
         configure_test(config, work_dir=args.work_dir)
         options = dict(worst=args.worst, bins=args.bins, boundary=args.boundary)
         with watched(5):

@@ -19,6 +19,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="The data are checked first, as by tools/check_dataset.py, which counts the classes.",
     )
     parser.add_argument("config", help="config file, for example configs/danet_r18_camvid.py")
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument(
         "--split", choices=("train", "val", "test"), default="train", help="default: %(default)s"
     )
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     if Path(args.out).suffix.lower() != ".png":
         raise UserError(f"--out {args.out}: the sheet is a PNG; name a file that ends in .png")
     make_folder(Path(args.out).parent, "the folder for the sheet", "choose another --out")
-    config = load_config(args.config, parse_options(args.cfg_options))
+    config = load_config(args.config, parse_options(args.cfg_options), args.data)
     for text in browse(config, args.out, split=args.split, count=args.count, seed=args.seed):
         print(text)
 

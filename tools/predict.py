@@ -41,6 +41,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoint", help="trained weights: a file (.pth, .safetensors) or its address (https://...)"
     )
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument("images", nargs="+", metavar="image", help="image files")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder for the pictures; made if it does not exist"
@@ -79,6 +80,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     from danseg import apis
+    from danseg.engine.config.config_file import load_config
     from danseg.engine.out_of_memory import explaining_memory
     from danseg.errors import UserError
     from danseg.label_maps.label_png import write_label_map
@@ -102,7 +104,8 @@ def run(args: argparse.Namespace) -> None:
             f"several images are named {twice[0]}, so their pictures would be too; run them one by one"
         )
     with explaining_memory(*_ways_to_less_memory(args)):
-        model = apis.load_model(args.config, args.checkpoint, args.device)
+        config = load_config(args.config, data=args.data)
+        model = apis.load_model(config, args.checkpoint, args.device)
         model = apis.prepare_for_inference(model, precision=args.precision, compile=args.compile)
         out = picture_dir(args.out)
         palette, classes = model.dataset_meta["palette"], model.dataset_meta["classes"]

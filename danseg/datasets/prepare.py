@@ -8,5 +8,6 @@ from danseg.datasets.prepare_ade20k import ade20k
 from danseg.datasets.prepare_camvid import camvid
 from danseg.datasets.prepare_cityscapes import cityscapes
 from danseg.datasets.prepare_demo import demo
+from danseg.datasets.prepare_folder import folder
 
-__all__ = ["ade20k", "camvid", "cityscapes", "demo"]
+__all__ = ["ade20k", "camvid", "cityscapes", "demo", "folder"]

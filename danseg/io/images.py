@@ -15,6 +15,7 @@ read the first alone; TIFFs whose alpha would darken their colours, as OpenCV do
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,8 @@ from danseg.io.image_headers import (
 from danseg.io.png import RGB, decode_plain_png
 from danseg.io.source_files import read_file
 
+#: Names of image files end so, in small letters or capitals.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _TIFF_BITS_PER_SAMPLE = 258
 
 
@@ -168,23 +171,48 @@ def decode_whole(data: bytes) -> Image.Image:
     return image
 
 
-def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int | None = None) -> Path:
+def save_image(
+    image: np.ndarray,
+    path: str | os.PathLike,
+    *,
+    compression: int | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+) -> Path:
     """Write an image as PNG; an existing file is replaced only when the new one is complete.
 
     Args:
         image: (H, W, 3) RGB, (H, W, 4) with alpha, or (H, W) grey; uint8 or uint16.
         path: the file; its folder must exist.
         compression: zlib's level, 0 to 9; OpenCV's fastest choice by default.
+        palette: colours (red, green, blue) of the values of a grey uint8 image, which then stay what the file
+            holds; values beyond the palette are black.
 
     Raises:
         UserError: the file cannot be written, or ``path`` exists and is not a file.
     """
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     options = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
     with whole_file(path) as part:
-        part.write_bytes(cv2.imencode(".png", image, options)[1].tobytes())
+        if palette is None:
+            part.write_bytes(encode_image(image, ".png", options))
+        else:
+            indexed = Image.frombytes("P", image.shape[::-1], np.ascontiguousarray(image).tobytes())
+            indexed.putpalette(bytes(one for colour in palette for one in colour).ljust(768, b"\0"))
+            with open(part, "wb") as file:
+                indexed.save(file, "PNG", compress_level=3 if compression is None else compression)
     return Path(path)
+
+
+def encode_image(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:
+    """An image, (H, W, 3) RGB, (H, W, 4) with alpha or (H, W) grey, as a file's content.
+
+    Args:
+        image: the image, in a type that the format takes.
+        suffix: of the format's files: ".png", ".jpg".
+        options: as for ``cv2.imencode``.
+    """
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    return cv2.imencode(suffix, image, options)[1].tobytes()
 
 
 def sample_bits(image: Image.Image, data: bytes) -> int:

@@ -109,3 +109,54 @@ def test_as_a_command(tmp_path):
     )
     assert done.returncode == 1
     assert f"error: there is no {tmp_path / 'nowhere'}" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_own_folder_with_every_option(main, capsys, tmp_path):
+    import own_sets
+
+    own_sets.colour_set(tmp_path / "set", 6)
+    command = ["folder", "set/images", "set/masks", "--out", "data/mine", "--colours", "set/colours.csv"]
+    main([*command, "--mask-suffix", "_mask", "--val", "0.34", "--classes", "box,disc,ground"])
+    out = capsys.readouterr().out
+    assert "6 images with masks of colours, written as class ids; 3 classes: 0 box, 1 disc, 2 ground" in out
+    assert "train: OwnDataset, 4 images" in out and "val: OwnDataset, 2 images" in out
+    assert out.endswith("--data data/mine\n")
+    main(
+        [
+            "folder",
+            "set/images",
+            "data/mine/masks",
+            "--out",
+            "again",
+            "--map",
+            "0:2",
+            "2:0",
+            "--group",
+            "^[a-z]+",
+        ]
+    )
+    out = capsys.readouterr().out
+    assert "in 2 groups by --group" in out and "3 images" in out
+    assert "mapping: {0: 2, 1: 1, 2: 0}\n" in (tmp_path / "again/dataset.yaml").read_text()
+
+
+def test_own_folder_mistakes_are_one_line(main, capsys, tmp_path):
+    import own_sets
+
+    own_sets.ids_set(tmp_path, 3)
+    for arguments, said in (
+        ([], "the following arguments are required: --out"),
+        (["--out", "x", "--val", "0.5", "--val-images", "images"], "not allowed with argument"),
+        (["--out", "x", "--val", "half"], "invalid float value"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["folder", "images", "masks", *arguments])
+        assert stopped.value.code == 2 and said in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main(["folder", "images", "masks", "--out", "x", "--val", "2"])
+    assert stopped.value.code == 1
+    assert (
+        capsys.readouterr().err
+        == "error: --val 2 is no share between 0 and 1, as 0.2 is; both splits need images\n"
+    )
+    assert not (tmp_path / "x").exists()

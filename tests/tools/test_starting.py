@@ -80,7 +80,8 @@ def choices(parser: argparse.ArgumentParser, option: str) -> list[str]:
 def test_choices_are_those_of_danseg(parser):
     for name in ("predict", "analyze"):
         assert choices(parser(name), "--precision") == list(apis.PRECISIONS)
-    assert choices(parser("evaluate"), "--dataset") == list(KNOWN_DATASETS)
+    [dataset] = [action for action in parser("evaluate")._actions if "--dataset" in action.option_strings]
+    assert all(name in dataset.help for name in KNOWN_DATASETS)
     assert choices(parser("evaluate"), "--pred-ids") == list(PREDICTION_IDS)
 
 

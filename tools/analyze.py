@@ -90,12 +90,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg.apis.analysis_report import prepare_folder, write_report
+    from danseg.apis.analysis_report import report_folder, write_report
     from danseg.engine.training_curves import read_training
 
     trainings = [read_training(folder) for folder in args.runs]
     analysis = None
-    folder = prepare_folder(args.out, args.worst)
+    folder = report_folder(args.out, args.worst)
     if args.config:
         from danseg.apis.analysis import analyse
         from danseg.engine.config.cfg_options import parse_options

@@ -37,7 +37,7 @@ _CONFUSIONS = 10  # of the page's list
 Writer = Callable[[Path], object]
 
 
-def prepare_folder(out: str, worst: int) -> Path:
+def report_folder(out: str, worst: int) -> Path:
     """Make the folder of an analysis, before the work begins.
 
     Args:
@@ -67,7 +67,7 @@ def write_report(folder: Path, analysis: Analysis | None, trainings: Sequence[Tr
     """Write the files of an analysis of a checkpoint, of trainings, or of both; returns the page's path.
 
     Args:
-        folder: from :func:`prepare_folder`.
+        folder: from :func:`report_folder`.
         analysis: from :func:`danseg.apis.analysis.analyse`.
         trainings: from :func:`danseg.engine.training_curves.read_training`.
 

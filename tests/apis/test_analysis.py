@@ -130,11 +130,18 @@ def test_boundary_iou_is_of_the_same_pixels(found, predictions):
     assert np.array_equal(np.isnan(found.boundary.scores), np.isnan(found.scores.iou))
 
 
-def test_memory_is_of_counts_and_of_the_worst_alone(configured, checkpoint):
-    found = analyse(configured({"test_evaluator.nan_to_num": 0}), checkpoint, worst=2, bins=3, boundary=0.1)
-    assert len(found.worst) == 2 and found.calibration.bins == 3 and found.boundary.share == 0.1
-    assert found.worst[0].miou <= found.worst[1].miou
-    assert not np.isnan(found.boundary.scores).any()  # as the evaluator has it
+def test_memory_is_of_counts_and_of_the_worst_alone(configured, checkpoint, found):
+    few = analyse(configured(), checkpoint, worst=2, bins=3, boundary=0.1)
+    assert [one.path for one in few.worst] == [one.path for one in found.worst[:2]]
+    assert few.calibration.bins == 3 and few.boundary.share == 0.1
+
+
+def test_absent_classes_have_the_evaluators_score(configured, checkpoint):
+    options = {"test_evaluator.nan_to_num": 0.25, "test_dataloader.dataset.indices": [0]}
+    found = analyse(configured(options), checkpoint)
+    absent = found.scores.label_pixels + found.scores.predicted_pixels == 0
+    assert absent.any() and (found.boundary.scores[absent] == 0.25).all()
+    assert found.images == 1
 
 
 def test_precision_is_told_and_taken(configured, checkpoint, found):
@@ -142,7 +149,7 @@ def test_precision_is_told_and_taken(configured, checkpoint, found):
     assert narrow.worst == []
     assert narrow.report["precision"] == "bfloat16"
     assert narrow.calibration.error != found.calibration.error
-    assert narrow.scores.mean_iou == pytest.approx(found.scores.mean_iou, abs=0.05)
+    assert narrow.scores.pixel_acc == pytest.approx(found.scores.pixel_acc, abs=0.05)
 
 
 @pytest.mark.parametrize(

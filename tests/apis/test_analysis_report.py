@@ -9,7 +9,7 @@ import pytest
 
 from danseg.apis import analysis_report
 from danseg.apis.analysis import Analysis, WorstImage
-from danseg.apis.analysis_report import prepare_folder, write_report
+from danseg.apis.analysis_report import report_folder, write_report
 from danseg.engine.training_curves import LOSS, RATE, SCORE, Training
 from danseg.errors import UserError
 from danseg.evaluation.boundary_iou import BoundaryIoU
@@ -41,7 +41,7 @@ def analysis(worst: int = 2, sets=()) -> Analysis:
 
 
 def write(out, found=None, trainings=()):
-    return write_report(prepare_folder(str(out), 8), found, trainings)
+    return write_report(report_folder(str(out), 8), found, trainings)
 
 
 def test_numbers_of_the_page_and_of_the_files(tmp_path):
@@ -110,7 +110,7 @@ def test_the_same_twice_is_the_same_to_the_byte(tmp_path):
 def test_a_file_of_anybody_else_is_not_replaced(name, tmp_path):
     (tmp_path / name).write_text("{}")
     with pytest.raises(UserError, match=f"{name} is of no earlier analysis .*--out"):
-        prepare_folder(str(tmp_path), 8)
+        report_folder(str(tmp_path), 8)
     assert (tmp_path / name).read_text() == "{}"
 
 
@@ -130,13 +130,13 @@ def test_a_list_that_names_other_files_deletes_none(tmp_path):
 @pytest.mark.parametrize(("out", "words"), [("", "has no name"), ("/dev/null/x", "Not a directory")])
 def test_a_folder_that_cannot_be_is_one_message(out, words):
     with pytest.raises(UserError, match=rf"{words}.*--out"):
-        prepare_folder(out, 8)
+        report_folder(out, 8)
 
 
 def test_an_unreadable_list_is_one_message(tmp_path):
     (tmp_path / "analysis.json").write_text("{")
     with pytest.raises(UserError, match=r"analysis\.json.*cannot be read.*--out"):
-        prepare_folder(str(tmp_path), 8)
+        report_folder(str(tmp_path), 8)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from danseg.io.images import read_image
 from danseg.label_maps.label_png import read_label_map
 
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "danet_r18_folder.py"
 TINY = Path(__file__).resolve().parents[1] / "engine" / "tiny.py"
 
 
@@ -87,6 +89,27 @@ def test_mistakes(arguments, options, words, run, tmp_path, capsys):
     said = capsys.readouterr().err
     assert ended.value.code == 1 and "error: " in said and words in said and "Traceback" not in said
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_set_of_ones_own_and_images_in_which_several_ids_are_one_class(tool, tmp_path, capsys):
+    for number, ids in enumerate([[0, 1, 2, 255], [0, 1, 1, 1], [0, 0, 2, 2], [0, 0, 0, 0]] * 2):
+        for folder, value in (("images", 90), ("masks", np.repeat(ids, 8).astype(np.uint8))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pixels = np.broadcast_to(value, (16, 32)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    for split, numbers in dict(train=range(4), val=range(4, 8)).items():
+        (tmp_path / f"{split}.txt").write_text("".join(f"{n}.png\t{n}.png\n" for n in numbers))
+    (tmp_path / "dataset.yaml").write_text(
+        "danseg: 1\nimages: images\nmasks: masks\nnames: [road, thing]\nmapping: {0: 0, 1: 1, 2: 1}\n"
+        "ignore: [255]\ntrain: train.txt\nval: val.txt\n"
+    )
+    sheet = tmp_path / "sheet.png"
+    tool("browse").main([str(FOLDER), "--data", str(tmp_path), "--out", str(sheet), "--count", "2"])
+    rows = [row.split("|")[1:-1] for row in capsys.readouterr().out.splitlines() if row.startswith("| ")]
+    cells = {name.strip(): [cell.strip() for cell in rest] for name, *rest in rows}
+    assert cells["road"] == ["1,024", "53.33", "4 of 4"]
+    assert cells["thing"] == ["896", "46.67", "3 of 4"]
+    assert sheet.is_file()
 
 
 @pytest.mark.parametrize("count", ["0", "257", "x"])

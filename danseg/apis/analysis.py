@@ -162,7 +162,8 @@ class _Watch(Hook):
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
         outputs = outputs or ()
-        for sample, result in zip(outputs, self.metric.results[-len(outputs) :], strict=True):
+        counted = self.metric.results[len(self.metric.results) - len(outputs) :]
+        for sample, result in zip(outputs, counted, strict=True):
             fields = sample.to_dict()
             predictions = ids_of(fields["pred_sem_seg"])
             labels = self.metric.label_of(fields, predictions)

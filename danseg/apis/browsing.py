@@ -10,7 +10,7 @@ from danseg.datasets.metainfo import built_metainfo
 from danseg.engine.config.agreement import check_agreement
 from danseg.engine.data import check_split
 from danseg.errors import UserError
-from danseg.visualization.contact_sheet import contact_sheet
+from danseg.visualization.contact_sheet import contact_sheet, shrunk
 from danseg.visualization.page import save_figure
 
 
@@ -44,7 +44,10 @@ def browse(
     yield str(report)
     if report.labels:
         yield report.class_table()
-    samples = first_samples(config, split, count, seed)
+    samples = [
+        shrunk(Path(one.path).name, one.image, one.labels)
+        for one in first_samples(config, split, count, seed)
+    ]
     if not samples:
         raise UserError(
             f"{split}_dataloader gives no batch of its {report.images} images; lower its batch_size, or set "
@@ -53,7 +56,7 @@ def browse(
     meta = built_metainfo(config[f"{split}_dataloader"]["dataset"])
     first = "first sample" if len(samples) == 1 else f"first {len(samples)} samples"
     figure = contact_sheet(
-        [(Path(one.path).name, one.image, one.labels) for one in samples],
+        samples,
         classes=meta["classes"],
         palette=meta["palette"],
         heading=f"{split}: the {first} of {report.dataset}, seed {seed}",

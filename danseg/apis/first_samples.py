@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count as count_from
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -36,8 +38,8 @@ class Sample:
     labels: np.ndarray | None
 
 
-def first_samples(config: Config, split: str, count: int, seed: int) -> list[Sample]:
-    """The first samples of a split, in the order and with the random numbers of a training with this seed.
+def first_samples(config: Config, split: str, count: int, seed: int) -> Iterator[Sample]:
+    """Load the first samples of a split, with the order and the random numbers of a training with this seed.
 
     They went through the pipeline and the network's data preprocessor, which pads them; only its
     normalisation is undone.
@@ -48,6 +50,9 @@ def first_samples(config: Config, split: str, count: int, seed: int) -> list[Sam
         count: how many; fewer if the split ends before. A training set begins again, as in training.
         seed: as of ``tools/train.py --seed``, for a training in one process.
 
+    Yields:
+        One after the other: whole frames take memory.
+
     Raises:
         UserError: the config has no such split, or it cannot be loaded.
     """
@@ -56,29 +61,32 @@ def first_samples(config: Config, split: str, count: int, seed: int) -> list[Sam
     with naming_places(config):
         # How many workers load the samples decides nothing about them.
         loader = DansegRunner.build_dataloader({**loader_config, "num_workers": 0}, seed=seed)
-        preprocessor = MODELS.build(config.model.get("data_preprocessor") or dict(type="SegDataPreProcessor"))
+        settings = config.model.get("data_preprocessor") or dict(type="SegDataPreProcessor")
+        preprocessor = MODELS.build(settings)
+    # The two lines of mmseg keep this under different names.
+    swaps = bool(settings.get("bgr_to_rgb") or settings.get("rgb_to_bgr"))
     first = next(inner_datasets(own_dataset(loader)))
     step = loading_step(first.pipeline.transforms)
-    found: list[Sample] = []
-    for epoch in range(count):  # a set that ends sooner begins again
+    yield from islice(_passes(loader, preprocessor, swaps, step, split == "train"), count)
+
+
+def _passes(loader: Any, preprocessor: Any, swaps: bool, step: Any, training: bool) -> Iterator[Sample]:
+    """The samples of a loader; a training begins again where the set ends."""
+    for epoch in count_from(0):
         draw_sampler(loader).set_epoch(epoch)  # type: ignore[union-attr]
-        before = len(found)
+        empty = True
         for batch in loader:
-            found += _samples(batch, preprocessor, step, split == "train")
-            if len(found) >= count:
-                break
-        if split != "train" or len(found) in (before, *range(count, len(found) + 1)):
-            break
-    return found[:count]
+            empty = False
+            yield from _samples(batch, preprocessor, swaps, step, training)
+        if empty or not training:
+            return
 
 
-def _samples(batch: dict, preprocessor: Any, step: Any, training: bool) -> Iterator[Sample]:
+def _samples(batch: dict, preprocessor: Any, swaps: bool, step: Any, training: bool) -> Iterator[Sample]:
     loaded = [image.dtype for image in batch["inputs"]]
     ready = preprocessor(batch, training=training)
     for dtype, image, sample in zip(loaded, ready["inputs"], ready["data_samples"], strict=True):
-        pixels = (
-            _without_normalisation(image, preprocessor).permute(1, 2, 0).numpy()
-        )  # (C, H, W) -> (H, W, C)
+        pixels = _as_loaded(image, preprocessor, swaps).permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
         if dtype == torch.uint8 or loads_colours(step):
             pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
         labels = None
@@ -87,12 +95,11 @@ def _samples(batch: dict, preprocessor: Any, step: Any, training: bool) -> Itera
         yield Sample(str(sample.get("img_path", "")), shown(step, pixels), labels)
 
 
-def _without_normalisation(image: Tensor, preprocessor: Any) -> Tensor:
+def _as_loaded(image: Tensor, preprocessor: Any, swaps: bool) -> Tensor:
     """The numbers and the order of channels that a pipeline has given, of a network's input (C, H, W)."""
     if getattr(preprocessor, "_enable_normalize", False):
         image = image * preprocessor.std + preprocessor.mean
-    swapped = getattr(preprocessor, "_channel_conversion", False) and len(image) == 3
-    return image[[2, 1, 0]] if swapped else image
+    return image[[2, 1, 0]] if swaps and len(image) == 3 else image
 
 
 def _as_large(labels: np.ndarray, content: Sequence[int], size: Sequence[int]) -> np.ndarray:

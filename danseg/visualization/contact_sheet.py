@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -15,8 +16,24 @@ MOST = 256  # samples: a taller page than matplotlib can draw would follow
 _GAP = 0.015  # between image and label, as a share of the image's width
 
 
+Named = tuple[str, np.ndarray, np.ndarray | None]  # name, image (H, W, 3) uint8 RGB, label (H, W) or None
+
+
+def shrunk(name: str, image: np.ndarray, label: np.ndarray | None) -> Named:
+    """A sample of which no more is kept than the sheet can show: sides of up to ``WIDTH`` pixels."""
+    height, width = image.shape[:2]
+    scale = WIDTH / max(height, width)
+    if scale >= 1:
+        return name, image, label
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if label is not None:
+        label = cv2.resize(label.astype(np.float32), size, interpolation=cv2.INTER_NEAREST).astype(np.int64)
+    return name, small, label
+
+
 def contact_sheet(
-    samples: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
+    samples: Sequence[Named],
     *,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
@@ -25,8 +42,7 @@ def contact_sheet(
     """A page of samples with a legend of the classes that they show, most pixels first.
 
     Args:
-        samples: up to ``MOST`` of (name, image, label): the image (H, W, 3) uint8 RGB, the label (H, W) class
-            ids or None. Pixels whose id is no class show the image.
+        samples: up to ``MOST``. Pixels whose id is no class show the image.
         classes: name of each class, by id.
         palette: (red, green, blue) of each class, by id.
         heading: one line above all.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from danseg.apis.first_samples import first_samples
+from danseg.apis.first_samples import Sample, first_samples
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.options import configure_training
 from danseg.engine.train import train
@@ -29,6 +29,10 @@ def config(tmp_path, rendered_root):
     return config
 
 
+def taken(*arguments) -> list[Sample]:
+    return list(first_samples(*arguments))
+
+
 def test_they_are_what_a_training_with_the_seed_sees_first(config, tmp_path, monkeypatch):
     from mmseg.models import SegDataPreProcessor
 
@@ -48,7 +52,7 @@ def test_they_are_what_a_training_with_the_seed_sees_first(config, tmp_path, mon
         configure_training(trained, work_dir=str(tmp_path / "work"), seed=5)
         train(trained)
     assert len(seen) == 4
-    samples = first_samples(config(), "train", 4, 5)
+    samples = taken(config(), "train", 4, 5)
     mean, std = (
         torch.tensor(one).view(3, 1, 1) for one in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
     )
@@ -57,13 +61,13 @@ def test_they_are_what_a_training_with_the_seed_sees_first(config, tmp_path, mon
         assert sample.path == path and np.abs(sample.image - rgb).max() < 0.51
         assert np.array_equal(sample.labels, labels.numpy())
     assert samples[0].image.shape == (32, 64, 3)
-    other = first_samples(config(), "train", 4, 6)
+    other = taken(config(), "train", 4, 6)
     assert not all(np.array_equal(a.image, b.image) for a, b in zip(samples, other, strict=True))
 
 
 def test_workers_decide_nothing(config):
-    few = first_samples(config(), "train", 3, 0)
-    many = first_samples(config(train_dataloader__num_workers=2), "train", 3, 0)
+    few = taken(config(), "train", 3, 0)
+    many = taken(config(train_dataloader__num_workers=2), "train", 3, 0)
     for one, other in zip(few, many, strict=True):
         assert one.path == other.path and np.array_equal(one.image, other.image)
 
@@ -72,7 +76,7 @@ def test_workers_decide_nothing(config):
 @pytest.mark.parametrize("normalised", [True, False])
 def test_a_test_split_shows_its_files_and_ends(config, bgr_to_rgb, normalised):
     options = {} if normalised else {f"model__data_preprocessor__{key}": None for key in ("mean", "std")}
-    samples = first_samples(config(model__data_preprocessor__bgr_to_rgb=bgr_to_rgb, **options), "val", 99, 0)
+    samples = taken(config(model__data_preprocessor__bgr_to_rgb=bgr_to_rgb, **options), "val", 99, 0)
     assert len(samples) == 5
     for sample in samples:
         assert np.array_equal(sample.image, read_image(sample.path))
@@ -89,7 +93,7 @@ def test_labels_of_a_resized_and_padded_image_lie_on_it(config):
         dict(type="LoadAnnotations"),
         dict(type="PackSegInputs"),
     ]
-    [sample] = first_samples(
+    [sample] = taken(
         config(
             val_dataloader__dataset__pipeline=pipeline,
             model__data_preprocessor__test_cfg=dict(size_divisor=40),
@@ -107,14 +111,14 @@ def test_labels_of_a_resized_and_padded_image_lie_on_it(config):
 
 def test_a_training_set_begins_again_and_a_split_without_labels_has_none(config):
     sampler = dict(type="DefaultSampler", shuffle=True)
-    samples = first_samples(config(train_dataloader__sampler=sampler), "train", 15, 0)
+    samples = taken(config(train_dataloader__sampler=sampler), "train", 15, 0)
     paths = [sample.path for sample in samples]
     assert len(paths) == 15 and set(paths[:6]) == set(paths[6:12]) and paths[:6] != paths[6:12]
     unlabelled = [dict(type="LoadImageFromFile"), dict(type="PackSegInputs")]
-    [sample] = first_samples(config(val_dataloader__dataset__pipeline=unlabelled), "val", 1, 0)
+    [sample] = taken(config(val_dataloader__dataset__pipeline=unlabelled), "val", 1, 0)
     assert sample.labels is None
 
 
 def test_a_split_that_is_not_there(config):
     with pytest.raises(UserError, match="no test_dataloader"):
-        first_samples(config(test_dataloader=None), "test", 1, 0)
+        taken(config(test_dataloader=None), "test", 1, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from danseg.visualization.colour import overlay
-from danseg.visualization.contact_sheet import contact_sheet
+from danseg.visualization.contact_sheet import WIDTH, contact_sheet, shrunk
 
 CLASSES, PALETTE = ("road", "not labelled", "sky"), [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
@@ -50,3 +50,12 @@ def test_many_classes_of_long_names():
     [legend] = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
     box = legend.get_window_extent()
     assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1
+
+
+def test_large_samples_are_kept_as_small_as_they_are_shown():
+    image, label = np.zeros((2048, 1024, 3), np.uint8), np.zeros((2048, 1024), int)
+    image[1024:], label[1024:] = 200, 255
+    name, small, ids = shrunk("x", image, label)
+    assert name == "x" and small.shape == (WIDTH, WIDTH // 2, 3) and ids.shape == small.shape[:2]
+    assert set(np.unique(ids)) == {0, 255} and (small[ids == 255] == 200).mean() > 0.99
+    assert shrunk("x", image[:9, :9], None)[1].shape == (9, 9, 3)

@@ -4,11 +4,11 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.segmentors")
 
+from danseg.segmentors.confidences import label_confidences  # noqa: E402
 from danseg.segmentors.labels import (  # noqa: E402
     CoarseLogits,
     coarse_logits,
     head_logits,
-    label_confidences,
     predict_labels,
     require_eval_mode,
 )

@@ -11,7 +11,6 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from danseg.ops import upsampled_argmax
-from danseg.ops.upsampled_confidence import upsampled_confidence
 
 # mmseg's methods that turn logits into labels. A class that overrides one of them keeps its own way.
 _SEGMENTOR_METHODS = (
@@ -62,20 +61,6 @@ class CoarseLogits:
             threshold=self.threshold,
         )[0]
 
-    def confidences(self) -> Tensor:
-        """The probability of each of the :meth:`labels` (H, W), as by softmax of :meth:`resized`.
-
-        See :func:`danseg.ops.upsampled_confidence.upsampled_confidence`.
-        """
-        return upsampled_confidence(
-            self.logits,
-            self.size,
-            align_corners=self.align_corners,
-            through=self.through,
-            padding=self.padding,
-            threshold=self.threshold,
-        )
-
     def resized(self) -> Tensor:
         """mmseg's ``seg_logits`` (C, H, W); probabilities if there is only one channel."""
         how = dict(mode="bilinear", align_corners=self.align_corners, warning=False)
@@ -115,24 +100,6 @@ def predict_labels(
             return [one.labels() for one in coarse]
     # With a single channel mmseg's labels are floating-point numbers.
     return [result.pred_sem_seg.data[0].long() for result in model.predict(inputs, data_samples)]
-
-
-@torch.no_grad()
-def label_confidences(sample: SegDataSample) -> Tensor:
-    """The probability (H, W) that a network gives to each label of a sample that it has predicted.
-
-    From :class:`~danseg.segmentors.LazyLogits` they take the memory of one tile beside the coarse logits.
-
-    Args:
-        sample: from ``model.predict`` or ``model.test_step``, with ``seg_logits`` and ``pred_sem_seg``.
-    """
-    coarse = getattr(sample.seg_logits, "coarse", None)
-    if coarse is not None:
-        return coarse.confidences()
-    logits = sample.seg_logits.data
-    if len(logits) == 1:  # a probability already
-        return torch.where(sample.pred_sem_seg.data[0] > 0, logits[0], 1 - logits[0])
-    return upsampled_confidence(logits, logits.shape[1:])
 
 
 def require_eval_mode(model: BaseSegmentor) -> None:

@@ -67,6 +67,8 @@ def test_wrong_arguments(arguments, words, main, capsys):
     [
         (("nowhere.py", "w.pth", "--out", "out"), "nowhere.py does not exist"),
         ((str(TINY), "nowhere.pth", "--out", "out"), "nowhere.pth"),
+        ((str(TINY), "w.pth", "--data", "mine", "--out", "out"), "--data is for configs on a folder recipe"),
+        ((str(TINY), "w.pth", "--data", "mine", "--out", "out"), "--data is for configs on a folder recipe"),
         (("--runs", "nowhere", "--out", "out"), "nowhere is no folder"),
         (("--runs", "{tmp}", "--out", "out"), "holds no log"),
         (("--runs", "{run}", "--out", ""), "has no name"),

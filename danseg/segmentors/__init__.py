@@ -4,6 +4,7 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.segmentors")
 
+from danseg.segmentors.confidences import label_confidences  # noqa: E402
 from danseg.segmentors.labels import (  # noqa: E402
     CoarseLogits,
     coarse_logits,
@@ -23,6 +24,7 @@ __all__ = [
     "LeanTTAModel",
     "coarse_logits",
     "head_logits",
+    "label_confidences",
     "predict_labels",
     "predict_probabilities",
     "require_eval_mode",

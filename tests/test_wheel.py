@@ -190,7 +190,8 @@ def test_train_test_and_predict_outside_the_clone(installed, tmp_path):
     assert len(list((tmp_path / "predictions").rglob("*.png"))) == 2
     assert len(list((tmp_path / "pictures").glob("*_labels.png"))) == 2
     assert "Prepare it with: danseg prepare demo\n" in done.stderr
-    assert "tools/" not in done.stdout + done.stderr and str(ROOT) not in done.stdout + done.stderr
+    said = (done.stdout + done.stderr).replace(sys.prefix, "")  # the environment may lie in the clone
+    assert "tools/" not in said and str(ROOT) not in said
 
 
 EDITABLE = """

@@ -132,7 +132,7 @@ def require_recipe(path: Path, values: Mapping[str, Any], inherited: Mapping[str
     kind = values.get("dataset_type")
     what = "has all values written out" if kind == TYPE else f"is for {kind}"
     raise UserError(
-        f"--data is for configs on a folder recipe{known}; {path} {what}. A config of your own has one of these "
+        f"--data is for configs on a folder recipe{known}; {path} {what}. One of your own has one of these "
         "as its _base_"
     )
 

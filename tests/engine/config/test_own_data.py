@@ -155,7 +155,7 @@ def test_large_images_are_told(tmp_path):
 @pytest.mark.parametrize("name", ["danet_r50_cityscapes", "ccnet_r18_camvid"])
 def test_other_configs_are_refused_and_the_right_ones_named(name, mine):
     network = name.partition("_")[0]
-    with pytest.raises(UserError, match=rf"configs/{network}_r18_folder.py.*your own has one of these"):
+    with pytest.raises(UserError, match=rf"configs/{network}_r18_folder.py.*One of your own has one of these"):
         load_config(CONFIGS / f"{name}.py", data=mine)
 
 

@@ -169,20 +169,34 @@ def decode_whole(data: bytes) -> Image.Image:
     return image
 
 
-def save_image(image: np.ndarray, path: str | os.PathLike, *, compression: int | None = None) -> Path:
+def save_image(
+    image: np.ndarray,
+    path: str | os.PathLike,
+    *,
+    compression: int | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+) -> Path:
     """Write an image as PNG; an existing file is replaced only when the new one is complete.
 
     Args:
         image: (H, W, 3) RGB, (H, W, 4) with alpha, or (H, W) grey; uint8 or uint16.
         path: the file; its folder must exist.
         compression: zlib's level, 0 to 9; OpenCV's fastest choice by default.
+        palette: colours (red, green, blue) of the values of a grey uint8 image, which then stay what the file
+            holds; values beyond the palette are black.
 
     Raises:
         UserError: the file cannot be written, or ``path`` exists and is not a file.
     """
     options = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
     with whole_file(path) as part:
-        part.write_bytes(encode_image(image, ".png", options))
+        if palette is None:
+            part.write_bytes(encode_image(image, ".png", options))
+        else:
+            indexed = Image.frombytes("P", image.shape[::-1], np.ascontiguousarray(image).tobytes())
+            indexed.putpalette(bytes(one for colour in palette for one in colour).ljust(768, b"\0"))
+            with open(part, "wb") as file:
+                indexed.save(file, "PNG", compress_level=3 if compression is None else compression)
     return Path(path)
 
 

@@ -7,7 +7,7 @@ wants labelIds, the ADE20K server ids from 1. :class:`IdFormat` is one such conv
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +102,20 @@ def id_format(name: str, num_classes: int) -> IdFormat:
     if name == "ade20k":
         return IdFormat(name, tuple(range(1, num_classes + 1)), frozenset({0}))
     return IdFormat(name, tuple(range(num_classes)), frozenset({num_classes if name == "camvid" else VOID}))
+
+
+def chosen_format(name: str, num_classes: int, label_map: Mapping[int, int] | None) -> IdFormat:
+    """The format called ``name`` for some of a data set's classes, as its ``label_map`` chooses them.
+
+    Each of them keeps the id that the data set publishes, except in 'plain'.
+
+    Raises:
+        UserError: as :func:`id_format`.
+    """
+    places = {new: old for old, new in (label_map or {}).items() if new < num_classes}
+    if not label_map or not places or name == "plain":
+        return id_format(name, num_classes)
+    return id_format(name, max(label_map) + 1).choose([places[new] for new in range(num_classes)])
 
 
 def prediction_name(image_path: str | os.PathLike, output_format: str) -> str:

@@ -12,6 +12,7 @@ files follow the same rules.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,12 @@ def _what_is_wrong(image: Image.Image, data: bytes) -> str | None:
     return None
 
 
-def write_label_map(path: str | os.PathLike, ids: np.ndarray) -> Path:
+def write_label_map(
+    path: str | os.PathLike, ids: np.ndarray, palette: Sequence[Sequence[int]] | None = None
+) -> Path:
     """Write ids (H, W) as an 8-bit grey PNG; an existing file is replaced only when the new one is complete.
+
+    With a palette, one (red, green, blue) per id, it is a PNG of colours that holds the same ids.
 
     Raises:
         UserError: an id is not in 0..255, or the file cannot be written.
@@ -103,4 +108,4 @@ def write_label_map(path: str | os.PathLike, ids: np.ndarray) -> Path:
     ids = np.asarray(ids)
     if ids.size and (ids.min() < 0 or ids.max() > 255):
         raise UserError(f"{path}: a label map holds ids of 8 bits, 0..255, got {ids.min()}..{ids.max()}")
-    return save_image(ids.astype(np.uint8, copy=False), path, compression=3)
+    return save_image(ids.astype(np.uint8, copy=False), path, compression=3, palette=palette)

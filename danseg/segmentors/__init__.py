@@ -6,6 +6,7 @@ require_mmseg("danseg.segmentors")
 
 from danseg.segmentors.labels import (  # noqa: E402
     CoarseLogits,
+    as_probabilities,
     coarse_logits,
     head_logits,
     predict_labels,
@@ -21,6 +22,7 @@ __all__ = [
     "LazyLogits",
     "LeanEncoderDecoder",
     "LeanTTAModel",
+    "as_probabilities",
     "coarse_logits",
     "head_logits",
     "predict_labels",

@@ -122,14 +122,14 @@ def predict_probabilities(
     require_eval_mode(model)
     coarse = coarse_logits(model, inputs, data_samples) if type(model).predict in COARSE_PREDICTS else None
     if coarse is not None:
-        return [(one.labels(), _probabilities(one.resized())) for one in coarse]
+        return [(one.labels(), as_probabilities(one.resized())) for one in coarse]
     return [
-        (result.pred_sem_seg.data[0].long(), _probabilities(result.seg_logits.data))
+        (result.pred_sem_seg.data[0].long(), as_probabilities(result.seg_logits.data))
         for result in model.predict(inputs, data_samples)
     ]
 
 
-def _probabilities(seg_logits: Tensor) -> Tensor:
+def as_probabilities(seg_logits: Tensor) -> Tensor:
     """Of mmseg's ``seg_logits`` (C, H, W), which are a probability already if there is one channel."""
     seg_logits = seg_logits.float()
     return torch.cat([1 - seg_logits, seg_logits]) if len(seg_logits) == 1 else seg_logits.softmax(dim=0)

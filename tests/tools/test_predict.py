@@ -1,5 +1,7 @@
 """tools/predict.py from its command line."""
 
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from danseg import apis
+from danseg.apis import batches
 from danseg.engine.config.config_file import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
 
@@ -48,7 +51,7 @@ def test_writes_labels_overlay_and_attention_and_prints_their_paths(main, traine
     main([*trained, "--out", str(out), "--attention", "10,20", "79,47", "--device", "cpu"])
     names = ["street_labels.png", "street_overlay.png", "street_attention_decode_head.pam.png"]
     assert capsys.readouterr().out.split() == [str(out / name) for name in names]
-    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    assert written(out) == sorted(names)
 
     model = apis.load_model(*trained[:2], "cpu")
     labels = apis.predict(model, trained[2])
@@ -57,6 +60,12 @@ def test_writes_labels_overlay_and_attention_and_prints_their_paths(main, traine
     palette = load_palette(trained[0])
     assert (read_image(out / names[1]) == overlay(read_image(trained[2]), labels, palette)).all()
     assert read_image(out / names[2]).shape[1] > 2 * 500  # two panels
+
+
+def written(out):
+    """The names of the files below a folder, but for the record of what is finished."""
+    paths = (path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in paths if not path.name.startswith("."))
 
 
 def test_precision_and_compile_reach_the_model(main, trained, tmp_path, monkeypatch):
@@ -72,7 +81,7 @@ def test_precision_and_compile_reach_the_model(main, trained, tmp_path, monkeypa
     assert asked == [dict(precision="bfloat16", compile=True)]
     narrow = read_labels(tmp_path / "street_labels.png")
     assert (tmp_path / "street_attention_decode_head.pam.png").is_file()
-    main([*trained, *options])
+    main([*trained, *options, "--overwrite"])
     assert asked[1:] == [dict(precision="float32", compile=False)]
     assert (read_labels(tmp_path / "street_labels.png") == narrow).mean() > 0.95
 
@@ -89,7 +98,7 @@ def test_positions_are_chosen_when_none_is_named(main, trained, tmp_path):
 def test_no_attention_is_drawn_unasked_and_pictures_are_replaced(main, trained, tmp_path):
     (tmp_path / "street_labels.png").write_text("an older picture")
     main([*trained, "--out", str(tmp_path), "--device", "cpu"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["street_labels.png", "street_overlay.png"]
+    assert written(tmp_path) == ["street_labels.png", "street_overlay.png"]
     assert read_labels(tmp_path / "street_labels.png").shape == (48, 80)
 
 
@@ -97,13 +106,13 @@ def test_tiles_write_a_geotiff_of_labels_alone(rasterio, main, trained, tmp_path
     (tmp_path / "street_labels.tif").write_text("an older one")
     main([*trained, "--out", str(tmp_path), "--device", "cpu", "--tiles"])
     assert capsys.readouterr().out.split() == [str(tmp_path / "street_labels.tif")]
-    assert [path.name for path in tmp_path.iterdir()] == ["street_labels.tif"]
+    assert written(tmp_path) == ["street_labels.tif"]
     with rasterio.open(tmp_path / "street_labels.tif") as file:
         whole = file.read(1)
     model = apis.load_model(*trained[:2], "cpu")
     with rasterio.open(apis.predict_large(model, trained[2], tmp_path / "expected.tif")) as file:
         assert (whole != file.read(1)).mean() < 1e-3 and len(np.unique(whole)) > 1
-    main([*trained, "--out", str(tmp_path), "--device", "cpu", "--tiles", "32"])
+    main([*trained, "--out", str(tmp_path), "--device", "cpu", "--tiles", "32", "--overwrite"])
     with rasterio.open(tmp_path / "street_labels.tif") as file:
         assert file.shape == whole.shape and (file.read(1) != whole).any()
 
@@ -117,13 +126,14 @@ def test_a_turned_picture_is_upright_with_and_without_tiles(rasterio, main, trai
     upright = read_image(tmp_path / "turned.jpg")
     save_image(upright, tmp_path / "upright.png")
     pictures = [str(tmp_path / name) for name in ("turned.jpg", "upright.png")]
-    arguments = [*trained[:2], *pictures, "--out", str(tmp_path), "--device", "cpu"]
-    main([*arguments, "--attention", "10,20"])
-    main([*arguments, "--tiles"])
-    for end in ("labels.png", "overlay.png", "attention_decode_head.pam.png", "labels.tif"):
+    arguments = [*trained[:2], *pictures, "--device", "cpu"]
+    main([*arguments, "--attention", "10,20", "--out", str(tmp_path)])
+    main([*arguments, "--tiles", "--out", str(tmp_path / "tiles")])
+    for end in ("labels.png", "overlay.png", "attention_decode_head.pam.png", "tiles/labels.tif"):
+        folder, name = os.path.split(end)
         with (
-            rasterio.open(tmp_path / f"turned_{end}") as turned,
-            rasterio.open(tmp_path / f"upright_{end}") as one,
+            rasterio.open(tmp_path / folder / f"turned_{name}") as turned,
+            rasterio.open(tmp_path / folder / f"upright_{name}") as one,
         ):
             assert (turned.read() == one.read()).all(), end
     assert read_labels(tmp_path / "turned_labels.png").shape == ((48, 80) if how == 4 else (80, 48))
@@ -153,12 +163,15 @@ def test_bad_input_is_named(rasterio, main, trained, tmp_path, capsys):
         assert "cut.png cannot be read" in failing(
             main, capsys, config, checkpoint, cut, "--out", out, *tiles
         )
-        assert not list(out.iterdir())
+        assert not written(out)
     assert "nowhere.png" in failing(main, capsys, config, checkpoint, tmp_path / "nowhere.png", "--out", out)
     assert "nothing.pth" in failing(main, capsys, config, tmp_path / "nothing.pth", image, "--out", out)
     assert "0 to 79" in failing(main, capsys, config, checkpoint, image, "--out", out, "--attention", "80,0")
     assert "'7;8'" in failing(main, capsys, config, checkpoint, image, "--out", out, "--attention", "7;8")
-    assert "several images" in failing(main, capsys, config, checkpoint, image, image, "--out", out)
+    (tmp_path / "other").mkdir()
+    other = shutil.copy(image, tmp_path / "other")
+    said = failing(main, capsys, config, checkpoint, image, other, "--out", out)
+    assert f"{image} and {other} would have the same outputs" in said
     assert "broken.png" in failing(main, capsys, config, checkpoint, image, "--out", broken)
     tiles = ("--tiles", "--attention")
     assert "leave out one" in failing(main, capsys, config, checkpoint, image, "--out", out, *tiles)
@@ -179,8 +192,8 @@ def test_too_little_memory_is_one_message(main, trained, tmp_path, capsys, monke
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    for name in ("predict", "predict_large"):
-        monkeypatch.setattr(apis, name, full)
+    for place, name in ((batches, "predict_labels"), (apis, "predict"), (apis, "predict_large")):
+        monkeypatch.setattr(place, name, full)
     said = failing(main, capsys, *trained, "--out", tmp_path, *options)
     assert "needs more memory than the GPU has: 2.00 GiB more" in said and all(way in said for way in ways)
     assert ("--precision" in said) == ("--precision" not in options)
@@ -236,7 +249,7 @@ def test_attention_of_a_network_without_maps_is_an_error_and_writes_nothing(main
     out = tmp_path / "out"
     said = failing(main, capsys, *other, "--out", out, "--attention", "10,20")
     assert "FCNHead has no attention of single positions to show" in said
-    assert not list(out.iterdir())
+    assert not written(out)
 
 
 @pytest.mark.parametrize(

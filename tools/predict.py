@@ -217,8 +217,8 @@ def _predict(args: argparse.Namespace, positions: list[tuple[int, int]]) -> bool
     remedies = tuple(_ways_to_less_memory(args))
     found = decided_on_rank_zero(lambda: find_sources(args.images, args.out, tiles=args.tiles is not None))
     if found.left_out and get_rank() == 0:
-        kinds = ", ".join(f"{suffix} ({count})" for suffix, count in found.left_out.most_common())
-        print(f"left out, as they are no images or videos by their suffixes: {kinds}", file=sys.stderr)
+        counted = ", ".join(f"{suffix} ({count})" for suffix, count in found.left_out.most_common())
+        print(f"left out, as they are no images or videos by their suffixes: {counted}", file=sys.stderr)
 
     def loaded() -> Any:
         config = load_config(args.config, parse_options(args.cfg_options))

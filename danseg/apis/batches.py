@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.model import BaseTTAModel
 from torch import Tensor
 
@@ -70,6 +71,7 @@ class Batches:
         pixels = max(one.shape[-2] * one.shape[-1] for one in _views(sample))
         return max(1, min(PORTION, _PIXELS // pixels))
 
+    @torch.no_grad()
     def labels(self, samples: Sequence[dict]) -> list[tuple[np.ndarray, Any]]:
         """Labels (H, W) of samples of one size, and float16 probabilities (C, H, W) or None.
 

@@ -136,8 +136,10 @@ class Writer:
             elif kind == "geotiff":
                 self._write_geotiff(path, labels, source)
             elif kind == "overlay":
+                assert picture is not None
                 save_image(overlay(picture, labels, self.palette), path)
             else:
+                assert probabilities is not None
                 with whole_file(path) as part, open(part, "wb") as file:
                     np.save(file, probabilities)
             written[kind] = [path]

@@ -79,8 +79,7 @@ def find_sources(given: Sequence[str], out: str | os.PathLike, tiles: bool = Fal
             if os.path.realpath(first.path) != os.path.realpath(source.path):
                 raise UserError(
                     f"{first.path} and {source.path} would have the same outputs, "
-                    f"{Path(out, source.name)}_*; name the folder above both, below which each keeps its "
-                    "path, rename one of them, or give each an --out of its own"
+                    f"{Path(out, source.name)}_*; {_apart(Path(first.path), Path(source.path))}"
                 )
     found.sources = list(by_name.values())
     return found
@@ -91,7 +90,7 @@ def _sources(argument: str, out: Path, left_out: Counter, pictures: frozenset[st
         yield from _listed(Path(argument[1:]))
     elif os.path.isdir(argument):
         yield from _below(argument, Path(argument), files_below(argument), out, left_out, pictures)
-    elif _MAGIC.search(argument) and not os.path.lexists(argument):
+    elif "://" not in argument and _MAGIC.search(argument) and not os.path.lexists(argument):
         fixed, parts = Path(), Path(argument).parts
         for part in parts[:-1]:
             if _MAGIC.search(part):
@@ -107,6 +106,13 @@ def _sources(argument: str, out: Path, left_out: Counter, pictures: frozenset[st
         yield from _listed(Path(argument))
     else:
         yield Source(argument, Path(argument).stem, _kind(argument))
+
+
+def _apart(one: Path, other: Path) -> str:
+    """How to keep the outputs of two files of one name apart."""
+    if one.parent == other.parent:
+        return f"rename one of them, or name those of one suffix by a pattern ('{one.parent}/*{one.suffix}')"
+    return "name the folder above both, below which each keeps its path, or give each an --out of its own"
 
 
 def _kind(path: str | os.PathLike) -> str:

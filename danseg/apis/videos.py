@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import threading
 from collections import deque
@@ -46,10 +47,14 @@ class Capture:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        # What they would say of a damaged file, line by line; the messages below say it once.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         is_number = source.kind == CAMERA and source.path.isdecimal()
         why = None if source.kind == CAMERA else fault(source.path)
-        self._capture = None if why else cv2.VideoCapture(int(source.path) if is_number else source.path)
-        if self._capture is None or not self._capture.isOpened():
+        if not why:
+            self._capture = cv2.VideoCapture(int(source.path) if is_number else source.path)
+        if why or not self._capture.isOpened():
             if source.kind == CAMERA:
                 raise UserError(
                     f"camera {source.path} cannot be opened: it is not there, in use, or not yours to read; "
@@ -111,7 +116,7 @@ class VideoFile:
         height, width = frame.shape[:2]
         frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if self._writer is None:
-            code = cv2.VideoWriter_fourcc(*_CODEC)
+            code = cv2.VideoWriter.fourcc(*_CODEC)
             self._writer = cv2.VideoWriter(str(self._path), code, self._rate, frame.shape[1::-1])
             if not self._writer.isOpened():
                 raise UserError(f"cannot write {self._what}: OpenCV writes no {_CODEC} there; is there room?")
@@ -218,8 +223,9 @@ class _Frames:
                     bar.advance(task, self._collect(files, write, self._ahead))
                 bar.advance(task, self._collect(files, write, 0))
         finally:
-            for one in self._drawn:
-                one.cancel()
+            for one in self._drawn:  # those that are being drawn write files, too
+                if not one.cancel() and one.exception() is None:
+                    self._take(files, one.result()[1])
             bar.remove_task(task)
 
     def _labels(self, samples: list[dict]) -> list[tuple[np.ndarray, Any]]:
@@ -281,12 +287,16 @@ class _Frames:
         taken = 0
         while len(self._drawn) > kept:
             shown, written = self._drawn.popleft().result()
-            for kind, paths in written.items():
-                files[kind] += paths
+            self._take(files, written)
             if write is not None:
                 write(shown)
             taken += 1
         return taken
+
+    @staticmethod
+    def _take(files: dict[str, list[Path]], written: dict[str, list[Path]]) -> None:
+        for kind, paths in written.items():
+            files[kind] += paths
 
 
 @contextlib.contextmanager

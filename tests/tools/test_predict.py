@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,10 +14,12 @@ import torch
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from child_process import environment
 from danseg import apis
 from danseg.apis import batches
 from danseg.engine.config.config_file import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
+from launch import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -275,3 +280,187 @@ def test_the_overlay_has_the_colours_of_the_built_data_set(main, trained, tmp_pa
     painted = np.asarray(palette)[labels]
     expected = np.rint(0.5 * read_image(trained[2]) + 0.5 * painted)
     assert (found == expected).all()
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """Twenty pictures of two sizes in two folders."""
+    street = cv2.imread(trained[2])
+    for number in range(20):
+        path = tmp_path / "in" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = np.roll(street, 3 * number, axis=1)
+        cv2.imwrite(str(path), picture[:40] if number % 3 == 0 else picture)
+    return tmp_path / "in"
+
+
+def predict(main, trained, *arguments):
+    main([*trained[:2], *map(str, arguments), "--device", "cpu"])
+
+
+def contents(out):
+    return {name: (out / name).read_bytes() for name in written(out)}
+
+
+def test_a_folder_keeps_its_paths_and_what_is_finished_is_skipped(main, trained, folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    predict(main, trained, folder, "--out", out)
+    said = capsys.readouterr()
+    assert len(said.out.split()) == 40 and "20 of 20 predicted now" in said.err
+    stems = [f"{'ab'[number % 2]}/{number:02}" for number in range(20)]
+    assert written(out) == sorted(f"{stem}_{end}.png" for stem in stems for end in ("labels", "overlay"))
+    before = contents(out)
+    model = apis.prepare_for_inference(apis.load_model(*trained[:2], "cpu"))
+    for name in (stems[0], stems[7]):
+        labels = apis.predict(model, folder / f"{name}.png")
+        assert len(np.unique(labels)) > 1
+        assert (labels != read_labels(out / f"{name}_labels.png")).mean() < 1e-3
+
+    (out / "a" / "04_labels.png").unlink()
+    (out / "b" / "05_labels.png").write_bytes(b"half")
+    cv2.imwrite(str(folder / "a" / "06.png"), cv2.imread(str(folder / "b" / "07.png")))
+    predict(main, trained, folder, "--out", out)
+    said = capsys.readouterr().err
+    assert "17 of 20 were finished" in said and "3 of 20 predicted now" in said
+    changed = [name for name, content in contents(out).items() if content != before[name]]
+    assert changed == ["a/06_labels.png", "a/06_overlay.png"]
+
+    predict(main, trained, folder, "--out", out, "--labels", "palette")
+    assert "20 of 20 predicted now" in capsys.readouterr().err
+    predict(main, trained, folder, "--out", out, "--labels", "palette", "trainIds", "--overlay")
+    assert "20 of 20 were finished" in capsys.readouterr().err
+
+
+def test_predictions_of_another_model_are_not_taken_for_finished(main, trained, folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    predict(main, trained, folder, "--out", out)
+    before = contents(out)
+    weights = torch.load(trained[1])
+    next(iter(weights["state_dict"].values()))[0] *= 1.5
+    torch.save(weights, tmp_path / "other.pth")
+    other = (trained[0], tmp_path / "other.pth")
+    capsys.readouterr()
+    said = failing(main, capsys, *other, folder, "--out", out)
+    assert "predictions of 20 of the 20 that were made with other settings (weights " in said
+    assert contents(out) == before
+    said = failing(main, capsys, *trained[:2], folder, "--out", out, "--tta")
+    assert "tta False, now True" in said
+    main([*map(str, other), str(folder), "--out", str(out), "--device", "cpu", "--overwrite"])
+    assert "20 of 20 predicted now" in capsys.readouterr().err and contents(out) != before
+
+
+def test_failures_are_listed_and_the_status_says_so(main, trained, folder, tmp_path, capsys):
+    (folder / "broken.png").write_text("no picture")
+    (folder / "notes.md").touch()
+    (folder / "clip.mp4").write_text("no video")
+    for times in range(2):
+        said = failing_at_last(main, capsys, *trained[:2], folder, "nowhere.png", "--out", tmp_path / "out")
+        assert "left out, as they are no images or videos by their suffixes: .md (1)" in said
+        assert "error: 3 of 23 could not be predicted:\n" in said
+        listed = said.partition("could not be predicted:\n")[2].splitlines()
+        for name in ("broken.png", "clip.mp4", "nowhere.png"):
+            assert [line for line in listed if name in line]
+        assert ("20 of 23 were finished" in said) == (times == 1)
+
+
+def failing_at_last(main, capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, arguments), "--device", "cpu"])
+    assert stop.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_augmentation_and_options_of_the_config_reach_the_network(main, trained, tmp_path, capsys):
+    labels = {}
+    for name, options in dict(
+        plain=(),
+        tta=("--tta",),
+        whole=("--cfg-options", "model.test_cfg.mode=whole"),
+    ).items():
+        out, kinds = tmp_path / name, ("--labels", "--probabilities")
+        main([*trained, "--out", str(out), "--device", "cpu", *kinds, *options])
+        assert written(out) == ["street_labels.png", "street_probabilities.npy"]
+        labels[name] = read_labels(out / "street_labels.png")
+        assert (np.load(out / "street_probabilities.npy").argmax(0) == labels[name]).mean() > 0.99
+    for name in ("tta", "whole"):
+        assert 0.2 < (labels[name] == labels["plain"]).mean() < 1
+    model = apis.load_model(*trained[:2], "cpu")
+    model.test_cfg.mode = "whole"
+    assert (labels["whole"] == apis.predict(model, trained[2])).mean() > 0.999
+
+
+def test_tiles_of_many_files_go_on_where_they_were(rasterio, main, trained, folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    (folder / "broken.png").write_text("no picture")
+    said = failing_at_last(main, capsys, *trained[:2], folder, "--out", out, "--tiles", "32")
+    assert "20 of 21 predicted now" in said and len(written(out)) == 20
+    (out / "a" / "04_labels.tif").unlink()
+    (folder / "broken.png").unlink()
+    predict(main, trained, folder, "--out", out, "--tiles", "32")
+    assert "19 of 20 were finished" in capsys.readouterr().err and len(written(out)) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--tiles", "--overlay"), "leave out --overlay or --tiles"),
+        (("--tiles", "--labels", "palette"), "leave out --labels or --tiles"),
+        (("--tiles", "--tta"), "--tiles knows one"),
+        (("--attention", "--tta"), "--attention knows one"),
+        (("--launcher", "pytorch"), "start the tool with torchrun"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_message(main, trained, tmp_path, capsys, monkeypatch, options, says):
+    monkeypatch.delenv("RANK", raising=False)
+    assert says in failing(main, capsys, *trained, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--workers"])
+@pytest.mark.parametrize("value", ["0", "-1", "x"])
+def test_counts_are_whole_numbers(main, trained, tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit) as stop:
+        main([*trained, "--out", str(tmp_path), f"{option}={value}"])
+    assert stop.value.code == 2
+    assert f"expected a whole number from 1, got '{value}'" in capsys.readouterr().err
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+import predict
+from danseg.apis.finished import Record
+note, noted = Record.note, []
+def kill_later(self, *arguments):
+    note(self, *arguments)
+    noted.append(1)
+    if len(noted) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+Record.note = kill_later
+predict.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_and_two_processes_leave_the_files_of_one_run(main, trained, folder, tmp_path, capsys):
+    for name in ("whole", "killed"):
+        arguments = [*trained[:2], str(folder), "--out", str(tmp_path / name), "--batch-size", "4"]
+        if name == "killed":
+            command = [sys.executable, "-c", KILLED, str(ROOT / "tools"), *arguments, "--device", "cpu"]
+            done = subprocess.run(command, env=environment(CUDA_VISIBLE_DEVICES=""), capture_output=True)
+            assert done.returncode == -signal.SIGKILL and 14 <= len(written(tmp_path / name)) < 40
+        capsys.readouterr()
+        main([*arguments, "--device", "cpu"])
+    assert "7 of 20 were finished" in capsys.readouterr().err
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert not list((tmp_path / "killed").rglob("*.part"))
+
+    (folder / "broken.png").write_text("no picture")
+    two = tmp_path / "two"
+    arguments = [*trained[:2], folder, "--out", two, "--device", "cpu", "--batch-size", "4"]
+    done = launch(2, "predict", *arguments)
+    assert done.returncode == 1 and done.stderr.count("could not be predicted:") == 1, done.stderr
+    assert "20 of 21 predicted now" in done.stderr and "broken.png cannot be read" in done.stderr
+    assert contents(two) == contents(tmp_path / "whole")
+    shares = sorted(path.name for path in two.glob(".predicted-*"))
+    assert shares == [".predicted-0.jsonl", ".predicted-1.jsonl"]

@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from danseg.datasets.loading import asks_to_turn, keeps_values, load_picture, require_finite
+from danseg.datasets.loading import keeps_values, load_picture, require_finite, turns
 from danseg.errors import UserError, reason_of
 
 #: What a picture may be.
@@ -65,7 +65,7 @@ def load(loader: Any, image: Picture, *, channel_order: str = "rgb", unit_range:
     elif isinstance(image, np.ndarray):
         pixels = image
     else:
-        raise ValueError(f"image must be {_KINDS}, got {type(image).__name__}")
+        raise ValueError(f"image must be {_KINDS} (several as a list), got {type(image).__name__}")
     if np.ma.is_masked(pixels):
         raise ValueError("image has masked pixels, of which a network knows nothing; fill them first")
     if np.issubdtype(pixels.dtype, np.floating):
@@ -73,7 +73,7 @@ def load(loader: Any, image: Picture, *, channel_order: str = "rgb", unit_range:
             pixels = _eight_bits(pixels)
         elif not keeps_values(loader):
             raise ValueError(
-                f"image must be uint8, 0 to 255, got {pixels.dtype}; if its values lie in 0..1, pass "
+                f"image must be uint8, 0 to 255, got {image.dtype}; if its values lie in 0..1, pass "
                 "unit_range=True"
             )
     return load_picture(loader, pixels if channel_order == "rgb" else _from_bgr(pixels))
@@ -128,7 +128,7 @@ def _pixels_of_pil(loader: Any, image: Image.Image) -> np.ndarray:
         )
     try:
         image.load()
-        if asks_to_turn(loader):
+        if turns(loader):
             # Damaged notes about an image are no reason to refuse it.
             with contextlib.suppress(Exception):
                 image = ImageOps.exif_transpose(image)

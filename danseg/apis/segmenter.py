@@ -88,9 +88,9 @@ class Segmenter:
 
         Args:
             image, channel_order, unit_range, batch_size: as for :func:`danseg.apis.predict`.
-            probabilities: keep the probabilities of all classes too. They take 4 bytes a class and pixel (160
-                MB for 19 classes at 1024 x 2048), and three times as much while they are made, for each
-                picture of a batch and on the network's device.
+            probabilities: keep the probabilities of all classes too. They take 4 bytes a class and pixel: 160
+                MB for 19 classes at 1024 x 2048. While they are made, it is up to three times as much on the
+                network's device, for each picture of a batch.
 
         Returns:
             A :class:`Prediction`; for a list, a list of them in its order.

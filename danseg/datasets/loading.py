@@ -15,6 +15,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.registry import TRANSFORMS
+from PIL import UnidentifiedImageError
 
 from danseg.datasets.storage import stored_bytes
 from danseg.datasets.transforms import LoadTrainingCrop
@@ -113,13 +114,17 @@ def turned_by(loader: Any, data: Content) -> int:
 
     OpenCV and Pillow turn a TIFF whatever ``color_type`` says.
     """
-    decodes = loads_colours(loader) or (_is_mmcvs(loader) and _backend(loader) in ("cv2", "pillow"))
-    return orientation(data) if decodes and (asks_to_turn(loader) or data[:2] in (b"II", b"MM")) else 1
+    is_tiff = data[:2] in (b"II", b"MM")
+    return orientation(data) if turns(loader) or (is_tiff and _may_turn(loader)) else 1
 
 
-def asks_to_turn(loader: Any) -> bool:
-    """Whether a step's arguments ask for upright pictures."""
-    return getattr(loader, "color_type", "color") in ("color", "grayscale")
+def turns(loader: Any) -> bool:
+    """Whether a step turns pictures by their EXIF orientation, of any format."""
+    return _may_turn(loader) and getattr(loader, "color_type", "color") in ("color", "grayscale")
+
+
+def _may_turn(loader: Any) -> bool:
+    return loads_colours(loader) or (_is_mmcvs(loader) and _backend(loader) in ("cv2", "pillow"))
 
 
 def keeps_values(loader: Any) -> bool:
@@ -182,7 +187,7 @@ def _from_file(loader: Any, source: str | bytes, what: str) -> dict:
             image = image.astype(np.float32) if getattr(loader, "to_float32", False) else image
             return dict(results, img=image, img_shape=size, ori_shape=size)
         _refuse(loader, data)
-        loaded = _decoded(loader, data) if path is None else loader(results)
+        loaded = {**results, **_decoded(loader, data)} if _is_mmcvs(loader) else loader(results)
     except UserError:
         raise
     except OSError as error:
@@ -197,12 +202,15 @@ def _from_file(loader: Any, source: str | bytes, what: str) -> dict:
 
 
 def _decoded(loader: Any, data: bytes) -> dict:
-    """What mmcv's LoadImageFromFile makes of a file with this content."""
-    image = mmcv.imfrombytes(data, flag=loader.color_type, backend=loader.imdecode_backend)
+    """What mmcv's LoadImageFromFile makes of a file's content."""
+    try:
+        image = mmcv.imfrombytes(data, flag=loader.color_type, backend=loader.imdecode_backend)
+    except UnidentifiedImageError:  # whose message names an object in memory
+        image = None
     if image is None:
         raise UnusableImage("damaged", f"{len(data)} bytes that are no image or a damaged one")
     image = image.astype(np.float32) if loader.to_float32 else image
-    return dict(img_path=None, img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+    return dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
 
 
 def _refuse(loader: Any, data: bytes) -> None:

@@ -113,8 +113,8 @@ def predict_probabilities(
 
     Returns:
         For each image its labels and the float32 softmax of its ``seg_logits``, (C, height, width). A head
-        with one channel, the probability of label 1, has C = 2. While they are made they take twice their
-        memory, of one image at a time.
+        with one channel, the probability of label 1, has C = 2. Of one image, logits and probabilities of
+        that size are alive together, two or, by windows, three times 4 C · height · width bytes.
 
     Raises:
         ValueError: the model is in training mode.

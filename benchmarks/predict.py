@@ -5,8 +5,8 @@
     python -m benchmarks.predict --markdown benchmarks/results/NAME.json
 
 All read the same PNG files with the same weights, and write labels and overlays; models are loaded before.
-Seconds are those of a picture. One by one is what tools/predict.py did before it knew batches: each picture is
-read twice, for the network and to draw on, and all is done in turn. mmseg's inferencer, which is slower, gets
+Seconds are a picture's. One by one is what tools/predict.py did before it knew batches: each picture is
+read twice, for the network and to draw on, and all is done in turn. mmseg's inferencer, which is slower, has
 the first tenth of the pictures. Labels have to agree. The floor is the network alone, in batches.
 """
 

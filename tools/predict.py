@@ -31,13 +31,10 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from danseg.apis.sources import Source
-
-AUTOMATIC_POSITIONS = 3
 # The paths of more pictures than these are not printed.
 PRINTED = 20
 
@@ -95,7 +92,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         metavar="x,y",
         help="also draw what these pixels attend to, counted from the upper left corner; default positions: "
-        f"the middles of the {AUTOMATIC_POSITIONS} largest segments of different classes",
+        "the middles of the 3 largest segments of different classes",
     )
     parser.add_argument(
         "--tiles",
@@ -170,7 +167,7 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _checked(args: argparse.Namespace) -> list[tuple[int, int]]:
+def _checked(args: argparse.Namespace) -> list[tuple[int, int]] | None:
     """The positions that --attention names.
 
     Raises:
@@ -187,118 +184,41 @@ def _checked(args: argparse.Namespace) -> list[tuple[int, int]]:
         raise UserError(
             f"--tiles writes a GeoTIFF of labels alone; leave out --{(written or ['labels'])[0]} or --tiles"
         )
+    if args.attention is not None and args.probabilities:
+        raise UserError("--attention writes no probabilities; leave out one of the two, and run twice")
     if args.tta and (args.tiles is not None or args.attention is not None):
         other = "attention" if args.tiles is None else "tiles"
         raise UserError(f"--tta averages views of whole images, of which --{other} knows one; leave out one")
-    return [_position(text) for text in args.attention or ()]
+    return None if args.attention is None else [_position(text) for text in args.attention]
 
 
-def _predict(args: argparse.Namespace, positions: list[tuple[int, int]]) -> bool:
-    """Predict all; tell what became of it; return whether something failed."""
+def _predict(args: argparse.Namespace, positions: list[tuple[int, int]] | None) -> bool:
+    """Predict all, tell what became of it, and return whether something failed."""
     from mmengine.dist import get_rank
 
-    from danseg import apis
-    from danseg.apis.batches import Batches
-    from danseg.apis.finished import Record, settings_of
-    from danseg.apis.many import BatchJob, predict_one_by_one
-    from danseg.apis.outputs import Writer, asked_kinds
-    from danseg.apis.predict import InputPipeline
+    from danseg.apis.predict_files import Options, predict_files
     from danseg.apis.sources import find_sources
-    from danseg.apis.tally import Progress, together
-    from danseg.apis.tta import augmented_config, augmented_model
     from danseg.engine.config.cfg_options import parse_options
     from danseg.engine.config.config_file import load_config
     from danseg.engine.distributed import decided_on_rank_zero, on_every_rank
     from danseg.engine.out_of_memory import explaining_memory
-    from danseg.visualization import picture_dir
 
     # Few images have any, and they need none.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
-    remedies = tuple(_ways_to_less_memory(args))
     found = decided_on_rank_zero(lambda: find_sources(args.images, args.out, tiles=args.tiles is not None))
     if found.left_out and get_rank() == 0:
         counted = ", ".join(f"{suffix} ({count})" for suffix, count in found.left_out.most_common())
         print(f"left out, as they are no images or videos by their suffixes: {counted}", file=sys.stderr)
-
-    def loaded() -> Any:
-        config = load_config(args.config, parse_options(args.cfg_options))
-        model = apis.load_model(
-            augmented_config(config) if args.tta else config, args.checkpoint, args.device
-        )
-        options = dict(precision=args.precision, tta=args.tta, tiles=args.tiles)
-        return apis.prepare_for_inference(model, precision=args.precision, compile=args.compile), settings_of(
-            model, **options
-        )
-
+    config = on_every_rank(lambda: load_config(args.config, parse_options(args.cfg_options)))
+    remedies = tuple(_ways_to_less_memory(args))
+    names = {field.name for field in fields(Options)} - {"attention", "remedies"}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    options = Options(**given, attention=positions, remedies=remedies)
     with explaining_memory(*remedies):
-        model, settings = on_every_rank(loaded)
-        kinds = asked_kinds(args.labels, args.overlay, args.probabilities)
-        if args.tiles is not None:
-            kinds = asked_kinds(["geotiff"], False, False)
-        extra = () if args.attention is None else (f"attention {positions or 'chosen'}",)
-        pipeline = InputPipeline(model)
-        writer = on_every_rank(lambda: Writer(model, pipeline.loader, Path(args.out), {*kinds.pictures}))
-        out = on_every_rank(lambda: picture_dir(args.out))
-        record = Record(out, settings, get_rank())
-
-        def unfinished() -> list["Source"]:
-            record.read()
-            if args.overwrite:
-                record.forget(found.sources)
-                return found.sources
-            record.require_same_settings(found.sources)
-            return [one for one in found.sources if not record.finished(one, (*kinds.of(one), *extra))]
-
-        todo = decided_on_rank_zero(unfinished)
-        progress = Progress(record, len(todo), shown=get_rank() == 0)
-        if args.tiles is not None:
-            tiles = dict(tile=args.tiles, overlap=args.tiles // 4, overwrite=True)
-
-            def by_tiles(source: "Source") -> dict[str, list[Path]]:
-                path = out / f"{source.name}_labels.tif"
-                picture_dir(path.parent)
-                tiled = apis.predict_large(model, source.path, path, progress=len(todo) == 1, **tiles)
-                return dict(geotiff=[tiled])
-
-            predict_one_by_one(progress, todo, by_tiles)
-        elif args.attention is not None:
-
-            def with_maps(source: "Source") -> dict[str, list[Path]]:
-                return _with_attention(model, source, writer, kinds.pictures, positions, extra[0])
-
-            predict_one_by_one(progress, todo, with_maps)
-        else:
-            batches = Batches(
-                augmented_model(model) if args.tta else model,
-                pipeline,
-                size=args.batch_size,
-                probabilities="probabilities" in kinds.pictures,
-                remedies=remedies,
-            )
-            job = BatchJob(batches, writer, kinds, progress, args.workers)
-            job.carry_out(found.sources, {source.name for source in todo})
-        tally = together(progress.tally)
+        tally, skipped = predict_files(config, args.checkpoint, found, args.out, options)
     if get_rank() == 0:
-        _report(tally, len(found.sources), len(found.sources) - len(todo), out)
+        _report(tally, len(found.sources), skipped, Path(args.out))
     return bool(tally.failures)
-
-
-def _with_attention(
-    model: Any, source: "Source", writer: Any, kinds: Sequence[str], positions: list, kind: str
-) -> dict[str, list[Path]]:
-    """Predict an image and draw its attention; returns the files by kind, the maps as ``kind``."""
-    from danseg import apis
-    from danseg.visualization import attention_figure, save_figure, segment_centres
-
-    image, labels = apis.read_picture(model, source.path), apis.predict(model, source.path)
-    # Before anything is written: not every network has maps.
-    maps = apis.attention_maps(model, source.path, positions or segment_centres(labels, AUTOMATIC_POSITIONS))
-    files = writer(source.name, labels, kinds, source=source.path, picture=image)
-    files[kind] = []
-    for module, one in maps.items():
-        figure = attention_figure(image, one, labels=labels, classes=model.dataset_meta["classes"])
-        files[kind].append(save_figure(figure, writer.out / f"{source.name}_attention_{module}.png"))
-    return files
 
 
 def _report(tally: Any, total: int, skipped: int, out: Path) -> None:

@@ -9,10 +9,11 @@ import torch
 from danseg import apis
 from danseg.apis.batches import Batches, NotTakenError, size_of
 from danseg.apis.pictures import load
-from danseg.apis.predict import InputPipeline
+from danseg.apis.predict import InputPipeline, batch_of
 from danseg.apis.tta import augmented_config, augmented_model
 from danseg.engine.config.config_file import load_config
 from danseg.errors import UserError
+from danseg.segmentors import coarse_logits, labels, predict_labels
 
 SCALES = dict(
     tta_model=dict(type="SegTTAModel"),
@@ -49,11 +50,11 @@ def test_a_batch_has_each_pictures_labels_and_probabilities(near_sighted, pictur
     model = near_sighted(**one)
     batches = Batches(model, InputPipeline(model), probabilities=True)
     found = batches.labels(samples_of(batches, pictures))
-    for picture, (labels, scores) in zip(pictures, found, strict=True):
-        assert (labels != apis.predict(model, picture)).mean() < 1e-3 and len(np.unique(labels)) > 1
+    for picture, (ids, scores) in zip(pictures, found, strict=True):
+        assert (ids != apis.predict(model, picture)).mean() < 1e-3 and len(np.unique(ids)) > 1
         assert scores.dtype == np.float16 and scores.shape == (max(channels, 2), 60, 70)
         assert np.abs(scores.astype(np.float32).sum(0) - 1).max() < 2e-3
-        assert (scores.argmax(0) == labels).mean() > 0.99
+        assert (scores.argmax(0) == ids).mean() > 0.99
 
 
 @pytest.mark.parametrize("channels", [11, 1])
@@ -67,7 +68,7 @@ def test_augmentation_averages_the_views_of_each_picture(near_sighted, pictures,
     batches = Batches(tta, InputPipeline(model), probabilities=True)
     samples = samples_of(batches, pictures)
     assert [tuple(view.shape) for view in samples[0]["inputs"]] == [(3, 45, 53)] * 2 + [(3, 75, 88)] * 2
-    for sample, (labels, scores) in zip(samples, batches.labels(samples), strict=True):
+    for sample, (found, scores) in zip(samples, batches.labels(samples), strict=True):
         total = 0  # the average, written out
         for view, about in zip(sample["inputs"], sample["data_samples"], strict=True):
             with torch.no_grad():
@@ -75,7 +76,7 @@ def test_augmentation_averages_the_views_of_each_picture(near_sighted, pictures,
             logits = result.seg_logits.data
             total = total + (logits.softmax(0) if channels > 1 else torch.cat([1 - logits, logits]))
         average = total / 4
-        assert (average.argmax(0).numpy() != labels).mean() < 1e-3 and len(np.unique(labels)) > 1
+        assert (average.argmax(0).numpy() != found).mean() < 1e-3 and len(np.unique(found)) > 1
         assert np.abs(average.numpy() - scores).max() < 2e-3
 
 
@@ -121,3 +122,27 @@ def test_the_given_config_is_left_as_it_was():
     assert "LoadAnnotations" not in str(augmented.test_dataloader) and "TestTimeAug" in str(
         augmented.test_dataloader
     )
+
+
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_labels_of_a_batch_are_to_the_bit_those_of_its_logits(
+    camvid, make_config, pictures, mode, monkeypatch
+):
+    windows = dict(mode="slide", crop_size=(32, 32), stride=(24, 24)) if mode == "slide" else None
+    torch.manual_seed(0)
+    model = apis.load_model(make_config(camvid, mode=windows), None, "cpu")
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+    batches = Batches(model, InputPipeline(model))
+    data = model.data_preprocessor(batch_of(samples_of(batches, pictures)), training=False)
+    with torch.no_grad():
+        each = [one.labels() for one in coarse_logits(model, **data)]
+    calls, argmax = [], labels.upsampled_argmax
+    monkeypatch.setattr(
+        labels,
+        "upsampled_argmax",
+        lambda logits, *a, **k: calls.append(len(logits)) or argmax(logits, *a, **k),
+    )
+    found = predict_labels(model, **data)
+    assert all(torch.equal(one, other) for one, other in zip(found, each, strict=True))
+    assert len(each[0].unique()) > 1
+    assert calls == ([3] if mode == "whole" else [1, 1, 1])  # logits of windows are not copied

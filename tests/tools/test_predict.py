@@ -1,6 +1,10 @@
 """tools/predict.py from its command line."""
 
+import contextlib
+import io
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +20,7 @@ from PIL import Image
 
 from child_process import environment
 from danseg import apis
-from danseg.apis import batches
+from danseg.apis import batches, predict_files
 from danseg.engine.config.config_file import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
 from launch import launch
@@ -80,7 +84,7 @@ def test_precision_and_compile_reach_the_model(main, trained, tmp_path, monkeypa
         asked.append(options)
         return prepare(model, **{**options, "compile": False})  # it needs a C++ compiler and a minute
 
-    monkeypatch.setattr(apis, "prepare_for_inference", prepare_and_note)
+    monkeypatch.setattr(predict_files, "prepare_for_inference", prepare_and_note)
     options = ["--out", str(tmp_path), "--device", "cpu", "--attention", "10,20"]
     main([*trained, *options, "--precision", "bfloat16", "--compile"])
     assert asked == [dict(precision="bfloat16", compile=True)]
@@ -197,7 +201,11 @@ def test_too_little_memory_is_one_message(main, trained, tmp_path, capsys, monke
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    for place, name in ((batches, "predict_labels"), (apis, "predict"), (apis, "predict_large")):
+    for place, name in (
+        (batches, "predict_labels"),
+        (predict_files, "predict"),
+        (predict_files, "predict_large"),
+    ):
         monkeypatch.setattr(place, name, full)
     said = failing(main, capsys, *trained, "--out", tmp_path, *options)
     assert "needs more memory than the GPU has: 2.00 GiB more" in said and all(way in said for way in ways)
@@ -407,6 +415,7 @@ def test_tiles_of_many_files_go_on_where_they_were(rasterio, main, trained, fold
         (("--tiles", "--labels", "palette"), "leave out --labels or --tiles"),
         (("--tiles", "--tta"), "--tiles knows one"),
         (("--attention", "--tta"), "--attention knows one"),
+        (("--attention", "--probabilities"), "--attention writes no probabilities"),
         (("--launcher", "pytorch"), "start the tool with torchrun"),
     ],
 )
@@ -423,6 +432,25 @@ def test_counts_are_whole_numbers(main, trained, tmp_path, capsys, option, value
         main([*trained, "--out", str(tmp_path), f"{option}={value}"])
     assert stop.value.code == 2
     assert f"expected a whole number from 1, got '{value}'" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_page_are_understood(tool):
+    page = (ROOT / "docs" / "prediction.md").read_text(encoding="utf-8")
+    commands = re.findall(
+        r"^(?:python|torchrun.*|srun.*) (?:python )?tools/predict.py (.*)$", page, re.MULTILINE
+    )
+    assert len(commands) >= 5
+    for command in commands:
+        assert tool("predict").parse_args(shlex.split(command)).images
+    options = re.findall(r"^  (--[a-z-]+)", capture_help(tool), re.MULTILINE)
+    unsaid = {"--compile", "--device", "--cfg-options"}  # as everywhere
+    assert not [one for one in options if one not in unsaid and f"{one}" not in page]
+
+
+def capture_help(tool):
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
+        tool("predict").parse_args(["--help"])
+    return said.getvalue()
 
 
 KILLED = """

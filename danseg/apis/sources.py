@@ -76,7 +76,7 @@ def find_sources(given: Sequence[str], out: str | os.PathLike, tiles: bool = Fal
             argument, Path(out), found.left_out, _PICTURES | ({".vrt"} if tiles else set())
         ):
             first = by_name.setdefault(source.name, source)
-            if os.path.realpath(first.path) != os.path.realpath(source.path):
+            if first is not source and os.path.realpath(first.path) != os.path.realpath(source.path):
                 raise UserError(
                     f"{first.path} and {source.path} would have the same outputs, "
                     f"{Path(out, source.name)}_*; {_apart(Path(first.path), Path(source.path))}"

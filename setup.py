@@ -18,6 +18,15 @@ TOOLBOX = [
     "matplotlib>=3.7",  # figures and colour maps
     "safetensors>=0.4.3",  # weights without pickles
     "rich>=13",  # progress bars with the time left
+    "pyyaml>=6",  # dataset.yaml, the description of a set of one's own
+]
+
+# The site.
+DOCS = [
+    "mkdocs>=1.6,<2",  # makes it of docs/ and the pages beside it; 2 has no plugins
+    "mkdocs-material>=9.5",  # its looks and its search, without anything from elsewhere
+    "mkdocstrings-python>=1.16",  # the API's pages, from docstrings, without importing danseg
+    "pymdown-extensions<12.2",  # since 12.2 mkdocstrings 1.0.6, the newest for Python 3.10, cannot call it
 ]
 
 setup(
@@ -57,11 +66,16 @@ setup(
         ],
         # Images of any size, read and written window by window with their georeferencing.
         "large": ["rasterio>=1.4"],
+        # Annotations as polygons: COCO's own rasteriser, which also reads COCO's run lengths and holes.
+        "polygons": ["pycocotools>=2.0.8"],
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
+        # `make docs`.
+        "docs": DOCS,
         # `make test` and `make lint`.
         "test": [
             "pytest>=8",
+            "pytest-xdist[psutil]>=3.6",  # the suite runs on every core
             "ruff>=0.9",
             "mypy>=2",  # types
             "cityscapesscripts>=2.2.4",  # mIoU is tested against the official evaluator
@@ -69,6 +83,11 @@ setup(
             "scipy>=1.10",  # the distribution of training crops is tested against mmseg's
             "tensorboard>=2.14",  # the curves are tested too
             "rasterio>=1.4",  # so are very large images
+            *DOCS,  # so is the site
+            "nbclient>=0.10",  # so is the notebook: runs it
+            "nbformat>=5.10",  # reads it
+            "ipykernel>=6.29",  # is the Python in which it runs
+            "pycocotools>=2.0.8",  # and polygons
         ],
     },
     classifiers=[

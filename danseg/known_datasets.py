@@ -7,7 +7,7 @@ that the configs' bases agree with them. CONTRIBUTING.md says what else a new da
 import dataclasses
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from danseg.errors import UserError
 from danseg.label_maps.id_formats import IdFormat, id_format
@@ -33,6 +33,8 @@ class KnownDataset:
             ``ulm_000000_000019_pred.png``.
         telltale_ids: published ids that name no class, so that no network predicts them. Predictions that
             hold one of them, and no id above the last train id, are assumed to be train ids.
+        lists: files below ``root`` that list the frames of each split, a name without suffix a line, where
+            the splits lie in the same folders.
     """
 
     name: str
@@ -46,6 +48,7 @@ class KnownDataset:
     prepare_arguments: str
     name_goes_on: bool = False
     telltale_ids: frozenset[int] = frozenset()
+    lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def metainfo(self) -> dict:
@@ -71,7 +74,8 @@ class KnownDataset:
 
     def config(self, root: str | os.PathLike, split: str) -> dict:
         """The config from which mmseg builds a split that lies in ``root``, without a pipeline."""
-        return dict(type=self.type, data_root=str(root), data_prefix=self.data_prefix(split))
+        config = dict(type=self.type, data_root=str(root), data_prefix=self.data_prefix(split))
+        return config | (dict(ann_file=self.lists[split]) if self.lists else {})
 
     def prepare_command(self, root: str | os.PathLike | None = None) -> str:
         """The command that prepares the data set in ``root``, by default the folder that the configs name."""
@@ -128,9 +132,21 @@ _CAMVID = KnownDataset(
     output_format="camvid",
     prepare_arguments="camvid SOURCE",
 )
+_VOC2012 = KnownDataset(
+    name="voc2012",
+    type="VOC2012Dataset",
+    root="data/VOCdevkit/VOC2012",
+    folders={split: ("JPEGImages", "SegmentationClass") for split in ("train", "val")},
+    image_suffixes=(".jpg",),
+    label_suffix=".png",
+    label_files=((".png", "plain"),),
+    output_format="plain",
+    prepare_arguments="voc2012 SOURCE",
+    lists={split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val")},
+)
 _DEMO = dataclasses.replace(_CITYSCAPES, name="demo", root="data/demo", prepare_arguments="demo")
 
-KNOWN_DATASETS = {one.name: one for one in (_CITYSCAPES, _ADE20K, _CAMVID, _DEMO)}
+KNOWN_DATASETS = {one.name: one for one in (_CITYSCAPES, _ADE20K, _CAMVID, _VOC2012, _DEMO)}
 
 
 def known_dataset(name: str) -> KnownDataset:

@@ -76,6 +76,14 @@ DATA = {
         "CityscapesDataset", "data/demo", 19, _CITYSCAPES_IMAGE, _CITYSCAPES_LABEL, ("train", "val"),
         (256, 512), (160, 320),
     ),
+    "voc2012": Data(
+        "VOC2012Dataset", "data/VOCdevkit/VOC2012", 21, "JPEGImages/%s.jpg", "SegmentationClass/%s.png",
+        ("train", "val"), (300, 400), (512, 683),
+    ),
+    "folder": Data(
+        "OwnDataset", "data/mine", 2, "images/%s.png", "masks/%s.png", ("train", "val"),
+        (360, 480), (360, 480),
+    ),
 }  # fmt: skip
 
 
@@ -131,6 +139,9 @@ UNPUBLISHED = {
     ),
 }
 
+RECIPES["voc2012"] = Recipe(40_000, 4, (512, 512), None)  # mmsegmentation's, whose data are augmented
+UNPUBLISHED |= {"danet_r50_voc2012", "fcn_r50_voc2012"}
+
 HEADS = {
     "attention": "AttentionHead",
     "danet": "DANetHead",
@@ -145,6 +156,8 @@ HEADS = {
     "psdanet": "PSDAHead",
 }
 FROM_SCRATCH = {f"{network}_r18_camvid" for network in HEADS} | {"danet_r18_demo"}
+# For a data set of one's own: sizes, batches and lengths follow from the set.
+FOLDER = {f"{network}_r{depth}_folder" for network in HEADS for depth in (18, 50)}
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 NAME = re.compile(
     r"(?P<network>[a-z]+)_r(?P<depth>\d+)_(?P<data>[a-z0-9]+(?:_(?P<crop>\d+x\d+))?)"
@@ -155,6 +168,7 @@ every_leaf = pytest.mark.parametrize("name", LEAVES)
 every_published_leaf = pytest.mark.parametrize("name", PUBLISHED)
 every_leaf_of_a_recipe = pytest.mark.parametrize("name", [*PUBLISHED, *sorted(UNPUBLISHED)])
 every_leaf_from_scratch = pytest.mark.parametrize("name", sorted(FROM_SCRATCH))
+every_shallow_leaf = pytest.mark.parametrize("name", [name for name in LEAVES if "_r18_" in name])
 # A test proves that the other R101 configs are the R50 ones with a deeper backbone.
 every_leaf_to_run = pytest.mark.parametrize(
     "name",
@@ -194,6 +208,12 @@ def parse(name: str) -> re.Match:
     match = NAME.fullmatch(name)
     assert match, f"configs/{name}.py: the name should be NETWORK_rDEPTH_DATASET[_HEIGHTxWIDTH][_MODE].py"
     return match
+
+
+def recipe_of(name: str) -> str:
+    """The recipe that a leaf stands on."""
+    match = parse(name)
+    return match["data"] + ("_r18" if (match["data"], match["depth"]) == ("folder", "18") else "")
 
 
 def header(path: Path) -> str:
@@ -285,6 +305,16 @@ def make_tree(root: Path, data: Data, size: tuple[int, int]) -> None:
             file = root / (place % split)
             file.parent.mkdir(parents=True, exist_ok=True)
             assert cv2.imwrite(str(file), content)
+        if data.type == "VOC2012Dataset":
+            frames = root / f"ImageSets/Segmentation/{split}.txt"
+            frames.parent.mkdir(parents=True, exist_ok=True)
+            frames.write_text(f"{split}\n")
+        if data.type == "OwnDataset":
+            (root / f"{split}.txt").write_text(f"{split}.png\t{split}.png\n")
+    if data.type == "OwnDataset":
+        lists = {split: f"{split}.txt" for split in data.splits}
+        says = dict(danseg=1, images="images", masks="masks", names=["a", "b"], **lists)
+        (root / "dataset.yaml").write_text(json.dumps(says))  # which is YAML, too
 
 
 def build_dataset(loader: dict[str, Any], root: Path, **changes: Any) -> Any:
@@ -292,6 +322,12 @@ def build_dataset(loader: dict[str, Any], root: Path, **changes: Any) -> Any:
     # Serialising the list of its one file would run the garbage collector, which takes 0.2 seconds.
     options = dict(data_root=str(root), serialize_data=False)
     return DATASETS.build({**loader["dataset"], **options, **changes})
+
+
+def scaled(path: Path) -> Config:
+    """The base of a data set, all of whose images are fitted into a size."""
+    cfg = load(path)
+    return cfg if cfg.image_scale else load_config(path, dict(image_scale=(480, 360)))
 
 
 def steps(pipeline: list[dict]) -> list[str]:
@@ -302,10 +338,11 @@ def steps(pipeline: list[dict]) -> list[str]:
 
 
 def test_there_are_configs_and_every_one_is_known() -> None:
-    assert set(LEAVES) == set(PUBLISHED) | UNPUBLISHED | FROM_SCRATCH == frozen().keys()
+    assert set(LEAVES) == set(PUBLISHED) | UNPUBLISHED | FROM_SCRATCH | FOLDER == frozen().keys()
     assert HEADS.keys() == {parse(name)["network"] for name in LEAVES}
     assert all(BASES.values()), BASES
-    assert {path.stem for path in BASES["datasets"]} == RECIPE_BASES.keys() == DATA.keys()
+    assert {path.stem for path in BASES["datasets"]} == DATA.keys()
+    assert RECIPE_BASES.keys() == {recipe_of(name) for name in LEAVES}
 
 
 # Names, headers, structure.
@@ -319,7 +356,7 @@ def test_name_matches_content(name: str) -> None:
     if match["mode"]:
         assert cfg.model.decode_head.mode == match["mode"]
     backbone = cfg.model.backbone
-    if match["network"] == "epsanet" and name not in FROM_SCRATCH:
+    if match["network"] == "epsanet" and match["depth"] != "18":
         assert (backbone.type, backbone.conv2) == ("VariantResNet", "pyramid_split")
     else:
         assert backbone.type == "ResNetV1c"
@@ -346,10 +383,10 @@ def test_leaf_defines_its_network_and_nothing_else(name: str) -> None:
         assert base == f"./{name.removesuffix('_' + match['mode'])}.py"
         assert model == dict(decode_head=dict(mode=match["mode"]))
     else:
-        assert base == f"./_base_/recipes/{match['data']}.py"
+        assert base == f"./_base_/recipes/{recipe_of(name)}.py"
         assert model.keys() == {"decode_head"} or model.keys() == {"decode_head", "backbone", "pretrained"}
         assert backbone.keys() <= {"type", "conv2"}
-    recipe = load(RECIPE_BASES[match["data"]]).model.decode_head
+    recipe = load(RECIPE_BASES[recipe_of(name)]).model.decode_head
     assert not set(head) & set(recipe)
     # The modules to recompute are named after the backbone's.
     assert leaf.keys() == ({"recompute"} if "type" in backbone else set())
@@ -372,7 +409,9 @@ def test_dataset_base_exports_what_others_read(path: Path) -> None:
     cfg = load(path)
     assert {"dataset_type", "data_root", "num_classes", "crop_size", "prepare_command"} <= set(cfg)
     assert cfg.prepare_command.startswith("python tools/prepare_dataset.py ")
-    assert cfg.num_classes == len(DATASETS.get(cfg.dataset_type).METAINFO["classes"])
+    assert cfg.num_classes == DATA[path.stem].classes
+    if cfg.dataset_type != "OwnDataset":  # whose classes a file names
+        assert cfg.num_classes == len(DATASETS.get(cfg.dataset_type).METAINFO["classes"])
 
 
 @every_published_leaf
@@ -393,7 +432,7 @@ def test_header_names_the_depth_the_crop_and_the_total_batch(name: str) -> None:
     assert f"{recipe.iterations // 1000}k iterations of {4 * images} images (4 GPUs x {images})" in text
 
 
-@pytest.mark.parametrize("name", sorted(UNPUBLISHED | FROM_SCRATCH))
+@pytest.mark.parametrize("name", sorted(UNPUBLISHED | FROM_SCRATCH | FOLDER))
 def test_header_says_that_no_figure_is_published(name: str) -> None:
     assert "No figure is published" in header(LEAVES[name])
 
@@ -483,7 +522,7 @@ def test_what_every_network_shares(name: str) -> None:
         assert head.channels == 8 * head.pam_channels
     loading = cfg.train_dataloader.dataset.pipeline[0]
     assert tuple(loading.crop_size) == tuple(cfg.crop_size) == tuple(model.data_preprocessor.size)
-    classes = len(DATASETS.get(cfg.dataset_type).METAINFO["classes"])
+    classes = DATA[parse(name)["data"]].classes
     assert head.num_classes == auxiliary.num_classes == cfg.num_classes == classes
     assert cfg.val_evaluator == cfg.test_evaluator
     assert cfg.tta_model.type == "LeanTTAModel"
@@ -508,7 +547,7 @@ def test_rates_and_intervals_follow_from_the_length(name: str) -> None:
         assert loader.batch_size == 1
 
 
-@every_leaf_from_scratch
+@every_shallow_leaf
 def test_from_scratch_recipe(name: str) -> None:
     cfg = load(LEAVES[name])
     assert cfg.model.pretrained is None
@@ -620,7 +659,7 @@ def test_pipelines_of_a_dataset(path: Path, tmp_path: Path) -> None:
 
 @every_dataset
 def test_test_time_augmentation_of_a_dataset(path: Path, tmp_path: Path) -> None:
-    cfg, data = load(path), DATA[path.stem]
+    cfg, data = scaled(path), DATA[path.stem]
     augmentation = cfg.tta_pipeline[1]
     assert steps(cfg.tta_pipeline) == ["LoadImageFromFile", "TestTimeAug"]
     scales, flips, labels, packs = augmentation.transforms
@@ -650,7 +689,7 @@ def test_test_time_augmentation_resizes_as_the_published_figures_were_measured(
     path: Path, size: tuple
 ) -> None:
     """The image fits into multiples of the test scale: its long side into the long one, the short alike."""
-    cfg = load(path)
+    cfg = scaled(path)
     image = np.zeros((*size, 3), np.uint8)
     for ratio, step in zip(cfg.tta_ratios, cfg.tta_pipeline[1].transforms[0], strict=True):
         short, long = sorted(int(side * ratio) for side in cfg.image_scale)

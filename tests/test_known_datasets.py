@@ -10,7 +10,11 @@ from danseg.engine.config.config_file import load_config
 from danseg.errors import UserError
 from danseg.known_datasets import KNOWN_DATASETS, known_dataset
 
-BASES = sorted((Path(__file__).parents[1] / "configs/_base_/datasets").glob("*.py"))
+BASES = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "configs/_base_/datasets").glob("*.py"))
+    if load_config(path).dataset_type != "OwnDataset"  # which a file describes
+]
 SPLITS = {"train_dataloader": "train", "val_dataloader": "val", "test_dataloader": "val"}
 
 
@@ -30,6 +34,7 @@ def test_a_base_says_what_the_record_says(path):
         config = record.config(record.root, split)
         assert {key: base[loader].dataset[key] for key in config} == config
         built = DATASETS.build(dict(base[loader].dataset, pipeline=[], lazy_init=True))
+        assert built.ann_file == (f"{record.root}/{record.lists[split]}" if record.lists else "")
         assert built.seg_map_suffix == record.label_suffix
         if record.name != "camvid":  # it accepts either suffix for each file
             assert (built.img_suffix,) == record.image_suffixes
@@ -47,7 +52,7 @@ def test_the_formats_fit_the_classes(record):
 def test_names():
     assert known_dataset("ade20k").type == "ADE20KDataset"
     with pytest.raises(
-        UserError, match="unknown data set 'voc'; choose one of cityscapes, ade20k, camvid, demo"
+        UserError, match="unknown data set 'voc'; choose one of cityscapes, ade20k, camvid, voc2012, demo"
     ):
         known_dataset("voc")
 

@@ -15,7 +15,7 @@ import importlib, pkgutil, sys, types
 package = types.ModuleType("danseg")
 package.__path__ = [sys.argv[1]]
 sys.modules["danseg"] = package
-names = ["danseg.known_datasets"]
+names = ["danseg.known_datasets", "danseg.dataset_file"]
 for part in ("io", "label_maps", "rendered"):
     folder = importlib.import_module(f"danseg.{part}")
     names += [name for _, name, _ in pkgutil.iter_modules(folder.__path__, f"danseg.{part}.")]
@@ -33,3 +33,10 @@ def test_nothing_heavy_is_imported():
     run = subprocess.run([sys.executable, "-c", _SCRIPT, str(FOLDER)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == []
+
+
+def test_a_training_starts_without_what_draws():
+    code = "import sys, danseg.engine.train; print('matplotlib' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "False"

@@ -16,6 +16,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "is remembered until a file changes, for trainings too.",
     )
     parser.add_argument("config", help="config file, for example configs/danet_r18_camvid.py")
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument(
         "--splits", nargs="+", choices=SPLITS, default=SPLITS, help="default: all that the config has"
     )
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.data import check_data
     from danseg.errors import UserError
 
-    config = load_config(args.config, parse_options(args.cfg_options))
+    config = load_config(args.config, parse_options(args.cfg_options), args.data)
     splits = tuple(split for split in SPLITS if split in args.splits and config.get(f"{split}_dataloader"))
     if not splits:
         wanted = " and no ".join(f"{split}_dataloader" for split in args.splits)

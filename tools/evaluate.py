@@ -21,14 +21,22 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "gt_dir",
         type=Path,
-        help="label maps: gtFine/val (cityscapes, demo), annotations/validation (ade20k), valannot (camvid)",
+        help="label maps: gtFine/val (cityscapes, demo), annotations/validation (ade20k), valannot (camvid), "
+        "SegmentationClass (voc2012), or the masks of your own data set",
     )
-    parser.add_argument("--dataset", required=True, choices=("cityscapes", "ade20k", "camvid", "demo"))
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        help="cityscapes, ade20k, camvid, voc2012 or demo, or the folder of your own data set's dataset.yaml",
+    )
+    parser.add_argument(
+        "--split", help="of your own data set, or of voc2012: train, val or test (default: val)"
+    )
     parser.add_argument(
         "--pred-ids",
         choices=("labelIds", "trainIds"),
         help="ids in the predictions: labelIds, as the data set publishes them and its server expects them "
-        "(default), or trainIds, counted from 0",
+        "(default), or trainIds, counted from 0 (default for your own data set)",
     )
     parser.add_argument(
         "--classes",
@@ -54,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         args.gt_dir,
         args.dataset,
         prediction_ids=args.pred_ids,
+        split=args.split,
         classes=args.classes,
         workers=args.workers,
         progress=True,

@@ -58,6 +58,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoint", help="trained weights: a file (.pth, .safetensors) or its address (https://...)"
     )
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument(
         "images",
         nargs="+",
@@ -209,7 +210,7 @@ def _predict(args: argparse.Namespace, positions: list[tuple[int, int]] | None) 
     if found.left_out and get_rank() == 0:
         counted = ", ".join(f"{suffix} ({count})" for suffix, count in found.left_out.most_common())
         print(f"left out, as they are no images or videos by their suffixes: {counted}", file=sys.stderr)
-    config = on_every_rank(lambda: load_config(args.config, parse_options(args.cfg_options)))
+    config = on_every_rank(lambda: load_config(args.config, parse_options(args.cfg_options), args.data))
     remedies = tuple(_ways_to_less_memory(args))
     names = {field.name for field in fields(Options)} - {"attention", "remedies"}
     given = {name: value for name, value in vars(args).items() if name in names}

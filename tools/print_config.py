@@ -10,6 +10,7 @@ from collections.abc import Sequence
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print a config with its bases merged.")
     parser.add_argument("config", help="config file")
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.cfg_options import parse_options
     from danseg.engine.config.config_file import load_config
 
-    config = load_config(args.config, parse_options(args.cfg_options))
+    config = load_config(args.config, parse_options(args.cfg_options), args.data)
     print(config.pretty_text, end="", flush=True)
     check_agreement(config, *(task for task in ("train", "test") if config.get(f"{task}_cfg")))
 

@@ -10,6 +10,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoint", help="checkpoint: a file (.pth, .safetensors) or its address (https://...)"
     )
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument("--work-dir", help="folder for the log and the scores (default: work_dirs/<config>)")
     parser.add_argument("--tta", action="store_true", help="average over scales and flips (cfg.tta_pipeline)")
     parser.add_argument("--out", metavar="DIR", help="write the predictions as PNGs of ids into DIR")
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.test import test
 
     def configured():
-        config = load_config(args.config, parse_options(args.cfg_options))
+        config = load_config(args.config, parse_options(args.cfg_options), args.data)
         configure_test(
             config,
             launcher=args.launcher,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a network from a config.")
     parser.add_argument("config", help="config file, for example configs/danet_r18_camvid.py")
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument("--work-dir", help="folder for checkpoints and logs (default: work_dirs/<config>)")
     parser.add_argument(
         "--resume",
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.train import train
 
     def configured():
-        config = load_config(args.config, parse_options(args.cfg_options))
+        config = load_config(args.config, parse_options(args.cfg_options), args.data)
         configure_training(
             config,
             launcher=args.launcher,

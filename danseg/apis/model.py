@@ -1,6 +1,7 @@
 """Build a config's model and load its weights, for inference."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,20 @@ def load_model(
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
     with naming_places(config), reading_safely():  # some networks read files when they are built
-        model = MODELS.build(config.model)
+        model = built_model(config.model)
     content = {} if checkpoint is None else load_weights(model, checkpoint)
     if device.type != "cuda":
         model = revert_sync_batchnorm(model)
     model.cfg = config
     model.dataset_meta = _predicted_meta(config, content, model.num_classes)
     return model.to(device).eval()
+
+
+def built_model(config: Mapping[str, Any]) -> BaseSegmentor:
+    """Build ``model`` of a config, without what mmseg warns of at every cross entropy, which is not used."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+        return MODELS.build(config)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -60,6 +60,11 @@ def load(loader: Any, image: Picture, *, channel_order: str = "rgb", unit_range:
         return load_picture(loader, bytes(image))
     if isinstance(image, Image.Image):
         return load_picture(loader, _pixels_of_pil(loader, image))
+    if isinstance(image, (list, tuple)):
+        raise ValueError(
+            f"image must be a single picture here, got a {type(image).__name__} of {len(image)}; predict and "
+            "Segmenter take lists of pictures"
+        )
     if isinstance(image, Tensor):
         pixels = _pixels_of_tensor(image)
     elif isinstance(image, np.ndarray):

@@ -161,11 +161,8 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
             f"ids up to {num_classes} suggest that the classes count from 1 and 0 means no class, as in "
             "ADE20K: set reduce_zero_label=True in the data set"
         )
-    elif getattr(dataset, "label_ids", None) is not None:
-        ids = (
-            f"the data set has label_ids={dataset.label_ids} and void_ids={dataset.void_ids}: list the id of "
-            "every class in the former, and ids that mean no class in the latter"
-        )
+    elif getattr(dataset, "file_ids", None) is not None:
+        ids = dataset.how_to_allow()
     elif spaced := _spaced_ids(dataset, contents, num_classes):
         ids = f"if these are the ids of the classes, in their order, set {_with_label_ids(spaced)}"
     else:
@@ -185,15 +182,15 @@ def fixes(dataset: Any, contents: Contents, allowed: np.ndarray, num_classes: in
 
 def allowed_ids(dataset: Any, table: np.ndarray, num_classes: int) -> np.ndarray:
     """Which ids the label files may hold, (256,) bool; ``table`` is what loading turns each id into."""
-    listed_ids = getattr(dataset, "label_ids", None)
-    if listed_ids is not None:
-        return np.isin(np.arange(256), (*listed_ids, *dataset.void_ids, dataset.ignore_index))
+    file_ids = getattr(dataset, "file_ids", None)
+    if file_ids is not None:
+        return np.isin(np.arange(256), list(file_ids))
     return (table < num_classes) | (table == dataset.ignore_index)
 
 
 def refuse_masks(dataset: Any, raw_pixels: np.ndarray, num_classes: int, where: str) -> None:
     """Raise an error for masks of 0 and 255 whose 255 would be ignored, unless the config lists the ids."""
-    if getattr(dataset, "label_ids", None) is not None or num_classes != 2 or dataset.ignore_index != 255:
+    if getattr(dataset, "file_ids", None) is not None or num_classes != 2 or dataset.ignore_index != 255:
         return
     if np.flatnonzero(raw_pixels).tolist() == [0, 255]:
         raise UserError(

@@ -31,6 +31,9 @@ class FolderDataset(BaseSegDataset):
     """
 
     label_map: dict[int, int] | None  # set by mmseg's base class; loading replaces ids by it
+    # What each id that the label files may hold stands for: a class, or ``ignore_index`` for none. None: the
+    # ids are those of the classes.
+    file_ids: dict[int, int] | None = None
 
     def __init__(
         self, *, label_ids: Sequence[int] | None = None, void_ids: Sequence[int] = (), **kwargs
@@ -43,12 +46,31 @@ class FolderDataset(BaseSegDataset):
         if label_ids is not None or void_ids:
             classes = class_names(type(self).__name__, self.metainfo.get("classes"))
             self.label_ids = tuple(range(len(classes)) if label_ids is None else label_ids)
-            self._map_labels(self.label_ids, classes)
+            self._check_ids(self.label_ids, classes)
+            void = dict.fromkeys((self.ignore_index, *self.void_ids), self.ignore_index)
+            self.set_file_ids({**void, **{one: number for number, one in enumerate(self.label_ids)}})
         if not lazy_init:
             self.full_init()
 
-    def _map_labels(self, label_ids: tuple[int, ...], classes: tuple[str, ...]) -> None:
-        """Set the label map. ``metainfo`` lacks it: the data sets in a ConcatDataset may differ in it."""
+    def set_file_ids(self, file_ids: dict[int, int]) -> None:
+        """Set what ids in the files stand for, and the label map.
+
+        ``metainfo`` lacks the map: the data sets in a ConcatDataset may differ in it.
+        """
+        self.file_ids = file_ids
+        # An id that is not listed must not count as the class of that number. Ids above stay out of range.
+        ignored = dict.fromkeys(range(len(self.metainfo["classes"])), self.ignore_index)
+        changed = {old: new for old, new in file_ids.items() if old in ignored or old != new}
+        self.label_map = {**ignored, **changed}
+
+    def how_to_allow(self) -> str:
+        """How to make an id one that the label files may hold, for messages."""
+        return (
+            f"the data set has label_ids={self.label_ids} and void_ids={self.void_ids}: list the id of "
+            "every class in the former, and ids that mean no class in the latter"
+        )
+
+    def _check_ids(self, label_ids: tuple[int, ...], classes: tuple[str, ...]) -> None:
         ids = label_ids + self.void_ids
         if not all(isinstance(one, int) and 0 <= one <= 255 for one in ids) or len(set(ids)) < len(ids):
             raise ValueError(
@@ -63,6 +85,3 @@ class FolderDataset(BaseSegDataset):
             raise ValueError(
                 "label_ids and reduce_zero_label=True both say what ids mean: remove reduce_zero_label"
             )
-        # An id that is not listed must not count as the class of that number. Ids above stay out of range.
-        ignored = {old: self.ignore_index for old in (*range(len(classes)), *self.void_ids)}
-        self.label_map = {**ignored, **{old: new for new, old in enumerate(label_ids)}}

@@ -5,8 +5,11 @@ each file whole or not at all, and never overwrites a user's file.
 """
 
 from danseg.datasets.prepare_ade20k import ade20k
+from danseg.datasets.prepare_aerial import aerial
 from danseg.datasets.prepare_camvid import camvid
 from danseg.datasets.prepare_cityscapes import cityscapes
 from danseg.datasets.prepare_demo import demo
+from danseg.datasets.prepare_folder import folder
+from danseg.datasets.prepare_voc2012 import voc2012
 
-__all__ = ["ade20k", "camvid", "cityscapes", "demo"]
+__all__ = ["ade20k", "aerial", "camvid", "cityscapes", "demo", "folder", "voc2012"]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as torch_dist
@@ -222,6 +222,19 @@ def on_every_rank(work: Callable[[], Result]) -> Result:
         print(f"error: {first}", file=sys.stderr, flush=True)
     torch_dist.barrier()  # until rank 0 has printed: a launcher stops all processes once one has ended
     sys.exit(1)
+
+
+def fail_on_every_rank(error: UserError) -> NoReturn:
+    """Raise an error that every rank has found, so that it is printed once.
+
+    Raises:
+        The same as :func:`on_every_rank`.
+    """
+
+    def fail() -> NoReturn:
+        raise error
+
+    on_every_rank(fail)
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:

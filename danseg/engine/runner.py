@@ -45,12 +45,14 @@ from danseg.engine.hooks import (
 )
 from danseg.engine.hooks.stop_signals import stopping
 from danseg.engine.out_of_memory import EVALUATE_IN_LESS, explaining_memory, ways_to_train_in_less
+from danseg.engine.own_rates import idle_rates
 from danseg.engine.received_signals import shelter_workers
 from danseg.engine.recompute import recompute, take_over_with_cp
 from danseg.engine.sample_seeds import seeded
 from danseg.engine.stalled import ProgressHook
 from danseg.engine.summary import summary
 from danseg.engine.vis_backends import dispensable
+from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import whole_file
 
@@ -181,6 +183,22 @@ class DansegRunner(CheckpointedRunner):
             scores = super().test()
         end_workers(self._test_loop)
         return scores
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimiser, and say which rates of the config act on nothing.
+
+        Raises:
+            UserError: a rate is for a module that is not there, or the constructor has none for this network.
+        """
+        for said in idle_rates(self.network, optim_wrapper):
+            self.logger.warning(said)
+        try:
+            return super().build_optim_wrapper(optim_wrapper)
+        except NotImplementedError as error:  # mmseg's decay of rates over layers, without a word
+            raise UserError(
+                f"optim_wrapper.constructor={optim_wrapper['constructor']!r} has no rates for a "
+                f"{type(self.network.backbone).__name__}: write them as paramwise_cfg.custom_keys"
+            ) from error
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the rates of every optimiser to the images of one of its steps, linearly.

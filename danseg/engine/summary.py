@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from danseg.datasets.wrappers import named_sets
 from danseg.engine.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from danseg.engine.config.options import pretrained_source
+from danseg.engine.config.own_data import about_data
 from danseg.engine.config.total_batch import (
     base_batch_size,
     images_a_step,
@@ -37,6 +38,9 @@ def summary(runner: "DansegRunner") -> str:
     log = Path(runner.log_dir) / f"{runner.timestamp}.log"
     lines = [f"{'Training' if training else 'Evaluation'} of {Path(runner.cfg.filename or 'a config').stem}"]
     lines += [f"  {f'{name} data:':<12} {_data(loop.dataloader)}" for name, loop in loops.items()]
+    followed = about_data(runner.cfg)
+    lines += ["  from --data, each to be set by --cfg-options NAME=VALUE or in a config:"] if followed else []
+    lines += [f"    {line}" for line in followed]
     lines += [f"  network:     {_network(runner)}", f"  weights:     {_weights(runner, training)}"]
     if training:
         lines += [f"  schedule:    {_schedule(runner)}", f"  optimiser:   {_optimiser(runner.optim_wrapper)}"]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 
+from danseg.datasets.own_dataset import OwnDataset
 from danseg.datasets.wrappers import infos, inner_datasets
 from danseg.errors import UserError
 
@@ -117,6 +118,7 @@ def _settings(runner: Any) -> dict[str, Any]:
         "auto_scale_lr": _plain(scaling) if scaling.get("enable") else None,
         "processes": runner.world_size,
         "images": _images(loop.dataloader.dataset),
+        "own_data": _own_data(loop.dataloader.dataset),
     }
 
 
@@ -143,6 +145,19 @@ def _images(dataset: Any) -> str:
         return f"{len(dataset)}, whose names give {digest.hexdigest()}"
     except (ValueError, TypeError, AttributeError):  # a data set of another kind
         return f"{len(dataset)}"
+
+
+def _own_data(dataset: Any) -> list[dict[str, Any]] | None:
+    """What a ``dataset.yaml`` says that the config does not: names of the classes, and ids in the masks."""
+    found = [part for part in inner_datasets(dataset) if isinstance(part, OwnDataset)]
+    told = [
+        {
+            "names": list(one.file.names),
+            "ids": {str(id_): number for id_, number in one.file.label_ids.items()},
+        }
+        for one in found
+    ]
+    return told or None
 
 
 def _plain(value: Any, free: Iterable[str] = ()) -> Any:
@@ -260,7 +275,7 @@ def _changes_of_groups(optimizer: Any, before: Any, place: str) -> list[Change]:
 def _is_option(change: Change) -> bool:
     """Whether ``--cfg-options`` can set the entry back."""
     plain = change.before is None or isinstance(change.before, (bool, int, float, str))
-    ours = ("processes", "images", "train_cfg.by_epoch")
+    ours = ("processes", "images", "own_data", "train_cfg.by_epoch")
     return plain and not change.place.startswith(ours) and " " not in change.place + str(change.before)
 
 

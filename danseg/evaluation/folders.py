@@ -22,10 +22,10 @@ import numpy as np
 from danseg.datasets.metainfo import class_names
 from danseg.errors import UserError
 from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, sparse
+from danseg.evaluation.truth import Truth, by_key, truth_of
 from danseg.io.parallel import available_cpus, parallel_map
 from danseg.io.source_files import fault, files_below
 from danseg.io.words import listed, ranges
-from danseg.known_datasets import KnownDataset, known_dataset
 from danseg.label_maps.id_formats import PREDICTION_IDS, IdFormat, id_format
 from danseg.label_maps.label_png import read_label_map
 
@@ -61,6 +61,7 @@ def evaluate_folders(
     dataset: str,
     *,
     prediction_ids: str | None = None,
+    split: str | None = None,
     classes: Sequence[str] | None = None,
     workers: int | None = None,
     progress: bool = False,
@@ -69,15 +70,18 @@ def evaluate_folders(
 
     Args:
         prediction_dir: folder of the predictions. It is searched recursively, linked folders included,
-            except for hidden files. A Cityscapes prediction is named ``<city>_<sequence>_<frame>*.png``, any
-            other like its label map.
+            except for hidden files. A Cityscapes prediction is named ``<city>_<sequence>_<frame>*.png``, one
+            of a data set of one's own like its image, with or without ``_labels``, any other like its label.
         label_dir: ``gtFine/val`` of Cityscapes, ``annotations/validation`` of ADE20K or ``valannot`` of
             CamVid. In Cityscapes' folder it searches recursively for ``*_gtFine_labelIds.png`` or, if there
-            are none, for ``*_gtFine_labelTrainIds.png``.
-        dataset: a name of :data:`danseg.known_datasets.KNOWN_DATASETS`.
+            are none, for ``*_gtFine_labelTrainIds.png``. Of a data set of one's own, a folder of its masks:
+            those of ``split`` in it are scored.
+        dataset: a name of :data:`danseg.known_datasets.KNOWN_DATASETS`, or the place of a ``dataset.yaml``.
         prediction_ids: which ids the predictions hold. 'labelIds' are those that the data set publishes and
             its server expects (ADE20K: 1..150, 0 = other). 'trainIds' are 0..C-1 (255 = no class). None means
-            labelIds, but raises an error if the predictions look like trainIds.
+            labelIds, but raises an error if the predictions look like trainIds; for a data set of one's own,
+            whose labelIds are the ids in its masks, it means trainIds, which danseg's tools write.
+        split: of a data set of one's own, "val" by default.
         classes: names of the classes to score, as in a config's ``metainfo``: labels of other classes are
             ignored, and trainIds count these. None means all.
         workers: number of processes; None means one per CPU core.
@@ -88,7 +92,6 @@ def evaluate_folders(
             wrong size, or holds ids that its format does not allow.
     """
     prediction_dir, label_dir = Path(prediction_dir), Path(label_dir)
-    known = known_dataset(dataset)
     if prediction_ids not in (None, *PREDICTION_IDS):
         allowed = ", ".join(PREDICTION_IDS)
         raise UserError(f"unknown prediction ids '{prediction_ids}'; choose one of {allowed}")
@@ -98,19 +101,19 @@ def evaluate_folders(
         if not folder.is_dir():
             raise UserError(f"the folder of {what}, {folder}, does not exist")
 
-    names = known.classes if classes is None else class_names(known.name, classes)
-    unknown = [name for name in names if name not in known.classes]
+    truth = truth_of(dataset, label_dir, split)
+    names = truth.classes if classes is None else class_names(truth.name, classes)
+    unknown = [name for name in names if name not in truth.classes]
     if unknown:
-        raise UserError(f"{known.name} has no class {listed(unknown)}; it has {', '.join(known.classes)}")
-    places = [known.classes.index(name) for name in names]
-    labels, label_format = _find_labels(label_dir, known)
-    label_format = label_format.choose(places)
-    pairs, unused = _find_pairs(prediction_dir, label_dir, labels, known)
+        raise UserError(f"{truth.name} has no class {listed(unknown)}; it has {', '.join(truth.classes)}")
+    places = [truth.classes.index(name) for name in names]
+    label_format = truth.label_format.choose(places)
+    pairs, unused = _find_pairs(prediction_dir, label_dir, truth)
     formats = {
-        "labelIds": known.published_format().choose(places),
+        "labelIds": truth.published_format.choose(places),
         "trainIds": id_format("plain", len(names)),
     }
-    prediction_format = formats[prediction_ids or "labelIds"]
+    prediction_format = formats[prediction_ids or truth.assumed]
     count_pair = functools.partial(
         _count_pair, label_format=label_format, prediction_format=prediction_format, formats=formats
     )
@@ -120,40 +123,12 @@ def evaluate_folders(
         add_sparse(table, positions, counts)
 
     if prediction_ids is None:
-        _refuse_train_ids(table.sum(axis=0), prediction_dir, known, len(names) - 1)
+        _refuse_train_ids(table.sum(axis=0), prediction_dir, truth.telltale_ids, len(names) - 1)
     scores = Scores(names, _merge(table, label_format, prediction_format))
     return FolderEvaluation(scores, tuple(pairs), tuple(unused))
 
 
-def _find_labels(label_dir: Path, dataset: KnownDataset) -> tuple[dict[str, Path], IdFormat]:
-    """The label maps by frame (the start of a prediction's name), and the format of their ids."""
-    for suffix, ids in dataset.label_files:
-        files = files_below(label_dir, suffix)
-        if files:
-            labels = _by_key(label_dir, {path: path.name.removesuffix(suffix) for path in files})
-            return labels, id_format(ids, len(dataset.classes))
-    wanted = " or ".join(f"*{suffix}" for suffix, _ in dataset.label_files)
-    raise UserError(
-        f"no {wanted} in {label_dir} or below; for {dataset.name} give the folder {dataset.folders['val'][1]}"
-    )
-
-
-def _by_key(root: Path, keys: dict[Path, str]) -> dict[str, Path]:
-    """Files by key; raises an error if two files have the same key."""
-    found: dict[str, Path] = {}
-    for path, key in keys.items():
-        first = found.setdefault(key, path)
-        if first is not path:
-            raise UserError(
-                f"two files for '{key}' in {root}: {first.relative_to(root)} and "
-                f"{path.relative_to(root)}; leave one of them there"
-            )
-    return found
-
-
-def _find_pairs(
-    prediction_dir: Path, label_dir: Path, labels: dict[str, Path], dataset: KnownDataset
-) -> tuple[list[Pair], list[Path]]:
+def _find_pairs(prediction_dir: Path, label_dir: Path, truth: Truth) -> tuple[list[Pair], list[Path]]:
     """Every label map with its prediction, and the PNG files that belong to no label map."""
     files = files_below(prediction_dir, ".png")
     if not files:
@@ -164,17 +139,17 @@ def _find_pairs(
             + (f", only files with {', '.join(others)}" if others else "")
             + "; predictions are PNG files that hold class ids"
         )
-    frames = {path: dataset.frame_of(path.stem, labels) for path in files}
+    frames = {path: truth.frame_of(path.relative_to(prediction_dir)) for path in files}
     used = {path: frame for path, frame in frames.items() if frame is not None}
-    predictions = _by_key(prediction_dir, used)
-    missing = [frame for frame in labels if frame not in predictions]
+    predictions = by_key(prediction_dir, used)
+    missing = [frame for frame in truth.labels if frame not in predictions]
     if missing:
-        pattern = missing[0] + ("*.png" if dataset.name_goes_on else ".png")
         raise UserError(
-            f"no prediction for {len(missing)} of the {len(labels)} label maps in {label_dir}; "
-            f"the first is {labels[missing[0]]}, which needs {pattern} in {prediction_dir} or below"
+            f"no prediction for {len(missing)} of the {len(truth.labels)} label maps in {label_dir}; the "
+            f"first is {truth.labels[missing[0]]}, which needs {truth.name_for(missing[0])} in "
+            f"{prediction_dir} or below"
         )
-    pairs = [Pair(label, predictions[frame]) for frame, label in labels.items()]
+    pairs = [Pair(label, predictions[frame]) for frame, label in truth.labels.items()]
     return pairs, [path for path, frame in frames.items() if frame is None]
 
 
@@ -238,15 +213,18 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _refuse_train_ids(pixels: np.ndarray, prediction_dir: Path, dataset: KnownDataset, last: int) -> None:
+def _refuse_train_ids(
+    pixels: np.ndarray, prediction_dir: Path, telltale_ids: frozenset[int], last: int
+) -> None:
     """Raise an error if predictions whose ids the user has not declared look like train ids.
 
     Args:
         pixels: (256,) number of predicted pixels of each id.
+        telltale_ids: published ids that name no class.
         last: the last train id.
     """
     ids = set(np.flatnonzero(pixels).tolist())
-    telltale = ids & dataset.telltale_ids
+    telltale = ids & telltale_ids
     if telltale and max(ids) <= last:
         raise UserError(
             f"the predictions in {prediction_dir} look like trainIds: no id is above {last}, and "

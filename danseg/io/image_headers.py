@@ -170,6 +170,16 @@ def _claimed_size(data: Content) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
+def stored_size(path: Any) -> tuple[int, int] | None:
+    """Height and width that a picture's header claims; None if the file cannot be read or is no picture."""
+    try:
+        with mapped(path) as data:
+            width, height, _ = _claimed_size(data)
+    except (OSError, UnusableImage):
+        return None
+    return (height, width) if width and height else None
+
+
 def orientation(data: Content) -> int:
     """The EXIF orientation of a JPEG, PNG, WebP or TIFF: 2 to 8 if a viewer turns it, else 1."""
     tags: Any = {}

@@ -35,6 +35,10 @@ from danseg.io.image_headers import (
 from danseg.io.png import RGB, decode_plain_png
 from danseg.io.source_files import read_file
 
+#: Names of image files end so, in small letters or capitals.
+IMAGE_SUFFIXES = tuple(
+    ".avif .bmp .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
 _TIFF_BITS_PER_SAMPLE = 258
 
 

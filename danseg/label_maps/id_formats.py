@@ -30,11 +30,13 @@ class IdFormat:
         name: name of the format, for messages.
         class_ids: the id of every class, in the order of the train ids.
         void_ids: other allowed ids, which mean "no class".
+        more_ids: further ids of classes, with the class.
     """
 
     name: str
     class_ids: tuple[int, ...]
     void_ids: frozenset[int]
+    more_ids: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def index(self) -> np.ndarray:
@@ -42,6 +44,7 @@ class IdFormat:
         index = np.full(256, -1, dtype=np.int64)
         index[list(self.void_ids)] = len(self.class_ids)
         index[list(self.class_ids)] = np.arange(len(self.class_ids))
+        index[list(self.more_ids)] = list(self.more_ids.values())
         return index
 
     def choose(self, places: Sequence[int]) -> "IdFormat":
@@ -50,11 +53,14 @@ class IdFormat:
         Each class keeps its id. The ids of classes that are not chosen stand for no class.
         """
         class_ids = tuple(self.class_ids[place] for place in places)
-        return IdFormat(self.name, class_ids, self.void_ids | set(self.class_ids) - set(class_ids))
+        more = {one: places.index(place) for one, place in self.more_ids.items() if place in places}
+        left_out = {*self.class_ids, *self.more_ids} - {*class_ids, *more}
+        return IdFormat(self.name, class_ids, self.void_ids | left_out, more)
 
     def allowed(self) -> str:
         """The allowed ids in words: '0 to 18 (classes) and 255 (no class)'."""
-        return f"{ranges(self.class_ids)} (classes) and {ranges(self.void_ids)} (no class)"
+        void = f" and {ranges(self.void_ids)} (no class)" if self.void_ids else ""
+        return f"{ranges((*self.class_ids, *self.more_ids))} (classes){void}"
 
     def encode(self, train_ids: np.ndarray) -> np.ndarray:
         """Convert train ids (H, W), all in 0..C-1, to uint8 ids of this format."""

@@ -265,7 +265,7 @@ REFUSED = {
     ),
     "an open file": (io.BytesIO(), {}, "got BytesIO"),
     "a generator": (iter([PIXELS]), {}, "several as a list.*, got list_iterator"),
-    "a list in a list": ([PIXELS], {}, "got list"),
+    "a list": ([PIXELS], {}, r"must be a single picture here, got a list of 1; predict and Segmenter take"),
     "floats of PIL": (Image.fromarray(PIXELS[..., 0].astype(np.float32)), {}, "uint8, 0 to 255.*got float32"),
 }
 

@@ -346,6 +346,62 @@ def test_place_that_cannot_be_written(camvid, tmp_path):
         prepare.camvid(camvid, tmp_path / "file/camvid", progress=False)
 
 
+# --- Pascal VOC 2012 ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A frame of each split, one that is in no list, and one for boxes alone."""
+    root = tmp_path / "VOCdevkit/VOC2012"
+    for name in ("2007_000001", "2007_000002", "2007_000003", "2008_000001"):
+        save(root / f"JPEGImages/{name}.jpg", noise(*SIZE, 3))
+    for name in ("2007_000001", "2007_000002", "2007_000003"):
+        picture = Image.fromarray(np.resize(np.append(np.arange(21), 255), SIZE).astype(np.uint8), "P")
+        picture.putpalette(bytes(range(256)) * 3)
+        path = root / f"SegmentationClass/{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path)
+    for split, name in (("train", "2007_000001"), ("val", "2007_000002")):
+        path = root / f"ImageSets/Segmentation/{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name}\n")
+    return root
+
+
+@pytest.mark.parametrize("place", ["", "..", "../.."], ids=["VOC2012", "VOCdevkit", "the archive's folder"])
+def test_voc2012(voc, tmp_path, place):
+    root = tmp_path / "voc"
+    reports = prepare.voc2012(voc / place, root, progress=False)
+    assert [(one.split_name, one.images) for one in reports] == [("train", 1), ("val", 1)]
+    # Every id 0 to 20 is a class; 255, the border, is none.
+    assert not reports[0].absent and reports[0].ignored == SIZE[0] * SIZE[1] // 22
+    expected = files(voc)
+    for name in (
+        "JPEGImages/2007_000003.jpg",
+        "JPEGImages/2008_000001.jpg",
+        "SegmentationClass/2007_000003.png",
+    ):
+        del expected[name]
+    assert files(root) == expected
+    assert len(prepare.voc2012(voc, root, progress=False)) == 2
+
+
+def test_voc2012_is_refused_where_it_is_something_else(voc, tmp_path):
+    (tmp_path / "VOCtrainval.tar").write_bytes(b"")
+    with pytest.raises(UserError, match="is no folder: unpack it"):
+        prepare.voc2012(tmp_path / "VOCtrainval.tar", tmp_path / "voc", progress=False)
+    (voc / "SegmentationClass/2007_000002.png").unlink()
+    with pytest.raises(UserError, match="images without a label: 1"):
+        prepare.voc2012(voc, tmp_path / "voc", progress=False)
+    (voc / "ImageSets/Segmentation/val.txt").unlink()
+    with pytest.raises(UserError, match=r"list of frames: .*val\.txt is no file"):
+        prepare.voc2012(voc, tmp_path / "voc", progress=False)
+    (voc / "ImageSets").rename(tmp_path / "sets")
+    with pytest.raises(UserError, match="lacks the folders ImageSets/Segmentation"):
+        prepare.voc2012(voc, tmp_path / "voc", progress=False)
+    assert not (tmp_path / "voc").exists()
+
+
 # --- the rendered set -----------------------------------------------------------------------------------
 
 

@@ -135,6 +135,7 @@ def test_every_name_of_a_config_is_compared_or_free(before):
     compared = {*json.loads(before[KEY]), "data_preprocessor", "randomness", "optim_wrapper"} - {
         "processes",
         "images",
+        "own_data",
     }
     assert compared.isdisjoint(FREE) and compared | {*FREE} == READ
     assert set(_FREE) < compared
@@ -271,3 +272,26 @@ def test_settings_of_any_form_are_compared(stand_in, before):
     for part in (None, 3, "x", [1], {"type": [2]}):
         text = json.dumps({name: part for name in json.loads(before[KEY])})
         assert changes_since(stand_in(), {**before, KEY: text}, "a.pth")
+
+
+def test_names_and_ids_of_an_own_set_are_compared(stand_in, base, tmp_path):
+    """They stand in its file alone. Where it lies does not matter."""
+
+    def runner(root, **says):
+        root.mkdir(exist_ok=True)
+        says = dict(danseg=1, images="i", masks="m", names=["a", "b"], train="train.txt") | says
+        (root / "dataset.yaml").write_text(json.dumps(says))
+        (root / "train.txt").write_text("1.png\t1.png\n")
+        config = copy.deepcopy(base[0])
+        config.train_dataloader.dataset = dict(
+            type="OwnDataset", data_root=str(root), split="train", pipeline=[]
+        )
+        return stand_in(config=config)
+
+    before = checkpoint_of(runner(tmp_path / "one"))
+    assert changes_since(runner(tmp_path / "two"), before, "a.pth") == []
+    found = changes_since(runner(tmp_path / "one", names=["a", "c"]), before, "a.pth")
+    assert changed(found) == {"own_data.0.names": (["a", "b"], ["a", "c"])}
+    assert "--cfg-options" not in refusal(found, "a.pth").partition("--apply-changes")[0]
+    found = changes_since(runner(tmp_path / "one", ignore=[255]), before, "a.pth")
+    assert changed(found) == {"own_data.0.ids.255": (None, 255)}

@@ -15,6 +15,7 @@ from danseg.io.image_headers import (
     orientation,
     require_plausible_size,
     require_whole,
+    stored_size,
     tiff_tags,
 )
 
@@ -45,6 +46,13 @@ def test_an_orientation_is_found_without_decoding_pixels(tmp_path):
         require_whole(data)
         with pytest.raises(UnusableImage, match="0 bytes"):
             require_whole(empty)
+
+
+def test_the_size_is_read_from_the_header_alone(tmp_path):
+    for name, content in dict(a=PLAIN, cut=PLAIN[:60], none=b"no picture", empty=b"").items():
+        (tmp_path / name).write_bytes(content)
+    assert stored_size(tmp_path / "a") == stored_size(tmp_path / "cut") == (23, 37)
+    assert [stored_size(tmp_path / name) for name in ("none", "empty", "missing", ".")] == [None] * 4
 
 
 def test_the_thumbnail_of_a_jpeg_is_not_its_end():

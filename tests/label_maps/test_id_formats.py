@@ -6,7 +6,7 @@ from PIL import Image
 
 from danseg.errors import UserError
 from danseg.label_maps.cityscapes_labels import LABELS
-from danseg.label_maps.id_formats import OUTPUT_FORMATS, id_format, loaded_ids, prediction_name
+from danseg.label_maps.id_formats import OUTPUT_FORMATS, IdFormat, id_format, loaded_ids, prediction_name
 from danseg.label_maps.label_png import read_label_map, write_label_map
 
 labels = pytest.importorskip("cityscapesscripts.helpers.labels").labels
@@ -102,3 +102,13 @@ def test_chosen_classes_keep_their_ids_and_the_others_stand_for_none():
     assert some.class_ids == (26, 7) and some.index[26] == 0 and some.index[7] == 1
     assert all(some.index[label.id] == 2 for label in LABELS if label.id not in (7, 26))
     assert (some.index[34:] == -1).all()
+
+
+def test_a_class_may_have_several_ids():
+    format_ = IdFormat("own", (0, 10), frozenset({255}), {11: 1, 7: 0})
+    assert format_.allowed() == "0, 7, 10, 11 (classes) and 255 (no class)"
+    ids = np.array([[0, 7, 10, 11, 255]], np.uint8)
+    assert format_.decode(ids, "a.png").tolist() == [[0, 0, 1, 1, 255]]
+    one = format_.choose([1])
+    assert one.decode(ids, "a.png").tolist() == [[255, 255, 0, 0, 255]]
+    assert IdFormat("own", (0,), frozenset()).allowed() == "0 (classes)"

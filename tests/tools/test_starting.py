@@ -77,7 +77,8 @@ def choices(parser: argparse.ArgumentParser, option: str) -> list[str]:
 # The tools repeat these values, because importing them would take seconds: they equal danseg's.
 def test_choices_are_those_of_danseg(parser):
     assert choices(parser("predict"), "--precision") == list(apis.PRECISIONS)
-    assert choices(parser("evaluate"), "--dataset") == list(KNOWN_DATASETS)
+    [dataset] = [action for action in parser("evaluate")._actions if "--dataset" in action.option_strings]
+    assert all(name in dataset.help for name in KNOWN_DATASETS)
     assert choices(parser("evaluate"), "--pred-ids") == list(PREDICTION_IDS)
 
 

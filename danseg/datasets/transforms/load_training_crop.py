@@ -45,7 +45,7 @@ class LoadTrainingCrop(BaseTransform):
 
     Args:
         scale: width and height in pixels. The image is resized to fit into a random multiple of them; its
-            aspect ratio is kept.
+            aspect ratio is kept. None: multiples of each image's own size.
         ratio_range: smallest and largest multiple.
         crop_size: height and width of the crop, or one number for both. An image smaller than the crop stays
             smaller; the data preprocessor pads it.
@@ -59,7 +59,7 @@ class LoadTrainingCrop(BaseTransform):
 
     def __init__(
         self,
-        scale: tuple[int, int],
+        scale: tuple[int, int] | None,
         crop_size: int | tuple[int, int],
         ratio_range: tuple[float, float] = (0.5, 2.0),
         cat_max_ratio: float = 0.75,
@@ -68,7 +68,7 @@ class LoadTrainingCrop(BaseTransform):
         cache: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        self.scale = _pair("scale", scale, "width and height in pixels", int)
+        self.scale = None if scale is None else _pair("scale", scale, "width and height in pixels", int)
         crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self.crop_size = _pair("crop_size", crop_size, "height and width in pixels", int)
         self.ratio_range = _pair("ratio_range", ratio_range, "the least and the greatest ratio", (int, float))
@@ -94,7 +94,7 @@ class LoadTrainingCrop(BaseTransform):
         label = self._read_label(results["seg_map_path"])
         ids = loaded_ids(results.get("reduce_zero_label", False), results.get("label_map")).astype(np.uint8)
         size = label.shape
-        scale = self._draw_scale()
+        scale = self._draw_scale(size)
         width, height = mmcv.rescale_size(size[::-1], scale)
         rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
 
@@ -148,10 +148,12 @@ class LoadTrainingCrop(BaseTransform):
         cache = find_cache(path) if self.cache else None
         return cache.load(path) if cache else None
 
-    def _draw_scale(self) -> tuple[int, int]:
+    def _draw_scale(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Draw the width and height for an image of a height and width."""
         least, greatest = self.ratio_range
         ratio = np.random.random_sample() * (greatest - least) + least
-        return int(self.scale[0] * ratio), int(self.scale[1] * ratio)
+        width, height = self.scale or size[::-1]
+        return max(1, int(width * ratio)), max(1, int(height * ratio))
 
     def _draw_corner(self, height: int, width: int) -> tuple[int, int]:
         """Draw the top and left position of a crop in a resized image."""

@@ -162,7 +162,8 @@ def load_state(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path
         trained_on = f" It was trained for {len(classes)} classes." if classes else ""
         raise UserError(
             f"checkpoint {path} does not fit this config's model.{trained_on}\n{problem}\n"
-            "Use the config that the checkpoint was trained with; training writes it beside the checkpoint."
+            "Use the config that the checkpoint was trained with; training writes it beside the checkpoint. "
+            "One for a data set of your own (*_folder.py) needs the same --data."
         )
     model.load_state_dict(weights, strict=True)
 

@@ -10,6 +10,9 @@ a file sets in its place, such as ``train_dataloader.dataset.pipeline``, still w
 compute. Within the file that sets a name, ``_base_.NAME`` is what the bases say themselves, so that a file
 can double it.
 
+A value can also be put beneath a config: a base that sets the name before any other file does then begins
+with that value, as if it were written there, and every file above may change it.
+
 The recipes that mmseg publishes in its package are what mmseg makes of them.
 """
 
@@ -57,13 +60,15 @@ class Chain:
 
     Args:
         path: the file.
+        beneath: values of names for the base that sets them first; not for the file itself.
 
     Attributes:
         files: every file that was read, the bases of a file before it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, beneath: Values | None = None) -> None:
         self.path = Path(os.path.abspath(path))
+        self.beneath = beneath or {}
         self.files: dict[Path, File] = {}
         self._programs: dict[Path, _Program] = {}
         self._read_before: dict[tuple[Path, str], Values] = {}
@@ -95,7 +100,8 @@ class Chain:
         changed: Values = {}
         for _ in range(10):
             inherited, view = self._bases(path, given, changed)
-            values, own = _run(program.tree, path, view, given)
+            first = {} if path == self.path else {n: v for n, v in self.beneath.items() if n not in view}
+            values, own = _run(program.tree, path, view, {**first, **given})
             now = {
                 name: values[name]
                 for name in inherited
@@ -160,16 +166,18 @@ _PAIRS = {
 
 
 def check_kind(what: str, new: Any, old: Any) -> None:
-    """Refuse it if a name held two whole numbers and now holds something else.
+    """Refuse it if a name held two whole numbers, or may hold them, and now holds something else.
 
     Args:
         what: the name, behind where it is set.
         new: its value.
         old: what the bases give it.
     """
-    if _is_pair(old) and not _is_pair(new):
-        give = _PAIRS.get(what.split()[-1], f"two whole numbers above 0, such as {tuple(old)}")
-        raise UserError(f"{what}={new!r}: give {give}")
+    name = what.split()[-1]
+    if _is_pair(old) or (old is None and name in _PAIRS and new is not None):
+        if not _is_pair(new):
+            give = _PAIRS.get(name, f"two whole numbers above 0, such as {old}")
+            raise UserError(f"{what}={new!r}: give {give}")
 
 
 def _is_pair(value: Any) -> bool:

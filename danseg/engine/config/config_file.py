@@ -17,12 +17,22 @@ from danseg.engine.config.config_chain import Chain, File, check_kind, is_publis
 from danseg.engine.config.config_names import READ, about_dead_name, is_read, places_of
 from danseg.engine.config.kinds import wrong_at_the_top
 from danseg.engine.config.nested import holds, nest, value_at, with_value
+from danseg.engine.config.own_data import (
+    NOTE,
+    Setting,
+    given_names,
+    note,
+    require_recipe,
+    settings_from,
+)
 from danseg.engine.config.run_length import follow_length
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean
 
 
-def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path, options: Mapping[str, Any] | None = None, data: str | None = None
+) -> Config:
     """Read a config and apply command-line options to it.
 
     A name with which the config or its bases compute, as ``crop_size`` or ``max_iters``, acts on all that is
@@ -32,30 +42,32 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         path: the config file.
         options: ``{"dotted.key": value}``, as :func:`danseg.engine.config.cfg_options.parse_options` gives.
             They are applied in order; what is set in its place wins over what is computed.
+        data: a data set of one's own for a config on a ``folder`` recipe, as the option ``--data`` of the
+            tools: :mod:`danseg.engine.config.own_data`. What follows from it is beneath all else.
 
     Raises:
         UserError: the file is missing (the message suggests the nearest name), its ``_base_`` is
             missing, it does not parse, it sets a name that nothing reads but that looks as if it were read,
-            an option names a place that the config does not have, or one option undoes another.
+            an option names a place that the config does not have, one option undoes another, or ``data`` is
+            none or not for this config.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(_missing_config_message(path))
     if path.suffix != ".py":
         raise UserError(f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py)")
-    try:
-        chain = None if Config._is_lazy_import(str(path)) else Chain(path)
-        values = chain.read() if chain else dict(Config.fromfile(path).items())
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
-    except Exception as error:  # a config is a program: it can raise anything
-        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+    chain, values = _read(path)
+    settings: dict[str, Setting] = {}
+    if data is not None:
+        require_recipe(path, values, chain.files[chain.path].inherited if chain else {})
+        settings = settings_from(data)
+        chain, values = _read(path, beneath=given_names(settings))
     if chain:
         _refuse_dead_names(chain.files)
     if options:
         values = _with_options(path, chain, values, dict(options))
+    if data is not None:
+        values[NOTE] = note(settings, values, data, path)
     wrong = list(wrong_at_the_top(values))
     if wrong:
         raise UserError(f"config {path}: {'; '.join(wrong)}")
@@ -65,6 +77,21 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     except (ImportError, TypeError) as error:
         raise UserError(f"config {path}: custom_imports={values['custom_imports']}: {error}") from error
     return Config(values, filename=str(path))
+
+
+def _read(path: Path, beneath: dict[str, Any] | None = None) -> tuple[Chain | None, dict[str, Any]]:
+    """A config's chain, unless it is one of mmengine's lazy ones, and its values."""
+    try:
+        if Config._is_lazy_import(str(path)):
+            return None, dict(Config.fromfile(path).items())
+        chain = Chain(path, beneath)
+        return chain, chain.read()
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
+    except Exception as error:  # a config is a program: it can raise anything
+        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _missing_config_message(path: Path) -> str:
@@ -94,8 +121,18 @@ def _refuse_dead_names(files: Mapping[Path, File]) -> None:
             continue  # nobody can mend it there
         for name in content.own.keys() - READ - content.inherited.keys() - used:
             hint = about_dead_name(name, content.inherited, content.values)
-            if hint:
+            if hint and not _is_written_out(content.own[name], content.values):
                 raise UserError(f"config {file} sets {name}, which nothing reads{hint}")
+
+
+def _is_written_out(helper: Any, values: Mapping[str, Any]) -> bool:
+    """Whether what a name holds stands in a place that a run reads, as in the config that training writes."""
+    read = {name: value for name, value in values.items() if is_read(name)}
+    return (
+        isinstance(helper, (dict, list))
+        and bool(helper)
+        and any(value_at(read, place) == helper for place in places_of(read))
+    )
 
 
 def _with_options(path: Path, chain: Chain | None, values: dict, options: dict[str, Any]) -> dict:

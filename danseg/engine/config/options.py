@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.total_batch import base_batch_size
@@ -207,6 +207,14 @@ def add_tensorboard(config: Config) -> None:
     visualizer["vis_backends"] = backends
 
 
+def count_when_resumed(config: Config) -> None:
+    """Let mmengine's early stopping count on when a training is resumed: SafeEarlyStoppingHook does."""
+    hooks = [*(config.get("default_hooks") or {}).values(), *(config.get("custom_hooks") or ())]
+    for hook in hooks:
+        if isinstance(hook, dict) and hook.get("type") in _EARLY_STOPPING_HOOK:
+            hook["type"] = "SafeEarlyStoppingHook"
+
+
 def keep_checkpoints(config: Config) -> str | None:
     """Replace mmengine's CheckpointHook, which deletes an old checkpoint before the new one is complete.
 
@@ -234,6 +242,7 @@ def keep_checkpoints(config: Config) -> str | None:
     )
 
 
+_EARLY_STOPPING_HOOK = ("EarlyStoppingHook", "mmengine.EarlyStoppingHook", EarlyStoppingHook)
 _CHECKPOINT_HOOK = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
 
 

@@ -13,7 +13,6 @@ from danseg.datasets.metainfo import metainfo_of
 from danseg.datasets.wrappers import infos, inner_datasets
 from danseg.errors import UserError
 from danseg.io.files import make_folder
-from danseg.visualization.figures import comparison_figure, save_figure
 
 
 @HOOKS.register_module()
@@ -55,6 +54,9 @@ class SaveComparison(Hook):
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
         """Draw the frames of one batch."""
+        # Not above: matplotlib takes half a second to import, and few runs draw.
+        from danseg.visualization.figures import comparison_figure, save_figure
+
         dataset = runner.test_loop.dataloader.dataset
         meta = metainfo_of(dataset)
         loader = loading_step(next(inner_datasets(dataset)).pipeline.transforms)

@@ -83,6 +83,18 @@ def test_one_seed_gives_mmsegs_sample(tmp_path, size, options, suffix):
         assert [type(value) for value in got.values()] == [type(want[key]) for key in got]
 
 
+def test_without_a_scale_each_image_has_its_own(tmp_path):
+    ours = LoadTrainingCrop(scale=None, crop_size=(32, 40))
+    for number, size in enumerate([(64, 128), (51, 33)]):
+        (tmp_path / str(number)).mkdir()
+        info = write(tmp_path / str(number), *noise(*size))
+        theirs = mmsegs(scale=size[::-1], crop_size=(32, 40))
+        for seed in range(10):
+            want, got = sample(theirs, info, seed), sample(ours, info, seed)
+            np.testing.assert_array_equal(got["gt_seg_map"], want["gt_seg_map"])
+            assert got["scale_factor"] == want["scale_factor"] and got["img_shape"] == want["img_shape"]
+
+
 @pytest.mark.parametrize("changes", [dict(reduce_zero_label=True), dict(label_map={0: 3, 3: 255, 9: 1})])
 def test_ids_are_changed_as_mmseg_does_and_before_classes_are_counted(tmp_path, changes):
     label = np.zeros((64, 128), np.uint8)

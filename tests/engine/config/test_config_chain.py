@@ -107,6 +107,8 @@ def test_every_other_name_of_a_base_acts_or_is_refused(child, path, name):
         new = {**value.to_dict(), "more": 1}
     elif isinstance(value, list):
         new = [*(one.to_dict() for one in value), {"type": "More"}]
+    elif value is None:
+        new = (64, 32)
     else:
         new = value[:-1] + (value[-1] * 2,) if isinstance(value, tuple) else value // 2
     assert without(child(path, f"{name} = {new!r}"), name) != without(load_config(path), name)

@@ -132,3 +132,14 @@ def test_custom_imports_are_imported(tmp_path):
     path.write_text("custom_imports = dict(imports=['no_such_module'])\n")
     with pytest.raises(UserError, match=r"leaf\.py: custom_imports=.*no_such_module"):
         load_config(path)
+
+
+@pytest.mark.parametrize("name", ["danet_r18_demo", "danet_r50_cityscapes", "danet_r18_folder"])
+def test_the_config_that_training_writes_can_be_read(name, tmp_path):
+    config = load_config(CONFIGS / f"{name}.py")
+    config.dump(tmp_path / "written.py")
+    assert load_config(tmp_path / "written.py").to_dict() == config.to_dict()
+    # A name that only resembles one that is read is refused there, too.
+    (tmp_path / "wrong.py").write_text((tmp_path / "written.py").read_text() + "\ntest_pipeline = []\n")
+    with pytest.raises(UserError, match="test_pipeline, which nothing reads"):
+        load_config(tmp_path / "wrong.py")

@@ -1,0 +1,8 @@
+# GCNet with a dilated ResNet-18 of half width on a data set of one's own, trained from scratch:
+#   python tools/train.py configs/gcnet_r18_folder.py --data FOLDER_OF_DATASET_YAML
+# Small enough for a computer without a GPU. No figure is published for this recipe.
+_base_ = "./_base_/recipes/folder_r18.py"
+
+model = dict(
+    decode_head=dict(type="GCNetHead", ratio=1 / 4, pooling_type="att", fusion_types=("channel_add",))
+)

@@ -1,0 +1,6 @@
+# ISANet with a dilated ResNet-50-v1c on a data set of one's own, from weights of ImageNet:
+#   python tools/train.py configs/isanet_r50_folder.py --data FOLDER_OF_DATASET_YAML
+# For one GPU; the weights are downloaded once. No figure is published for this recipe.
+_base_ = "./_base_/recipes/folder.py"
+
+model = dict(decode_head=dict(type="ISANetHead", isa_channels=256, down_factor=(8, 8)))

@@ -1,0 +1,6 @@
+# Non-local network with a dilated ResNet-50-v1c on a data set of one's own, from weights of ImageNet:
+#   python tools/train.py configs/nonlocal_r50_folder.py --data FOLDER_OF_DATASET_YAML
+# For one GPU; the weights are downloaded once. No figure is published for this recipe.
+_base_ = "./_base_/recipes/folder.py"
+
+model = dict(decode_head=dict(type="NonLocalHead", reduction=2, use_scale=True, mode="embedded_gaussian"))

@@ -3,7 +3,7 @@
 # lint   checks style, formatting, types
 # test-quick  runs the tests that are not marked slow, in under two minutes
 # bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
-#        asks (BENCH=training for one of attention, heads, inference, input, training). Trainings of
+#        asks (BENCH=training for one of attention, heads, inference, input, predict, training). Trainings of
 #        FCN and every head, into one table: make bench BENCH=recipes ARGS="--set demo"
 # faults kills, fills, damages and stops danseg's tools on purpose and counts what survives: all faults, which
 #        takes hours, or as ARGS asks (make faults ARGS="--only 'kill -9' --tries 8")
@@ -25,7 +25,7 @@ VENV ?= .venv$(patsubst %,-%,$(filter-out onedl,$(STACK)))
 RUN := $(VENV)/bin/python
 # Tests in a row stay together, because those of a module share what they prepare. ARGS="-n 0" spreads none.
 SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal
-BENCH ?= attention heads inference input training
+BENCH ?= attention heads inference input predict training
 
 # What runs here is what .venv holds, not what the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME

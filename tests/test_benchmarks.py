@@ -332,3 +332,45 @@ def test_every_head_with_a_counterpart_is_compared():
 
     without = {"AttentionHead", "EPSANetHead", "PSDAHead"}  # mmseg has no such network
     assert heads.ARGUMENTS.keys() == set(danseg.heads.__all__) - without
+
+
+@pytest.mark.slow
+def test_quick_predict_benchmark_runs_and_writes_its_files(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("mmseg")
+    from benchmarks import predict
+    from benchmarks.networks import Network
+
+    monkeypatch.setattr(predict, "NETWORK", Network(18, width=4, recipe="camvid"))
+    options = ["--quick", "--pictures", "20", "--repeats", "2", "--device", "cpu"]
+    predict.main([*options, "--out", str(tmp_path)])
+    assert "pictures a second, in batches" in capsys.readouterr().out
+    [stored] = tmp_path.glob("predict_cpu-*_torch*_mmseg*_quick.json")
+    rows = json.loads(stored.read_text())["rows"]
+    assert [row["mode"] for row in rows] == [predict.INFERENCER, predict.BATCHES, predict.ONE_BY_ONE]
+    for row in rows:
+        assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
+        assert row["max_relative_error"] <= predict.TIES, "labels differ"
+        assert 0 < row["floor_seconds"] < row["ours_seconds"] and len(row["ours_rounds"]) == 2
+    predict.main(["--markdown", str(stored)])
+    assert f"| {predict.ONE_BY_ONE} | 64x96 |" in capsys.readouterr().out
+
+
+def test_predict_benchmark_notices_other_labels(tmp_path):
+    pytest.importorskip("mmseg")
+    import cv2
+    import numpy as np
+
+    from benchmarks import predict
+
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "pred").mkdir()
+    labels = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    cv2.imwrite(str(tmp_path / "ours" / "00000_labels.png"), labels)
+    for changed in (0, 1):
+        labels[0, 0] += changed
+        cv2.imwrite(str(tmp_path / "pred" / "00000000_pred.png"), labels)
+        if not changed:
+            assert predict.differing(tmp_path / "ours", tmp_path / "pred") == 0
+            continue
+        with pytest.raises(RuntimeError, match="0.005 of the labels of 1 pictures differ"):
+            predict.differing(tmp_path / "ours", tmp_path / "pred")

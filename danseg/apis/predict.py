@@ -137,7 +137,11 @@ class InputPipeline:
             UserError, ValueError: it has other channels than the model takes.
         """
         data = self._steps(loaded)
-        require_channels(self._model, len(data["inputs"]), self.loader, image)
+        inputs = data["inputs"]
+        first = (
+            inputs[0] if isinstance(inputs, list) else inputs
+        )  # a list has the views of test-time augmentation
+        require_channels(self._model, len(first), self.loader, image)
         return data
 
 

@@ -17,7 +17,7 @@ from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, mean, s
 from danseg.io.files import make_folder
 from danseg.io.words import listed
 from danseg.label_maps.cityscapes_labels import CLASS_IDS
-from danseg.label_maps.id_formats import IdFormat, id_format, prediction_name
+from danseg.label_maps.id_formats import IdFormat, chosen_format, id_format, prediction_name
 from danseg.label_maps.label_png import write_label_map
 
 IOU_METRICS = ("mIoU", "mDice", "mFscore")
@@ -186,17 +186,9 @@ class ExactIoUMetric(BaseMetric):
         return name
 
     def _format(self) -> IdFormat:
-        """The format of the files; ``label_map`` tells which of the data set's classes were chosen.
-
-        Each of them keeps the id that the data set publishes, except in 'plain'.
-        """
-        count = len(self.classes)
-        label_map = (self.dataset_meta or {}).get("label_map") or {}
-        places = {new: old for old, new in label_map.items() if new < count}
-        if not places or self.output_format == "plain":
-            return id_format(self.output_format, count)
-        complete = id_format(self.output_format, max(label_map) + 1)
-        return complete.choose([places[new] for new in range(count)])
+        """The format of the files."""
+        label_map = (self.dataset_meta or {}).get("label_map")
+        return chosen_format(self.output_format, len(self.classes), label_map)
 
     def evaluate(self, size: int) -> dict:
         """Gather the results of all ranks, compute on rank 0, return the same on all, as in mmengine."""

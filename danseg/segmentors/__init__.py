@@ -7,6 +7,7 @@ require_mmseg("danseg.segmentors")
 from danseg.segmentors.confidences import label_confidences  # noqa: E402
 from danseg.segmentors.labels import (  # noqa: E402
     CoarseLogits,
+    as_probabilities,
     coarse_logits,
     head_logits,
     predict_labels,
@@ -22,6 +23,7 @@ __all__ = [
     "LazyLogits",
     "LeanEncoderDecoder",
     "LeanTTAModel",
+    "as_probabilities",
     "coarse_logits",
     "head_logits",
     "label_confidences",

@@ -52,14 +52,17 @@ class CoarseLogits:
 
         See :func:`danseg.ops.upsampled_argmax`.
         """
+        return self._labels_of(self.logits[None])[0]
+
+    def _labels_of(self, logits: Tensor) -> Tensor:
         return upsampled_argmax(
-            self.logits[None],
+            logits,
             self.size,
             align_corners=self.align_corners,
             through=self.through,
             padding=self.padding,
             threshold=self.threshold,
-        )[0]
+        )
 
     def resized(self) -> Tensor:
         """mmseg's ``seg_logits`` (C, H, W); probabilities if there is only one channel."""
@@ -97,9 +100,18 @@ def predict_labels(
     if type(model).predict in COARSE_PREDICTS:
         coarse = coarse_logits(model, inputs, data_samples)
         if coarse is not None:
-            return [one.labels() for one in coarse]
+            return _labels(coarse)
     # With a single channel mmseg's labels are floating-point numbers.
     return [result.pred_sem_seg.data[0].long() for result in model.predict(inputs, data_samples)]
+
+
+def _labels(coarse: Sequence[CoarseLogits]) -> list[Tensor]:
+    """The labels of several images, to the bit those of each; coarse logits of equal images in one call."""
+    first = coarse[0]
+    equal = all(tuple(one.size) == tuple(first.size) and one.padding == first.padding for one in coarse)
+    if first.through is None or not equal:  # those of windows are large, and a batch of them would be a copy
+        return [one.labels() for one in coarse]
+    return list(first._labels_of(torch.stack([one.logits for one in coarse])))
 
 
 @torch.no_grad()
@@ -122,14 +134,14 @@ def predict_probabilities(
     require_eval_mode(model)
     coarse = coarse_logits(model, inputs, data_samples) if type(model).predict in COARSE_PREDICTS else None
     if coarse is not None:
-        return [(one.labels(), _probabilities(one.resized())) for one in coarse]
+        return [(one.labels(), as_probabilities(one.resized())) for one in coarse]
     return [
-        (result.pred_sem_seg.data[0].long(), _probabilities(result.seg_logits.data))
+        (result.pred_sem_seg.data[0].long(), as_probabilities(result.seg_logits.data))
         for result in model.predict(inputs, data_samples)
     ]
 
 
-def _probabilities(seg_logits: Tensor) -> Tensor:
+def as_probabilities(seg_logits: Tensor) -> Tensor:
     """Of mmseg's ``seg_logits`` (C, H, W), which are a probability already if there is one channel."""
     seg_logits = seg_logits.float()
     return torch.cat([1 - seg_logits, seg_logits]) if len(seg_logits) == 1 else seg_logits.softmax(dim=0)

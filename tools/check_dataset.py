@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from danseg.tool_arguments import add_cfg_options, add_config, add_data
+
 SPLITS = ("train", "val", "test")
 
 
@@ -15,22 +17,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="A data set in which files are missing is not decoded before they are there. What has passed "
         "is remembered until a file changes, for trainings too.",
     )
-    parser.add_argument("config", help="config file, for example configs/danet_r18_camvid.py")
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
+    add_config(parser)
+    add_data(parser)
     parser.add_argument(
         "--splits", nargs="+", choices=SPLITS, default=SPLITS, help="default: all that the config has"
     )
     parser.add_argument(
         "--show", type=int, default=20, metavar="N", help="files to name of each kind of fault (default: 20)"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config, as for tools/train.py: data_root=/data/cityscapes",
-    )
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.config_file import load_config
     from danseg.engine.data import check_data
     from danseg.errors import UserError
+    from danseg.shipped import as_started
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data)
     splits = tuple(split for split in SPLITS if split in args.splits and config.get(f"{split}_dataloader"))
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
     errors: list[UserError] = []
     for report in check_data(config, splits, errors=errors):
         print(report)
-    for error in errors:
-        print(f"error: {describe(error, args.show)}", file=sys.stderr)
+    for text in dict.fromkeys(describe(error, args.show) for error in errors):  # splits may share one
+        print(f"error: {as_started(text)}", file=sys.stderr)
     if errors:
         sys.exit(1)
 

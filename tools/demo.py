@@ -29,7 +29,7 @@ PICTURES = 4
 POSITIONS = 3
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Render street scenes, train a DANet on them, evaluate it, draw what it sees.",
         epilog="Pictures of an earlier demo in the same work dir are replaced.",
@@ -178,7 +178,7 @@ def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)  # before anything that takes long to import
+    args = parse_args(argv)  # before anything that takes long to import
     from danseg.errors import command_line
 
     command_line(run)(args)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from danseg.tool_arguments import add_cfg_options, add_config, add_data
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print a config with its bases merged.")
     add_config(parser)
     add_data(parser)
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)  # before anything that takes long to import
+    args = parse_args(argv)  # before anything that takes long to import
     from danseg.errors import command_line
 
     command_line(run)(args)

@@ -14,7 +14,7 @@ from danseg.tool_arguments import (
 )
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Evaluate a checkpoint on its config's test set.")
     add_trained(parser)
     add_data(parser)
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)  # before anything that takes long to import
+    args = parse_args(argv)  # before anything that takes long to import
     from danseg.errors import command_line
 
     command_line(run)(args)

@@ -1,11 +1,13 @@
 # demo   trains, evaluates and pictures a small DANet on rendered street scenes
-# test   runs the whole test suite            lint   checks style, formatting, types
+# test   runs the whole test suite, on up to eight cores
+# lint   checks style, formatting, types
 # test-quick  runs the tests that are not marked slow, in under two minutes
 # bench  compares danseg with mmseg, in time and memory: all benchmarks at small sizes, or as ARGS
-#        asks (BENCH=training for one of attention, heads, inference, input, training). Trainings of
+#        asks (BENCH=training for one of attention, heads, inference, input, predict, training). Trainings of
 #        FCN and every head, into one table: make bench BENCH=recipes ARGS="--set demo"
 # faults kills, fills, damages and stops danseg's tools on purpose and counts what survives: all faults, which
 #        takes hours, or as ARGS asks (make faults ARGS="--only 'kill -9' --tries 8")
+# docs   builds the site, into build/site; one warning ends it
 # setup  makes .venv alone; every other target does it first, and only where something is missing
 # test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab
 #
@@ -21,12 +23,14 @@ PYTHON ?= python3
 STACK ?= onedl
 VENV ?= .venv$(patsubst %,-%,$(filter-out onedl,$(STACK)))
 RUN := $(VENV)/bin/python
-BENCH ?= attention heads inference input training
+# Tests in a row stay together, because those of a module share what they prepare. ARGS="-n 0" spreads none.
+SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal
+BENCH ?= attention heads inference input predict training
 
 # What runs here is what .venv holds, not what the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup demo test test-quick test-openmmlab lint bench faults
+.PHONY: help setup demo test test-quick test-openmmlab lint bench faults docs
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -39,10 +43,10 @@ demo: setup
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest $(SPREAD) $(ARGS)
 
 test-quick: setup
-	@$(RUN) -m pytest -m "not slow" $(ARGS)
+	@$(RUN) -m pytest $(SPREAD) -m "not slow" $(ARGS)
 
 # The benchmarks' tests start processes that would import mmsegmentation's own package `tests` for ours.
 test-openmmlab:
@@ -59,3 +63,8 @@ bench: setup
 
 faults: setup
 	@$(RUN) tests/faults/campaign.py $(ARGS)
+
+# The theme warns of a coming mkdocs, which setup.py excludes.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build $(ARGS)
+	@echo "open build/site/index.html; its search needs a server: $(RUN) -m http.server -d build/site"

@@ -34,15 +34,9 @@ from benchmarks.attention_cases import (
 from benchmarks.attention_gpu import Measurer
 from benchmarks.attention_plan import OPERATORS
 from benchmarks.command import Job, carry_out, set_up
-from benchmarks.measure import (
-    MeasurementError,
-    alternate,
-    available_memory,
-    extra_peak,
-    in_subprocess,
-    product_rate,
-)
+from benchmarks.measure import available_memory, product_rate
 from benchmarks.report import Promise, Row, size_name
+from danseg.engine.measuring import MeasurementError, alternate, extra_peak, in_subprocess
 from danseg.errors import UserError, command_line
 
 # What docs/performance.md promises.

@@ -27,8 +27,9 @@ from benchmarks.attention_plan import (
     plan,
 )
 from benchmarks.kernels import Attend, compiled, flex, uncompiled
-from benchmarks.measure import MeasurementError, available_memory
+from benchmarks.measure import available_memory
 from benchmarks.ways import Figure, Job, Rates, compare, reason, timed
+from danseg.engine.measuring import MeasurementError
 from danseg.ops import reference
 
 REFERENCE_ROWS = 64  # of a result that are compared

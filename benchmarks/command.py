@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import report
-from benchmarks.measure import environment
 from benchmarks.report import Promises, Row
+from danseg.engine.measuring import environment
 from danseg.errors import UserError
 
 Job = tuple[str, float, Callable[[], list[Row]]]  # name, share of the time, function that measures

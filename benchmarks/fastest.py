@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import MIB
+from danseg.engine.measuring import MIB
 
 if TYPE_CHECKING:
     from benchmarks.ways import Figure

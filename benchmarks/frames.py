@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import ways
 from benchmarks.cuda_graphs import Graph, with_pools
-from benchmarks.heads import PAIRS
 from benchmarks.inference import Size, settle, smooth
 from benchmarks.report import size_name
 from benchmarks.ways import FLOAT32, Call, Figure, Precision, Question, Rates
@@ -71,19 +70,11 @@ class Network:
         return model
 
     def _theirs(self) -> nn.Module:
-        from mmengine.model import revert_sync_batchnorm
-        from mmseg.registry import MODELS
+        from danseg.apis.counterpart import counterpart
 
-        config = copy.deepcopy(self.ours().cfg.model)
-        config.update(type="EncoderDecoder", pretrained=None)
-        for head in (config.decode_head, config.auxiliary_head):
-            head.type = PAIRS[head.type].theirs
-            for own in ("with_pam", "with_cam"):  # arguments that danseg's head alone has
-                head.pop(own, None)
-        model = revert_sync_batchnorm(MODELS.build(config)).eval()
-        model.load_state_dict(self.ours().state_dict())
+        model = counterpart(self.ours())
         model.test_cfg.mode = "whole"
-        return model.to(self.device)
+        return model
 
     def _prepared(self, dtype: torch.dtype) -> nn.Module:
         from danseg.apis import prepare_for_inference

@@ -15,7 +15,6 @@ import copy
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,49 +24,30 @@ from torch import Tensor, nn
 from benchmarks import report, ways
 from benchmarks.arguments import parse_count
 from benchmarks.command import carry_out, set_up
-from benchmarks.measure import (
-    MeasurementError,
-    alternate,
-    extra_peak,
-    in_subprocess,
-    product_rate,
-)
+from benchmarks.measure import product_rate
 from benchmarks.report import Row, size_name
 from benchmarks.ways import BFLOAT16, FLOAT32, TF32, Figure, Job, Precision, Question, Rates
+from danseg.engine.measuring import MeasurementError, alternate, extra_peak, in_subprocess
 from danseg.errors import command_line
+from danseg.heads import counterparts
 
 FORWARD, TRAINING = "forward", "training"
 NUM_CLASSES, STRIDE = 19, 8
 WARM_UP_SIZE = (16, 24)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A head in two implementations that share parameter names.
-
-    Attributes:
-        theirs: mmseg's name for it.
-        arguments: the head's own arguments for 512 channels, as in mmseg's configs.
-    """
-
-    theirs: str
-    arguments: dict[str, Any]
-
-
-PAIRS = {
-    "DANetHead": Pair("DAHead", dict(pam_channels=64)),
-    "NonLocalHead": Pair("NLHead", dict(reduction=2, use_scale=True, mode="embedded_gaussian")),
-    "CCNetHead": Pair("CCHead", dict(recurrence=2)),
-    "PSANetHead": Pair(
-        "PSAHead",
-        dict(mask_size=(97, 97), psa_type="bi-direction", compact=False, shrink_factor=2, psa_softmax=True),
+# A head's own arguments for 512 channels, as in mmseg's configs.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DANetHead": dict(pam_channels=64),
+    "NonLocalHead": dict(reduction=2, use_scale=True, mode="embedded_gaussian"),
+    "CCNetHead": dict(recurrence=2),
+    "PSANetHead": dict(
+        mask_size=(97, 97), psa_type="bi-direction", compact=False, shrink_factor=2, psa_softmax=True
     ),
-    "GCNetHead": Pair("GCHead", dict(ratio=1 / 4, pooling_type="att", fusion_types=("channel_add",))),
-    "ISANetHead": Pair("ISAHead", dict(isa_channels=256, down_factor=(8, 8))),
-    "DNLNetHead": Pair(
-        "DNLHead", dict(reduction=2, use_scale=False, mode="embedded_gaussian", temperature=0.05)
-    ),
-    "FullyConvolutionalHead": Pair("FCNHead", dict(num_convs=2)),
+    "GCNetHead": dict(ratio=1 / 4, pooling_type="att", fusion_types=("channel_add",)),
+    "ISANetHead": dict(isa_channels=256, down_factor=(8, 8)),
+    "DNLNetHead": dict(reduction=2, use_scale=False, mode="embedded_gaussian", temperature=0.05),
+    "FullyConvolutionalHead": dict(num_convs=2),
 }
 FULL = ((2048, 512), [(64, 64)])  # input and own channels; 64x64 comes from 512x512 crops
 QUICK = ((64, 16), [(32, 32)])
@@ -86,14 +66,13 @@ def build(name: str, side: str, channels: tuple[int, int], device: torch.device)
     import danseg.heads  # noqa: F401
 
     init_default_scope("mmseg")
-    pair = PAIRS[name]
-    arguments = dict(pair.arguments)
+    arguments = dict(ARGUMENTS[name])
     for key in ("pam_channels", "isa_channels"):
         if key in arguments:
             arguments[key] = max(1, arguments[key] * channels[1] // 512)
     torch.manual_seed(0)
     config = dict(
-        type=pair.theirs if side == "theirs" else name,
+        type=counterparts.HEADS[name] if side == "theirs" else name,
         in_channels=channels[0],
         channels=channels[1],
         num_classes=NUM_CLASSES,
@@ -201,7 +180,7 @@ def compare(
         build(name, "theirs", channels, torch.device("cpu"))
     except (ImportError, RuntimeError) as error:
         sides = ["ours"]
-        row.note = f"mmseg's {PAIRS[name].theirs} cannot be built here: {str(error).splitlines()[0]}"
+        row.note = f"mmseg's {counterparts.HEADS[name]} cannot be built here: {str(error).splitlines()[0]}"
     for side in sides:
         try:
             peak = in_subprocess(measure_memory, name, side, channels, mode, size, device.type)
@@ -281,7 +260,9 @@ def compare_on_gpu(
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the results."""
     parser = report.parser("heads", __doc__.split("\n")[0])
-    parser.add_argument("--cases", nargs="+", choices=list(PAIRS), metavar="HEAD", help=", ".join(PAIRS))
+    parser.add_argument(
+        "--cases", nargs="+", choices=list(ARGUMENTS), metavar="HEAD", help=", ".join(ARGUMENTS)
+    )
     parser.add_argument("--seconds", type=parse_count, default=45, help="on a GPU (default: 45)")
     args = parser.parse_args(argv)
     if args.markdown:
@@ -290,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device, repeats = set_up(args)
     if device.type == "cuda":
         rates, suffix = Rates(device), "_quick" if args.quick else ""
-        planned = gpu_jobs(args.cases or list(PAIRS), args.quick, device, repeats, rates)
+        planned = gpu_jobs(args.cases or list(ARGUMENTS), args.quick, device, repeats, rates)
         ways.carry_out("heads", planned, device, args.seconds, args.out, rates, suffix)
         return
     channels, sizes = QUICK if args.quick else FULL
@@ -300,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             1.0 if mode == FORWARD else 3.0,
             partial(compare, name, channels, mode, size, device, repeats),
         )
-        for name in args.cases or PAIRS
+        for name in args.cases or ARGUMENTS
         for mode in (FORWARD, TRAINING)
         for size in sizes
     ]

@@ -28,18 +28,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import report, ways
 from benchmarks.arguments import parse_count
 from benchmarks.command import Job, carry_out, set_up
-from benchmarks.measure import (
-    MeasurementError,
-    alternate,
-    available_memory,
-    extra_peak,
-    in_subprocess,
-    process_peak,
-    product_rate,
-)
+from benchmarks.measure import available_memory, product_rate
 from benchmarks.networks import DANSEG, MMSEG, NUM_CLASSES, Network, segmentor
 from benchmarks.report import Promise, Row, size_name
 from benchmarks.ways import Rates
+from danseg.engine.measuring import MeasurementError, alternate, extra_peak, in_subprocess, process_peak
 from danseg.errors import UserError, command_line
 from danseg.ops import upsampled_argmax
 

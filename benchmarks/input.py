@@ -32,8 +32,8 @@ from rich.table import Table
 from benchmarks import report, ways
 from benchmarks.arguments import parse_count
 from benchmarks.command import require_mmseg, set_up
-from benchmarks.measure import environment
 from benchmarks.report import Promise, Row, size_name
+from danseg.engine.measuring import environment
 from danseg.errors import UserError, command_line
 
 CROP = (512, 1024)

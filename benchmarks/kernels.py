@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from benchmarks.measure import MIB, MeasurementError
+from danseg.engine.measuring import MIB, MeasurementError
 from danseg.ops import attention
 from danseg.ops.inputs import energy_dtype
 

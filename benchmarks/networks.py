@@ -9,6 +9,7 @@ from unittest import mock
 from torch import nn
 
 from benchmarks.criss_cross import plain_criss_cross
+from danseg.heads import counterparts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NUM_CLASSES = 19
@@ -22,22 +23,26 @@ class Head:
 
     Attributes:
         name: of the network that has it.
-        ours, theirs: danseg's type and mmseg's.
+        ours: danseg's type.
         lacks: what mmseg's does not take; danseg's configs set it to what mmseg's always does.
     """
 
     name: str
     ours: str
-    theirs: str
     lacks: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> str:
+        """mmseg's type."""
+        return counterparts.HEADS[self.ours]
 
 
 # As the configs' names begin.
 HEADS = {
-    "danet": Head("DANet", "DANetHead", "DAHead", lacks=("with_pam", "with_cam")),
-    "ccnet": Head("CCNet", "CCNetHead", "CCHead"),
-    "nonlocal": Head("Non-local", "NonLocalHead", "NLHead"),
-    "psanet": Head("PSANet", "PSANetHead", "PSAHead"),
+    "danet": Head("DANet", "DANetHead", lacks=("with_pam", "with_cam")),
+    "ccnet": Head("CCNet", "CCNetHead"),
+    "nonlocal": Head("Non-local", "NonLocalHead"),
+    "psanet": Head("PSANet", "PSANetHead"),
 }
 
 

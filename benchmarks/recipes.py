@@ -97,12 +97,13 @@ def environment() -> dict[str, Any]:
     """Device and versions. It imports torch, so that it is called when trainings have started."""
     import torch
 
-    from benchmarks import measure, report
+    from benchmarks import report
+    from danseg.engine import measuring
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # PyTorch's own setting, which trainings keep.
     rounded = device.type == "cuda" and torch.backends.cudnn.allow_tf32
-    return {**measure.environment(device), **report.versions(), "tf32_convolutions": rounded}
+    return {**measuring.environment(device), **report.versions(), "tf32_convolutions": rounded}
 
 
 def place() -> str:

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.arguments import RESULTS, parse_count
-from benchmarks.measure import MIB, slug
+from benchmarks.measure import slug
+from danseg.engine.measuring import MIB
 from danseg.errors import UserError
 from danseg.version import __version__
 

@@ -23,10 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import report, training_gpu, ways
 from benchmarks.arguments import parse_count
 from benchmarks.command import carry_out, set_up
-from benchmarks.measure import alternate, in_subprocess, process_peak, product_rate
+from benchmarks.measure import product_rate
 from benchmarks.networks import DANSEG, MMSEG, Network, segmentor
 from benchmarks.report import Promise, Row, size_name
 from benchmarks.training_batch import BATCH, batch
+from danseg.engine.measuring import alternate, in_subprocess, process_peak
 from danseg.errors import UserError, command_line
 
 # As in configs/_base_/models/dilated_resnet.py.

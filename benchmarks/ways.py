@@ -24,8 +24,9 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import fastest, report
-from benchmarks.measure import MIB, MeasurementError, environment, extra_peak, product_rate, slug
+from benchmarks.measure import product_rate, slug
 from benchmarks.report import Promises, versions
+from danseg.engine.measuring import MIB, MeasurementError, environment, extra_peak
 from danseg.errors import UserError
 
 # Enough calls in a round for the clock, and no more rounds than this many seconds hold.

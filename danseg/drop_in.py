@@ -17,39 +17,21 @@ torch.load, which refuses these types since PyTorch 2.6. mmseg's scripts could t
 import torch
 from mmseg.registry import MODELS
 
+from danseg import heads, segmentors
 from danseg.engine.checkpoints.checkpoint import safe_globals
-from danseg.heads import (
-    CCNetHead,
-    DANetHead,
-    DNLNetHead,
-    FullyConvolutionalHead,
-    GCNetHead,
-    ISANetHead,
-    NonLocalHead,
-    PSANetHead,
-)
-from danseg.segmentors import LeanEncoderDecoder, LeanTTAModel
+from danseg.heads import counterparts
 
 
-class PSAHead(PSANetHead):
+class PSAHead(heads.PSANetHead):
     """:class:`danseg.heads.PSANetHead`, with mmseg's meaning of ``compact`` where there is one direction."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **{"swap_compact": True, **kwargs})
 
 
-HEADS = {
-    "CCHead": CCNetHead,
-    "DAHead": DANetHead,
-    "DNLHead": DNLNetHead,
-    "FCNHead": FullyConvolutionalHead,
-    "GCHead": GCNetHead,
-    "ISAHead": ISANetHead,
-    "NLHead": NonLocalHead,
-    "PSAHead": PSAHead,
-}
-
-SEGMENTORS = {"EncoderDecoder": LeanEncoderDecoder, "SegTTAModel": LeanTTAModel}
+HEADS = {theirs: getattr(heads, ours) for ours, theirs in counterparts.HEADS.items()}
+HEADS["PSAHead"] = PSAHead
+SEGMENTORS = {theirs: getattr(segmentors, ours) for ours, theirs in counterparts.SEGMENTORS.items()}
 
 for _name, _class in {**HEADS, **SEGMENTORS}.items():
     MODELS.register_module(name=_name, module=_class, force=True)

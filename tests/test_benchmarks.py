@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
-import time
 
 import pytest
 import torch
 
 from benchmarks import measure, report
+from danseg.engine.measuring import MIB
 
 CPU = torch.device("cpu")
 
@@ -29,66 +28,6 @@ def attention():
     from benchmarks import attention
 
     return attention
-
-
-def _peak_of_freed_allocation(megabytes: int) -> int:
-    def work() -> None:
-        block = torch.ones(megabytes * measure.MIB // 4)
-        del block
-
-    work_small = torch.ones(10)  # Warm-up: PyTorch's first tensor costs memory of its own.
-    del work_small
-    return measure.extra_peak(work, CPU)
-
-
-def _peak_after_a_larger_one() -> int:
-    torch.ones(128 * measure.MIB // 4).sum()
-    return _peak_of_freed_allocation(16)
-
-
-def _raise() -> None:
-    raise ValueError("no such size")
-
-
-def _die() -> None:
-    os.kill(os.getpid(), 9)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("megabytes", [16, 64])
-def test_extra_peak_sees_a_known_allocation_that_is_gone_afterwards(megabytes):
-    peak = measure.in_subprocess(_peak_of_freed_allocation, megabytes)
-    assert peak == pytest.approx(megabytes * measure.MIB, abs=4 * measure.MIB)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/clear_refs"), reason="the peak can be reset on Linux alone"
-)
-def test_extra_peak_forgets_an_earlier_larger_peak():
-    peak = measure.in_subprocess(_peak_after_a_larger_one)
-    assert peak == pytest.approx(16 * measure.MIB, abs=4 * measure.MIB)
-
-
-def test_in_subprocess_reports_how_a_measurement_ended():
-    with pytest.raises(measure.MeasurementError, match="ValueError: no such size"):
-        measure.in_subprocess(_raise)
-    with pytest.raises(measure.MeasurementError, match="status -9, most likely for want of memory"):
-        measure.in_subprocess(_die)
-
-
-def test_alternate_takes_turns_and_times_each_call():
-    turns = []
-
-    def call(name: str, seconds: float) -> None:
-        turns.append(name)
-        time.sleep(seconds)
-
-    seconds = measure.alternate([lambda: call("a", 0.02), lambda: call("b", 0.0)], repeats=3, device=CPU)
-    assert turns == ["a", "b"] * 3
-    assert [len(row) for row in seconds] == [3, 3]
-    assert min(seconds[0]) >= 0.02
-    assert min(seconds[1]) < 0.02
 
 
 def test_product_rate_counts_the_operations_of_the_faster_product(monkeypatch):
@@ -324,8 +263,8 @@ def test_quick_inference_benchmark_runs_and_writes_its_files(inference, tmp_path
     for row in (image, narrow, labels, validation):
         assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
     assert len(image["ours_rounds"]) == 2 and image["theirs_rounds"] == narrow["theirs_rounds"]
-    assert process["ours_extra_bytes"] > 100 * measure.MIB, "the libraries count"
-    assert process["theirs_extra_bytes"] > 100 * measure.MIB
+    assert process["ours_extra_bytes"] > 100 * MIB, "the libraries count"
+    assert process["theirs_extra_bytes"] > 100 * MIB
     assert stored.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -335,18 +274,6 @@ def test_inference_promises_name_what_is_measured(inference):
     measured |= {(inference.LABELS, report.size_name(size)) for _, sizes in plan.labels for size in sizes}
     measured.add((f"{plan.process.name}, {inference.PROCESS}", report.size_name(plan.process_size)))
     assert {(case, size) for case, _, size in inference.PROMISES} <= measured
-
-
-def _hold(megabytes: int) -> int:
-    torch.ones(megabytes * measure.MIB // 4)
-    return measure.process_peak()
-
-
-@pytest.mark.slow
-def test_process_peak_counts_libraries_and_what_is_gone():
-    less, more = (measure.in_subprocess(_hold, megabytes, fresh=True) for megabytes in (1, 65))
-    assert less > 50 * measure.MIB
-    assert more - less == pytest.approx(64 * measure.MIB, abs=16 * measure.MIB)
 
 
 def test_promised_bytes_are_judged():
@@ -371,7 +298,7 @@ def test_quick_training_benchmark_runs_and_writes_its_files(monkeypatch, tmp_pat
     assert [row["mode"] for row in rows] == list(training.WAYS)
     for row in rows:
         assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
-        assert row["ours_extra_bytes"] > 100 * measure.MIB, "the libraries count"
+        assert row["ours_extra_bytes"] > 100 * MIB, "the libraries count"
         exact = row["mode"] != "bfloat16"
         assert row["max_relative_error"] < (1e-4 if exact else 0.1), "the first losses differ"
 
@@ -404,4 +331,46 @@ def test_every_head_with_a_counterpart_is_compared():
     from benchmarks import heads
 
     without = {"AttentionHead", "EPSANetHead", "PSDAHead"}  # mmseg has no such network
-    assert heads.PAIRS.keys() == set(danseg.heads.__all__) - without
+    assert heads.ARGUMENTS.keys() == set(danseg.heads.__all__) - without
+
+
+@pytest.mark.slow
+def test_quick_predict_benchmark_runs_and_writes_its_files(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("mmseg")
+    from benchmarks import predict
+    from benchmarks.networks import Network
+
+    monkeypatch.setattr(predict, "NETWORK", Network(18, width=4, recipe="camvid"))
+    options = ["--quick", "--pictures", "20", "--repeats", "2", "--device", "cpu"]
+    predict.main([*options, "--out", str(tmp_path)])
+    assert "pictures a second, in batches" in capsys.readouterr().out
+    [stored] = tmp_path.glob("predict_cpu-*_torch*_mmseg*_quick.json")
+    rows = json.loads(stored.read_text())["rows"]
+    assert [row["mode"] for row in rows] == [predict.INFERENCER, predict.BATCHES, predict.ONE_BY_ONE]
+    for row in rows:
+        assert row["time_ratio"] == pytest.approx(row["ours_seconds"] / row["theirs_seconds"])
+        assert row["max_relative_error"] <= predict.TIES, "labels differ"
+        assert 0 < row["floor_seconds"] < row["ours_seconds"] and len(row["ours_rounds"]) == 2
+    predict.main(["--markdown", str(stored)])
+    assert f"| {predict.ONE_BY_ONE} | 64x96 |" in capsys.readouterr().out
+
+
+def test_predict_benchmark_notices_other_labels(tmp_path):
+    pytest.importorskip("mmseg")
+    import cv2
+    import numpy as np
+
+    from benchmarks import predict
+
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "pred").mkdir()
+    labels = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    cv2.imwrite(str(tmp_path / "ours" / "00000_labels.png"), labels)
+    for changed in (0, 1):
+        labels[0, 0] += changed
+        cv2.imwrite(str(tmp_path / "pred" / "00000000_pred.png"), labels)
+        if not changed:
+            assert predict.differing(tmp_path / "ours", tmp_path / "pred") == 0
+            continue
+        with pytest.raises(RuntimeError, match="0.005 of the labels of 1 pictures differ"):
+            predict.differing(tmp_path / "ours", tmp_path / "pred")

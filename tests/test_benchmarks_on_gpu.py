@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import fastest, kernels, ways
-from benchmarks.measure import MIB, MeasurementError
+from danseg.engine.measuring import MIB, MeasurementError
 from danseg.ops import reference
 
 pytest.importorskip("mmseg")
@@ -230,11 +230,11 @@ def test_compare_takes_the_part_that_the_reference_has_and_a_measurement_errors_
 @pytest.fixture
 def head_jobs(monkeypatch) -> dict[str, ways.Job]:
     monkeypatch.setattr(ways, "ROUND_SECONDS", 0.0)
-    return dict(heads.gpu_jobs(list(heads.PAIRS), True, CPU, 1, ways.Rates(CPU)))
+    return dict(heads.gpu_jobs(list(heads.ARGUMENTS), True, CPU, 1, ways.Rates(CPU)))
 
 
 def test_every_head_is_trained_on_a_gpu_in_every_precision(head_jobs):
-    for name in heads.PAIRS:
+    for name in heads.ARGUMENTS:
         for precision in (heads.AUTOCAST, "float32", "float32, TF32"):
             assert f"{name}, training, 16x16, {precision}" in head_jobs
     assert next(iter(head_jobs)).startswith("DANetHead, training, 16x16, bfloat16")

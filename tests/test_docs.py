@@ -1,12 +1,11 @@
 """The documents name files that are there."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "data" / "README.md"])
+from documents import DOCUMENTS, ROOT
+
 # Whole paths, without the placeholders (NAME, CONFIG, *) of instructions.
 PATH = re.compile(r"`((?:danseg|tools|tests|configs|docs|benchmarks|requirements)/[a-z0-9_./]+)`")
 TEST = re.compile(r"`(tests/[a-z0-9_/]+\.py)::(\w+)`")

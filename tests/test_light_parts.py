@@ -33,3 +33,10 @@ def test_nothing_heavy_is_imported():
     run = subprocess.run([sys.executable, "-c", _SCRIPT, str(FOLDER)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == []
+
+
+def test_a_training_starts_without_what_draws():
+    code = "import sys, danseg.engine.train; print('matplotlib' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "False"

@@ -53,17 +53,19 @@ ONE_WAY = {
     "reads a picture for a network": (
         {"load_picture"},
         {
-            ("danseg/apis/predict.py", "prepared_batch"),
-            ("danseg/apis/predict.py", "read_picture"),
+            ("danseg/apis/pictures.py", "load"),
             ("danseg/apis/raster_rows.py", "_loaded"),
             ("danseg/datasets/check_contents.py", "_decode_image"),
             ("danseg/datasets/whole_files.py", "__call__"),
-            ("danseg/engine/hooks/save_comparison.py", "after_test_iter"),
+            ("danseg/datasets/loading.py", "load_shown"),
         },
     ),
     "decodes a label": (
         {"mmcv.imfrombytes", "mmcv.imread", "decode_plain_png:GREY"},
-        {("danseg/label_maps/label_png.py", "decode_label_map")},
+        {
+            ("danseg/label_maps/label_png.py", "decode_label_map"),
+            ("danseg/datasets/loading.py", "_decoded"),  # an image, as mmcv's own step does
+        },
     ),
 }
 # Written into, wherever it is done, is the unfinished file that `whole_file` gives.

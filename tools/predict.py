@@ -1,4 +1,4 @@
-"""Segment images with a trained model, and show where its attention looks.
+"""Segment pictures and videos with a trained model, and show where its attention looks.
 
     python tools/predict.py CONFIG CHECKPOINT street.png --out pictures --attention 640,400
 
@@ -7,6 +7,12 @@ writes into ``pictures``
 - ``street_labels.png``: class ids, one byte per pixel (as predicted: 0 is the first class),
 - ``street_overlay.png``: the classes' colours over the image,
 - ``street_attention_decode_head.pam.png``: one panel per position (with ``--attention``).
+
+Folders, patterns, lists, videos and cameras go the same way, in batches; what is finished is skipped when the
+same command runs again::
+
+    python tools/predict.py CONFIG CHECKPOINT frames 'more/**/*.jpg' @list.txt drive.mp4 --out predicted \\
+        --labels palette --overlay
 
 Images with sides of tens of thousands of pixels go through the network in overlapping tiles, in bounded
 memory::
@@ -18,40 +24,76 @@ writes only ``aerial_labels.tif``, a GeoTIFF with the image's georeferencing.
 With and without ``--tiles``, an image is read as the config's test pipeline reads it: turned by its EXIF
 orientation, so that the labels have the size of the upright picture, and refused if it has more than 8 bits a
 channel, unless the pipeline keeps them (``LoadImageFromFile`` with ``color_type="unchanged"``).
+docs/prediction.md says the rest.
 """
 
 import argparse
+import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-AUTOMATIC_POSITIONS = 3
+# The paths of more pictures than these are not printed.
+PRINTED = 20
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Segment images with a trained model, and show where its attention looks.",
+        description="Segment pictures and videos with a trained model, and show where its attention looks.",
         epilog="Images are read as the config's test pipeline reads them: turned by their EXIF orientation, "
         "so that labels have the size of the upright picture, and refused if they have more than 8 bits that "
-        "the pipeline would cut. Pictures are named after the images; a picture of the same name in the "
-        "folder is replaced.",
+        "the pipeline would cut. Outputs are named after the images, below --out as the images lie below the "
+        "folder that is named. A picture that cannot be read is reported and skipped, and the exit status is "
+        "1. What is finished is skipped when the same command runs again.",
     )
     parser.add_argument("config", help="config file the model was trained with")
     parser.add_argument(
         "checkpoint", help="trained weights: a file (.pth, .safetensors) or its address (https://...)"
     )
     parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
-    parser.add_argument("images", nargs="+", metavar="image", help="image files")
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder for the pictures; made if it does not exist"
+        "images",
+        nargs="+",
+        metavar="image",
+        help="images and videos: files, folders (with all below them), patterns ('*.png', quoted; ** for any "
+        "subfolders), lists of files (@NAME or NAME.txt, a path a line), or a camera (0, /dev/video0, "
+        "rtsp://...)",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the outputs; made if it does not exist"
+    )
+    parser.add_argument(
+        "--labels",
+        nargs="*",
+        choices=("trainIds", "labelIds", "palette", "geotiff"),
+        metavar="FORM",
+        help="write class ids: trainIds (0 is the first class; the default), labelIds (the data set's "
+        "published ids), palette (trainIds in a PNG that shows the classes' colours), geotiff; several may "
+        "be named. Without --labels, --overlay and --probabilities: trainIds and overlays of images, and "
+        "overlays of videos",
+    )
+    parser.add_argument(
+        "--overlay", action="store_true", help="write the classes' colours over the image, or the video"
+    )
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="write the probabilities of all classes as float16 (C, H, W), .npy",
     )
     parser.add_argument(
         "--attention",
         nargs="*",
         metavar="x,y",
         help="also draw what these pixels attend to, counted from the upper left corner; default positions: "
-        f"the middles of the {AUTOMATIC_POSITIONS} largest segments of different classes",
+        "the middles of the 3 largest segments of different classes",
     )
     parser.add_argument(
         "--tiles",
@@ -62,6 +104,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="for very large images: predict overlapping tiles of this side (default: 1024) at the image's "
         "own resolution, whatever the config says, and write only a GeoTIFF of labels",
     )
+    parser.add_argument("--tta", action="store_true", help="average over scales and flips (cfg.tta_pipeline)")
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
@@ -74,67 +117,134 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="let torch.compile compile the network: worth it for many images",
     )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="images of equal size that go through the network together (default: 16, or fewer that have 2 "
+        "megapixels)",
+    )
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="threads that read and write (default: one a processor)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="predict again what is finished, whatever it was made with"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change entries of the config, as in tools/test.py",
+    )
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what started the processes, among which the images are shared out",
+    )
+    parser.add_argument(
+        "--collective-timeout",
+        type=float,
+        default=30,
+        metavar="MINUTES",
+        help="stop if other processes do not arrive at the end for so long (default: %(default)g); give more "
+        "time than the longest video takes",
+    )
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> None:
-    from danseg import apis
-    from danseg.engine.config.config_file import load_config
-    from danseg.engine.out_of_memory import explaining_memory
+    from danseg.engine.distributed import process_group
+    from danseg.engine.stalled import watched
+
+    positions = _checked(args)
+    with watched(0) as watch, process_group(args.launcher, watch, args.collective_timeout):
+        failed = _predict(args, positions)
+    if failed:
+        sys.exit(1)
+
+
+def _checked(args: argparse.Namespace) -> list[tuple[int, int]] | None:
+    """The positions that --attention names.
+
+    Raises:
+        UserError: options do not go together.
+    """
     from danseg.errors import UserError
-    from danseg.label_maps.label_png import write_label_map
-    from danseg.visualization import (
-        attention_figure,
-        overlay,
-        picture_dir,
-        save_figure,
-        save_image,
-        segment_centres,
-    )
 
     if args.tiles is not None and args.attention is not None:
         raise UserError(
             "--tiles cannot show attention, because its maps need the whole image; leave out one of the two"
         )
-    positions = [_position(text) for text in args.attention or ()]
-    twice = [stem for stem, count in Counter(Path(image).stem for image in args.images).items() if count > 1]
-    if twice:
+    written = [name for name in ("overlay", "probabilities") if getattr(args, name)]
+    if args.tiles is not None and (written or args.labels not in (None, [], ["geotiff"])):
         raise UserError(
-            f"several images are named {twice[0]}, so their pictures would be too; run them one by one"
+            f"--tiles writes a GeoTIFF of labels alone; leave out --{(written or ['labels'])[0]} or --tiles"
         )
-    with explaining_memory(*_ways_to_less_memory(args)):
-        config = load_config(args.config, data=args.data)
-        model = apis.load_model(config, args.checkpoint, args.device)
-        model = apis.prepare_for_inference(model, precision=args.precision, compile=args.compile)
-        out = picture_dir(args.out)
-        palette, classes = model.dataset_meta["palette"], model.dataset_meta["classes"]
-        # Few images have any, and they need none.
-        warnings.filterwarnings("ignore", message="Dataset has no geotransform")
-        for path in args.images:
-            stem = Path(path).stem
-            if args.tiles is not None:
-                options = dict(tile=args.tiles, overlap=args.tiles // 4, overwrite=True, progress=True)
-                print(apis.predict_large(model, path, out / f"{stem}_labels.tif", **options))
-                continue
-            image = apis.read_picture(model, path)
-            labels = apis.predict(model, path)
-            shown = {}
-            if args.attention is not None:  # before anything is written: not every network has maps
-                asked = positions or segment_centres(labels, AUTOMATIC_POSITIONS)
-                shown = apis.attention_maps(model, path, asked)
-            written = [
-                write_label_map(out / f"{stem}_labels.png", labels),
-                save_image(overlay(image, labels, palette), out / f"{stem}_overlay.png"),
-            ]
-            for module, maps in shown.items():
-                figure = attention_figure(image, maps, labels=labels, classes=classes)
-                written.append(save_figure(figure, out / f"{stem}_attention_{module}.png"))
-            for picture in written:
-                print(picture)
+    if args.attention is not None and args.probabilities:
+        raise UserError("--attention writes no probabilities; leave out one of the two, and run twice")
+    if args.tta and (args.tiles is not None or args.attention is not None):
+        other = "attention" if args.tiles is None else "tiles"
+        raise UserError(f"--tta averages views of whole images, of which --{other} knows one; leave out one")
+    return None if args.attention is None else [_position(text) for text in args.attention]
+
+
+def _predict(args: argparse.Namespace, positions: list[tuple[int, int]] | None) -> bool:
+    """Predict all, tell what became of it, and return whether something failed."""
+    from mmengine.dist import get_rank
+
+    from danseg.apis.predict_files import Options, predict_files
+    from danseg.apis.sources import find_sources
+    from danseg.engine.config.cfg_options import parse_options
+    from danseg.engine.config.config_file import load_config
+    from danseg.engine.distributed import decided_on_rank_zero, on_every_rank
+    from danseg.engine.out_of_memory import explaining_memory
+
+    # Few images have any, and they need none.
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+    found = decided_on_rank_zero(lambda: find_sources(args.images, args.out, tiles=args.tiles is not None))
+    if found.left_out and get_rank() == 0:
+        counted = ", ".join(f"{suffix} ({count})" for suffix, count in found.left_out.most_common())
+        print(f"left out, as they are no images or videos by their suffixes: {counted}", file=sys.stderr)
+    config = on_every_rank(lambda: load_config(args.config, parse_options(args.cfg_options), args.data))
+    remedies = tuple(_ways_to_less_memory(args))
+    names = {field.name for field in fields(Options)} - {"attention", "remedies"}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    options = Options(**given, attention=positions, remedies=remedies)
+    with explaining_memory(*remedies):
+        tally, skipped = predict_files(config, args.checkpoint, found, args.out, options)
+    if get_rank() == 0:
+        _report(tally, len(found.sources), skipped, Path(args.out))
+    return bool(tally.failures)
+
+
+def _report(tally: Any, total: int, skipped: int, out: Path) -> None:
+    if total <= PRINTED:
+        for path in tally.written:
+            print(path)
+    if skipped:
+        print(
+            f"{skipped} of {total} were finished and are skipped (--overwrite does them again)",
+            file=sys.stderr,
+        )
+    if total > 1:
+        print(f"{tally.predicted} of {total} predicted now, into {out}", file=sys.stderr)
+    if not tally.failures:
+        return
+    if total == 1:
+        print(f"error: {tally.failures[0]}", file=sys.stderr)
+    else:
+        listed = "\n".join(f"  {message}" for message in tally.failures)
+        print(f"error: {len(tally.failures)} of {total} could not be predicted:\n{listed}", file=sys.stderr)
 
 
 def _ways_to_less_memory(args: argparse.Namespace) -> Iterator[str]:
+    if args.batch_size not in (None, 1):
+        yield f"take fewer images together (--batch-size, now {args.batch_size})"
     if args.tiles is None:
         yield "predict an image in tiles (--tiles)" if args.attention is None else "take smaller images"
     else:

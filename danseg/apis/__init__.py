@@ -1,6 +1,12 @@
-"""Use a trained model in a few calls: load it, make it fast, segment an image, see where it looks.
+"""Use a trained model in a few calls: load it, make it fast, segment images, see where it looks.
 
 Example::
+
+    segmenter = Segmenter("configs/danet_r50_cityscapes.py", "best.pth")
+    prediction = segmenter("street.png")      # or an array, a tensor, a PIL image, bytes, a list of them
+    prediction.labels, prediction.areas(), prediction.overlay()
+
+and in single steps::
 
     model = load_model("configs/danet_r50_cityscapes.py", "best.pth")
     model = prepare_for_inference(model, precision="bfloat16")       # or leave it out
@@ -8,6 +14,8 @@ Example::
     maps = attention_maps(model, "street.png", [(640, 400)])         # from pixel x=640, y=400
     heat = maps["decode_head.pam"].over_image()                      # (1, H, W)
     predict_large(model, "aerial.tif", "labels.tif")                 # an image of any size, by tiles
+
+``docs/api.md`` has more.
 """
 
 from danseg.errors import require_mmseg
@@ -18,10 +26,15 @@ from danseg.apis.attention_maps import attention_maps
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
 from danseg.apis.predict import predict, read_picture
+from danseg.apis.prediction import Area, Prediction
 from danseg.apis.preparation import PRECISIONS, prepare_for_inference
+from danseg.apis.segmenter import Segmenter
 
 __all__ = [
     "PRECISIONS",
+    "Area",
+    "Prediction",
+    "Segmenter",
     "attention_maps",
     "dataset_meta",
     "load_model",

@@ -2,13 +2,12 @@
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 import torch
 from mmseg.models import BaseSegmentor
 from torch import Tensor
 
+from danseg.apis.pictures import Picture
 from danseg.apis.predict import prepared_batch
 from danseg.apis.preparation import CompiledForward
 from danseg.errors import UserError
@@ -17,7 +16,12 @@ from danseg.visualization import AttentionMaps, Placement, record_attention
 
 @torch.no_grad()
 def attention_maps(
-    model: BaseSegmentor, image: str | Path | np.ndarray, positions: Sequence[tuple[int, int]]
+    model: BaseSegmentor,
+    image: Picture,
+    positions: Sequence[tuple[int, int]],
+    *,
+    channel_order: str = "rgb",
+    unit_range: bool = False,
 ) -> dict[str, AttentionMaps]:
     """Compute where the model looks from some pixels of an image.
 
@@ -29,7 +33,7 @@ def attention_maps(
 
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`.
-        image: a file or an array, as for :func:`danseg.apis.predict`.
+        image, channel_order, unit_range: as for :func:`danseg.apis.predict`, for a single image.
         positions: pairs (x, y) in pixels of the image, of the upright one if its file is turned. A
             position's map is that of the feature cell that contains the pixel's centre.
 
@@ -45,7 +49,8 @@ def attention_maps(
         raise UserError("name at least one position (x, y) to show the attention of")
     model = _eager_copy(model)
     with record_attention(model) as recorded:
-        data = model.data_preprocessor(prepared_batch(model, image), training=False)
+        batch = prepared_batch(model, image, channel_order=channel_order, unit_range=unit_range)
+        data = model.data_preprocessor(batch, training=False)
         model(**data, mode="tensor")
     placement = _placement(data["inputs"].shape[-2:], data["data_samples"][0].metainfo)
     maps = {}

@@ -1,8 +1,7 @@
 """Segment an image of any size tile by tile, from file to file."""
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +12,17 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import TRANSFORMS
 from torch import Tensor
 
+from danseg.apis.geotiff import BLOCK, created_geotiff, require_place
 from danseg.apis.model import tested_dataset
 from danseg.apis.predict import loads_labels, require_channels, step_name
-from danseg.apis.raster_rows import STRICT, RowReader, failing_as, import_rasterio, opened
+from danseg.apis.raster_rows import STRICT, RowReader, import_rasterio, opened
 from danseg.datasets.loading import loading_step
 from danseg.errors import UserError
-from danseg.io.files import whole_file
 from danseg.io.parallel import progress_bar
 from danseg.io.source_files import fault
 from danseg.ops.upsampled_argmax import label_dtype, rows_needed, upsampled_argmax
 from danseg.segmentors import head_logits, require_eval_mode
 
-# Side of the tiles that the destination file stores, in pixels. Whole rows of them are written at once.
-_BLOCK = 512
 # Size of GDAL's cache for source and destination, in MiB. GDAL's default is a twentieth of the memory.
 _CACHE_MIB = 64
 # Steps of a test pipeline: left out, because tiles have the image's own resolution; done on rows of pixels.
@@ -105,7 +102,7 @@ def predict_large(
     with import_rasterio().Env(**settings), opened(source) as image, progress_bar(progress) as bar:
         band = RowReader(image, source, loader, normalise)
         size = band.size
-        _check_place(image, band, source)
+        require_place(image, band.turned, source)
         # The first tile shows the number of classes and the network's output stride.
         first = band.read(0, min(tile, size[0]))[:, :, :tile]
         require_channels(model, len(first), loader, source)
@@ -115,7 +112,7 @@ def predict_large(
         task = bar.add_task(source.name, total=len(rows) * len(columns))
         single = classes == 1
         kind = label_dtype(2 if single else classes)
-        with _created(destination, image, size, kind, overwrite) as write:
+        with created_geotiff(destination, image, size, kind, overwrite) as write:
             labels = _Blend(logits, rows, columns, size, model.decode_head, write)
             for down, below in zip(rows, [*rows[1:], None], strict=True):
                 pixels = band.read(down.start, down.end)
@@ -158,62 +155,6 @@ def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
             raise UserError(f"{destination} exists; name another destination or ask for it to be overwritten")
 
 
-@contextlib.contextmanager
-def _created(
-    destination: Path, image: Any, size: tuple[int, int], dtype: torch.dtype, overwrite: bool
-) -> Iterator[Callable[[np.ndarray, int], None]]:
-    """Give a function that writes rows of labels (n, W) from a given row on; name the file at the end."""
-    place = dict(crs=image.crs) if image.crs else {}
-    if not image.transform.is_identity:
-        place["transform"] = image.transform
-    elif image.gcps[0]:
-        points, crs = image.gcps
-        place = dict(gcps=points, crs=crs)
-    what = f"{destination} cannot be written"
-    with whole_file(destination) as part:
-        with failing_as(what):
-            file = import_rasterio().open(
-                part,
-                "w",
-                driver="GTiff",
-                height=size[0],
-                width=size[1],
-                count=1,
-                dtype=str(dtype).removeprefix("torch."),
-                tiled=True,
-                blockxsize=_BLOCK,
-                blockysize=_BLOCK,
-                compress="deflate",
-                bigtiff="if_safer",
-                **place,
-            )
-
-        def write(labels: np.ndarray, row: int) -> None:
-            window = import_rasterio().windows.Window(0, row, size[1], len(labels))
-            with failing_as(what):
-                file.write(labels, 1, window=window)
-
-        with file:
-            yield write
-        if not _is_whole(part):
-            raise UserError(f"{what} to its end; the disk may be full")
-        if not overwrite and destination.exists():
-            raise UserError(f"{destination} has appeared in the meantime; name another destination")
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the file contains all tiles that the GeoTIFF lists: GDAL hides errors when it closes a file."""
-    try:
-        with import_rasterio().open(path) as file:
-            for (i, j), _ in file.block_windows(1):
-                place = (file.get_tag_item(f"BLOCK_{what}_{j}_{i}", "TIFF", 1) for what in ("OFFSET", "SIZE"))
-                if sum(int(number) for number in place) > path.stat().st_size:
-                    return False
-    except (import_rasterio().errors.RasterioError, TypeError):  # the list, or an entry in it, is missing
-        return False
-    return True
-
-
 def _steps(model: BaseSegmentor) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
     """The step that loads images, and what the test pipeline then does to pixels (H, W, C)."""
     first, *steps = (step for step in tested_dataset(model.cfg)["pipeline"] if not loads_labels(step))
@@ -233,14 +174,6 @@ def _steps(model: BaseSegmentor) -> tuple[Any, Callable[[np.ndarray], np.ndarray
         return results["img"]
 
     return loading_step([first]), normalise
-
-
-def _check_place(image: Any, band: RowReader, source: Path) -> None:
-    if band.turned and (image.crs or image.gcps[0] or not image.transform.is_identity):
-        raise UserError(
-            f"image {source} lies on a map, but its orientation tag turns it; remove the tag, or turn the "
-            "pixels, for example with gdalwarp"
-        )
 
 
 def _logits(model: BaseSegmentor, pixels: np.ndarray) -> Tensor:
@@ -342,16 +275,16 @@ class _Blend:
         height = self.size[0]
         end = height
         if below is not None:
-            end = below.start // _BLOCK * _BLOCK  # whole rows of the file's tiles, so each is compressed once
+            end = below.start // BLOCK * BLOCK  # whole rows of the file's tiles, so each is compressed once
             while end > self.written and self._needed(end - 1)[1] > below.cell:
-                end -= _BLOCK
-        for row in range(self.written, end, _BLOCK):
+                end -= BLOCK
+        for row in range(self.written, end, BLOCK):
             labels = upsampled_argmax(
                 self.band[None],
                 self.size,
                 align_corners=self.align_corners,
                 threshold=self.threshold,
-                rows=(row, min(row + _BLOCK, end)),
+                rows=(row, min(row + BLOCK, end)),
                 band=(self.first, self.height),
             )
             self.write(labels[0].cpu().numpy(), row)

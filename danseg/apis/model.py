@@ -1,6 +1,7 @@
 """Build a config's model and load its weights, for inference."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,13 @@ def load_model(
             of its network.
     """
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
-    device = _device(device)
+    device = chosen_device(device)
     require_model(config)
     init_default_scope(config.get("default_scope") or "mmseg")
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
     with naming_places(config), reading_safely():  # some networks read files when they are built
-        model = MODELS.build(config.model)
+        model = built_model(config.model)
     content = {} if checkpoint is None else load_weights(model, checkpoint)
     if device.type != "cuda":
         model = revert_sync_batchnorm(model)
@@ -61,7 +62,14 @@ def load_model(
     return model.to(device).eval()
 
 
-def _device(asked: str | torch.device | None) -> torch.device:
+def built_model(config: Mapping[str, Any]) -> BaseSegmentor:
+    """Build ``model`` of a config, without what mmseg warns of at every cross entropy, which is not used."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+        return MODELS.build(config)
+
+
+def chosen_device(asked: str | torch.device | None) -> torch.device:
     """The device that is asked for, or else the GPU if there is one, or else the CPU."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(gpus))])

@@ -15,11 +15,12 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from mmseg.registry import TRANSFORMS
+from PIL import UnidentifiedImageError
 
 from danseg.datasets.storage import stored_bytes
 from danseg.datasets.transforms import LoadTrainingCrop
 from danseg.errors import UserError, reason_of
-from danseg.io.image_headers import Content, orientation, require_whole
+from danseg.io.image_headers import Content, UnusableImage, orientation, require_whole
 from danseg.io.images import check_bands, decode_image_rows, decode_whole
 from danseg.io.jpeg import is_doubtful
 
@@ -59,13 +60,13 @@ def is_known(loader: Any) -> bool:
     return loads_colours(loader) or _is_mmcvs(loader) or keeps_stored_bands(loader)
 
 
-def load_picture(loader: Any, source: str | Path | np.ndarray) -> dict:
-    """Load a file, or take the pixels of an array as if a file held them.
+def load_picture(loader: Any, source: str | Path | bytes | np.ndarray) -> dict:
+    """Load a file, or take bytes or the pixels of an array as if a file held them.
 
     Args:
         loader: from :func:`loading_step`.
-        source: a file, or an array: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA, or all bands
-            where the step loads all; uint8, or what else the step keeps.
+        source: a file, its content, or an array: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA, or
+            all bands where the step loads all; uint8, or what else the step keeps.
 
     Returns:
         The results of the step: ``img``, (H, W) or (H, W, C), BGR where it has colours, ``img_path``,
@@ -74,11 +75,15 @@ def load_picture(loader: Any, source: str | Path | np.ndarray) -> dict:
 
     Raises:
         UserError: the file is missing, damaged, or refused as :mod:`danseg.io.images` says.
-        ValueError: the array has another shape or type than the step's files.
+        ValueError: the array has another shape or type than the step's files, or it is not known what the
+            step makes of arrays or bytes.
     """
     if isinstance(source, (str, Path)):
-        results = _from_file(loader, str(source))
+        results = _from_file(loader, str(source), f"image {source}")
         require_finite(results["img"], f"image {source}", UserError)
+    elif isinstance(source, bytes):
+        results = _from_file(loader, source, f"image of {len(source)} bytes")
+        require_finite(results["img"], f"image of {len(source)} bytes", UserError)
     else:
         results = _from_array(loader, source)
         require_finite(results["img"], "image", ValueError)
@@ -109,9 +114,22 @@ def turned_by(loader: Any, data: Content) -> int:
 
     OpenCV and Pillow turn a TIFF whatever ``color_type`` says.
     """
-    decodes = loads_colours(loader) or (_is_mmcvs(loader) and _backend(loader) in ("cv2", "pillow"))
-    asked = getattr(loader, "color_type", "color") in ("color", "grayscale")
-    return orientation(data) if decodes and (asked or data[:2] in (b"II", b"MM")) else 1
+    is_tiff = data[:2] in (b"II", b"MM")
+    return orientation(data) if turns(loader) or (is_tiff and _may_turn(loader)) else 1
+
+
+def turns(loader: Any) -> bool:
+    """Whether a step turns pictures by their EXIF orientation, of any format."""
+    return _may_turn(loader) and getattr(loader, "color_type", "color") in ("color", "grayscale")
+
+
+def _may_turn(loader: Any) -> bool:
+    return loads_colours(loader) or (_is_mmcvs(loader) and _backend(loader) in ("cv2", "pillow"))
+
+
+def keeps_values(loader: Any) -> bool:
+    """Whether a step keeps alpha, further bands and more than 8 bits, or else makes 8-bit colours or grey."""
+    return keeps_stored_bands(loader) or getattr(loader, "color_type", None) == "unchanged"
 
 
 def keeps_stored_bands(loader: Any) -> bool:
@@ -136,6 +154,11 @@ def shown(loader: Any, image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image if keeps_stored_bands(loader) else image[..., ::-1])
 
 
+def load_shown(loader: Any, source: str | Path | np.ndarray) -> np.ndarray:
+    """Load a picture to draw on, as large as its label: :func:`load_picture`, then :func:`shown`."""
+    return shown(loader, load_picture(loader, source)["img"])
+
+
 def _is_mmcvs(loader: Any) -> bool:
     """Whether a step is mmcv's LoadImageFromFile, or a class that reads files the same way.
 
@@ -149,10 +172,17 @@ def _backend(loader: Any) -> str:
     return loader.imdecode_backend or mmcv.image.io.imread_backend
 
 
-def _from_file(loader: Any, path: str) -> dict:
-    backend_args = getattr(loader, "backend_args", None)
+def _from_file(loader: Any, source: str | bytes, what: str) -> dict:
+    """Load a file, named by its path or given by its content; messages call it ``what``."""
+    path = source if isinstance(source, str) else None
+    if path is None and not (loads_colours(loader) or _is_mmcvs(loader)):
+        raise ValueError(
+            f"images are loaded by {described(loader)}, which takes no bytes; give the path of a file"
+        )
     try:
-        data = stored_bytes(path, backend_args)
+        data = (
+            stored_bytes(source, getattr(loader, "backend_args", None)) if isinstance(source, str) else source
+        )
         results: dict[str, Any] = dict(img_path=path)
         if loads_colours(loader):
             if is_doubtful(data):
@@ -162,18 +192,30 @@ def _from_file(loader: Any, path: str) -> dict:
             image = image.astype(np.float32) if getattr(loader, "to_float32", False) else image
             return dict(results, img=image, img_shape=size, ori_shape=size)
         _refuse(loader, data)
-        loaded = loader(results)
+        loaded = {**results, **_decoded(loader, data)} if _is_mmcvs(loader) else loader(results)
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"image {path} cannot be read: {reason_of(error)}") from error
+        raise UserError(f"{what} cannot be read: {reason_of(error)}") from error
     except Exception as error:  # whatever file, decoder or step may raise
-        raise UserError(f"image {path} cannot be read: {error or type(error).__name__}") from error
+        raise UserError(f"{what} cannot be read: {error or type(error).__name__}") from error
     if loaded is None or not isinstance(loaded.get("img"), np.ndarray):
         raise UserError(
-            f"image {path} cannot be read by {described(loader)}; is its first step the one that loads?"
+            f"{what} cannot be read by {described(loader)}; is its first step the one that loads?"
         )
     return loaded
+
+
+def _decoded(loader: Any, data: bytes) -> dict:
+    """What mmcv's LoadImageFromFile makes of a file's content."""
+    try:
+        image = mmcv.imfrombytes(data, flag=loader.color_type, backend=loader.imdecode_backend)
+    except UnidentifiedImageError:  # whose message names an object in memory
+        image = None
+    if image is None:
+        raise UnusableImage("damaged", f"{len(data)} bytes that are no image or a damaged one")
+    image = image.astype(np.float32) if loader.to_float32 else image
+    return dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
 
 
 def _refuse(loader: Any, data: bytes) -> None:
@@ -192,7 +234,10 @@ def _from_array(loader: Any, pixels: Any) -> dict:
     if not isinstance(pixels, np.ndarray):
         raise ValueError(f"image must be a file's path or a NumPy array, got {type(pixels).__name__}")
     if pixels.ndim not in (2, 3) or not pixels.size:
-        raise ValueError(f"image must be (H, W) or (H, W, channels), none of them 0, got {pixels.shape}")
+        several = "; give several images as a list of arrays" if pixels.ndim == 4 else ""
+        raise ValueError(
+            f"image must be (H, W) or (H, W, channels), none of them 0, got {pixels.shape}{several}"
+        )
     # A copy, because a later step may write into it.
     image = np.array(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels, order="C")
     if not is_known(loader):
@@ -201,7 +246,6 @@ def _from_array(loader: Any, pixels: Any) -> dict:
         )
     if keeps_stored_bands(loader):
         conversion = None
-        deep = True
     else:
         known = _CONVERSIONS[getattr(loader, "color_type", "color")]
         channels = 1 if image.ndim == 2 else image.shape[2]
@@ -212,7 +256,7 @@ def _from_array(loader: Any, pixels: Any) -> dict:
                 f"image must be {allowed}, as {described(loader)} loads files, got {pixels.shape}"
             )
         conversion = known[channels]
-        deep = getattr(loader, "color_type", None) == "unchanged"
+    deep = keeps_values(loader)
     if image.dtype not in (_DEEP_TYPES if deep else (np.uint8,)):
         raise ValueError(
             f"image must be {'uint8, uint16, int16 or float32' if deep else 'uint8, 0 to 255'}, as its "

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as torch_dist
@@ -21,6 +21,7 @@ from mmengine.dist import broadcast_object_list, get_dist_info, get_rank
 
 from danseg.engine.stalled import WHY_IT_ENDS, Watch, what_ended
 from danseg.errors import Stopped, UserError
+from danseg.shipped import by_command, shipped
 
 Result = TypeVar("Result")
 
@@ -116,10 +117,12 @@ def _start(launcher: str, timeout_minutes: float) -> None:
     }[launcher]
     missing = [name for name in wanted if name not in os.environ]
     if missing:
-        start_with = {"pytorch": "torchrun --nproc_per_node=N", "slurm": "srun", "mpi": "mpirun"}[launcher]
+        torchrun = f"torchrun --nproc_per_node=N{' -m danseg' if by_command() else ''}"
+        start_with = {"pytorch": torchrun, "slurm": "srun", "mpi": "mpirun"}[launcher]
+        scripts = " and ".join(str(shipped("tools") / f"{name}_train.sh") for name in ("dist", "slurm"))
         raise UserError(
             f"--launcher {launcher}: {', '.join(missing)} not in the environment; "
-            f"start the tool with {start_with} (see tools/dist_train.sh and tools/slurm_train.sh)"
+            f"start the tool with {start_with} (see {scripts})"
         )
     # mmengine's init_dist is not used: it needs a GPU, and sets a start method that its runner then warns of.
     gpus = torch.cuda.device_count()
@@ -222,6 +225,19 @@ def on_every_rank(work: Callable[[], Result]) -> Result:
         print(f"error: {first}", file=sys.stderr, flush=True)
     torch_dist.barrier()  # until rank 0 has printed: a launcher stops all processes once one has ended
     sys.exit(1)
+
+
+def fail_on_every_rank(error: UserError) -> NoReturn:
+    """Raise an error that every rank has found, so that it is printed once.
+
+    Raises:
+        The same as :func:`on_every_rank`.
+    """
+
+    def fail() -> NoReturn:
+        raise error
+
+    on_every_rank(fail)
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:

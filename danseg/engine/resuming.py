@@ -21,7 +21,7 @@ from mmengine.dist import all_gather_object, broadcast, get_rank, get_world_size
 
 from danseg.engine.checkpoints.checkpoint import read_checkpoint, safe_globals
 from danseg.engine.checkpoints.downloads import local_file
-from danseg.engine.distributed import on_every_rank, on_rank_zero
+from danseg.engine.distributed import fail_on_every_rank, on_every_rank, on_rank_zero
 from danseg.errors import UserError
 from danseg.io.words import listed, ranges
 
@@ -82,9 +82,11 @@ def find_resumable(
         if content is not None:
             return str(path), content
     if names:
-        _fail(
-            f"none of the {len(names)} checkpoints in {work_dir} can be resumed from; "
-            "to start again, choose another --work-dir, or --start-over instead of --resume"
+        fail_on_every_rank(
+            UserError(
+                f"none of the {len(names)} checkpoints in {work_dir} can be resumed from; "
+                "to start again, choose another --work-dir, or --start-over instead of --resume"
+            )
         )
     return None
 
@@ -142,20 +144,10 @@ def _named(
         return path, on_every_rank(lambda: read(path))
     content, problems = _from_any_rank(Path(path), read, log)
     if content is None:
-        _fail("\n".join(problems))
+        fail_on_every_rank(UserError("\n".join(problems)))
     for problem in problems:
         log(f"warning: {problem}")
-    assert content is not None
     return path, content
-
-
-def _fail(message: str) -> None:
-    """Raise an error that every process knows of, and let one of them print it."""
-
-    def fail() -> None:
-        raise UserError(message)
-
-    on_every_rank(fail)
 
 
 class _File(NamedTuple):

@@ -60,6 +60,12 @@ class _Progress:
 _progress = _Progress()
 
 
+def note_progress(at: str) -> None:
+    """Note that the main thread has come on, and where it is; for work that no loop of mmengine does."""
+    _progress.at = at
+    _progress.steps += 1
+
+
 class ProgressHook(Hook):
     """Notes each batch that a loop begins or ends."""
 
@@ -79,8 +85,7 @@ class ProgressHook(Hook):
     @staticmethod
     def _note(word: str, runner: Any, batch_idx: int, mode: str) -> None:
         number = f"iteration {runner.iter + 1}" if mode == "train" else f"batch {batch_idx + 1}"
-        _progress.at = f"{word} {number} of the {_MODES[mode]}"
-        _progress.steps += 1
+        note_progress(f"{word} {number} of the {_MODES[mode]}")
 
 
 @contextmanager

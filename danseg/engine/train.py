@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from danseg.engine.config.agreement import check_agreement
-from danseg.engine.config.options import add_tensorboard, continue_from, keep_checkpoints
+from danseg.engine.config.options import add_tensorboard, continue_from, count_when_resumed, keep_checkpoints
 from danseg.engine.data import check_data
 from danseg.engine.distributed import decided_on_rank_zero, on_every_rank, on_rank_zero
 from danseg.engine.hooks.validation_scores import VALIDATION
@@ -91,6 +91,7 @@ def _check(config: Config, say: Callable[[str | None], None]) -> None:
     for report in on_rank_zero(lambda: check_data(config, ("train", "val"))) or ():
         say(report)
     add_tensorboard(config)
+    count_when_resumed(config)
     say(keep_checkpoints(config))
 
 

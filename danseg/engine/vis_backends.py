@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from mmengine.fileio import dump
 from mmengine.registry import VISBACKENDS
-from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
+from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, WandbVisBackend
 from mmengine.visualization.vis_backend import BaseVisBackend, force_init_env
 
 from danseg.engine.dispensable import Dispensable
@@ -124,6 +124,35 @@ class WholeTensorboardVisBackend(TensorboardVisBackend):
         self._tensorboard = _summary_writer(self._events)
 
 
+class SteppedWandbVisBackend(WandbVisBackend):
+    """mmengine's Weights & Biases, with iterations along the axis.
+
+    mmengine leaves the step out, and W&B then counts calls: values of different intervals, and those of a
+    resumed training, stand where they do not belong.
+    """
+
+    def _init_env(self) -> None:
+        super()._init_env()
+        self._wandb.define_metric("step")
+        self._wandb.define_metric("*", step_metric="step")
+
+    @force_init_env
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        self._wandb.log({name: value, "step": step}, commit=self._commit)
+
+    @force_init_env
+    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: Any = None, **kwargs: Any) -> None:
+        self._wandb.log({**scalar_dict, "step": step}, commit=self._commit)
+
+    @force_init_env
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
+        self._wandb.log({name: self._wandb.Image(image), "step": step}, commit=self._commit)
+
+    def close(self) -> None:
+        if hasattr(self, "_wandb"):
+            self._wandb.finish()  # its older name, which mmengine calls, is going
+
+
 def _summary_writer(path: Path) -> Any:
     """torch's SummaryWriter on a file that gets each event at once."""
     from tensorboard.compat.proto.event_pb2 import Event
@@ -173,4 +202,5 @@ _WHOLE = {
         ("TensorboardVisBackend", "mmengine.TensorboardVisBackend", TensorboardVisBackend),
         WholeTensorboardVisBackend,
     ),
+    **dict.fromkeys(("WandbVisBackend", "mmengine.WandbVisBackend", WandbVisBackend), SteppedWandbVisBackend),
 }

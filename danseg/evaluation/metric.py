@@ -17,7 +17,7 @@ from danseg.evaluation.confusion import Scores, add_sparse, count_pairs, mean, s
 from danseg.io.files import make_folder
 from danseg.io.words import listed
 from danseg.label_maps.cityscapes_labels import CLASS_IDS
-from danseg.label_maps.id_formats import IdFormat, id_format, prediction_name
+from danseg.label_maps.id_formats import IdFormat, chosen_format, id_format, prediction_name
 from danseg.label_maps.label_png import write_label_map
 
 IOU_METRICS = ("mIoU", "mDice", "mFscore")
@@ -127,9 +127,8 @@ class ExactIoUMetric(BaseMetric):
         """
         num_classes = len(self.classes)
         for sample in data_samples:
-            image_path = str(sample.get("img_path", "an image without a path"))
-            label_path = str(sample.get("seg_map_path", f"the label of {image_path}"))
-            prediction = _ids(sample["pred_sem_seg"])
+            image_path = _image_path(sample)
+            prediction = ids_of(sample["pred_sem_seg"])
             wrong = _outside(prediction, num_classes)
             if wrong.size:
                 raise UserError(
@@ -138,22 +137,31 @@ class ExactIoUMetric(BaseMetric):
                 )
             result: dict = {"image": image_path, "label": str(sample.get("seg_map_path", ""))}
             if not self.format_only:
-                if "gt_sem_seg" not in sample:
-                    raise UserError(
-                        f"{image_path}: there is no label to compare with; for a set without labels use "
-                        "format_only=True, and for others load the labels in the test pipeline"
-                    )
-                label = self._checked_label(sample, prediction, label_path)
+                label = self.label_of(sample, prediction)
                 # Ignored pixels are counted in row C of the table, which compute_metrics drops.
                 result["pairs"] = sparse(count_pairs(label, prediction, num_classes + 1))
             if self.output_dir is not None:
                 result["file"] = self._write(self.output_dir, image_path, prediction)
             self.results.append(result)
 
-    def _checked_label(self, sample: dict, prediction: np.ndarray, label_path: str) -> np.ndarray:
-        """The label (H, W) with the ignored value replaced by C; all other values lie in 0..C-1."""
-        num_classes = len(self.classes)
-        label = _ids(sample["gt_sem_seg"])
+    def label_of(self, sample: dict, prediction: np.ndarray) -> np.ndarray:
+        """The label of a sample as it is counted: (H, W) ids 0..C-1, and C where it is ignored.
+
+        Args:
+            sample: one of the ``data_samples`` of :meth:`process`.
+            prediction: (H, W), whose size it must have.
+
+        Raises:
+            UserError: there is no label, or it has another size or an id outside the classes.
+        """
+        num_classes, image_path = len(self.classes), _image_path(sample)
+        label_path = str(sample.get("seg_map_path", f"the label of {image_path}"))
+        if "gt_sem_seg" not in sample:
+            raise UserError(
+                f"{image_path}: there is no label to compare with; for a set without labels use "
+                "format_only=True, and for others load the labels in the test pipeline"
+            )
+        label = ids_of(sample["gt_sem_seg"])
         if label.shape != prediction.shape:
             raise UserError(
                 f"{label_path}: the label is {label.shape[0]}x{label.shape[1]} (height x width), the "
@@ -178,17 +186,9 @@ class ExactIoUMetric(BaseMetric):
         return name
 
     def _format(self) -> IdFormat:
-        """The format of the files; ``label_map`` tells which of the data set's classes were chosen.
-
-        Each of them keeps the id that the data set publishes, except in 'plain'.
-        """
-        count = len(self.classes)
-        label_map = (self.dataset_meta or {}).get("label_map") or {}
-        places = {new: old for old, new in label_map.items() if new < count}
-        if not places or self.output_format == "plain":
-            return id_format(self.output_format, count)
-        complete = id_format(self.output_format, max(label_map) + 1)
-        return complete.choose([places[new] for new in range(count)])
+        """The format of the files."""
+        label_map = (self.dataset_meta or {}).get("label_map")
+        return chosen_format(self.output_format, len(self.classes), label_map)
 
     def evaluate(self, size: int) -> dict:
         """Gather the results of all ranks, compute on rank 0, return the same on all, as in mmengine."""
@@ -220,7 +220,7 @@ class ExactIoUMetric(BaseMetric):
         if self.format_only:
             return {}
 
-        self.scores = self._scores(results)
+        self.scores = self.scores_of(results)
         self.set_scores = self._scores_by_set(results)
         title = f"All {len(self.sets)} data sets together:" if self.sets else ""
         print_log(f"{title}\n{self.scores.table()}", logger="current")
@@ -230,13 +230,18 @@ class ExactIoUMetric(BaseMetric):
             values |= {f"{name}/{key}": value for key, value in self._values(scores).items()}
         return values
 
-    def _scores(self, results: Sequence[dict]) -> Scores:
+    @property
+    def absent(self) -> float:
+        """The score of a class without pixels, as :class:`~danseg.evaluation.confusion.Scores` has it."""
+        return float("nan") if self.nan_to_num is None else self.nan_to_num
+
+    def scores_of(self, results: Sequence[dict]) -> Scores:
+        """The scores of some images, by what :meth:`process` has added to ``results`` for each of them."""
         num_classes = len(self.classes)
         table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
         for result in results:
             add_sparse(table, *result["pairs"])
-        absent = float("nan") if self.nan_to_num is None else self.nan_to_num
-        return Scores(self.classes, table[:num_classes], absent)
+        return Scores(self.classes, table[:num_classes], self.absent)
 
     def _scores_by_set(self, results: Sequence[dict]) -> dict[str, Scores]:
         """The scores of each of the ``sets``; a pair of files that is in two of them counts once in each."""
@@ -251,7 +256,7 @@ class ExactIoUMetric(BaseMetric):
                 "img_path and seg_map_path among its meta_keys"
             )
         return {
-            name: self._scores([result for files, result in by_files.items() if files in one])
+            name: self.scores_of([result for files, result in by_files.items() if files in one])
             for name, one in self.sets.items()
         }
 
@@ -298,7 +303,11 @@ def scores_report(metrics: Sequence[BaseMetric], values: Mapping[str, float]) ->
     return report | {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _ids(field: dict) -> np.ndarray:
+def _image_path(sample: dict) -> str:
+    return str(sample.get("img_path", "an image without a path"))
+
+
+def ids_of(field: dict) -> np.ndarray:
     """The integer ids (H, W) of a ``PixelData`` field of shape (1, H, W) or (H, W)."""
     data: torch.Tensor = field["data"].detach().cpu()
     if data.dim() == 3 and data.shape[0] == 1:

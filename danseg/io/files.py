@@ -10,7 +10,7 @@ from danseg.errors import UserError, reason_of
 
 
 @contextlib.contextmanager
-def whole_file(target: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
+def whole_file(target: str | os.PathLike, *, durable: bool = False, suffix: str = "") -> Iterator[Path]:
     """Give a temporary path to write to, which is renamed to ``target`` if the block ends without an error.
 
     The path lies beside ``target``, ends in ``.part`` and is unique to this call, so that threads, processes
@@ -20,12 +20,13 @@ def whole_file(target: str | os.PathLike, *, durable: bool = False) -> Iterator[
     Args:
         target: the file's final name.
         durable: also wait until the file and its name are on the disk, so that they survive a power cut.
+        suffix: what follows ".part" in the path, for a library that takes the format from a name's end.
 
     Raises:
         UserError: the file cannot be written, or ``target`` exists and is not a file.
     """
     target = Path(target)
-    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part{suffix}")
     try:
         if target.exists() and not target.is_file():
             raise UserError(f"{target} is not a file, so none is written there; move it away")
@@ -84,6 +85,8 @@ def make_folder(path: str | os.PathLike, what: str = "the folder", fix: str = "n
     Raises:
         UserError: a file has this name, no folder can have it, or the folder cannot be made or written to.
     """
+    if os.fspath(path) == "":  # which a shell makes of a variable that is not set, and Path takes for "."
+        raise UserError(f"{what} has no name, it is ''; {fix}")
     path = Path(path)
     try:
         if b"\0" in str(path).encode("utf-8"):

@@ -110,6 +110,20 @@ def id_format(name: str, num_classes: int) -> IdFormat:
     return IdFormat(name, tuple(range(num_classes)), frozenset({num_classes if name == "camvid" else VOID}))
 
 
+def chosen_format(name: str, num_classes: int, label_map: Mapping[int, int] | None) -> IdFormat:
+    """The format called ``name`` for some of a data set's classes, as its ``label_map`` chooses them.
+
+    Each of them keeps the id that the data set publishes, except in 'plain'.
+
+    Raises:
+        UserError: as :func:`id_format`.
+    """
+    places = {new: old for old, new in (label_map or {}).items() if new < num_classes}
+    if not label_map or not places or name == "plain":
+        return id_format(name, num_classes)
+    return id_format(name, max(label_map) + 1).choose([places[new] for new in range(num_classes)])
+
+
 def prediction_name(image_path: str | os.PathLike, output_format: str) -> str:
     """The file name of the prediction for an image.
 

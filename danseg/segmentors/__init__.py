@@ -4,11 +4,14 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.segmentors")
 
+from danseg.segmentors.confidences import label_confidences  # noqa: E402
 from danseg.segmentors.labels import (  # noqa: E402
     CoarseLogits,
+    as_probabilities,
     coarse_logits,
     head_logits,
     predict_labels,
+    predict_probabilities,
     require_eval_mode,
 )
 from danseg.segmentors.lazy_logits import LazyLogits  # noqa: E402
@@ -20,8 +23,11 @@ __all__ = [
     "LazyLogits",
     "LeanEncoderDecoder",
     "LeanTTAModel",
+    "as_probabilities",
     "coarse_logits",
     "head_logits",
+    "label_confidences",
     "predict_labels",
+    "predict_probabilities",
     "require_eval_mode",
 ]

@@ -52,14 +52,17 @@ class CoarseLogits:
 
         See :func:`danseg.ops.upsampled_argmax`.
         """
+        return self._labels_of(self.logits[None])[0]
+
+    def _labels_of(self, logits: Tensor) -> Tensor:
         return upsampled_argmax(
-            self.logits[None],
+            logits,
             self.size,
             align_corners=self.align_corners,
             through=self.through,
             padding=self.padding,
             threshold=self.threshold,
-        )[0]
+        )
 
     def resized(self) -> Tensor:
         """mmseg's ``seg_logits`` (C, H, W); probabilities if there is only one channel."""
@@ -97,9 +100,51 @@ def predict_labels(
     if type(model).predict in COARSE_PREDICTS:
         coarse = coarse_logits(model, inputs, data_samples)
         if coarse is not None:
-            return [one.labels() for one in coarse]
+            return _labels(coarse)
     # With a single channel mmseg's labels are floating-point numbers.
     return [result.pred_sem_seg.data[0].long() for result in model.predict(inputs, data_samples)]
+
+
+def _labels(coarse: Sequence[CoarseLogits]) -> list[Tensor]:
+    """The labels of several images, to the bit those of each; coarse logits of equal images in one call."""
+    first = coarse[0]
+    equal = all(tuple(one.size) == tuple(first.size) and one.padding == first.padding for one in coarse)
+    if first.through is None or not equal:  # those of windows are large, and a batch of them would be a copy
+        return [one.labels() for one in coarse]
+    return list(first._labels_of(torch.stack([one.logits for one in coarse])))
+
+
+@torch.no_grad()
+def predict_probabilities(
+    model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]
+) -> list[tuple[Tensor, Tensor]]:
+    """The labels of :func:`predict_labels` with the probabilities of all classes, image by image.
+
+    Args:
+        model, inputs, data_samples: as for :func:`predict_labels`.
+
+    Returns:
+        For each image its labels and the float32 softmax of its ``seg_logits``, (C, height, width). A head
+        with one channel, the probability of label 1, has C = 2. Of one image, logits and probabilities of
+        that size are alive together, two or, by windows, three times 4 C · height · width bytes.
+
+    Raises:
+        ValueError: the model is in training mode.
+    """
+    require_eval_mode(model)
+    coarse = coarse_logits(model, inputs, data_samples) if type(model).predict in COARSE_PREDICTS else None
+    if coarse is not None:
+        return [(one.labels(), as_probabilities(one.resized())) for one in coarse]
+    return [
+        (result.pred_sem_seg.data[0].long(), as_probabilities(result.seg_logits.data))
+        for result in model.predict(inputs, data_samples)
+    ]
+
+
+def as_probabilities(seg_logits: Tensor) -> Tensor:
+    """Of mmseg's ``seg_logits`` (C, H, W), which are a probability already if there is one channel."""
+    seg_logits = seg_logits.float()
+    return torch.cat([1 - seg_logits, seg_logits]) if len(seg_logits) == 1 else seg_logits.softmax(dim=0)
 
 
 def require_eval_mode(model: BaseSegmentor) -> None:

@@ -5,6 +5,7 @@ The caller passes the classes and colours, which are defined only in the data se
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 VOID_COLOUR = (0, 0, 0)
@@ -69,11 +70,12 @@ def overlay(
         raise ValueError(f"opacity must lie in 0..1, got {opacity}")
     if image.shape[:2] != np.shape(labels):
         raise ValueError(f"image of {image.shape[:2]} pixels, label map of {np.shape(labels)}")
-    paint = colourise(labels, palette).astype(np.float32)
+    mixed = cv2.addWeighted(np.ascontiguousarray(image), 1 - opacity, colourise(labels, palette), opacity, 0)
     labels = np.asarray(labels)
-    labelled = ((labels >= 0) & (labels < len(palette)))[..., None]
-    mixed = np.where(labelled, (1 - opacity) * image + opacity * paint, image)
-    return np.rint(mixed).astype(np.uint8)
+    outside = (labels < 0) | (labels >= len(palette))
+    if outside.any():
+        mixed[outside] = image[outside]
+    return mixed
 
 
 def classes_present(*label_maps: np.ndarray, num_classes: int) -> list[int]:

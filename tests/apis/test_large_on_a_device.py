@@ -21,13 +21,13 @@ def picture(monkeypatch) -> np.ndarray:
 
     def reader(*_) -> SimpleNamespace:
         rows = np.moveaxis(image[..., ::-1], 2, 0)  # the order of mmcv's loading
-        return SimpleNamespace(size=image.shape[:2], read=lambda start, end: rows[:, start:end])
+        return SimpleNamespace(size=image.shape[:2], turned=False, read=lambda start, end: rows[:, start:end])
 
     for name, stand_in in dict(
         import_rasterio=lambda: SimpleNamespace(Env=lambda **_: nullcontext()),
         opened=lambda _: nullcontext(),
         RowReader=reader,
-        _check_place=lambda *_: None,
+        require_place=lambda *_: None,
         _check_paths=lambda *_: None,
     ).items():
         monkeypatch.setattr(large, name, stand_in)
@@ -43,7 +43,7 @@ def written(monkeypatch) -> list[np.ndarray]:
     def created(*_):
         yield lambda labels, row: rows.append(labels) if row == sum(map(len, rows)) else pytest.fail("order")
 
-    monkeypatch.setattr(large, "_created", created)
+    monkeypatch.setattr(large, "created_geotiff", created)
     return rows
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from PIL import Image
 
 from danseg import apis
 from danseg.visualization import (
@@ -88,7 +89,14 @@ def figures(model, path) -> dict[str, np.ndarray]:
     )
 
 
-CALLS: dict[str, Callable] = dict(predict=apis.predict, large=large, maps=maps_of, figures=figures)
+def listed(model, path) -> dict[str, np.ndarray]:
+    found = apis.predict(model, [path, path.read_bytes(), Image.open(path), read_image(path)], batch_size=2)
+    return {str(place): labels for place, labels in enumerate(found)}
+
+
+CALLS: dict[str, Callable] = dict(
+    predict=apis.predict, listed=listed, large=large, maps=maps_of, figures=figures
+)
 
 
 def equal(found, expected) -> bool:
@@ -131,7 +139,7 @@ def everything_global() -> dict:
 @pytest.mark.parametrize(
     ("name", "prepared"), [("danet", False), ("danet", True), ("psanet", False), ("nonlocal", True)]
 )
-@pytest.mark.parametrize("call", ["maps", "predict", "large"])
+@pytest.mark.parametrize("call", ["maps", "predict", "listed", "large"])
 def test_the_same_call_in_every_thread(camvid, make_config, pictures, name, prepared, call, device):
     model = random_model(camvid, make_config, name, prepared, device)
     expected = [CALLS[call](model, path) for path in pictures]

@@ -1,6 +1,7 @@
 """Pictures are loaded as mmseg's own steps load them, from files and from arrays, or refused with the fix."""
 
 import io
+import re
 
 import cv2
 import mmcv
@@ -97,6 +98,27 @@ def test_files_give_the_numbers_of_mmsegs_own_step(tmp_path, color_type, backend
         size = (WIDTH, HEIGHT) if turns else (HEIGHT, WIDTH)
         assert turned_by(loader, data) == (6 if turns else 1), kind
         assert found["ori_shape"] == size
+
+
+@pytest.mark.parametrize("backend", ["cv2", "pillow"])
+@pytest.mark.parametrize("color_type", COLOUR_TYPES)
+def test_the_content_of_a_file_is_loaded_as_the_file(tmp_path, color_type, backend):
+    loader = loading_step(
+        [step(color_type=color_type, imdecode_backend=backend, to_float32=backend == "cv2")]
+    )
+    for kind, data in {**GOOD, **DEEP, "no image": b"no image", "cut": GOOD["rgb"][:-40]}.items():
+        path = stored(tmp_path, data)
+        try:
+            expected = load_picture(loader, path)
+        except UserError as error:
+            reason = str(error).replace(f"image {path}", f"image of {len(data)} bytes")
+            with pytest.raises(UserError, match=f"^{re.escape(reason)}$"):
+                load_picture(loader, data)
+            continue
+        found = load_picture(loader, data)
+        np.testing.assert_array_equal(found["img"], expected.pop("img"), err_msg=kind)
+        assert found["img_path"] is None
+        assert {key: found[key] for key in expected} == {**expected, "img_path": None}
 
 
 @pytest.mark.parametrize("color_type", COLOUR_TYPES[:-1])
@@ -209,14 +231,15 @@ def test_all_bands_are_taken_where_the_step_loads_all(tmp_path):
     assert shown(loader, bands[:2]).shape == (2, WIDTH, 3)
 
 
-def test_an_array_is_refused_where_nobody_knows_its_order():
+def test_pixels_and_bytes_are_refused_where_nobody_knows_what_a_step_makes_of_them():
     @TRANSFORMS.register_module(force=True)
     class LoadsInAnotherWay:
         def __call__(self, results):
             return results
 
-    with pytest.raises(ValueError, match=r"LoadsInAnotherWay\(\).*give the path of a file"):
-        load_picture(loading_step([dict(type="LoadsInAnotherWay")]), PIXELS)
+    for source, kind in ((PIXELS, "array"), (GOOD["rgb"], "bytes")):
+        with pytest.raises(ValueError, match=rf"LoadsInAnotherWay\(\), which takes no {kind}; give the path"):
+            load_picture(loading_step([dict(type="LoadsInAnotherWay")]), source)
 
 
 @pytest.mark.parametrize("color_type", ["color", "unchanged"])

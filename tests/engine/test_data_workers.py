@@ -159,9 +159,10 @@ def test_the_timeout_of_a_config_ends_the_run_too(tmp_path):
     ],
 )
 def test_a_worker_that_is_killed_is_explained(tmp_path, number, reason, advice):
-    process = forked.start(tmp_path / "said", load, send(number))
+    # With time for the loader to find out by itself, on a busy machine too.
+    process = forked.start(tmp_path / "said", lambda: load(send(number), patience=30))
     assert forked.end(process) == 1
-    (line,) = [one for one in (tmp_path / "said").read_text().splitlines() if "nothing has moved" not in one]
+    (line,) = (tmp_path / "said").read_text().splitlines()
     assert line.startswith("error: data worker (pid ") and reason in line and advice in line
     assert "while it prepared image 5.jpg with label 5.png" in line
 

@@ -1,6 +1,8 @@
 """Back ends of a visualiser: whole lines and pictures, and mmengine's names."""
 
 import json
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -82,3 +84,21 @@ def test_a_config_keeps_its_back_ends(tmp_path):
     dispensable(visualizer)
     assert visualizer["vis_backends"] == [{"type": "LocalVisBackend", "name": "mine"}]
     assert dispensable({"type": "Visualizer"})["vis_backends"] == []
+
+
+def test_weights_and_biases_gets_the_step_of_every_value(tmp_path, monkeypatch):
+    said = []
+    wandb = ModuleType("wandb")
+    for name in ("init", "define_metric", "log", "finish"):
+        setattr(wandb, name, lambda *args, _name=name, **kwargs: said.append((_name, args)))
+    wandb.Image = lambda image: "picture"
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    shown = built(tmp_path, {"type": "WandbVisBackend"})
+    shown.add_scalars({"loss": 1.0}, step=50)
+    shown.add_scalar("mIoU", 2.0, step=50)
+    shown.add_image("a", PICTURE, 70)
+    shown.close()
+    assert ("define_metric", ("*",)) in said
+    logged = [args[0] for name, args in said if name == "log"]
+    assert logged == [{"loss": 1.0, "step": 50}, {"mIoU": 2.0, "step": 50}, {"a": "picture", "step": 70}]
+    assert said[-1] == ("finish", ())

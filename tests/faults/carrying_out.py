@@ -148,7 +148,7 @@ def save(rows: list[Row], args: argparse.Namespace) -> Path:
     import torch
 
     from benchmarks import report as reports
-    from benchmarks.measure import environment
+    from danseg.engine.measuring import environment
 
     about: dict[str, Any] = {**environment(torch.device("cpu")), **reports.versions(), "seed": args.seed}
     part = "_part" if args.only or args.tries or args.number or args.seconds else ""

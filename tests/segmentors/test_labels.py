@@ -1,11 +1,12 @@
 """Labels without full-resolution logits, compared with mmseg's own ``predict``."""
 
+import numpy as np
 import pytest
 import torch
 from mmseg.models import EncoderDecoder
 
 from cpu_alone import cpu_alone
-from danseg.segmentors import LeanEncoderDecoder, coarse_logits, predict_labels
+from danseg.segmentors import LeanEncoderDecoder, coarse_logits, predict_labels, predict_probabilities
 
 every_segmentor = pytest.mark.parametrize("lean", [False, True], ids=["mmseg's", "danseg's"])
 
@@ -23,6 +24,27 @@ def test_labels_are_mmsegs(build, batch, case, lean, device, assert_same_labels)
         assert_same_labels(labels, want, threshold)
     coarse = coarse_logits(model, **data)
     assert {one.dtype for one in ours} == {torch.int64 if coarse is None else torch.uint8}
+
+
+@every_segmentor
+def test_probabilities_are_those_of_mmsegs_logits(build, batch, case, lean):
+    arguments, images = case
+    with torch.no_grad():
+        theirs = build(**arguments).test_step(batch(**images))
+    model = build(**arguments, lean=lean)
+    data = model.data_preprocessor(batch(**images), False)
+    labels = predict_labels(model, **data)
+    for (found, probabilities), alone, one in zip(
+        predict_probabilities(model, **data), labels, theirs, strict=True
+    ):
+        logits = one.seg_logits.data.double().numpy()
+        if len(logits) == 1:  # of a single channel mmseg has taken the sigmoid
+            want = np.concatenate([1 - logits, logits])
+        else:
+            want = np.exp(logits) / np.exp(logits).sum(0)
+        assert probabilities.dtype == torch.float32 and want.std(axis=(1, 2)).max() > 1e-3
+        np.testing.assert_allclose(probabilities.numpy(), want, atol=2e-5)
+        assert torch.equal(found, alone)
 
 
 @every_segmentor

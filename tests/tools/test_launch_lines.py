@@ -12,20 +12,18 @@ from pathlib import Path
 import pytest
 
 from danseg.engine.config.config_file import load_config
+from documents import DOCUMENTS, ROOT, shell_lines
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "README.md"]
 LINES = [
     (page.name, line)
-    for page in PAGES
-    for block in re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
+    for page in DOCUMENTS
+    for line in shell_lines(page)
     if re.search(r"train\.py configs/|(dist|slurm)_train\.sh", line) and "max_iters=" not in line  # no trials
 ]
 
 
 def test_there_are_lines():
-    assert len([line for _, line in LINES if "--launcher slurm" in line]) == 1 and len(LINES) >= 5
+    assert [line for _, line in LINES if "--launcher slurm" in line] and len(LINES) >= 5
 
 
 @pytest.mark.parametrize(("page", "line"), LINES)

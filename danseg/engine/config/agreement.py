@@ -19,6 +19,7 @@ from danseg.engine.config.rules import (
     label_rules,
     network_rules,
     number_rules,
+    rate_rules,
     schedule_rules,
     value_rules,
 )
@@ -47,7 +48,7 @@ def check_agreement(config: Config, *tasks: str) -> list[str]:
             lines = [f"{name} disagrees with itself:", *(f"  {one}" for one in found)]
         raise UserError("\n".join(lines))
     runs = [Run(config, task, get_world_size()) for task in tasks]
-    rules = (*head_rules.WARNINGS, *schedule_rules.WARNINGS)
+    rules = (*head_rules.WARNINGS, *schedule_rules.WARNINGS, *rate_rules.WARNINGS)
     return list(dict.fromkeys(said for run in runs for rule in rules for said in rule(run)))
 
 
@@ -70,9 +71,10 @@ def disagreements(config: Mapping[str, Any], task: str) -> Iterator[str]:
 def _found(config: Mapping[str, Any], task: str) -> Iterator[str]:
     yield from unknown_names(config, task)
     run = Run(config, task)
-    for rules in (label_rules, head_rules, network_rules, number_rules, schedule_rules, value_rules):
+    for rules in _RULES:
         for rule in rules.DISAGREEMENTS:
             yield from rule(run)
 
 
+_RULES = (label_rules, head_rules, network_rules, number_rules, schedule_rules, rate_rules, value_rules)
 _TESTED_PIPELINE = r"test_dataloader\.dataset(?:\.dataset|\.datasets\.\d+)*\.pipeline"

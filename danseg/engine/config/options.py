@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.total_batch import base_batch_size
@@ -117,33 +117,44 @@ def configure_test(
 
 
 def _use_tta(config: Config) -> None:
+    wrapper = tta_wrapper(config)
+    for dataset in inner_configs(config.test_dataloader.dataset):
+        dataset["pipeline"] = config.tta_pipeline
+    config.model = {**wrapper, "module": config.model}
+
+
+def tta_wrapper(config: Config) -> dict[str, Any]:
+    """What a config says of the model that averages over the views of its ``tta_pipeline``.
+
+    Raises:
+        UserError: it says nothing of the one or the other.
+    """
     missing = [key for key in ("tta_model", "tta_pipeline") if not config.get(key)]
     if missing:
         raise UserError(f"--tta: config {config.filename} has no {' and no '.join(missing)}")
-    for dataset in inner_configs(config.test_dataloader.dataset):
-        dataset["pipeline"] = config.tta_pipeline
     wrapper = dict(config.tta_model)
     kind = wrapper.get("type")
     if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "SegTTAModel":
         wrapper["type"] = "LeanTTAModel"  # the same labels, and right ones for a head with one channel
-    config.model = {**wrapper, "module": config.model}
+    return wrapper
+
+
+def without_labels(transforms: Any) -> Any:
+    """A pipeline without the loading of labels, also inside test-time augmentation."""
+    if isinstance(transforms, (list, tuple)):
+        kept = [without_labels(one) for one in transforms]
+        return [one for one in kept if one is not None and one != []]
+    if isinstance(transforms, dict):
+        if transforms.get("type") == "LoadAnnotations":
+            return None
+        if "transforms" in transforms:
+            transforms["transforms"] = without_labels(transforms["transforms"])
+    return transforms
 
 
 def _without_labels(dataset: dict) -> None:
-    """Remove the loading of labels from a data set's pipeline, also inside test-time augmentation."""
-
-    def strip(transforms: Any) -> Any:
-        if isinstance(transforms, (list, tuple)):
-            kept = [strip(one) for one in transforms]
-            return [one for one in kept if one is not None and one != []]
-        if isinstance(transforms, dict):
-            if transforms.get("type") == "LoadAnnotations":
-                return None
-            if "transforms" in transforms:
-                transforms["transforms"] = strip(transforms["transforms"])
-        return transforms
-
-    dataset["pipeline"] = strip(dataset["pipeline"])
+    """Remove the loading of labels from a data set's pipeline."""
+    dataset["pipeline"] = without_labels(dataset["pipeline"])
     dataset["test_mode"] = True
 
 
@@ -196,6 +207,14 @@ def add_tensorboard(config: Config) -> None:
     visualizer["vis_backends"] = backends
 
 
+def count_when_resumed(config: Config) -> None:
+    """Let mmengine's early stopping count on when a training is resumed: SafeEarlyStoppingHook does."""
+    hooks = [*(config.get("default_hooks") or {}).values(), *(config.get("custom_hooks") or ())]
+    for hook in hooks:
+        if isinstance(hook, dict) and hook.get("type") in _EARLY_STOPPING_HOOK:
+            hook["type"] = "SafeEarlyStoppingHook"
+
+
 def keep_checkpoints(config: Config) -> str | None:
     """Replace mmengine's CheckpointHook, which deletes an old checkpoint before the new one is complete.
 
@@ -223,6 +242,7 @@ def keep_checkpoints(config: Config) -> str | None:
     )
 
 
+_EARLY_STOPPING_HOOK = ("EarlyStoppingHook", "mmengine.EarlyStoppingHook", EarlyStoppingHook)
 _CHECKPOINT_HOOK = ("CheckpointHook", "mmengine.CheckpointHook", CheckpointHook)
 
 

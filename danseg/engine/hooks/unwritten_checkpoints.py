@@ -4,13 +4,12 @@ import copy
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from mmengine.hooks import Hook
 
 from danseg.engine.dispensable import Dispensable
-from danseg.engine.distributed import on_every_rank
+from danseg.engine.distributed import fail_on_every_rank
 from danseg.errors import UserError
 
 STOP, GO_ON = "stop", "go_on"
@@ -56,7 +55,7 @@ class UnwrittenCheckpoints:
             yield
         except CheckpointNotWritten as error:
             if self._choice == STOP or done >= runner.max_iters:
-                on_every_rank(partial(_raise, error))  # told once
+                fail_on_every_rank(error)
             vars(hook).update(before)
             runner.message_hub.runtime_info.clear()
             runner.message_hub.runtime_info.update(told)
@@ -69,7 +68,3 @@ class UnwrittenCheckpoints:
 def _checkpoints(info: Mapping[str, Any]) -> dict[str, Any]:
     """What mmengine notes about the checkpoints that it writes."""
     return {name: value for name, value in info.items() if "_ckpt" in name}
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
 from danseg.engine.config import options
 from danseg.engine.config.config_file import load_config
@@ -15,6 +15,7 @@ from danseg.engine.config.options import (
     configure_test,
     configure_training,
     continue_from,
+    count_when_resumed,
     drop_pretrained,
     keep_checkpoints,
     pretrained_source,
@@ -110,6 +111,16 @@ def test_a_hook_that_deletes_before_it_writes_is_replaced_aloud(kind):
     assert config.default_hooks.checkpoint == dict(type="SafeCheckpointHook", interval=2)
     assert [hook["type"] for hook in config.custom_hooks] == ["SafeCheckpointHook", "EMAHook"]
     assert keep_checkpoints(config) is None
+
+
+@pytest.mark.parametrize("kind", ["EarlyStoppingHook", "mmengine.EarlyStoppingHook", EarlyStoppingHook])
+def test_early_stopping_counts_when_resumed(kind):
+    hooks = [dict(type=kind, monitor="mIoU"), dict(type="EMAHook")]
+    config = Config(dict(default_hooks=dict(stop=dict(type=kind, monitor="mAcc")), custom_hooks=hooks))
+    count_when_resumed(config)
+    assert config.default_hooks.stop == dict(type="SafeEarlyStoppingHook", monitor="mAcc")
+    assert [hook["type"] for hook in config.custom_hooks] == ["SafeEarlyStoppingHook", "EMAHook"]
+    count_when_resumed(Config(dict()))
 
 
 @pytest.mark.parametrize(

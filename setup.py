@@ -1,9 +1,13 @@
 """Metadata, version ranges and extras. The exact versions that are tested: requirements/."""
 
+import json
 import re
+import runpy
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 # Read, not imported: danseg needs torch, which a build environment does not have.
@@ -29,6 +33,29 @@ DOCS = [
     "pymdown-extensions<12.2",  # since 12.2 mkdocstrings 1.0.6, the newest for Python 3.10, cannot call it
 ]
 
+# Beside the package in a clone; in a wheel in its folder .mim, where danseg, mmengine and mim look for them.
+SHIPPED = ("configs", "tools")
+
+
+class BuildWithShipped(build_py):
+    """Builds the package, and its folder .mim: in a wheel copies of the folders, in an editable one links."""
+
+    def run(self) -> None:
+        super().run()
+        mim = (ROOT if self.editable_mode else Path(self.build_lib)) / "danseg" / ".mim"
+        shutil.rmtree(mim, ignore_errors=True)  # what an earlier build has left may be there no more
+        mim.mkdir()
+        for name in SHIPPED:
+            if self.editable_mode:
+                (mim / name).symlink_to(Path("..", "..", name))
+            else:
+                shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns("__pycache__"))
+        # Read, not imported, like the version. JSON is YAML too, and needs no package.
+        metafile = runpy.run_path(str(ROOT / "danseg" / "recipes.py"))["metafile"](ROOT / "configs")
+        for name, content in (("model-index", {"Import": ["metafile.yml"]}), ("metafile", metafile)):
+            (mim / f"{name}.yml").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 setup(
     name="danseg",
     version=VERSION,
@@ -38,9 +65,12 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["danseg", "danseg.*"]),
+    cmdclass={"build_py": BuildWithShipped},
+    entry_points={"console_scripts": ["danseg = danseg.command:main"]},
     # Neither line of mmseg: a project that has one keeps it, and danseg.ops and danseg.attention need none.
     install_requires=[
         "torch>=2.5",  # everything; 2.5 is the first release with wheels for Python 3.13
+        "packaging>=22",  # danseg doctor compares versions
     ],
     extras_require={
         # The maintained line of mmseg, the default. Its mmcv is built without compiled operators.

@@ -22,7 +22,6 @@ def __getattr__(name: str) -> ModuleType:
 
 
 if importlib.util.find_spec("mmseg") is not None:
-    from danseg.mmseg_import import count_flops_once_asked, register_at_first_lookup
+    from danseg.mmseg_import import connect
 
-    register_at_first_lookup()
-    count_flops_once_asked()
+    connect()

@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from danseg.shipped import as_started
+
 
 class UserError(Exception):
     """An error that the user can fix; the message says what is wrong and how to fix it."""
@@ -61,9 +63,10 @@ def reason_of(error: BaseException) -> str:
 def command_line(main: Callable[..., None]) -> Callable[..., None]:
     """Wrap ``main``: a :class:`UserError` prints its message only and exits with status 1.
 
-    So does an error of the system that is no program's fault, such as a full disk. If the reader of the
-    output stops early, as ``head`` does, the program ends silently, also with status 1. If the output cannot
-    be written, the program says so when its work is done, and exits with status 1.
+    So does an error of the system that is no program's fault, such as a full disk, and a package that is
+    not installed. If the reader of the output stops early, as ``head`` does, the program ends silently, also
+    with status 1. If the output cannot be written, the program says so when its work is done, and exits with
+    status 1.
 
     Any other exception is a bug in danseg or in a library and keeps its traceback.
     """
@@ -77,7 +80,14 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             main(*args, **kwargs)
             _flush_output()  # now, because at the interpreter's exit nothing could catch an error
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {as_started(str(error))}", file=sys.stderr)
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            package = (error.name or "danseg").partition(".")[0]
+            if package == "danseg" or importlib.util.find_spec(package) is not None:
+                raise  # a bug: what it is part of is there
+            doctor = as_started("python tools/doctor.py")
+            print(f"error: {error}; '{doctor}' says what is missing and what installs it", file=sys.stderr)
             sys.exit(1)
         except Stopped as stopped:
             if stopped.message:

@@ -1,41 +1,44 @@
 """Connect danseg to mmseg and mmengine: tell their registries and their analysis where danseg's parts are.
 
-It also imports mmseg quietly.
+It also imports mmseg quietly. ``import danseg`` imports neither mmengine nor mmseg: what concerns one of
+their modules is done once that has been imported.
 """
 
 import contextlib
 import importlib
 import importlib.machinery
+import importlib.util
 import io
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 REGISTRATION = "danseg.registration"
 FLOP_HANDLES = "danseg.flop_handles"
-_ANALYSIS = "mmengine.analysis.complexity_analysis"
 
 
-def register_at_first_lookup() -> None:
-    """Make mmseg's registries, and mmengine's above them, import danseg's parts at their first lookup.
+def connect() -> None:
+    """Do what follows the import of each module in :data:`FOLLOWING`, or see to it that it will be done."""
+    for name, follow in FOLLOWING.items():
+        if name in sys.modules:
+            follow(sys.modules[name])
+        else:
+            _Followed.awaited.add(name)
+    if _Followed not in sys.meta_path:
+        sys.meta_path.insert(0, _Followed)
+
+
+def _register_at_first_lookup(package: ModuleType) -> None:
+    """Make the registries of mmengine or of mmseg import danseg's parts at their first lookup.
 
     A registry of mmengine has ``locations``: modules that it imports at its first lookup. mmseg fills its
-    registries this way. This function puts :mod:`danseg.registration` before mmseg's modules, so that
-    ``import danseg`` does not wait for torch and mmseg. After its first lookup, a registry ignores its
-    locations. If any of the registries is past that, everything is registered at once.
+    registries this way. This function puts :data:`REGISTRATION` before them. After its first lookup, a
+    registry ignores its locations. If any of the registries is past that, everything is registered at once.
     """
-    with quietly():
-        import mmseg.registry
-        from mmengine.registry import Registry
+    from mmengine.registry import Registry
 
-        # The original line of mmseg imports mmcv here already, and its parts need what mmcv-lite lacks.
-        if "mmcv" in sys.modules:
-            from danseg import mmcv_ops
-
-            mmcv_ops.install()
-    registries = [one for one in vars(mmseg.registry).values() if isinstance(one, Registry)]
-    registries += [one.parent for one in registries]
+    registries = [one for one in vars(package).values() if isinstance(one, Registry)]
     if all(getattr(one, "_imported", True) is False and hasattr(one, "_locations") for one in registries):
         for one in registries:
             one._locations = [REGISTRATION, *one._locations]
@@ -43,34 +46,59 @@ def register_at_first_lookup() -> None:
         importlib.import_module(REGISTRATION)
 
 
-def count_flops_once_asked() -> None:
-    """Make mmengine's complexity analysis count danseg's operators: :mod:`danseg.flop_handles` follows it.
+def _supply_operators(mmseg: ModuleType) -> None:
+    """The original line of mmseg imports mmcv at once, and its parts need what mmcv-lite lacks."""
+    if "mmcv" in sys.modules:
+        with quietly():
+            from danseg import mmcv_ops
 
-    The analysis imports torch, so ``import danseg`` does not import it. Users may do so before or later.
-    """
-    if _ANALYSIS in sys.modules:
-        importlib.import_module(FLOP_HANDLES)
-    elif _FlopHandles not in sys.meta_path:
-        sys.meta_path.insert(0, _FlopHandles)
+            mmcv_ops.install()
 
 
-class _FlopHandles:
-    """An entry of ``sys.meta_path`` that imports danseg's handles right after the analysis, once."""
+def _name_package(utilities: ModuleType) -> None:
+    """Let mmengine read configs of danseg, as ``mmengine.hub`` and ``_base_ = "danseg::..."`` do."""
+    utilities.MODULE2PACKAGE.setdefault("danseg", "danseg")
+
+
+def _count_flops(analysis: ModuleType) -> None:
+    """Make mmengine's complexity analysis count danseg's operators. Both import torch."""
+    importlib.import_module(FLOP_HANDLES)
+
+
+FOLLOWING: dict[str, Callable[[ModuleType], None]] = {
+    "mmengine.config.utils": _name_package,
+    "mmengine.registry": _register_at_first_lookup,
+    "mmseg": _supply_operators,
+    "mmseg.registry": _register_at_first_lookup,
+    "mmengine.analysis.complexity_analysis": _count_flops,
+}
+
+
+class _Followed:
+    """An entry of ``sys.meta_path`` that does what follows a module right after its import, once."""
+
+    awaited: set[str] = set()
 
     @classmethod
     def find_spec(cls, name: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
-        if name != _ANALYSIS:
+        if name not in cls.awaited:
             return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+        cls.awaited.remove(name)  # before the other finders are asked, which this one leaves it to
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            cls.awaited.add(name)
+            return None
+        execute = spec.loader.exec_module
 
-            def execute_both(module: ModuleType) -> None:
+        def execute_both(module: ModuleType) -> None:
+            try:
                 execute(module)
-                sys.meta_path.remove(cls)
-                importlib.import_module(FLOP_HANDLES)
+            except BaseException:
+                cls.awaited.add(name)  # it may be imported once more
+                raise
+            FOLLOWING[name](module)
 
-            spec.loader.exec_module = execute_both  # type: ignore[method-assign]
+        spec.loader.exec_module = execute_both  # type: ignore[method-assign]
         return spec
 
 

@@ -7,6 +7,7 @@ these, a config must write the prefix (``type="danseg.NonLocal2d"``). What the p
 never depends on whether danseg was imported.
 """
 
+import mmseg.registry
 from mmengine.registry import Registry
 from mmseg.registry import MODELS as MMSEG_MODELS
 
@@ -18,6 +19,11 @@ OWNED_BY_MMCV = ("NonLocal2d", "CrissCrossAttention")
 
 # At its first lookup, this registry imports all that danseg registers with mmseg.
 MODELS = Registry("model", parent=MMSEG_MODELS, scope="danseg", locations=[REGISTRATION])
+
+# mmengine looks for what a config takes from ``_base_ = "danseg::..."`` in registries of the scope "danseg".
+for _one in list(vars(mmseg.registry).values()):
+    if isinstance(_one, Registry) and _one is not MMSEG_MODELS:
+        Registry(_one.name, parent=_one, scope="danseg", locations=[REGISTRATION])
 
 for _name in danseg.attention.__all__:
     _module = getattr(danseg.attention, _name)

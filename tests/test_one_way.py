@@ -57,7 +57,7 @@ ONE_WAY = {
             ("danseg/apis/raster_rows.py", "_loaded"),
             ("danseg/datasets/check_contents.py", "_decode_image"),
             ("danseg/datasets/whole_files.py", "__call__"),
-            ("danseg/engine/hooks/save_comparison.py", "after_test_iter"),
+            ("danseg/datasets/loading.py", "load_shown"),
         },
     ),
     "decodes a label": (

@@ -35,6 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
+    from danseg.engine.config.agreement import check_agreement
     from danseg.engine.config.cfg_options import parse_options
     from danseg.engine.config.config_file import load_config
     from danseg.engine.data import check_data
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if not splits:
         wanted = " and no ".join(f"{split}_dataloader" for split in args.splits)
         raise UserError(f"config {args.config} has no {wanted}")
+    check_agreement(config, *(task for task in ("train", "test") if config.get(f"{task}_cfg")))
     errors: list[UserError] = []
     for report in check_data(config, splits, errors=errors):
         print(report)

@@ -47,7 +47,7 @@ def load_model(
             of its network.
     """
     config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
-    device = _device(device)
+    device = chosen_device(device)
     require_model(config)
     init_default_scope(config.get("default_scope") or "mmseg")
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
@@ -69,7 +69,7 @@ def built_model(config: Mapping[str, Any]) -> BaseSegmentor:
         return MODELS.build(config)
 
 
-def _device(asked: str | torch.device | None) -> torch.device:
+def chosen_device(asked: str | torch.device | None) -> torch.device:
     """The device that is asked for, or else the GPU if there is one, or else the CPU."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(gpus))])

@@ -111,7 +111,7 @@ def _check_one(
     contents = read_passed(key)
     if contents is None:
         said = f"Checking {split_name} data"
-        contents = decode_all(pairs, allowed, loading_step([step]), said, progress, distorted)
+        contents = decode_all(pairs, allowed, table, loading_step([step]), said, progress, distorted)
         if contents.problems:
             mend = fixes(dataset, contents, allowed, num_classes)
             raise UnusableDataset(f"{where} in {root} cannot be used", contents.problems, mend)
@@ -130,6 +130,7 @@ def _check_one(
     report.sizes = dict(contents.sizes)
     by_class = np.bincount(table[class_ids], weights=contents.raw_pixels[class_ids], minlength=num_classes)
     report.pixels = [int(count) for count in by_class]
+    report.images_with = contents.images_with[:num_classes].tolist()
     report.ignored = int(contents.raw_pixels.sum()) - sum(report.pixels)
     if with_labels:
         refuse_masks(dataset, contents.raw_pixels, num_classes, f"{where} in {root}")

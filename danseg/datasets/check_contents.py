@@ -23,10 +23,14 @@ from danseg.label_maps.label_png import FIX, UnusableLabelMap, read_label_map
 
 @dataclasses.dataclass
 class Contents:
-    """What decoding the files has shown. Ids are those stored in the label files, not train ids."""
+    """What decoding the files has shown. Ids are those stored in the label files, not train ids.
+
+    ``images_with`` alone counts by train id: of an image several of whose ids are one class, that is one.
+    """
 
     sizes: Counter = dataclasses.field(default_factory=Counter)  # (height, width) -> images
     raw_pixels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, dtype=np.int64))
+    images_with: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # kind -> offenders
     wrong_ids: set[int] = dataclasses.field(default_factory=set)
     doubtful: list[str] = dataclasses.field(default_factory=list)  # images of which a decoder warns
@@ -35,6 +39,7 @@ class Contents:
 def decode_all(
     pairs: Sequence[tuple[str, str | None]],
     allowed: np.ndarray,
+    table: np.ndarray,
     loader: Any,
     description: str,
     progress: bool,
@@ -45,6 +50,7 @@ def decode_all(
     Args:
         pairs: paths of images and labels.
         allowed: (256,), True for each id that a label may hold.
+        table: (256,), what loading turns each id into.
         loader: the step that loads images.
         description, progress: of the progress bar.
         distorted: whether PhotoMetricDistortion will change the images' colours.
@@ -61,6 +67,7 @@ def decode_all(
         contents.sizes.update([finding.size] if finding.size else [])
         if finding.raw_pixels is not None:
             contents.raw_pixels += finding.raw_pixels
+            contents.images_with[np.unique(table[finding.raw_pixels > 0])] += 1
         contents.wrong_ids.update(finding.wrong_ids)
         for kind, text in finding.problems:
             contents.problems.setdefault(kind, []).append(text)

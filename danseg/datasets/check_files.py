@@ -11,6 +11,7 @@ from danseg.datasets.wrappers import infos
 from danseg.errors import UserError
 from danseg.io.source_files import fault, files_below
 from danseg.known_datasets import known_dataset
+from danseg.shipped import as_started, in_clone
 
 TRAIN_IDS_SUFFIX = "_labelTrainIds.png"
 
@@ -66,8 +67,11 @@ def require_folders(dataset: Any, where: str, prepare_command: str | None, with_
 
 def _how_to_get(prepare_command: str | None) -> str:
     if prepare_command:
-        return f"Prepare it with: {prepare_command}   (data/README.md shows the expected tree)"
-    return "data/README.md shows the expected tree and the command that prepares it"
+        tree = "   (data/README.md shows the expected tree)" if in_clone() else ""
+        return f"Prepare it with: {as_started(prepare_command)}{tree}"
+    if in_clone():
+        return "data/README.md shows the expected tree and the command that prepares it"
+    return f"{as_started('python tools/prepare_dataset.py')} --help lists the commands that prepare one"
 
 
 def list_pairs(

@@ -4,6 +4,8 @@ import dataclasses
 import textwrap
 from collections import Counter
 
+from prettytable import PrettyTable
+
 from danseg.errors import UserError
 from danseg.io.words import SHOWN, listed
 
@@ -23,6 +25,7 @@ class DatasetReport:
         sizes: Number of images of each (height, width) in pixels.
         classes: Names of the classes, in the order of their train ids.
         pixels: Number of labelled pixels of each class.
+        images_with: Number of images that have a pixel of each class.
         ignored: Number of pixels that belong to no class.
         warnings: What looks wrong but does not prevent using the split.
         files: Paths of the images.
@@ -37,6 +40,7 @@ class DatasetReport:
     sizes: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)
     classes: tuple[str, ...] = ()
     pixels: list[int] = dataclasses.field(default_factory=list)
+    images_with: list[int] = dataclasses.field(default_factory=list)
     ignored: int = 0
     warnings: list[str] = dataclasses.field(default_factory=list)
     files: list[str] = dataclasses.field(default_factory=list)
@@ -48,6 +52,17 @@ class DatasetReport:
         if not self.labels:
             return []
         return [name for name, count in zip(self.classes, self.pixels, strict=True) if count == 0]
+
+    def class_table(self) -> str:
+        """A text table with one row per class: its pixels, their share of all labelled ones, its images."""
+        table = PrettyTable(["class", "pixels", "share in %", "images"])
+        table.align = "r"
+        table.align["class"] = "l"
+        labelled = sum(self.pixels)
+        for name, pixels, images in zip(self.classes, self.pixels, self.images_with, strict=True):
+            share = f"{100 * pixels / labelled:.2f}" if labelled else "-"
+            table.add_row([name, f"{pixels:,}", share, f"{images:,} of {self.images:,}"])
+        return table.get_string()
 
     def __str__(self) -> str:
         pairs = f"{self.images} images with labels" if self.labels else f"{self.images} images without labels"
@@ -85,6 +100,7 @@ def merged(reports: list[DatasetReport]) -> DatasetReport:
         first.labels += other.labels
         first.sizes = dict(Counter(first.sizes) + Counter(other.sizes))
         first.pixels = [a + b for a, b in zip(first.pixels, other.pixels, strict=True)]
+        first.images_with = [a + b for a, b in zip(first.images_with, other.images_with, strict=True)]
         first.ignored += other.ignored
         first.warnings += other.warnings
         first.files += other.files

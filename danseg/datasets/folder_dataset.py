@@ -47,7 +47,7 @@ class FolderDataset(BaseSegDataset):
             classes = class_names(type(self).__name__, self.metainfo.get("classes"))
             self.label_ids = tuple(range(len(classes)) if label_ids is None else label_ids)
             self._check_ids(self.label_ids, classes)
-            void = dict.fromkeys((self.ignore_index, *self.void_ids), self.ignore_index)
+            void = dict.fromkeys((self.ignore_index, *self.void_ids), int(self.ignore_index))
             self.set_file_ids({**void, **{one: number for number, one in enumerate(self.label_ids)}})
         if not lazy_init:
             self.full_init()
@@ -59,7 +59,7 @@ class FolderDataset(BaseSegDataset):
         """
         self.file_ids = file_ids
         # An id that is not listed must not count as the class of that number. Ids above stay out of range.
-        ignored = dict.fromkeys(range(len(self.metainfo["classes"])), self.ignore_index)
+        ignored = dict.fromkeys(range(len(self.metainfo["classes"])), int(self.ignore_index))
         changed = {old: new for old, new in file_ids.items() if old in ignored or old != new}
         self.label_map = {**ignored, **changed}
 

@@ -37,6 +37,7 @@ from danseg.io.images import decode_image_rows
 from danseg.io.parallel import parallel_map
 from danseg.io.source_files import open_file, read_file
 from danseg.label_maps.label_png import decode_label_map
+from danseg.shipped import as_started
 
 FOLDER, INDEX = "danseg_cache", "index.json"
 FORMAT = 1
@@ -102,9 +103,10 @@ class FrameCache:
     def _say_once(self, why: str) -> None:
         if not self._told:
             self._told = True
+            renew = as_started("tools/prepare_dataset.py ... --cache")
             warnings.warn(
                 f"the cache in {self.root / FOLDER} is not used for some frames; they are decoded instead: "
-                f"{why}. Renew it with tools/prepare_dataset.py ... --cache, or delete the folder",
+                f"{why}. Renew it with {renew}, or delete the folder",
                 stacklevel=3,
             )
 

@@ -154,6 +154,11 @@ def shown(loader: Any, image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image if keeps_stored_bands(loader) else image[..., ::-1])
 
 
+def load_shown(loader: Any, source: str | Path | np.ndarray) -> np.ndarray:
+    """Load a picture to draw on, as large as its label: :func:`load_picture`, then :func:`shown`."""
+    return shown(loader, load_picture(loader, source)["img"])
+
+
 def _is_mmcvs(loader: Any) -> bool:
     """Whether a step is mmcv's LoadImageFromFile, or a class that reads files the same way.
 

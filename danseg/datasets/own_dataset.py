@@ -66,10 +66,10 @@ class OwnDataset(FolderDataset):
 
     def how_to_allow(self) -> str:
         """How to make an id one that the masks may hold, for messages."""
-        return (
-            f"{self.file.path} says which ids the masks hold: give such an id a class in its mapping, or "
-            "list it in its ignore"
-        )
+        mend = "give such an id a class in its mapping, or list it in its ignore"
+        if self.file.images is None:
+            mend = "give such an id a class, or ignore_label, in its label_mapping"
+        return f"{self.file.path} says which ids the masks hold: {mend}"
 
     def load_data_list(self) -> list[dict]:
         """The pairs of the split, in the file's order, as mmseg's loading transforms expect them.

@@ -15,7 +15,7 @@ from danseg.datasets.check_contents import Contents
 from danseg.errors import UserError
 from danseg.io.files import make_folder, whole_file
 
-_VERSION = 4  # increase it when the check learns to find a new kind of problem
+_VERSION = 5  # increase it when the check learns to find a new kind of problem, or to count something
 
 
 def cache_dir() -> Path:
@@ -42,9 +42,10 @@ def read_passed(key: str) -> Contents | None:
     try:
         sizes = Counter({(int(h), int(w)): int(count) for h, w, count in stored["sizes"]})
         raw_pixels = np.array(stored["raw_pixels"], dtype=np.int64)
-        if raw_pixels.shape != (256,):
+        images_with = np.array(stored["images_with"], dtype=np.int64)
+        if raw_pixels.shape != (256,) or images_with.shape != (256,):
             return None
-        return Contents(sizes, raw_pixels, doubtful=[str(path) for path in stored["doubtful"]])
+        return Contents(sizes, raw_pixels, images_with, doubtful=[str(path) for path in stored["doubtful"]])
     except (ValueError, TypeError, KeyError, AttributeError):
         return None  # missing or damaged: the files are decoded again
 
@@ -54,6 +55,7 @@ def remember(key: str, contents: Contents) -> None:
     stored = {
         "sizes": [[h, w, count] for (h, w), count in contents.sizes.items()],
         "raw_pixels": contents.raw_pixels.tolist(),
+        "images_with": contents.images_with.tolist(),
         "doubtful": contents.doubtful,
     }
     write_entry(key, stored)

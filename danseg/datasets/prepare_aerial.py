@@ -107,7 +107,7 @@ def aerial(
             images="images",
             masks="masks",
             names=found.names,
-            colours=found.colours,
+            colours=[(red, green, blue) for red, green, blue in found.colours],
             mapping=None,
             ignore=[VOID],
             splits={split: f"{split}.txt" for split in splits},

@@ -7,11 +7,12 @@ import mmcv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from danseg.datasets.check import check_dataset
+from danseg.datasets.check import DatasetReport, check_dataset
 from danseg.datasets.metainfo import built_metainfo
 from danseg.datasets.shared_pictures import shared_pictures
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.config_parts import dicts_of
+from danseg.engine.config.options import require_model
 from danseg.errors import UserError
 from danseg.io.words import listed
 
@@ -41,9 +42,7 @@ def check_data(
     Raises:
         UserError: something is missing or does not fit; the message says what, where and how to fix it.
     """
-    init_default_scope(config.get("default_scope") or "mmseg")
-    for module in (config.get("custom_imports") or {}).get("imports", ()):
-        importlib.import_module(module)
+    _import_parts(config)
     require_one_order(config, splits)
     reports, seen = [], []
     trained: list[str] = []
@@ -55,13 +54,7 @@ def check_data(
             continue
         seen.append(loader.dataset)
         try:
-            report = check_dataset(
-                loader.dataset,
-                number_of_classes(config),
-                split_name=split,
-                prepare_command=config.get("prepare_command"),
-                with_labels=with_labels,
-            )
+            report = _checked(config, split, with_labels)
             if split != "train":
                 _require_equal_sizes(loader, split, report.sizes)
         except UserError as error:
@@ -78,6 +71,36 @@ def check_data(
             )
         reports.append(str(report))
     return reports
+
+
+def check_split(config: Config, split: str) -> DatasetReport:
+    """Check one split of a config, "train", "val" or "test"; raises as :func:`check_data` does."""
+    _import_parts(config)
+    return _checked(config, split, with_labels=True)
+
+
+def loader_of(config: Config, split: str) -> dict:
+    """The config of a split's data loader; a UserError if there is none."""
+    loader = config.get(f"{split}_dataloader")
+    if not loader:
+        raise UserError(f"config {config.filename} has no {split}_dataloader")
+    return loader
+
+
+def _import_parts(config: Config) -> None:
+    init_default_scope(config.get("default_scope") or "mmseg")
+    for module in (config.get("custom_imports") or {}).get("imports", ()):
+        importlib.import_module(module)
+
+
+def _checked(config: Config, split: str, with_labels: bool) -> DatasetReport:
+    return check_dataset(
+        loader_of(config, split)["dataset"],
+        number_of_classes(config),
+        split_name=split,
+        prepare_command=config.get("prepare_command"),
+        with_labels=with_labels,
+    )
 
 
 def require_one_order(config: Config, splits: tuple[str, ...]) -> None:
@@ -110,8 +133,9 @@ def number_of_classes(config: Config) -> int:
     """The number of classes of a config's heads, which :mod:`danseg.engine.config.agreement` has compared.
 
     Raises:
-        UserError: no head names one.
+        UserError: the config has no model, or no head of it names one.
     """
+    require_model(config)
     model = config.model.get("module") or config.model  # "module" if test-time augmentation wraps the model
     for key in ("decode_head", "auxiliary_head"):
         for _, head in dicts_of(key, model.get(key)):

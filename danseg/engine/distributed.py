@@ -21,6 +21,7 @@ from mmengine.dist import broadcast_object_list, get_dist_info, get_rank
 
 from danseg.engine.stalled import WHY_IT_ENDS, Watch, what_ended
 from danseg.errors import Stopped, UserError
+from danseg.shipped import by_command, shipped
 
 Result = TypeVar("Result")
 
@@ -116,10 +117,12 @@ def _start(launcher: str, timeout_minutes: float) -> None:
     }[launcher]
     missing = [name for name in wanted if name not in os.environ]
     if missing:
-        start_with = {"pytorch": "torchrun --nproc_per_node=N", "slurm": "srun", "mpi": "mpirun"}[launcher]
+        torchrun = f"torchrun --nproc_per_node=N{' -m danseg' if by_command() else ''}"
+        start_with = {"pytorch": torchrun, "slurm": "srun", "mpi": "mpirun"}[launcher]
+        scripts = " and ".join(str(shipped("tools") / f"{name}_train.sh") for name in ("dist", "slurm"))
         raise UserError(
             f"--launcher {launcher}: {', '.join(missing)} not in the environment; "
-            f"start the tool with {start_with} (see tools/dist_train.sh and tools/slurm_train.sh)"
+            f"start the tool with {start_with} (see {scripts})"
         )
     # mmengine's init_dist is not used: it needs a GPU, and sets a start method that its runner then warns of.
     gpus = torch.cuda.device_count()

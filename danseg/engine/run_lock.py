@@ -72,7 +72,7 @@ class Holder:
     @classmethod
     def this_process(cls) -> "Holder":
         pid, now = os.getpid(), datetime.datetime.now().astimezone()
-        command = shlex.join([sys.executable, *sys.argv])[:300]
+        command = shlex.join(sys.orig_argv)[:300]
         return cls(socket.gethostname(), boot(), pid, born(pid), now.isoformat(" ", "seconds"), command)
 
     @classmethod

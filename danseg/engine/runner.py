@@ -1,9 +1,10 @@
 """A Runner that also trains in several processes on CPU, protects checkpoints and gives clear errors."""
 
+import itertools
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
@@ -33,6 +34,7 @@ from danseg.engine.config.total_batch import base_batch_size, images_a_step
 from danseg.engine.data_workers import end_workers, explaining_workers, note_samples
 from danseg.engine.determinism import explaining_determinism, prepare_cublas
 from danseg.engine.dispensable import go_on_without
+from danseg.engine.distributed import decided_on_rank_zero
 from danseg.engine.failing_losses import explaining_losses
 from danseg.engine.failing_samples import name_failing_samples
 from danseg.engine.hooks import (
@@ -68,9 +70,12 @@ class DansegRunner(CheckpointedRunner):
     * Modules named in the config's ``recompute`` keep only their input for the backward pass.
     * A signal stops a training after its iteration, with a checkpoint.
     * A training whose loss is NaN stops. A run that needs more memory than there is says what to change.
+    * Two runs that start in a folder within one second have logs of their own.
     * What mmengine logs before the first iteration (environment, config, hooks) goes to the log file. The
       console shows warnings and a summary.
     """
+
+    _timestamps: ClassVar[set[str]] = set()  # of this process's runs
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> "DansegRunner":
@@ -86,6 +91,22 @@ class DansegRunner(CheckpointedRunner):
             # mmengine's wrapper for several processes passes it.
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             return super().from_cfg(FormattedOnce.of(cfg))
+
+    def setup_env(self, env_cfg: dict) -> None:
+        super().setup_env(env_cfg)
+        self._timestamp = decided_on_rank_zero(self._own_timestamp)
+
+    def _own_timestamp(self) -> str:
+        """The second in which this run started, with a number if another run has its name.
+
+        Loggers and the folder of logs are named after it, and those of a process stay in its memory.
+        """
+        numbered = (f"{self._timestamp}_{number}" for number in itertools.count(2))
+        for name in itertools.chain([self._timestamp], numbered):
+            if name not in self._timestamps and not Path(self.work_dir, name).exists():
+                self._timestamps.add(name)
+                return name
+        raise AssertionError("numbers do not end")
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False

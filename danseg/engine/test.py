@@ -38,6 +38,22 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
     Raises:
         UserError: any problem that the user can fix.
     """
+    runner = ready_runner(config, checkpoint, log=log)
+    metrics = runner.test()
+    if is_main_process() and metrics:
+        path = Path(runner.work_dir) / f"metrics_{runner.timestamp}.json"
+        with whole_file(path) as part:
+            report = json.dumps(evaluation_report(runner, checkpoint, metrics), indent=2)
+            part.write_text(report + "\n", encoding="utf-8")
+        runner.logger.info(f"Unrounded scores: {path}")
+    return metrics
+
+
+def ready_runner(config: Config, checkpoint: str, *, log: Callable[[str], None] = print) -> DansegRunner:
+    """A runner that is ready to test: data and config are checked, and the weights are loaded.
+
+    The arguments and errors are those of :func:`test`.
+    """
     warnings = on_every_rank(lambda: check_agreement(config, "test"))
     on_rank_zero(lambda: local_file(checkpoint))  # fetched once for all that share a cache
     read = on_every_rank(lambda: read_checkpoint(checkpoint))  # before anything is built
@@ -54,18 +70,11 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
     on_every_rank(lambda: load_state(runner.network, read, checkpoint))
     on_every_rank(lambda: _compare_classes(runner, read, checkpoint))
     runner.weights = str(checkpoint)
-    metrics = runner.test()
-    if is_main_process() and metrics:
-        path = Path(runner.work_dir) / f"metrics_{runner.timestamp}.json"
-        with whole_file(path) as part:
-            report = json.dumps(_report(runner, checkpoint, metrics), indent=2)
-            part.write_text(report + "\n", encoding="utf-8")
-        runner.logger.info(f"Unrounded scores: {path}")
-    return metrics
+    return runner
 
 
-def _report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) -> dict[str, Any]:
-    """The content of the JSON file: what was evaluated, the means, and, if available, each class's scores."""
+def evaluation_report(runner: DansegRunner, checkpoint: str, metrics: dict[str, float]) -> dict[str, Any]:
+    """What was tested, the means, and, if available, each class's scores, ready for ``json.dump``."""
     return {
         "config": runner.cfg.filename,
         "checkpoint": checkpoint if "://" in checkpoint else os.path.abspath(checkpoint),

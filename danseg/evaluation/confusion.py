@@ -57,7 +57,7 @@ def add_sparse(table: np.ndarray, positions: np.ndarray, counts: np.ndarray) -> 
     table.reshape(-1)[positions] += counts
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Element-wise quotient in float64, nan where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     quotient = np.full(numerator.shape, np.nan)
@@ -152,7 +152,7 @@ class Scores:
         )
 
     def _score(self, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-        return np.nan_to_num(_ratio(numerator, denominator), nan=self.absent)
+        return np.nan_to_num(ratio(numerator, denominator), nan=self.absent)
 
     @property
     def mean_iou(self) -> float:
@@ -165,7 +165,7 @@ class Scores:
     @property
     def pixel_acc(self) -> float:
         """The share of correct pixels among all pixels that are not ignored (aAcc)."""
-        return float(_ratio(self.correct_pixels.sum(), self.confusion.sum()))
+        return float(ratio(self.correct_pixels.sum(), self.confusion.sum()))
 
     def percent(self) -> dict[str, float]:
         """mIoU, mAcc and aAcc in percent, unrounded."""
@@ -206,7 +206,7 @@ class Scores:
         table = PrettyTable(["class", "IoU", "Acc", "label share"])
         table.align = "r"
         table.align["class"] = "l"
-        shares = _ratio(self.label_pixels, self.confusion.sum())
+        shares = ratio(self.label_pixels, self.confusion.sum())
         rows = [
             [name, cell(iou), cell(acc), cell(share)]
             for name, iou, acc, share in zip(self.classes, self.iou, self.acc, shares, strict=True)

@@ -127,9 +127,8 @@ class ExactIoUMetric(BaseMetric):
         """
         num_classes = len(self.classes)
         for sample in data_samples:
-            image_path = str(sample.get("img_path", "an image without a path"))
-            label_path = str(sample.get("seg_map_path", f"the label of {image_path}"))
-            prediction = _ids(sample["pred_sem_seg"])
+            image_path = _image_path(sample)
+            prediction = ids_of(sample["pred_sem_seg"])
             wrong = _outside(prediction, num_classes)
             if wrong.size:
                 raise UserError(
@@ -138,22 +137,31 @@ class ExactIoUMetric(BaseMetric):
                 )
             result: dict = {"image": image_path, "label": str(sample.get("seg_map_path", ""))}
             if not self.format_only:
-                if "gt_sem_seg" not in sample:
-                    raise UserError(
-                        f"{image_path}: there is no label to compare with; for a set without labels use "
-                        "format_only=True, and for others load the labels in the test pipeline"
-                    )
-                label = self._checked_label(sample, prediction, label_path)
+                label = self.label_of(sample, prediction)
                 # Ignored pixels are counted in row C of the table, which compute_metrics drops.
                 result["pairs"] = sparse(count_pairs(label, prediction, num_classes + 1))
             if self.output_dir is not None:
                 result["file"] = self._write(self.output_dir, image_path, prediction)
             self.results.append(result)
 
-    def _checked_label(self, sample: dict, prediction: np.ndarray, label_path: str) -> np.ndarray:
-        """The label (H, W) with the ignored value replaced by C; all other values lie in 0..C-1."""
-        num_classes = len(self.classes)
-        label = _ids(sample["gt_sem_seg"])
+    def label_of(self, sample: dict, prediction: np.ndarray) -> np.ndarray:
+        """The label of a sample as it is counted: (H, W) ids 0..C-1, and C where it is ignored.
+
+        Args:
+            sample: one of the ``data_samples`` of :meth:`process`.
+            prediction: (H, W), whose size it must have.
+
+        Raises:
+            UserError: there is no label, or it has another size or an id outside the classes.
+        """
+        num_classes, image_path = len(self.classes), _image_path(sample)
+        label_path = str(sample.get("seg_map_path", f"the label of {image_path}"))
+        if "gt_sem_seg" not in sample:
+            raise UserError(
+                f"{image_path}: there is no label to compare with; for a set without labels use "
+                "format_only=True, and for others load the labels in the test pipeline"
+            )
+        label = ids_of(sample["gt_sem_seg"])
         if label.shape != prediction.shape:
             raise UserError(
                 f"{label_path}: the label is {label.shape[0]}x{label.shape[1]} (height x width), the "
@@ -212,7 +220,7 @@ class ExactIoUMetric(BaseMetric):
         if self.format_only:
             return {}
 
-        self.scores = self._scores(results)
+        self.scores = self.scores_of(results)
         self.set_scores = self._scores_by_set(results)
         title = f"All {len(self.sets)} data sets together:" if self.sets else ""
         print_log(f"{title}\n{self.scores.table()}", logger="current")
@@ -222,13 +230,18 @@ class ExactIoUMetric(BaseMetric):
             values |= {f"{name}/{key}": value for key, value in self._values(scores).items()}
         return values
 
-    def _scores(self, results: Sequence[dict]) -> Scores:
+    @property
+    def absent(self) -> float:
+        """The score of a class without pixels, as :class:`~danseg.evaluation.confusion.Scores` has it."""
+        return float("nan") if self.nan_to_num is None else self.nan_to_num
+
+    def scores_of(self, results: Sequence[dict]) -> Scores:
+        """The scores of some images, by what :meth:`process` has added to ``results`` for each of them."""
         num_classes = len(self.classes)
         table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
         for result in results:
             add_sparse(table, *result["pairs"])
-        absent = float("nan") if self.nan_to_num is None else self.nan_to_num
-        return Scores(self.classes, table[:num_classes], absent)
+        return Scores(self.classes, table[:num_classes], self.absent)
 
     def _scores_by_set(self, results: Sequence[dict]) -> dict[str, Scores]:
         """The scores of each of the ``sets``; a pair of files that is in two of them counts once in each."""
@@ -243,7 +256,7 @@ class ExactIoUMetric(BaseMetric):
                 "img_path and seg_map_path among its meta_keys"
             )
         return {
-            name: self._scores([result for files, result in by_files.items() if files in one])
+            name: self.scores_of([result for files, result in by_files.items() if files in one])
             for name, one in self.sets.items()
         }
 
@@ -290,7 +303,11 @@ def scores_report(metrics: Sequence[BaseMetric], values: Mapping[str, float]) ->
     return report | {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _ids(field: dict) -> np.ndarray:
+def _image_path(sample: dict) -> str:
+    return str(sample.get("img_path", "an image without a path"))
+
+
+def ids_of(field: dict) -> np.ndarray:
     """The integer ids (H, W) of a ``PixelData`` field of shape (1, H, W) or (H, W)."""
     data: torch.Tensor = field["data"].detach().cpu()
     if data.dim() == 3 and data.shape[0] == 1:

@@ -85,6 +85,8 @@ def make_folder(path: str | os.PathLike, what: str = "the folder", fix: str = "n
     Raises:
         UserError: a file has this name, no folder can have it, or the folder cannot be made or written to.
     """
+    if os.fspath(path) == "":  # which a shell makes of a variable that is not set, and Path takes for "."
+        raise UserError(f"{what} has no name, it is ''; {fix}")
     path = Path(path)
     try:
         if b"\0" in str(path).encode("utf-8"):

@@ -131,7 +131,7 @@ def rows_needed(
         align_corners, through, padding: as for :func:`upsampled_argmax`, but of the vertical axis alone.
     """
     index = torch.arange(*rows, device="cpu")
-    cells, _ = _taps(index, height, through or height, padding, out_height, align_corners)
+    cells, _ = taps(index, height, through or height, padding, out_height, align_corners)
     return int(cells.min()), int(cells.max()) + 1
 
 
@@ -166,17 +166,15 @@ def _upsampled_argmax(
     batch, classes, rows, width = logits.shape
     labels = logits.new_empty((batch, end - row, out_width), dtype=label_dtype(classes))
     on_cpu = logits.device.type == "cpu"
-    tile_bytes = _TILE_BYTES if on_cpu else _TILE_BYTES_GPU
-    tile_columns = min(_TILE_COLUMNS if on_cpu else _TILE_COLUMNS_GPU, out_width)
-    tile_rows = max(1, tile_bytes // (classes * tile_columns * wide.itemsize))
+    tile_rows, tile_columns = tile_sides(logits.device, classes, out_width, wide)
     like = logits.new_empty((), dtype=wide)
 
     def along_height(index: Tensor) -> tuple[Tensor, Tensor]:
-        cells, weights = _taps(index, height, through_height, (top, bottom), out_height, align_corners)
+        cells, weights = taps(index, height, through_height, (top, bottom), out_height, align_corners)
         return cells - first, weights
 
     def along_width(index: Tensor) -> tuple[Tensor, Tensor]:
-        return _taps(index, width, through_width, (left, right), out_width, align_corners)
+        return taps(index, width, through_width, (left, right), out_width, align_corners)
 
     vertical = pieces(along_height, (row, end), tile_rows, like)
     horizontal = pieces(along_width, (0, out_width), tile_columns, like)
@@ -213,11 +211,19 @@ def _(logits, out_height, out_width, *args):
     return logits.new_empty((logits.shape[0], end - row, out_width), dtype=label_dtype(classes))
 
 
+def tile_sides(device: torch.device, classes: int, out_width: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Rows and columns of a tile of resized logits."""
+    on_cpu = device.type == "cpu"
+    columns = min(_TILE_COLUMNS if on_cpu else _TILE_COLUMNS_GPU, out_width)
+    tile_bytes = _TILE_BYTES if on_cpu else _TILE_BYTES_GPU
+    return max(1, tile_bytes // (classes * columns * dtype.itemsize)), columns
+
+
 def label_dtype(classes: int) -> torch.dtype:
     return next(t for t in (torch.uint8, torch.int16, torch.int32) if classes - 1 <= torch.iinfo(t).max)
 
 
-def _taps(
+def taps(
     index: Tensor,
     length: int,
     through: int,

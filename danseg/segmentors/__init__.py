@@ -4,6 +4,7 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.segmentors")
 
+from danseg.segmentors.confidences import label_confidences  # noqa: E402
 from danseg.segmentors.labels import (  # noqa: E402
     CoarseLogits,
     as_probabilities,
@@ -25,6 +26,7 @@ __all__ = [
     "as_probabilities",
     "coarse_logits",
     "head_logits",
+    "label_confidences",
     "predict_labels",
     "predict_probabilities",
     "require_eval_mode",

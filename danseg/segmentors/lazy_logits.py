@@ -26,6 +26,11 @@ class LazyLogits(PixelData):
         lazy.__dict__["_data_fields"].add("data")
         return lazy
 
+    @property
+    def coarse(self) -> CoarseLogits | None:
+        """What they are resized from; None once they have been read."""
+        return self.__dict__.get("_coarse")
+
     def __getattr__(self, name: str) -> Tensor:
         """Make ``data`` on its first read; Python calls this only for attributes that do not exist yet."""
         coarse = self.__dict__.get("_coarse")

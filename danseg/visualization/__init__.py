@@ -19,8 +19,8 @@ from danseg.visualization.figures import (
     comparison_figure,
     frame_miou,
     overview_figure,
-    save_figure,
 )
+from danseg.visualization.page import save_figure
 
 __all__ = [
     "AttentionMaps",

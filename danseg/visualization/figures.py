@@ -1,114 +1,20 @@
-"""Draw figures: a comparison, attention maps, or both on one page.
-
-This module uses only matplotlib's object interface, not pyplot. It therefore needs no display, changes
-nothing global and can run in several threads. It places panels by their sizes in pixels, so that an image
-keeps its aspect ratio and a legend covers nothing.
-"""
+"""Draw figures: a comparison, attention maps, or both on one page."""
 
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from danseg.evaluation.confusion import Scores, count_pairs
-from danseg.io.images import save_image
 from danseg.visualization.attention_recording import AttentionMaps
 from danseg.visualization.colour import VOID_COLOUR, classes_present, colourise
+from danseg.visualization.page import GAP, LEGEND_ROW, PANEL_WIDTH, TITLE, Page, fit, rows_of_legend
 
-DPI = 100
-PANEL_WIDTH = 560  # pixels
-GAP = 14
-TITLE = 30
-LEGEND_ROW = 26
-CHARACTER = 10.5  # pixels: a generous mean width of a character at the font sizes used here
-COLOUR_BAR = 62
+COLOUR_BAR = 62  # pixels
 HEAT = "inferno"
-
-
-class _Page:
-    """A grid of equal panels with room for titles, colour bars and a legend, in pixels."""
-
-    def __init__(
-        self, columns: int, rows: Sequence[int], height: int, legend_rows: int, heading: bool
-    ) -> None:
-        """``rows`` holds the pixels to keep free below each row of panels; ``height`` is that of a panel."""
-        self.columns, self.below, self.panel_height = columns, list(rows), height
-        self.top = GAP + (TITLE if heading else 0)
-        self.width = columns * PANEL_WIDTH + (columns + 1) * GAP
-        self.legend_height = legend_rows * LEGEND_ROW
-        self.height = (
-            self.top
-            + sum(TITLE + height + GAP + extra for extra in rows)
-            + self.legend_height
-            + (GAP if legend_rows else 0)
-        )
-        self.figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI, facecolor="white")
-        FigureCanvasAgg(self.figure)
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Add axes, given their upper left corner and size in pixels of the page."""
-        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(box)
-
-    def panel(self, row: int, column: int, title: str) -> Axes:
-        """Add one panel of the grid, without ticks."""
-        axes = self.axes(*self._corner(row, column), PANEL_WIDTH, self.panel_height)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        axes.set_title(title, fontsize=12, pad=6, parse_math=False)
-        return axes
-
-    def bar(self, row: int, column: int) -> Axes:
-        """Add axes for a horizontal colour bar below a panel."""
-        left, top = self._corner(row, column)
-        return self.axes(left + 0.1 * PANEL_WIDTH, top + self.panel_height + 8, 0.8 * PANEL_WIDTH, 10)
-
-    def _corner(self, row: int, column: int) -> tuple[float, float]:
-        top = self.top + TITLE + sum(TITLE + self.panel_height + GAP + extra for extra in self.below[:row])
-        return GAP + column * (PANEL_WIDTH + GAP), top
-
-    def heading(self, text: str, top: float | None = None) -> None:
-        """Write one line across the page, ``top`` pixels below its upper edge."""
-        text = _fit(text, self.width)
-        place = 0.5, 1 - (GAP if top is None else top) / self.height
-        self.figure.text(*place, text, ha="center", va="top", fontsize=13, parse_math=False)
-
-    def legend(self, entries: Sequence[tuple[str, Sequence[int]]], below_row: int) -> None:
-        """Draw the colours and their names below a row of panels."""
-        top = self._corner(below_row, 0)[1] + self.panel_height + GAP
-        axes = self.axes(GAP, top, self.width - 2 * GAP, self.legend_height)
-        axes.set_axis_off()
-        handles = [
-            Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="0.4", linewidth=0.5)
-            for _, (red, green, blue) in entries
-        ]
-        legend = axes.legend(
-            handles,
-            [str(number) for number in range(len(entries))],
-            loc="upper center",
-            # Rows of equal length, not full ones and a short last one.
-            ncol=math.ceil(len(entries) / _legend_rows(entries, self.columns)),
-            fontsize=11,
-            frameon=False,
-            borderpad=0,
-            borderaxespad=0,
-            handlelength=1.4,
-            handleheight=1.0,
-            columnspacing=1.6,
-        )
-        # Names are set afterwards: matplotlib leaves out labels such as "_background_", and reads $ as maths.
-        for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
-            text.set_parse_math(False)
-            text.set_text(name)
 
 
 def comparison_figure(
@@ -132,9 +38,9 @@ def comparison_figure(
         name: title of the image.
     """
     palette = palette[: len(classes)]
-    entries = _legend_entries(truth, prediction, classes, palette)
+    entries = legend_entries(classes, palette, *([prediction] if truth is None else [truth, prediction]))
     columns = 2 if truth is None else 3
-    page = _Page(columns, [0], _panel_height(image), _legend_rows(entries, columns), heading=False)
+    page = Page(columns, [0], panel_height(image), rows_of_legend(entries, columns), heading=False)
     _draw_comparison(page, image, truth, prediction, classes, palette, name)
     page.legend(entries, below_row=0)
     return page.figure
@@ -163,7 +69,7 @@ def attention_figure(
     count = len(attention.positions)
     columns = min(count, 3)
     rows = math.ceil(count / columns)
-    page = _Page(columns, [COLOUR_BAR] * rows, _panel_height(image), 0, heading=True)
+    page = Page(columns, [COLOUR_BAR] * rows, panel_height(image), 0, heading=True)
     page.heading(_attention_heading(attention))
     _draw_attention(page, 0, columns, image, attention, labels, classes)
     return page.figure
@@ -184,12 +90,12 @@ def overview_figure(
     The arguments are those of :func:`comparison_figure` and :func:`attention_figure`.
     """
     palette = palette[: len(classes)]
-    entries = _legend_entries(truth, prediction, classes, palette)
+    entries = legend_entries(classes, palette, truth, prediction)
     rows = math.ceil(len(attention.positions) / 3)
-    legend_rows = _legend_rows(entries, 3)
+    legend_rows = rows_of_legend(entries, 3)
     # The first row leaves room for the legend and, below it, for the heading of the maps.
     first = legend_rows * LEGEND_ROW + GAP + TITLE
-    page = _Page(3, [first] + [COLOUR_BAR] * rows, _panel_height(image), 0, heading=False)
+    page = Page(3, [first] + [COLOUR_BAR] * rows, panel_height(image), 0, heading=False)
     page.legend_height = legend_rows * LEGEND_ROW
     _draw_comparison(page, image, truth, prediction, classes, palette, name)
     page.legend(entries, below_row=0)
@@ -224,7 +130,7 @@ def frame_miou(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]
 
 
 def _draw_comparison(page, image, truth, prediction, classes, palette, name) -> None:
-    page.panel(0, 0, _fit(name or "image", PANEL_WIDTH)).imshow(image, aspect="auto")
+    page.panel(0, 0, fit(name or "image", PANEL_WIDTH)).imshow(image, aspect="auto")
     if truth is not None:
         page.panel(0, 1, "truth").imshow(colourise(truth, palette), aspect="auto", interpolation="nearest")
     title = "prediction"
@@ -273,14 +179,10 @@ def _attention_heading(attention: AttentionMaps) -> str:
     return f"attention of {attention.module}{scale} from the ringed positions"
 
 
-def _fit(text: str, width: float) -> str:
-    """Cut text to fit a width in pixels, on the left, where paths and names matter least."""
-    most = int(width / CHARACTER)
-    return text if len(text) <= most else "…" + text[len(text) - most + 1 :]
-
-
-def _legend_entries(truth, prediction, classes, palette) -> list[tuple[str, Sequence[int]]]:
-    maps = [prediction] if truth is None else [truth, prediction]
+def legend_entries(
+    classes: Sequence[str], palette: Sequence[Sequence[int]], *maps: np.ndarray
+) -> list[tuple[str, Sequence[int]]]:
+    """Name and colour of each class in label maps, most pixels first, and of what is no class."""
     present = classes_present(*maps, num_classes=len(classes))
     entries = [
         (classes[k], palette[k]) if k < len(palette) else (f"{classes[k]} (no colour)", VOID_COLOUR)
@@ -291,23 +193,7 @@ def _legend_entries(truth, prediction, classes, palette) -> list[tuple[str, Sequ
     return entries
 
 
-def _legend_rows(entries: Sequence[tuple[str, Sequence[int]]], panels: int) -> int:
-    """Number of rows of a legend below this many panels, if all columns are as wide as the widest."""
-    widest = 60 + CHARACTER * max((len(name) for name, _ in entries), default=0)
-    return max(1, math.ceil(len(entries) / max(1, int(panels * PANEL_WIDTH / widest))))
-
-
-def _panel_height(image: np.ndarray) -> int:
+def panel_height(image: np.ndarray, panel_width: int = PANEL_WIDTH) -> int:
+    """Height in pixels of a panel that shows an image in its own proportions."""
     height, width = image.shape[:2]
-    return max(1, round(PANEL_WIDTH * height / width))
-
-
-def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
-    """Write a matplotlib figure as PNG at the figure's own size and resolution.
-
-    Raises:
-        UserError: as in :func:`danseg.io.images.save_image`.
-    """
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return save_image(np.asarray(canvas.buffer_rgba())[..., :3].copy(), path)
+    return max(1, round(panel_width * height / width))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from danseg.datasets import check, check_contents
 from danseg.datasets.check import check_dataset
+from danseg.datasets.check_report import merged
 from danseg.errors import UserError
 
 SIZE = (6, 8)  # height, width
@@ -77,6 +78,8 @@ def test_report(cityscapes):
     # 48 pixels an image: ids 0 to 18 and 255, over and over.
     expected = np.bincount(np.resize(np.append(np.arange(19), 19), 48), minlength=20) * 3
     assert report.pixels == expected[:19].tolist()
+    assert report.images_with == [3] * 19 == passes(cityscapes).images_with  # counted, then remembered
+    assert merged([passes(cityscapes), passes(cityscapes)]).images_with == [6] * 19
     assert report.ignored == expected[19]
     assert report.absent == [] and report.warnings == []
     text = str(report)

@@ -158,3 +158,5 @@ def test_ultralytics_folders_are_read_as_they_are(tmp_path):
         report = check_dataset(config(tmp_path / "their.yaml", split), 2, split_name=split, progress=False)
         assert report.pixels == [16, 16] and report.ignored == 16
         assert report.files == [str(tmp_path / f"set/images/{split}/1.jpg")]
+    save(tmp_path / "set/masks/val/1.png", np.full(SIZE, 9, np.uint8))
+    assert "or ignore_label, in its label_mapping" in message(tmp_path / "their.yaml", "val", 2)

@@ -68,9 +68,7 @@ def test_another_rate_is_refused_or_acts(tiny, half):
     # What it writes is trained with the new rate: it goes on without another word.
     path = str(Path(config.work_dir, "iter_4.pth"))
     assert json.loads(read_checkpoint(path)[KEY])["optim_wrapper"]["optimizer"]["lr"] == 0.01
-    config = tiny(options)
-    config.work_dir += "_again"  # two runs within one second of a folder share a log
-    again = train(config, resume=path, log=lambda message: None)
+    again = train(tiny(options), resume=path, log=lambda message: None)
     assert again.iter == 4 and "does not go on" not in log_of(again)
     assert f"{path} is the end of this training, train_cfg.max_iters=4: nothing is left to train" in log_of(
         again

@@ -40,6 +40,17 @@ def test_a_name_that_does_not_exist_is_a_users_error(built, options, message):
         built(options)
 
 
+def test_runs_of_one_second_have_logs_of_their_own(built, monkeypatch):
+    monkeypatch.setattr("mmengine.runner.runner.time.time", lambda: 1e9)
+    first, second = built(), built()
+    first.logger.info("said by the first")
+    second.logger.info("said by the second")
+    assert first.work_dir == second.work_dir and second.timestamp == f"{first.timestamp}_2"
+    for runner, said, other in ((first, "first", "second"), (second, "second", "first")):
+        log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+        assert f"said by the {said}" in log and f"said by the {other}" not in log
+
+
 def test_hooks_that_keep_a_training_sound_are_always_there(built):
     kinds = {type(hook) for hook in built().hooks}
     assert {MergeBatchNormHook, NonFiniteLossHook, RandomStateHook} <= kinds

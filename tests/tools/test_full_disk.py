@@ -33,6 +33,9 @@ def given(tmp_path_factory, rendered_root):
             (folder / "ade" / kind / split).mkdir(parents=True)
             mode = "L" if kind == "annotations" else "RGB"
             picture.convert(mode).save(folder / "ade" / kind / split / f"x{suffix}")
+    log = folder / "run" / "20260101_000000" / "vis_data" / "scalars.json"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"loss": 1.0, "lr": 0.1, "step": 1}\n')
     shutil.copytree(rendered_root, folder / "streets")
     for path in (folder / "streets").rglob("*_labelTrainIds.png"):
         path.unlink()
@@ -50,6 +53,9 @@ TOOLS = {
     "predict": ("predict", *MODEL, "{given}/street.png", "--out", "out"),
     "attention": ("predict", *MODEL, "{given}/street.png", "--out", "out", "--attention"),
     "tiles": ("predict", *MODEL, "{given}/street.png", "--out", "out", "--tiles", "64"),
+    "analyze": ("analyze", *MODEL, "--out", "out", "--device", "cpu", *DATA),
+    "curves": ("analyze", "--runs", "{given}/run", "--out", "out"),
+    "browse": ("browse", "{given}/tiny_{number}.py", "--out", "sheet.png", "--count", "1", *DATA[2:]),
     "evaluate": (
         *("evaluate", "{given}/camvid/valannot", "{given}/camvid/valannot"),
         *("--dataset", "camvid", "--out", "out", "--workers", "1"),

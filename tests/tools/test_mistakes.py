@@ -111,7 +111,7 @@ def test_an_option_is_named(option, message, tmp_path):
     ],
     ids=lambda value: repr(value)[-40:],
 )
-@pytest.mark.parametrize("name", ["train", "test", "predict"])
+@pytest.mark.parametrize("name", ["train", "test", "predict", "browse", "check_dataset"])
 def test_a_config_is_named(name, text, words, message, tmp_path):
     config = tmp_path / "mistaken.py"
     config.write_text(text)
@@ -119,6 +119,8 @@ def test_a_config_is_named(name, text, words, message, tmp_path):
         "train": ("--work-dir", tmp_path / "work"),
         "test": (tmp_path / "weights.pth", "--work-dir", tmp_path / "work"),
         "predict": (tmp_path / "weights.pth", tmp_path / "street.png", "--out", tmp_path / "out"),
+        "browse": ("--out", tmp_path / "sheet.png"),
+        "check_dataset": (),
     }[name]
     said = message(name, config, *rest)
     if name == "train":

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from danseg import apis
+from danseg.apis.analysis import analyse
 from danseg.datasets import prepare
 from danseg.known_datasets import KNOWN_DATASETS
 from danseg.label_maps.id_formats import PREDICTION_IDS
+from danseg.visualization import contact_sheet
 
 TOOLS = sorted((Path(__file__).resolve().parents[2] / "tools").glob("*.py"))
 
@@ -76,10 +78,23 @@ def choices(parser: argparse.ArgumentParser, option: str) -> list[str]:
 
 # The tools repeat these values, because importing them would take seconds: they equal danseg's.
 def test_choices_are_those_of_danseg(parser):
-    assert choices(parser("predict"), "--precision") == list(apis.PRECISIONS)
+    for name in ("predict", "analyze"):
+        assert choices(parser(name), "--precision") == list(apis.PRECISIONS)
     [dataset] = [action for action in parser("evaluate")._actions if "--dataset" in action.option_strings]
     assert all(name in dataset.help for name in KNOWN_DATASETS)
     assert choices(parser("evaluate"), "--pred-ids") == list(PREDICTION_IDS)
+
+
+def test_limits_are_those_of_danseg(tool):
+    assert tool("browse").MOST == contact_sheet.MOST
+
+
+def test_defaults_of_an_analysis_are_those_of_danseg(parser):
+    signature = inspect.signature(analyse).parameters
+    defaults = {action.dest: action.default for action in parser("analyze")._actions}
+    shared = set(defaults) & {name for name, one in signature.items() if one.default is not one.empty}
+    assert shared == {"worst", "bins", "boundary", "device", "precision"}
+    assert all(defaults[name] == signature[name].default for name in shared)
 
 
 def test_defaults_are_those_of_danseg(parser):
@@ -91,4 +106,6 @@ def test_defaults_are_those_of_danseg(parser):
         assert set(arguments) <= set(signature)
         for key, action in arguments.items():
             if signature[key].default is not inspect.Parameter.empty:
-                assert action.default == signature[key].default, (name, key)
+                # An option that can be repeated starts from an empty list, which a function cannot have.
+                default = () if action.default == [] else action.default
+                assert default == signature[key].default, (name, key)

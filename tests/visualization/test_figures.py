@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from danseg.visualization import figures, read_image, save_figure
+from danseg.visualization import figures, page, read_image, save_figure
 from danseg.visualization.attention_recording import AttentionMaps, Placement
 
 CLASSES = ("road", "sky", "car", "rider")
@@ -148,7 +148,7 @@ def test_figures_are_written_at_their_size_from_many_threads(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         written = list(pool.map(write, range(6)))
     first = read_image(written[0][1])
-    width, height = (round(inches * figures.DPI) for inches in written[0][0].get_size_inches())
+    width, height = (round(inches * page.DPI) for inches in written[0][0].get_size_inches())
     assert abs(first.shape[0] - height) <= 1 and abs(first.shape[1] - width) <= 1
     for _, path in written[1:]:
         assert (read_image(path) == first).all()
@@ -176,8 +176,8 @@ def test_names_that_matplotlib_would_read_otherwise():
     )
     assert {*classes[:3], r"$\nosuch$_1$"} <= set(_texts(figure))
     attention = figures.attention_figure(image, _attention(1), labels=prediction, classes=classes)
-    for page in (figure, attention):
-        page.canvas.draw()  # would raise on maths that it cannot read
+    for one in (figure, attention):
+        one.canvas.draw()  # would raise on maths that it cannot read
 
 
 def test_weights_that_are_no_shares_are_not_called_uniform_attention():

@@ -27,8 +27,10 @@ from typing import Any, NamedTuple
 from mmengine.config import Config, ConfigDict
 
 from danseg.engine.config.config_names import is_read
+from danseg.engine.config.find_config import find_base
 from danseg.engine.config.run_length import follow_length
 from danseg.errors import UserError
+from danseg.shipped import shipped
 
 Values = dict[str, Any]
 
@@ -154,8 +156,8 @@ class Chain:
 
 
 def is_published(path: Path) -> bool:
-    """Whether a config belongs to a package of the mm family, which keeps them there."""
-    return ".mim" in path.parts
+    """Whether a config belongs to another package of the mm family, all of which keep theirs there."""
+    return ".mim" in path.parts and not path.resolve().is_relative_to(shipped("configs"))
 
 
 # What the two numbers of a name are, for messages.
@@ -199,7 +201,10 @@ def _program(path: Path) -> _Program:
     for name in names:
         if not isinstance(name, str):
             raise UserError(f"config {path}: _base_={name!r}: give the name of a file, or a list of names")
-    bases = [Config._get_cfg_path(name, str(path)) for name in names]
+    bases = [
+        (str(ours), None) if (ours := find_base(name)) else Config._get_cfg_path(name, str(path))
+        for name in names
+    ]
     for base, _ in bases:
         if not Path(base).is_file():
             raise FileNotFoundError(base)

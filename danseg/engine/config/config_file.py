@@ -5,7 +5,6 @@ in :mod:`danseg.engine.config.run_length`, how values are read from a command li
 :mod:`danseg.engine.config.cfg_options`.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mmengine.utils import import_modules_from_strings
 
 from danseg.engine.config.config_chain import Chain, File, check_kind, is_published
 from danseg.engine.config.config_names import READ, about_dead_name, is_read, places_of
+from danseg.engine.config.find_config import find_config
 from danseg.engine.config.kinds import wrong_at_the_top
 from danseg.engine.config.nested import holds, nest, value_at, with_value
 from danseg.engine.config.own_data import (
@@ -39,7 +39,8 @@ def load_config(
     computed from it, set by a file or by an option.
 
     Args:
-        path: the config file.
+        path: the config: a file, or the name of one of danseg's
+            (:func:`danseg.engine.config.find_config.find_config`).
         options: ``{"dotted.key": value}``, as :func:`danseg.engine.config.cfg_options.parse_options` gives.
             They are applied in order; what is set in its place wins over what is computed.
         data: a data set of one's own for a config on a ``folder`` recipe, as the option ``--data`` of the
@@ -51,9 +52,7 @@ def load_config(
             an option names a place that the config does not have, one option undoes another, or ``data`` is
             none or not for this config.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(_missing_config_message(path))
+    path = find_config(path)
     if path.suffix != ".py":
         raise UserError(f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py)")
     chain, values = _read(path)
@@ -92,22 +91,6 @@ def _read(path: Path, beneath: dict[str, Any] | None = None) -> tuple[Chain | No
         raise UserError(f"config {path} refers to a file that does not exist: {error}") from error
     except Exception as error:  # a config is a program: it can raise anything
         raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
-
-
-def _missing_config_message(path: Path) -> str:
-    """Say that ``path`` does not exist, and suggest the configs with the most similar names."""
-    known: dict[str, Path] = {}
-    for root in (path.parent, Path("configs"), Path(__file__).parents[2] / "configs"):
-        if root.is_dir():
-            for file in sorted(root.glob("*.py")):
-                known.setdefault(file.stem, file)
-    nearest = difflib.get_close_matches(path.stem, known, n=3, cutoff=0.5)
-    if nearest:
-        names = ", ".join(str(known[name]) for name in nearest)
-        return f"config {path} does not exist; did you mean {names}?"
-    if known:
-        return f"config {path} does not exist; there are: {', '.join(map(str, known.values()))}"
-    return f"config {path} does not exist (looked for it from {Path.cwd()})"
 
 
 def _refuse_dead_names(files: Mapping[Path, File]) -> None:

@@ -125,13 +125,18 @@ def require_recipe(path: Path, values: Mapping[str, Any], inherited: Mapping[str
     """
     if values.get("dataset_type") == TYPE == inherited.get("dataset_type"):
         return
+    if values.get("dataset_type") == TYPE:
+        raise UserError(
+            f"--data is for configs on a folder recipe; {path} has all values written out, as training does, "
+            "and names its set: leave --data out, or name the config in configs"
+        )
     network = path.stem.partition("_")[0]
-    there = sorted((Path(__file__).parents[3] / "configs").glob("*_folder.py"))
+    there = sorted(path.parent.glob("*_folder.py"))
     there = [one for one in there if one.stem.startswith(f"{network}_")] or there
-    known = f", such as {listed(f'configs/{one.name}' for one in there)}" if there else ""
+    known = f", such as {listed(there)}" if there else ""
     raise UserError(
-        f"--data is for configs on a folder recipe{known}; {path} is for {values.get('dataset_type')}. "
-        "A config of your own begins with _base_ = 'configs/_base_/recipes/folder.py'"
+        f"--data is for configs on a folder recipe{known}; {path} is for {values.get('dataset_type')}. One "
+        "of your own has one of these as its _base_"
     )
 
 

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from danseg.datasets.loading import load_picture, loading_step, shown
+from danseg.datasets.loading import load_shown, loading_step
 from danseg.datasets.metainfo import metainfo_of
 from danseg.datasets.wrappers import infos, inner_datasets
 from danseg.errors import UserError
@@ -55,7 +55,8 @@ class SaveComparison(Hook):
     ) -> None:
         """Draw the frames of one batch."""
         # Not above: matplotlib takes half a second to import, and few runs draw.
-        from danseg.visualization.figures import comparison_figure, save_figure
+        from danseg.visualization.figures import comparison_figure
+        from danseg.visualization.page import save_figure
 
         dataset = runner.test_loop.dataloader.dataset
         meta = metainfo_of(dataset)
@@ -64,7 +65,7 @@ class SaveComparison(Hook):
             path = Path(sample.img_path)
             truth = sample.gt_sem_seg.data[0].cpu().numpy() if "gt_sem_seg" in sample else None
             figure = comparison_figure(
-                shown(loader, load_picture(loader, path)["img"]),
+                load_shown(loader, path),
                 truth,
                 # With a single channel, mmseg's labels 0 and 1 are floating-point numbers.
                 sample.pred_sem_seg.data[0].long().cpu().numpy(),

@@ -155,8 +155,17 @@ def test_large_images_are_told(tmp_path):
 @pytest.mark.parametrize("name", ["danet_r50_cityscapes", "ccnet_r18_camvid"])
 def test_other_configs_are_refused_and_the_right_ones_named(name, mine):
     network = name.partition("_")[0]
-    with pytest.raises(UserError, match=rf"configs/{network}_r18_folder.py.*recipes/folder.py"):
+    with pytest.raises(
+        UserError, match=rf"configs/{network}_r18_folder.py.*One of your own has one of these"
+    ):
         load_config(CONFIGS / f"{name}.py", data=mine)
+
+
+def test_a_config_that_training_has_written_names_its_set(mine, tmp_path):
+    load_config(R18, data=mine).dump(tmp_path / "danet_r18_folder.py")
+    assert load_config(tmp_path / "danet_r18_folder.py").num_classes == 3
+    with pytest.raises(UserError, match="all values written out, .* and names its set: leave --data out"):
+        load_config(tmp_path / "danet_r18_folder.py", data=mine)
 
 
 def test_a_set_is_named_once(mine, tmp_path):

@@ -6,7 +6,7 @@
 #        asks (BENCH=training for one of attention, heads, inference, input, predict, training). Trainings of
 #        FCN and every head, into one table: make bench BENCH=recipes ARGS="--set demo"
 # faults kills, fills, damages and stops danseg's tools on purpose and counts what survives: all faults, which
-#        takes hours, or as ARGS asks (make faults ARGS="--only 'kill -9' --tries 8")
+#        takes an hour and a half, or as ARGS asks (make faults ARGS="--only 'kill -9' --tries 8")
 # docs   builds the site, into build/site; one warning ends it
 # setup  makes .venv alone; every other target does it first, and only where something is missing
 # test-openmmlab  runs the test suite on the original line of mmseg, in .venv-openmmlab

@@ -168,6 +168,6 @@ def test_a_size_is_needed_where_the_config_says_none(config):
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="reads the peak from /proc")
 def test_memory_of_a_call_is_seen_in_a_process_of_its_own(config):
     """mmseg holds N x N energies and their softmax; danseg less than one of them."""
-    found = latency.measure_latency(config, device="cpu", repeats=1, size=(384, 384))
-    one = 4 * (384 // 8) ** 4
+    found = latency.measure_latency(config, device="cpu", repeats=1, size=(512, 512))
+    one = 4 * (512 // 8) ** 4
     assert found.sides[latency.THEIRS].memory_bytes > 2 * one > 2 * found.sides[latency.OURS].memory_bytes > 0

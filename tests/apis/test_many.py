@@ -1,5 +1,6 @@
 """Many pictures from files to files: labels as one by one, whatever is finished, fails or differs."""
 
+import time
 from pathlib import Path
 
 import cv2
@@ -163,6 +164,9 @@ def test_what_is_whole_when_a_run_is_stopped_is_finished(model, pictures, tmp_pa
     def interrupted(self, samples):
         calls.append(len(samples))
         if len(calls) == 3:
+            until = time.monotonic() + 20
+            while len(list((tmp_path / "out").rglob("[02]_*.png"))) < 4 and time.monotonic() < until:
+                time.sleep(0.01)  # the threads write
             raise KeyboardInterrupt
         return labels(self, samples)
 

@@ -10,13 +10,13 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
 from danseg.engine.config.options import configure_test
-from danseg.engine.hooks import save_comparison
 from danseg.engine.runner import DansegRunner
 from danseg.engine.test import test as evaluate
 from danseg.errors import UserError
 from danseg.evaluation import evaluate_folders
 from danseg.label_maps.cityscapes_labels import LABELS
 from danseg.label_maps.label_png import read_label_map
+from danseg.visualization import figures, page
 
 
 @pytest.fixture
@@ -165,9 +165,9 @@ def test_pictures_and_files_of_chosen_classes(tiny, checkpoint, tmp_path, classe
     published = {label.name: label.id for label in LABELS}
     drawn = []
     monkeypatch.setattr(
-        save_comparison, "comparison_figure", lambda *args, **kwargs: drawn.append(kwargs) or "figure"
+        figures, "comparison_figure", lambda *args, **kwargs: drawn.append(kwargs) or "figure"
     )
-    monkeypatch.setattr(save_comparison, "save_figure", lambda *args: None)
+    monkeypatch.setattr(page, "save_figure", lambda *args: None)
     config = tiny({"num_classes": len(classes), "test_dataloader.dataset.metainfo": dict(classes=classes)})
     torch.save({"state_dict": MODELS.build(config.model).state_dict(), "meta": {}}, tmp_path / "few.pth")
     out = tmp_path / "out"

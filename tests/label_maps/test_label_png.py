@@ -149,7 +149,7 @@ def in_the_check(path: Path) -> np.ndarray:
     Image.new("RGB", read_size(path)[::-1]).save(path.with_name("image.png"))
     pairs = [(str(path.with_name("image.png")), str(path))]
     loader = loading_step([dict(type="LoadImageFromFile")])
-    contents = decode_all(pairs, np.ones(256, bool), loader, "checking", progress=False)
+    contents = decode_all(pairs, np.ones(256, bool), np.arange(256), loader, "checking", progress=False)
     if contents.problems:
         raise UserError(str(contents.problems))
     return np.repeat(np.arange(256), contents.raw_pixels)

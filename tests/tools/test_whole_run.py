@@ -233,11 +233,12 @@ def test_what_is_tested_is_what_is_predicted(run, varied, device, tool, tmp_path
 def test_tiles_are_the_whole(run, varied, device, tool, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     picture = run.pictures[0]
-    for options in ([], ["--tiles"]):
-        tool("predict").main([run.config, varied, picture, "--out", str(tmp_path), *options])
-    with rasterio.open(tmp_path / f"{Path(picture).stem}_labels.tif") as file:
+    whole, tiled = tmp_path / "whole", tmp_path / "tiled"
+    tool("predict").main([run.config, varied, picture, "--out", str(whole)])
+    tool("predict").main([run.config, varied, picture, "--out", str(tiled), "--tiles"])
+    with rasterio.open(tiled / f"{Path(picture).stem}_labels.tif") as file:
         tiles = file.read(1)
-    assert (tiles == read_label_map(tmp_path / f"{Path(picture).stem}_labels.png")).mean() > 0.999
+    assert (tiles == read_label_map(whole / f"{Path(picture).stem}_labels.png")).mean() > 0.999
 
 
 @pytest.mark.slow

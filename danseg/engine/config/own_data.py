@@ -64,8 +64,8 @@ def settings_from(data: str | os.PathLike) -> dict[str, Setting]:
         )
         found["crop_size"] = Setting(
             crop,
-            f"height, width; half of the training images are larger than {height}x{width}, at most "
-            f"{LARGEST_CROP}, by {_STEP}{small}",
+            f"height, width: the median of the training images, {height}x{width}, at most {LARGEST_CROP}, by "
+            f"{_STEP}{small}",
         )
     if "train" in file.splits:
         images = len(file.pairs("train"))

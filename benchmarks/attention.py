@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import report, ways
-from benchmarks.arguments import parse_count, parse_size
+from benchmarks.arguments import parse_size
 from benchmarks.attention_cases import (
     CASES,
     FORWARD,
@@ -38,6 +38,7 @@ from benchmarks.measure import available_memory, product_rate
 from benchmarks.report import Promise, Row, size_name
 from danseg.engine.measuring import MeasurementError, alternate, extra_peak, in_subprocess
 from danseg.errors import UserError, command_line
+from danseg.tool_arguments import parse_count
 
 # What docs/performance.md promises.
 PROMISES = {

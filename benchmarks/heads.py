@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report, ways
-from benchmarks.arguments import parse_count
 from benchmarks.command import carry_out, set_up
 from benchmarks.measure import product_rate
 from benchmarks.report import Row, size_name
@@ -30,6 +29,7 @@ from benchmarks.ways import BFLOAT16, FLOAT32, TF32, Figure, Job, Precision, Que
 from danseg.engine.measuring import MeasurementError, alternate, extra_peak, in_subprocess
 from danseg.errors import command_line
 from danseg.heads import counterparts
+from danseg.tool_arguments import parse_count
 
 FORWARD, TRAINING = "forward", "training"
 NUM_CLASSES, STRIDE = 19, 8

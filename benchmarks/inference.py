@@ -26,7 +26,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report, ways
-from benchmarks.arguments import parse_count
 from benchmarks.command import Job, carry_out, set_up
 from benchmarks.measure import available_memory, product_rate
 from benchmarks.networks import DANSEG, MMSEG, NUM_CLASSES, Network, segmentor
@@ -35,6 +34,7 @@ from benchmarks.ways import Rates
 from danseg.engine.measuring import MeasurementError, alternate, extra_peak, in_subprocess, process_peak
 from danseg.errors import UserError, command_line
 from danseg.ops import upsampled_argmax
+from danseg.tool_arguments import parse_count
 
 Size = tuple[int, int]
 THEIRS, PRECISIONS = "mmseg", ("float32", "bfloat16")

@@ -30,11 +30,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import report, ways
-from benchmarks.arguments import parse_count
 from benchmarks.command import require_mmseg, set_up
 from benchmarks.report import Promise, Row, size_name
 from danseg.engine.measuring import environment
 from danseg.errors import UserError, command_line
+from danseg.tool_arguments import parse_count
 
 CROP = (512, 1024)
 FRAME = (1024, 2048)

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from benchmarks import report
-from benchmarks.arguments import parse_count
 from benchmarks.command import Job, carry_out, set_up
 from benchmarks.inference import settle
 from benchmarks.measure import alternate
 from benchmarks.networks import HEADS, Network, read_config
 from benchmarks.report import Promise, Row, size_name
 from danseg.errors import command_line
+from danseg.tool_arguments import parse_count
 
 NETWORK = Network(18, width=8, recipe="camvid")
 SIZE = (64, 96)

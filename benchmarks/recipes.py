@@ -19,13 +19,14 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import recipe_table
-from benchmarks.arguments import RESULTS, parse_count
+from benchmarks.arguments import RESULTS
 from benchmarks.recipe_configs import ROOT, datasets, heads
 from benchmarks.recipe_queue import Limits, Stopped, carry_out, locked
 from benchmarks.recipe_runs import STATE, Training, plan
 from danseg.errors import UserError, command_line
 from danseg.io.files import make_folder
 from danseg.known_datasets import KNOWN_DATASETS
+from danseg.tool_arguments import add_amp, add_cfg_options, parse_count
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -48,22 +49,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--minutes", type=float, help="when these are over, running trainings end, to go on when run again"
     )
     parser.add_argument("--iterations", type=parse_count, help="length of a training (default: the recipe's)")
-    parser.add_argument(
-        "--amp",
-        nargs="?",
-        const="auto",
-        choices=("auto", "float16", "bfloat16"),
-        help="mixed precision, as for tools/train.py",
-    )
+    add_amp(parser)
     parser.add_argument("--data-root", help="folder of the data set (default: the recipe's)")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of every config; values as for tools/train.py",
-    )
+    add_cfg_options(parser, of="every config")
     parser.add_argument(
         "--discard-checkpoints", action="store_true", help="delete those of a training that is finished"
     )

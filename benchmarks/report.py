@@ -15,10 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.arguments import RESULTS, parse_count
+from benchmarks.arguments import RESULTS
 from benchmarks.measure import slug
 from danseg.engine.measuring import MIB
 from danseg.errors import UserError
+from danseg.tool_arguments import parse_count
 from danseg.version import __version__
 
 

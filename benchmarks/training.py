@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report, training_gpu, ways
-from benchmarks.arguments import parse_count
 from benchmarks.command import carry_out, set_up
 from benchmarks.measure import product_rate
 from benchmarks.networks import DANSEG, MMSEG, Network, segmentor
@@ -29,6 +28,7 @@ from benchmarks.report import Promise, Row, size_name
 from benchmarks.training_batch import BATCH, batch
 from danseg.engine.measuring import alternate, in_subprocess, process_peak
 from danseg.errors import UserError, command_line
+from danseg.tool_arguments import parse_count
 
 # As in configs/_base_/models/dilated_resnet.py.
 RECOMPUTED = ("backbone.stem", "backbone.layer1", "backbone.layer2")

@@ -25,8 +25,8 @@ from typing import Any
 
 import yaml
 
-from danseg.errors import UserError, reason_of
-from danseg.io.source_files import read_file
+from danseg.errors import UserError
+from danseg.io.source_files import read_lines
 from danseg.io.words import did_you_mean, listed, shortened
 from danseg.io.yaml_file import read_yaml
 from danseg.label_maps.class_colours import default_colours
@@ -263,15 +263,9 @@ def _is_id(value: Any) -> bool:
 
 
 def _listed_pairs(file: Path, images: Path, masks: Path) -> list[Pair]:
-    try:
-        text = read_file(file).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 (byte {error.start}); write it again") from error
-    except OSError as error:
-        raise UserError(f"the list {file} cannot be read: {reason_of(error)}") from error
     pairs = []
-    for number, line in enumerate(text.split("\n"), 1):
-        parts = line.rstrip("\r").split("\t")
+    for number, line in enumerate(read_lines(file, f"the list {file}"), 1):
+        parts = line.split("\t")
         if parts == [""]:
             continue
         if len(parts) != 2 or not all(parts) or "\0" in line:

@@ -7,6 +7,7 @@ that the configs' bases agree with them. CONTRIBUTING.md says what else a new da
 import dataclasses
 import functools
 import os
+import shlex
 from collections.abc import Collection, Mapping
 
 from danseg.errors import UserError
@@ -81,7 +82,7 @@ class KnownDataset:
         """The command that prepares the data set in ``root``, by default the folder that the configs name."""
         arguments = self.prepare_arguments
         if root is not None and str(root) != self.root:
-            arguments = f"{arguments.removesuffix(self.root).rstrip()} {root}"
+            arguments = f"{arguments.removesuffix(self.root).rstrip()} {shlex.quote(str(root))}"
         return f"python tools/prepare_dataset.py {arguments}"
 
     def frame_of(self, prediction: str, frames: Collection[str]) -> str | None:
@@ -147,6 +148,12 @@ _VOC2012 = KnownDataset(
 _DEMO = dataclasses.replace(_CITYSCAPES, name="demo", root="data/demo", prepare_arguments="demo")
 
 KNOWN_DATASETS = {one.name: one for one in (_CITYSCAPES, _ADE20K, _CAMVID, _VOC2012, _DEMO)}
+
+
+def command_for(command: str | None, root: str | os.PathLike) -> str | None:
+    """A config's ``prepare_command`` for the folder ``root``, where it is that of a known data set."""
+    known = (one for one in KNOWN_DATASETS.values() if root and one.prepare_command() == command)
+    return next((one.prepare_command(root) for one in known), command)
 
 
 def known_dataset(name: str) -> KnownDataset:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from danseg.errors import UserError, reason_of
+from danseg.errors import UserError
 from danseg.io.images import IMAGE_SUFFIXES
-from danseg.io.source_files import files_below, read_file
+from danseg.io.source_files import files_below, read_lines
 from danseg.io.words import did_you_mean, shortened
 from danseg.label_maps.id_formats import VOID
 
@@ -129,12 +129,7 @@ def _mapping(path: Path, mapping: Any) -> dict[Any, Any]:
 
 
 def _listed_images(path: Path, split: str, file: Path) -> list[Path]:
-    try:
-        lines = read_file(file).decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 (byte {error.start}); save it so") from error
-    except OSError as error:
-        raise UserError(f"{path}: {split} names {file}: {reason_of(error)}") from error
+    lines = read_lines(file, f"{path}: {split} names {file}, which")
     return [file.parent / line.strip() for line in lines if line.strip()]
 
 

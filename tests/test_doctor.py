@@ -157,6 +157,15 @@ def test_the_machine():
     assert "cores to use" in text and "GiB of memory" in text and "of float32's time" in text
 
 
+def test_what_is_missing_breaks_no_line_but_its_own(monkeypatch):
+    """rich, which draws the bars that danseg shows, is needed; processors are counted without it."""
+    for name in [one for one in sys.modules if one.partition(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "danseg.io.parallel", raising=False)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert "cores to use" in said(doctor._cpu)
+
+
 def test_both_lines_in_one_place_are_broken(metadata):
     metadata({**MAINTAINED, **ORIGINAL})
     [message] = broken(doctor._mmseg)

@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 
 from danseg.engine.config.config_file import load_config
 from danseg.errors import UserError
-from danseg.known_datasets import KNOWN_DATASETS, known_dataset
+from danseg.known_datasets import KNOWN_DATASETS, command_for, known_dataset
 
 BASES = [
     path
@@ -62,7 +62,14 @@ def test_names():
     [("cityscapes", "cityscapes ELSE"), ("ade20k", "ade20k SOURCE ELSE"), ("demo", "demo ELSE")],
 )
 def test_the_command_for_another_folder(name, command):
-    assert known_dataset(name).prepare_command("ELSE") == f"python tools/prepare_dataset.py {command}"
+    record, command = known_dataset(name), f"python tools/prepare_dataset.py {command}"
+    assert record.prepare_command("ELSE") == command_for(record.prepare_command(), "ELSE") == command
+    assert record.prepare_command("a b").endswith(" 'a b'")
+
+
+def test_another_command_stays_as_it_is():
+    assert command_for("make data", "ELSE") == "make data" and command_for(None, "ELSE") is None
+    assert command_for("python tools/prepare_dataset.py demo", "") == "python tools/prepare_dataset.py demo"
 
 
 def test_the_frame_of_a_prediction():

@@ -97,7 +97,7 @@ def test_one_message_each(files, old, new, said):
     ("place", "said"),
     [
         ("masks/val", "which holds no image"),
-        ("gone", "gone: it does not exist"),
+        ("gone", "gone, which cannot be read: it does not exist"),
         ("pictures", "in no folder called images"),
     ],
 )

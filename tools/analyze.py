@@ -9,18 +9,17 @@ trainings. The scores are those of ``tools/test.py``, to the last digit.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-
-def _number(kind: type, low: float, high: float = float("inf")) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        value = kind(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low:g} to {high:g}")
-        return value
-
-    read.__name__ = kind.__name__  # argparse names it where the text is no number
-    return read
+from danseg.tool_arguments import (
+    add_cfg_options,
+    add_data,
+    add_device,
+    add_precision,
+    add_trained,
+    add_work_dir,
+    number,
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -29,13 +28,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "report.md and what it shows into a folder.",
         epilog="An earlier analysis in the folder is replaced; other files there stay.",
     )
-    parser.add_argument("config", nargs="?", help="config that the checkpoint was trained with")
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        help="checkpoint: a file (.pth, .safetensors) or its address (https://...)",
-    )
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
+    add_trained(parser, optional=True)
+    add_data(parser)
     parser.add_argument(
         "--runs",
         nargs="+",
@@ -46,41 +40,29 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the report; made if needed")
     parser.add_argument(
         "--worst",
-        type=_number(int, 0, 999),
+        type=number(int, 0, 999),
         default=8,
         metavar="N",
         help="how many of the worst images to draw (default: %(default)s)",
     )
     parser.add_argument(
         "--bins",
-        type=_number(int, 1, 1000),
+        type=number(int, 1, 1000),
         default=15,
         metavar="N",
         help="bins of confidence of the calibration (default: %(default)s)",
     )
     parser.add_argument(
         "--boundary",
-        type=_number(float, 1e-6, 1),
+        type=number(float, 1e-6, 1),
         default=0.02,
         metavar="SHARE",
         help="width of the bands of boundary IoU, as a share of an image's diagonal (default: %(default)s)",
     )
-    parser.add_argument("--work-dir", help="folder for the test's log (default: work_dirs/<config>)")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="type in which the network computes (default: float32, as it is tested)",
-    )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config, as for tools/train.py: data_root=/data/cityscapes",
-    )
+    add_work_dir(parser, "the test's log")
+    add_device(parser)
+    add_precision(parser, note=", as it is tested")
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
     if args.config and not args.checkpoint:
         parser.error("name the checkpoint, too: CONFIG CHECKPOINT")

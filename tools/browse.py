@@ -9,6 +9,8 @@ and images every class has. With ``--seed`` they are those that ``tools/train.py
 import argparse
 from collections.abc import Sequence
 
+from danseg.tool_arguments import add_cfg_options, add_config, add_data, number
+
 MOST = 256  # samples on a sheet
 
 
@@ -18,13 +20,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "and print how many pixels and images every class has.",
         epilog="The data are checked first, as by tools/check_dataset.py, which counts the classes.",
     )
-    parser.add_argument("config", help="config file, for example configs/danet_r18_camvid.py")
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
+    add_config(parser)
+    add_data(parser)
     parser.add_argument(
         "--split", choices=("train", "val", "test"), default="train", help="default: %(default)s"
     )
     parser.add_argument(
-        "--count", type=_count, default=16, metavar="N", help="samples to draw (default: %(default)s)"
+        "--count",
+        type=number(int, 1, MOST),
+        default=16,
+        metavar="N",
+        help="samples to draw (default: %(default)s)",
     )
     parser.add_argument("--out", required=True, metavar="PNG", help="the sheet; an existing file is replaced")
     parser.add_argument(
@@ -33,22 +39,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="as of tools/train.py: the samples that a training in one process sees first (default: the "
         "config's, or else 0)",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config, as for tools/train.py: data_root=/data/cityscapes",
-    )
+    add_cfg_options(parser)
     return parser.parse_args(argv)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= MOST:
-        raise argparse.ArgumentTypeError(f"a sheet holds 1 to {MOST} samples, not {value}")
-    return value
 
 
 def run(args: argparse.Namespace) -> None:

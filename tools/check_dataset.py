@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from danseg.tool_arguments import add_cfg_options, add_config, add_data
+
 SPLITS = ("train", "val", "test")
 
 
@@ -15,22 +17,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="A data set in which files are missing is not decoded before they are there. What has passed "
         "is remembered until a file changes, for trainings too.",
     )
-    parser.add_argument("config", help="config file, for example configs/danet_r18_camvid.py")
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
+    add_config(parser)
+    add_data(parser)
     parser.add_argument(
         "--splits", nargs="+", choices=SPLITS, default=SPLITS, help="default: all that the config has"
     )
     parser.add_argument(
         "--show", type=int, default=20, metavar="N", help="files to name of each kind of fault (default: 20)"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config, as for tools/train.py: data_root=/data/cityscapes",
-    )
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
@@ -40,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.config_file import load_config
     from danseg.engine.data import check_data
     from danseg.errors import UserError
+    from danseg.shipped import as_started
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data)
     splits = tuple(split for split in SPLITS if split in args.splits and config.get(f"{split}_dataloader"))
@@ -50,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
     errors: list[UserError] = []
     for report in check_data(config, splits, errors=errors):
         print(report)
-    for error in errors:
-        print(f"error: {describe(error, args.show)}", file=sys.stderr)
+    for text in dict.fromkeys(describe(error, args.show) for error in errors):  # splits may share one
+        print(f"error: {as_started(text)}", file=sys.stderr)
     if errors:
         sys.exit(1)
 

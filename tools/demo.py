@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from danseg.tool_arguments import add_cfg_options, add_work_dir
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
@@ -27,23 +29,14 @@ PICTURES = 4
 POSITIONS = 3
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Render street scenes, train a DANet on them, evaluate it, draw what it sees.",
         epilog="Pictures of an earlier demo in the same work dir are replaced.",
     )
-    parser.add_argument(
-        "--work-dir", help="folder for checkpoints, logs and pictures (work_dirs/danet_r18_demo)"
-    )
+    add_work_dir(parser, "checkpoints, logs and pictures", "work_dirs/danet_r18_demo")
     parser.add_argument("--retrain", action="store_true", help="train again, even if nothing has changed")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"change entries of configs/{CONFIG.name}; values as for tools/train.py",
-    )
+    add_cfg_options(parser, of=f"configs/{CONFIG.name}")
     return parser.parse_args(argv)
 
 
@@ -185,7 +178,7 @@ def draw(config: Config, checkpoint: Path, out: Path) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)  # before anything that takes long to import
+    args = parse_args(argv)  # before anything that takes long to import
     from danseg.errors import command_line
 
     command_line(run)(args)

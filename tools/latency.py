@@ -5,6 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from danseg.tool_arguments import (
+    add_cfg_options,
+    add_checkpoint,
+    add_config,
+    add_device,
+    add_precision,
+    parse_count,
+)
+
 if TYPE_CHECKING:
     from danseg.apis.latency import Latency
 
@@ -16,51 +25,30 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="A call takes images in memory to labels, in the config's test mode. Both sides take turns, "
         "so that a machine that slows down slows both.",
     )
-    parser.add_argument("config", help="config file")
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        help="trained weights: a file (.pth, .safetensors) or its address; without, they are random, which "
-        "takes the same time",
-    )
+    add_config(parser)
+    add_checkpoint(parser, optional=True, note="; without, they are random, which takes the same time")
     parser.add_argument(
         "--size",
         nargs=2,
-        type=_count,
+        type=parse_count,
         metavar=("HEIGHT", "WIDTH"),
         help="of the images (default: the config's crop_size)",
     )
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="images a call (default: 1)")
     parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="type in which the network computes (default: float32); float16 needs a GPU",
+        "--batch", type=parse_count, default=1, metavar="N", help="images a call (default: 1)"
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
+    add_precision(parser, note="; float16 needs a GPU")
+    add_device(parser)
     parser.add_argument(
         "--repeat",
-        type=_count,
+        type=parse_count,
         default=20,
         metavar="N",
         help="timed calls of each side (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to FILE")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config, such as model.test_cfg.mode=whole",
-    )
+    add_cfg_options(parser)
     return parser.parse_args(argv)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> None:

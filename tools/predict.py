@@ -35,14 +35,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from danseg.tool_arguments import (
+    add_cfg_options,
+    add_data,
+    add_device,
+    add_precision,
+    add_processes,
+    add_trained,
+    add_tta,
+    parse_count,
+)
+
 # The paths of more pictures than these are not printed.
 PRINTED = 20
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -54,11 +59,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "folder that is named. A picture that cannot be read is reported and skipped, and the exit status is "
         "1. What is finished is skipped when the same command runs again.",
     )
-    parser.add_argument("config", help="config file the model was trained with")
-    parser.add_argument(
-        "checkpoint", help="trained weights: a file (.pth, .safetensors) or its address (https://...)"
-    )
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
+    add_trained(parser)
+    add_data(parser)
     parser.add_argument(
         "images",
         nargs="+",
@@ -104,13 +106,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="for very large images: predict overlapping tiles of this side (default: 1024) at the image's "
         "own resolution, whatever the config says, and write only a GeoTIFF of labels",
     )
-    parser.add_argument("--tta", action="store_true", help="average over scales and flips (cfg.tta_pipeline)")
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="type in which the network computes (default: float32); bfloat16 is faster on GPUs and on CPUs "
-        "that have instructions for it, float16 needs a GPU",
+    add_tta(parser)
+    add_precision(
+        parser,
+        note="; bfloat16 is faster on GPUs and on CPUs that have instructions for it, float16 needs a GPU",
     )
     parser.add_argument(
         "--compile",
@@ -119,41 +118,28 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--batch-size",
-        type=positive,
+        type=parse_count,
         metavar="N",
         help="images of equal size that go through the network together (default: 16, or fewer that have 2 "
         "megapixels)",
     )
     parser.add_argument(
-        "--workers", type=positive, metavar="N", help="threads that read and write (default: one a processor)"
+        "--workers",
+        type=parse_count,
+        metavar="N",
+        help="threads that read and write (default: one a processor)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="predict again what is finished, whatever it was made with"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config, as in tools/test.py",
+    add_cfg_options(parser)
+    add_device(parser)
+    add_processes(
+        parser,
+        share=", among which the images are shared out",
+        arrive="arrive at the end",
+        note="; give more time than the longest video takes",
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
-    parser.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm", "mpi"),
-        default="none",
-        help="what started the processes, among which the images are shared out",
-    )
-    parser.add_argument(
-        "--collective-timeout",
-        type=float,
-        default=30,
-        metavar="MINUTES",
-        help="stop if other processes do not arrive at the end for so long (default: %(default)g); give more "
-        "time than the longest video takes",
-    )
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 

@@ -6,21 +6,14 @@ What is wrong with the config follows on stderr.
 import argparse
 from collections.abc import Sequence
 
+from danseg.tool_arguments import add_cfg_options, add_config, add_data
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print a config with its bases merged.")
-    parser.add_argument("config", help="config file")
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config. A value is read as Python if it is that (1e-3, (512,1024), None, "
-        "['a','b'], [{'type':'EMAHook'}]), else it is text as typed; inside brackets single words are texts. "
-        "\"KEY='(1)'\" is a text in any case. KEY may go through lists: param_scheduler.0.end",
-    )
+    add_config(parser)
+    add_data(parser)
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
@@ -35,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)  # before anything that takes long to import
+    args = parse_args(argv)  # before anything that takes long to import
     from danseg.errors import command_line
 
     command_line(run)(args)

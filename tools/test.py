@@ -3,16 +3,23 @@
 import argparse
 from collections.abc import Sequence
 
+from danseg.tool_arguments import (
+    add_cfg_options,
+    add_data,
+    add_patience,
+    add_processes,
+    add_trained,
+    add_tta,
+    add_work_dir,
+)
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Evaluate a checkpoint on its config's test set.")
-    parser.add_argument("config", help="config that the checkpoint was trained with")
-    parser.add_argument(
-        "checkpoint", help="checkpoint: a file (.pth, .safetensors) or its address (https://...)"
-    )
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
-    parser.add_argument("--work-dir", help="folder for the log and the scores (default: work_dirs/<config>)")
-    parser.add_argument("--tta", action="store_true", help="average over scales and flips (cfg.tta_pipeline)")
+    add_trained(parser)
+    add_data(parser)
+    add_work_dir(parser, "the log and the scores")
+    add_tta(parser)
     parser.add_argument("--out", metavar="DIR", help="write the predictions as PNGs of ids into DIR")
     parser.add_argument("--show-dir", metavar="DIR", help="write image, truth and prediction into DIR")
     parser.add_argument(
@@ -20,38 +27,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="only write predictions for an evaluation server, to --out; labels are not needed",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config. A value is read as Python if it is that (1e-3, (512,1024), None, "
-        "['a','b'], [{'type':'EMAHook'}]), else it is text as typed; inside brackets single words are texts. "
-        "\"KEY='(1)'\" is a text in any case. KEY may go through lists: param_scheduler.0.end",
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm", "mpi"),
-        default="none",
-        help="what started the processes",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=5,
-        metavar="MINUTES",
-        help="warn if nothing moves for so long, and stop after twice that if data workers are why; "
-        "0 waits for ever (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--collective-timeout",
-        type=float,
-        default=30,
-        metavar="MINUTES",
-        help="stop if other processes do not arrive for so long (default: %(default)g)",
-    )
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    add_cfg_options(parser)
+    add_processes(parser)
+    add_patience(parser)
     return parser.parse_args(argv)
 
 
@@ -84,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)  # before anything that takes long to import
+    args = parse_args(argv)  # before anything that takes long to import
     from danseg.errors import command_line
 
     command_line(run)(args)

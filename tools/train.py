@@ -3,12 +3,22 @@
 import argparse
 from collections.abc import Sequence
 
+from danseg.tool_arguments import (
+    add_amp,
+    add_cfg_options,
+    add_config,
+    add_data,
+    add_patience,
+    add_processes,
+    add_work_dir,
+)
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a network from a config.")
-    parser.add_argument("config", help="config file, for example configs/danet_r18_camvid.py")
-    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
-    parser.add_argument("--work-dir", help="folder for checkpoints and logs (default: work_dirs/<config>)")
+    add_config(parser)
+    add_data(parser)
+    add_work_dir(parser, "checkpoints and logs")
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -27,13 +37,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="with --resume: go on with this config's settings where the checkpoint was trained with others "
         "(rate, optimiser, schedule, data set, ...), which is refused otherwise",
     )
-    parser.add_argument(
-        "--amp",
-        nargs="?",
-        const="auto",
-        choices=("auto", "float16", "bfloat16"),
-        help="mixed precision (default type: float16 on CUDA, bfloat16 on CPU)",
-    )
+    add_amp(parser)
     parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
@@ -43,39 +47,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--deterministic", action="store_true", help="use algorithms only that repeat to the bit"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change entries of the config. A value is read as Python if it is that (1e-3, (512,1024), None, "
-        "['a','b'], [{'type':'EMAHook'}]), else it is text as typed; inside brackets single words are texts. "
-        "\"KEY='(1)'\" is a text in any case. KEY may go through lists: param_scheduler.0.end",
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm", "mpi"),
-        default="none",
-        help="what started the processes",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=5,
-        metavar="MINUTES",
-        help="warn if nothing moves for so long, and stop after twice that if data workers are why; "
-        "0 waits for ever (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--collective-timeout",
-        type=float,
-        default=30,
-        metavar="MINUTES",
-        help="stop if other processes do not arrive for so long (default: %(default)g)",
-    )
-    # torchrun passes this option in some modes; the environment holds the same number
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    add_cfg_options(parser)
+    add_processes(parser)
+    add_patience(parser)
     return parser.parse_args(argv)
 
 
@@ -113,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)  # before anything that takes long to import
+    args = parse_args(argv)  # before anything that takes long to import
     from danseg.errors import command_line
 
     command_line(run)(args)

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from danseg.apis.geotiff import BLOCK, created_geotiff, require_place
 from danseg.apis.model import tested_dataset
-from danseg.apis.predict import loads_labels, require_channels, step_name
+from danseg.apis.predict import require_channels
 from danseg.apis.raster_rows import STRICT, RowReader, import_rasterio, opened
 from danseg.datasets.loading import loading_step
+from danseg.engine.config.options import without_labels
+from danseg.engine.config.type_names import type_name
 from danseg.errors import UserError
 from danseg.io.parallel import progress_bar
 from danseg.io.source_files import fault
@@ -157,8 +159,8 @@ def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
 
 def _steps(model: BaseSegmentor) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
     """The step that loads images, and what the test pipeline then does to pixels (H, W, C)."""
-    first, *steps = (step for step in tested_dataset(model.cfg)["pipeline"] if not loads_labels(step))
-    names = [step_name(step) for step in steps]
+    first, *steps = without_labels(tested_dataset(model.cfg)["pipeline"])
+    names = [type_name(step) for step in steps]
     other = [name for name in names if name not in _LEFT_OUT + _BY_ROWS]
     if other:
         raise UserError(

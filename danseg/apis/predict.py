@@ -12,6 +12,7 @@ from danseg.apis.model import tested_dataset
 from danseg.apis.pictures import Picture, load, named
 from danseg.datasets.loading import described, loading_step, shown
 from danseg.engine.channels import input_channels
+from danseg.engine.config.options import without_labels
 from danseg.errors import UserError
 from danseg.segmentors import predict_labels
 
@@ -125,7 +126,7 @@ class InputPipeline:
 
     def __init__(self, model: BaseSegmentor) -> None:
         pipeline = tested_dataset(model.cfg)["pipeline"]
-        first, *steps = (step for step in pipeline if not loads_labels(step))
+        first, *steps = without_labels(pipeline)
         self.loader = loading_step([first])
         self._model = model
         self._steps = Compose(steps)
@@ -206,17 +207,6 @@ def segmented(
 def as_label_map(labels: Tensor) -> np.ndarray:
     """Labels from a network as (H, W) int64."""
     return labels.cpu().numpy().astype(np.int64)
-
-
-def step_name(step: dict) -> str:
-    """The name of a pipeline step's class, without a scope such as ``mmseg.``."""
-    kind = step["type"]
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
-
-
-def loads_labels(step: dict) -> bool:
-    """Whether a pipeline step loads labels, which a prediction has none of."""
-    return step_name(step).startswith("Load") and "Annotation" in step_name(step)
 
 
 def require_channels(model: BaseSegmentor, found: int, loader: Any, image: Picture) -> None:

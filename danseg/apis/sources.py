@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from danseg.errors import UserError, reason_of
-from danseg.io.source_files import fault, files_below, read_file
+from danseg.errors import UserError
+from danseg.io.images import IMAGE_SUFFIXES
+from danseg.io.source_files import fault, files_below, read_lines
 
 PICTURE, VIDEO, CAMERA = "picture", "video", "camera"
-_PICTURES = frozenset(
-    ".avif .bmp .gif .jp2 .jpe .jpeg .jpg .npy .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
+_PICTURES = frozenset((*IMAGE_SUFFIXES, ".npy"))
 _VIDEOS = frozenset(".avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
 _LIST = ".txt"
 _MAGIC = re.compile(r"[*?[]")
@@ -169,12 +168,7 @@ def _below(
 
 def _listed(path: Path) -> Iterator[Source]:
     """The files that a list names, a line each, relative to the list's folder unless they are absolute."""
-    try:
-        lines = read_file(path).decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"the list {path} cannot be read: {reason_of(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"the list {path} is no text in UTF-8 ({error}); save it as that") from error
+    lines = read_lines(path, f"the list {path}")
     files = [os.path.normpath(path.parent / line.strip()) for line in lines if line.strip()]
     if not files:
         raise UserError(f"the list {path} names no file; write one into each line")

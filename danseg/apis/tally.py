@@ -14,6 +14,7 @@ from danseg.apis.sources import Source
 from danseg.engine.stalled import note_progress
 from danseg.errors import UserError
 from danseg.io.parallel import progress_bar
+from danseg.shipped import as_started
 
 
 @dataclass
@@ -61,9 +62,10 @@ class Progress:
         """
         if is_of_all(error):
             raise error
-        self.tally.failures.append(str(error))
+        message = as_started(str(error))
+        self.tally.failures.append(message)
         if self._total > 1:  # of a single one it is said at the end
-            print(f"skipped: {error}", file=sys.stderr)
+            print(f"skipped: {message}", file=sys.stderr)
         self._advance(source)
 
     def _advance(self, source: Source) -> None:

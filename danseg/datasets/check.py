@@ -20,6 +20,7 @@ from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, r
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
 from danseg.io.words import listed
+from danseg.known_datasets import command_for
 from danseg.label_maps.id_formats import loaded_ids
 
 __all__ = ["DatasetReport", "cache_dir", "check_dataset", "labelled_files"]
@@ -86,7 +87,9 @@ def _check_one(
 ) -> DatasetReport:
     dataset = build_dataset(config, split_name)
     kind = type(dataset).__name__
-    root = os.path.abspath(getattr(dataset, "data_root", None) or ".")
+    data_root = getattr(dataset, "data_root", None) or ""
+    root = os.path.abspath(data_root or ".")
+    prepare_command = command_for(prepare_command, data_root)
     classes = tuple(dataset.metainfo.get("classes") or (str(i) for i in range(num_classes)))
     if len(classes) != num_classes:
         raise UserError(

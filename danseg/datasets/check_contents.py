@@ -15,7 +15,7 @@ from danseg.io.images import decode_whole
 from danseg.io.jpeg import JPEG, is_doubtful
 from danseg.io.parallel import parallel_map
 from danseg.io.source_files import read_file
-from danseg.io.words import ranges
+from danseg.io.words import counted, ranges
 from danseg.known_datasets import known_dataset
 from danseg.label_maps.cityscapes_labels import LABELS
 from danseg.label_maps.label_png import FIX, UnusableLabelMap, read_label_map
@@ -119,7 +119,7 @@ def _decode_pair(
     if len(wrong):
         finding.wrong_ids = tuple(wrong.tolist())
         count = int(finding.raw_pixels[wrong].sum())
-        finding.problems.append((_IDS, f"{label_path}: {ranges(wrong.tolist())} ({count} pixels)"))
+        finding.problems.append((_IDS, f"{label_path}: {ranges(wrong.tolist())} ({counted(count, 'pixel')})"))
     return finding
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from prettytable import PrettyTable
 
 from danseg.errors import UserError
-from danseg.io.words import SHOWN, listed
+from danseg.io.words import SHOWN, counted, listed
 
 _WIDTH = 110
 
@@ -65,7 +65,7 @@ class DatasetReport:
         return table.get_string()
 
     def __str__(self) -> str:
-        pairs = f"{self.images} images with labels" if self.labels else f"{self.images} images without labels"
+        pairs = f"{counted(self.images, 'image')} {'with' if self.labels else 'without'} labels"
         known = ", files unchanged since their last check" if self.cached else ""
         lines = [f"{self.split_name}: {self.dataset}, {pairs} in {self.root}{known}"]
         common = sorted(self.sizes.items(), key=lambda item: -item[1])

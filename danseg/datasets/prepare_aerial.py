@@ -23,7 +23,7 @@ from danseg.errors import UserError
 from danseg.io.images import read_image
 from danseg.io.parallel import parallel_map
 from danseg.io.source_files import files_below
-from danseg.io.words import listed, ranges
+from danseg.io.words import counted, listed, ranges
 from danseg.label_maps.id_formats import VOID
 from danseg.label_maps.label_png import read_label_map
 
@@ -269,7 +269,8 @@ def _require_both(images: dict[str, Path], labels: dict[str, Path], root: Path, 
     alone = [path for name, path in images.items() if name not in labels]
     if alone:
         raise UserError(
-            f"{len(alone)} pictures in {root} have no label: {listed(alone)}; {what} has one each"
+            f"{counted(len(alone), 'picture')} in {root} without a label: {listed(alone)}; {what} has one "
+            "each"
         )
 
 

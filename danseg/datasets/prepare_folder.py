@@ -17,7 +17,7 @@ from danseg.datasets.own.written_files import WrittenFiles, written_files
 from danseg.errors import UserError
 from danseg.io.image_headers import FIXES, stored_size
 from danseg.io.parallel import parallel_map
-from danseg.io.words import listed
+from danseg.io.words import counted, listed
 from danseg.label_maps.id_formats import VOID
 
 _MASKS = "masks"  # folder below --out of the masks that are written
@@ -148,7 +148,7 @@ def _require_sizes(found: LabelledImages, sizes: Sequence[tuple[int, int]], prog
     unknown = [image for image, there in zip(images, claimed, strict=True) if there is None]
     if unknown:
         raise UserError(
-            f"{len(unknown)} images cannot be read: {listed(unknown, 3)}; copy or download them again"
+            f"{counted(len(unknown), 'image')} cannot be read: {listed(unknown, 3)}; copy or download again"
         )
     wrong = [
         f"{label.source if isinstance(label, Annotated) else label} has {size[0]}x{size[1]}, but {image} "
@@ -160,7 +160,8 @@ def _require_sizes(found: LabelledImages, sizes: Sequence[tuple[int, int]], prog
         turned = any(there == size[::-1] for there, size in zip(claimed, sizes, strict=True) if there != size)
         hint = f"; or the image is turned by its EXIF orientation: {FIXES['turned']}" if turned else ""
         raise UserError(
-            f"{len(wrong)} labels differ from their image in height x width: {listed(wrong, 3)}. Put the "
+            f"{counted(len(wrong), 'label differs', 'labels differ')} from the image in height x width: "
+            f"{listed(wrong, 3)}. Put the "
             f"right label beside each image, or export them at the images' size{hint}"
         )
 
@@ -178,7 +179,8 @@ def _split(
     train, val = splitting.split(digests, groups, share)
     told = f" in {len(set(groups))} groups by --group {group!r}" if group is not None else ""
     same = len(digests) - len(set(digests))
-    told += f"; {same} images are copies of others, and in the same split" if same else ""
+    copies = counted(same, "image is a copy of another", "images are copies of others")
+    told += f"; {copies}, and in the same split" if same else ""
     return dict(train=train, val=val), f"split: {len(train)} train, {len(val)} val, by content{told}"
 
 
@@ -228,7 +230,8 @@ def _place(folder: Path, out: Path) -> str:
 
 def _summary(found: LabelledImages, contents: LabelContents) -> str:
     names = [f"{number} {name}" for number, name in enumerate(contents.table.names)]
-    return f"{len(found.pairs)} images with {contents.what}; {len(names)} classes: {listed(names, 20)}"
+    images, classes = counted(len(found.pairs), "image"), counted(len(names), "class", "classes")
+    return f"{images} with {contents.what}; {classes}: {listed(names, 20)}"
 
 
 def _next_commands(out: Path) -> str:

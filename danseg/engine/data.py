@@ -13,6 +13,7 @@ from danseg.datasets.shared_pictures import shared_pictures
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.config_parts import dicts_of
 from danseg.engine.config.options import require_model
+from danseg.engine.config.type_names import type_name
 from danseg.errors import UserError
 from danseg.io.words import listed
 
@@ -169,8 +170,7 @@ def _after(pipeline: Sequence[dict], size: tuple[int, int]) -> tuple[int, int] |
     """Height and width of an image after a test pipeline; None if a transform changes them in its own way."""
     height, width = size
     for transform in pipeline:
-        kind = transform.get("type")
-        kind = (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
+        kind = type_name(transform)
         if kind == "Resize":
             scale, factor = transform.get("scale"), transform.get("scale_factor")
             if scale is None and factor is not None:

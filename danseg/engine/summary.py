@@ -25,6 +25,7 @@ from danseg.engine.config.total_batch import (
 )
 from danseg.engine.sample_seeds import own_dataset
 from danseg.engine.tf32 import convolves_in_tf32
+from danseg.io.words import counted
 
 if TYPE_CHECKING:
     from danseg.engine.runner import DansegRunner
@@ -55,7 +56,7 @@ def summary(runner: "DansegRunner") -> str:
 
 
 def _data(loader: DataLoader) -> str:
-    workers = f"{loader.num_workers} worker{'' if loader.num_workers == 1 else 's'}"
+    workers = counted(loader.num_workers, "worker")
     sets = named_sets(loader.dataset)
     parts = ", ".join(f"{name} {len(part):,}" for name, part in sets.items())
     kind = type(own_dataset(loader)).__name__
@@ -113,9 +114,10 @@ def _weights(runner: "DansegRunner", training: bool) -> str:
 def _schedule(runner: "DansegRunner") -> str:
     loop, loader = runner.train_loop, runner.train_dataloader
     batch = images_an_iteration(runner)
+    images = counted(batch, "image")
     passes = loop.max_iters * batch / max(1, _images(loader))
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
-    parts = [f"{loop.max_iters:,} iterations of {batch} images, {passes:,.1f} times through the data"]
+    parts = [f"{loop.max_iters:,} iterations of {images}, {passes:,.1f} times through the data"]
     if isinstance(runner._val_loop, BaseLoop):
         parts.append(f"validation every {loop.val_interval:,} {'epochs' if by_epoch else 'iterations'}")
     for hook in runner.hooks:
@@ -148,10 +150,10 @@ def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
         start, images = f"{name}: " if name else "", images_a_step(runner, wrapper)
         gathered = iterations_a_step(wrapper)
         if gathered > 1:
-            yield f"{start}a step every {gathered} iterations, of {images} images"
+            yield f"{start}a step every {gathered} iterations, of {counted(images, 'image')}"
         if base is not None and images != base and settings.get("enable"):
             ratio = f"{images / base:g}"
-            yield f"{start}the rate is scaled by {ratio}, from steps of {base} images to {images}"
+            yield f"{start}the rate is scaled by {ratio}, from steps of {counted(base, 'image')} to {images}"
 
 
 def _devices(runner: "DansegRunner") -> str:
@@ -162,5 +164,5 @@ def _devices(runner: "DansegRunner") -> str:
             name += "; float32 convolutions in TF32"
     else:
         threads = torch.get_num_threads()
-        name = f"{device.type.upper()}, {threads} thread{'' if threads == 1 else 's'} each"
-    return f"{runner.world_size} process{'' if runner.world_size == 1 else 'es'} on {name}"
+        name = f"{device.type.upper()}, {counted(threads, 'thread')} each"
+    return f"{counted(runner.world_size, 'process', 'processes')} on {name}"

@@ -17,6 +17,7 @@ from mmengine.registry import VISBACKENDS
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, WandbVisBackend
 from mmengine.visualization.vis_backend import BaseVisBackend, force_init_env
 
+from danseg.engine.config.type_names import type_name
 from danseg.engine.dispensable import Dispensable
 from danseg.io.files import append_whole, make_folder, whole_file
 from danseg.io.images import save_image
@@ -33,9 +34,7 @@ def _wrapped(backend: Mapping[str, Any] | BaseVisBackend) -> dict[str, Any]:
     if not isinstance(backend, Mapping):
         return {"type": DispensableVisBackend, "backend": backend, "name": type(backend).__name__}
     inner = dict(backend)
-    kind = inner["type"]
-    kind = kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
-    name = inner.pop("name", None) or kind
+    name = inner.pop("name", None) or type_name(inner)
     inner["type"] = _WHOLE.get(inner["type"], inner["type"])
     return {"type": DispensableVisBackend, "backend": inner, "name": name}
 

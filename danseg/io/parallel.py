@@ -3,17 +3,10 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,8 +19,19 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def progress_bar(progress: bool = True) -> Progress:
+def progress_bar(progress: bool = True) -> "Progress":
     """A progress bar on stderr; hidden unless ``progress`` is set and stderr is a terminal."""
+    # Not above: the doctor, which counts processors, works without rich and says that it is missing.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

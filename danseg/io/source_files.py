@@ -55,6 +55,26 @@ def read_file(path: str | os.PathLike) -> bytes:
         return file.read()
 
 
+def read_lines(path: str | os.PathLike, what: str) -> list[str]:
+    """The lines of a text in UTF-8, without their ends and a mark of UTF-8 before the first.
+
+    Args:
+        path: the file.
+        what: what messages call it, with its path.
+
+    Raises:
+        UserError: it cannot be read, or is no text in UTF-8.
+    """
+    try:
+        text = read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} is not UTF-8 (byte {error.start}); save it so") from error
+    except OSError as error:
+        raise UserError(f"{what} cannot be read: {reason_of(error)}") from error
+    # Not by splitlines: a file's name may hold what Unicode counts as the end of a line.
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
 def files_below(folder: str | os.PathLike, suffix: str = "") -> list[Path]:
     """Whatever has a name that ends in ``suffix``, in a folder and its subfolders, in order of path.
 

@@ -1,4 +1,4 @@
-"""Words for messages: lists, shortened where they are long, ranges of numbers, and the most similar name."""
+"""Words for messages: lists, shortened where they are long, numbers of things, and the most similar name."""
 
 import difflib
 import textwrap
@@ -12,6 +12,11 @@ def listed(names: Iterable[object], shown: int = SHOWN) -> str:
     texts = [str(name) for name in names]
     rest = len(texts) - shown
     return ", ".join(texts[:shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """'1 image' or '3 images': a number of things, whose plural is ``many``, or ``one`` with an s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def shortened(value: object) -> str:

@@ -163,21 +163,18 @@ def _upsampled_argmax(
     if threshold is not None:  # label 1 has to beat a constant
         constant = torch.full_like(logits, threshold, dtype=wide).logit_()
         logits = torch.cat([constant, logits.to(wide)], dim=1)
-    batch, classes, rows, width = logits.shape
+    batch, classes, rows, _ = logits.shape
     labels = logits.new_empty((batch, end - row, out_width), dtype=label_dtype(classes))
     on_cpu = logits.device.type == "cpu"
-    tile_rows, tile_columns = tile_sides(logits.device, classes, out_width, wide)
-    like = logits.new_empty((), dtype=wide)
-
-    def along_height(index: Tensor) -> tuple[Tensor, Tensor]:
-        cells, weights = taps(index, height, through_height, (top, bottom), out_height, align_corners)
-        return cells - first, weights
-
-    def along_width(index: Tensor) -> tuple[Tensor, Tensor]:
-        return taps(index, width, through_width, (left, right), out_width, align_corners)
-
-    vertical = pieces(along_height, (row, end), tile_rows, like)
-    horizontal = pieces(along_width, (0, out_width), tile_columns, like)
+    vertical, horizontal = tiles(
+        logits,
+        (out_height, out_width),
+        align_corners,
+        (through_height, through_width),
+        (left, right, top, bottom),
+        (row, end),
+        (first, height),
+    )
     reads = [in_rows for _, in_rows, _ in vertical]
     needed = first + min(one.start for one in reads), first + max(one.stop for one in reads)
     if needed[0] < first or needed[1] > first + rows:
@@ -211,12 +208,40 @@ def _(logits, out_height, out_width, *args):
     return logits.new_empty((logits.shape[0], end - row, out_width), dtype=label_dtype(classes))
 
 
-def tile_sides(device: torch.device, classes: int, out_width: int, dtype: torch.dtype) -> tuple[int, int]:
-    """Rows and columns of a tile of resized logits."""
-    on_cpu = device.type == "cpu"
-    columns = min(_TILE_COLUMNS if on_cpu else _TILE_COLUMNS_GPU, out_width)
+def tiles(
+    logits: Tensor,
+    size: Sequence[int],
+    align_corners: bool,
+    through: Sequence[int],
+    padding: Sequence[int],
+    rows: tuple[int, int],
+    band: tuple[int, int],
+) -> tuple[list, list]:
+    """The pieces of both matrices, whose products with ``logits``, (..., C, h, w), are tiles of resized ones.
+
+    Args:
+        logits, size, align_corners, through, padding, rows, band: as for :func:`upsampled_argmax`.
+
+    Returns:
+        Those along the height and along the width, as :func:`danseg.ops.interpolation.pieces` gives them.
+    """
+    wide = energy_dtype(logits.dtype)
+    on_cpu = logits.device.type == "cpu"
+    columns = min(_TILE_COLUMNS if on_cpu else _TILE_COLUMNS_GPU, size[1])
     tile_bytes = _TILE_BYTES if on_cpu else _TILE_BYTES_GPU
-    return max(1, tile_bytes // (classes * columns * dtype.itemsize)), columns
+    tile_rows = max(1, tile_bytes // (logits.shape[-3] * columns * wide.itemsize))
+    first, height = band
+    left, right, top, bottom = padding
+
+    def along_height(index: Tensor) -> tuple[Tensor, Tensor]:
+        cells, weights = taps(index, height, through[0], (top, bottom), size[0], align_corners)
+        return cells - first, weights
+
+    def along_width(index: Tensor) -> tuple[Tensor, Tensor]:
+        return taps(index, logits.shape[-1], through[1], (left, right), size[1], align_corners)
+
+    like = logits.new_empty((), dtype=wide)
+    return pieces(along_height, rows, tile_rows, like), pieces(along_width, (0, size[1]), columns, like)
 
 
 def label_dtype(classes: int) -> torch.dtype:

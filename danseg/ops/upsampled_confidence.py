@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from danseg.ops.inputs import energy_dtype
-from danseg.ops.interpolation import along_rows, pieces
-from danseg.ops.upsampled_argmax import taps, tile_sides
+from danseg.ops.interpolation import along_rows
+from danseg.ops.upsampled_argmax import tiles
 
 
 @torch.no_grad()
@@ -39,22 +39,13 @@ def upsampled_confidence(
         ``(H, W)``, from 0 to 1, float32, or float64 for logits of that type.
     """
     wide = energy_dtype(logits.dtype)
-    classes, height, width = logits.shape
-    left, right, top, bottom = padding
-    through = (height, width) if through is None else through
-    rows, columns = tile_sides(logits.device, classes, size[1], wide)
-    like = logits.new_empty((), dtype=wide)
-
-    def along_height(index: Tensor) -> tuple[Tensor, Tensor]:
-        return taps(index, height, through[0], (top, bottom), size[0], align_corners)
-
-    def along_width(index: Tensor) -> tuple[Tensor, Tensor]:
-        return taps(index, width, through[1], (left, right), size[1], align_corners)
-
-    horizontal = pieces(along_width, (0, size[1]), columns, like)
+    shape = logits.shape[1:]
+    through = shape if through is None else through
+    rows, band = (0, size[0]), (0, shape[0])
+    vertical, horizontal = tiles(logits, size, align_corners, through, padding, rows, band)
     confidences = logits.new_empty(tuple(size), dtype=wide)
     with torch.autocast(logits.device.type, enabled=False):
-        for out_rows, in_rows, along_y in pieces(along_height, (0, size[0]), rows, like):
+        for out_rows, in_rows, along_y in vertical:
             for out_columns, in_columns, along_x in horizontal:
                 cells = logits[:, in_rows, in_columns].to(wide)
                 tile = along_rows(cells if along_y is None else along_y @ cells, along_x)  # (C, R, S)

@@ -109,7 +109,7 @@ def test_mosaics_are_pictures_of_tiles_alone(tree):
         (["empty"], "empty holds no picture and no video"),
         (["@gone"], "the list gone cannot be read: it does not exist"),
         (["empty.txt"], "the list empty.txt names no file"),
-        (["latin.txt"], "the list latin.txt is no text in UTF-8"),
+        (["latin.txt"], "the list latin.txt is not UTF-8"),
     ],
 )
 def test_what_cannot_be_predicted_is_one_message(tree, given, says):

@@ -130,7 +130,7 @@ def test_a_full_disk_is_noticed_when_the_video_is_read_again(model, tmp_path):
 
 def test_a_camera_is_read_by_its_number_until_it_ends(model, tmp_path, monkeypatch):
     path, asked, capture = record_video(tmp_path / "x.avi"), [], cv2.VideoCapture
-    monkeypatch.setattr(videos.cv2, "VideoCapture", lambda what: opened(what))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda what: opened(what))
 
     def opened(what):
         asked.append(what)
@@ -143,7 +143,7 @@ def test_a_camera_is_read_by_its_number_until_it_ends(model, tmp_path, monkeypat
 
 def test_ctrl_c_ends_a_camera_and_keeps_its_video(model, tmp_path, monkeypatch):
     path, capture = record_video(tmp_path / "x.avi"), cv2.VideoCapture
-    monkeypatch.setattr(videos.cv2, "VideoCapture", lambda what: capture(str(path) if what == 0 else what))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda what: capture(str(path) if what == 0 else what))
     labels, calls = Batches.labels, []
 
     def interrupted(self, samples):

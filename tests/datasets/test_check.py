@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from danseg.datasets import check, check_contents
 from danseg.datasets.check import check_dataset
 from danseg.datasets.check_report import merged
 from danseg.errors import UserError
+from danseg.known_datasets import KNOWN_DATASETS
 
 SIZE = (6, 8)  # height, width
 
@@ -243,6 +245,22 @@ def test_missing_set(tmp_path):
     assert str(tmp_path / "nowhere/leftImg8bit/train") in text
     assert str(tmp_path / "nowhere/gtFine/train") in text
     assert "python tools/prepare_dataset.py cityscapes X" in text
+
+
+@pytest.mark.parametrize("record", KNOWN_DATASETS.values(), ids=lambda record: record.name)
+def test_the_command_prepares_the_folder_that_is_missing(record, tmp_path):
+    for root in (record.root, str(tmp_path / "a set")):
+        with pytest.raises(UserError) as refused:
+            check_dataset(
+                record.config(root, "train"),
+                len(record.classes),
+                split_name="train",
+                prepare_command=record.prepare_command(),
+                progress=False,
+            )
+        [line] = [one for one in str(refused.value).splitlines() if one.startswith("Prepare it with: ")]
+        arguments = shlex.split(line.removeprefix("Prepare it with: ").partition("   ")[0])
+        assert (root in arguments) == (root != record.root or record.name == "cityscapes")
 
 
 def test_missing_set_is_told_with_its_absolute_path(tmp_path, monkeypatch):
@@ -583,7 +601,7 @@ def test_ade20k_zero_is_ignored_and_ids_move_down(tmp_path):
     ade = dict(type="ADE20KDataset", data_root=str(tmp_path), data_prefix=prefix)
     report = check_dataset(ade, 150, split_name="train", progress=False)
     assert report.pixels == [1] * 150 and report.ignored == 1
-    with pytest.raises(UserError, match=r"x\.png: 150 \(1 pixels\)(.|\n)*reduce_zero_label=True"):
+    with pytest.raises(UserError, match=r"x\.png: 150 \(1 pixel\)(.|\n)*reduce_zero_label=True"):
         check_dataset(dict(ade, reduce_zero_label=False), 150, split_name="train", progress=False)
 
 

@@ -264,14 +264,14 @@ def smaller(ids):
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
-        (without("set/masks/000.png"), {}, "1 images have no label: .*000.jpg. Add .*--allow-unpaired"),
-        (without("set/images/000.jpg"), {}, "1 labels have no image: .*000.png"),
+        (without("set/masks/000.png"), {}, "1 image has no label: .*000.jpg. Add .*--allow-unpaired"),
+        (without("set/images/000.jpg"), {}, "1 label has no image: .*000.png"),
         (without("set/images/*"), {}, "holds no image .*it is empty"),
         (without("set/*/00[1-9].*"), {}, "1 image is all there is, which cannot be split"),
-        (no_picture, {}, "1 images cannot be read: .*000.jpg; copy"),
+        (no_picture, {}, "1 image cannot be read: .*000.jpg; copy"),
         (turned, {}, "000.png has 128x96, but .*96x128.*EXIF orientation: turn the pixels"),
         (smaller, {}, "000.png has 50x60, but .*000.jpg 96x128"),
-        (redraw(value=7), {}, r"no class: 7 \(12288 pixels in 1 files, such as .*000.png\).*--map 7:2 or"),
+        (redraw(value=7), {}, r"no class: 7 \(12288 pixels in 1 file, such as .*000.png\).*--map 7:2 or"),
         (redraw(value=1000, type=np.uint16), {}, "no class: 1000 .*--map 1000:ignore"),
         (with_alpha, {}, r"000.png is or holds see-through pixels \(alpha\)"),
         (as_jpeg, {}, r"JPEG, whose compression changes ids .*export the masks as PNG \(and 5 more\)"),
@@ -314,7 +314,7 @@ def test_colours_that_the_file_lacks(tmp_path):
     ):
         folder(out=tmp_path / "out", **options | dict(colours=None))
     options["colours"].write_text("ground,90,90,90\ndisc,220,20,60\n")
-    with pytest.raises(UserError, match=r"1 colours in the masks are not in --colours: 0 0 142 \(\d+ pixels"):
+    with pytest.raises(UserError, match=r"1 colour of the masks is not in --colours: 0 0 142 \(\d+ pixels"):
         folder(out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
@@ -336,7 +336,7 @@ def test_an_id_of_map_that_no_mask_holds_is_said(ids):
 def test_left_out_and_said(ids):
     (ids["masks"] / "000.png").unlink()
     lines = folder(**ids, allow_unpaired=True)
-    assert any("left out: 1 images have no label" in str(line) for line in lines)
+    assert any("left out: 1 image has no label" in str(line) for line in lines)
     assert len(classes_of(ids["out"], "train")) + len(classes_of(ids["out"], "val")) == 5
 
 

@@ -37,7 +37,7 @@ def test_a_patience_is_a_time(minutes, tool):
 @pytest.mark.parametrize("name", ["train", "test"])
 def test_the_tools_have_both_times(tool, name, capsys):
     arguments = ["config.py", "weights.pth"][: 1 if name == "train" else 2]
-    defaults = tool(name).parse_arguments(arguments)
+    defaults = tool(name).parse_args(arguments)
     assert (defaults.patience, defaults.collective_timeout) == (5, 30)
     with pytest.raises(SystemExit) as ended:
         tool(name).main([*arguments, "--patience", "-2"])

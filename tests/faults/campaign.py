@@ -17,7 +17,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 
 def parse_arguments() -> argparse.Namespace:
-    from benchmarks.arguments import RESULTS, parse_count
+    from benchmarks.arguments import RESULTS
+    from danseg.tool_arguments import parse_count
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -9,7 +9,7 @@ from danseg.errors import UserError
 from danseg.io import source_files
 from danseg.io.image_headers import mapped
 from danseg.io.images import read_bytes
-from danseg.io.source_files import fault, files_below, open_file, read_file
+from danseg.io.source_files import fault, files_below, open_file, read_file, read_lines
 from danseg.label_maps.label_png import read_label_map
 
 
@@ -114,3 +114,14 @@ def test_a_folder_that_cannot_be_read_and_a_link_to_none_are_named(tree, monkeyp
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"the folder .*top/one cannot be read: Permission denied; make it"):
         files_below(tree, ".png")
+
+
+def test_the_lines_of_a_text_are_those_that_line_feeds_end(tmp_path):
+    file = tmp_path / "list.txt"
+    file.write_bytes("\ufeffa\u2028b.png\tä\r\n\n c".encode())
+    assert read_lines(file, "the list") == ["a\u2028b.png\tä", "", " c"]
+    file.write_bytes(b"one\n\xff")
+    with pytest.raises(UserError, match=r"^the list is not UTF-8 \(byte 4\); save it so$"):
+        read_lines(file, "the list")
+    with pytest.raises(UserError, match="^the list cannot be read: it is a folder$"):
+        read_lines(tmp_path, "the list")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from danseg.io.words import did_you_mean, listed, ranges, shortened
+from danseg.io.words import counted, did_you_mean, listed, ranges, shortened
 
 
 def test_a_long_list_is_cut_and_counted():
@@ -10,6 +10,12 @@ def test_a_long_list_is_cut_and_counted():
     assert listed("abcdefg") == "a, b, c, d, e and 2 more"
     assert listed([1, 2, 3], shown=1) == "1 and 2 more"
     assert listed([]) == ""
+
+
+def test_one_thing_is_not_called_several():
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert counted(1, "class has", "classes have") == "1 class has"
+    assert counted(2, "class has", "classes have") == "2 classes have"
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,19 @@ def test_a_checkpoint_and_trainings_on_one_page(main, run_dir, tmp_path, rendere
         ((), "required: --out"),
         (("--out", "x"), "name what to analyse"),
         (("config.py", "--out", "x"), "name the checkpoint, too"),
-        (("c.py", "w.pth", "--out", "x", "--bins", "0"), "--bins: 0 is not from 1"),
+        (
+            ("c.py", "w.pth", "--out", "x", "--bins", "0"),
+            "--bins: expected a whole number from 1 to 1000, got '0'",
+        ),
         (("c.py", "w.pth", "--out", "x", "--worst", "-1"), "--worst"),
-        (("c.py", "w.pth", "--out", "x", "--worst", "many"), "invalid int value: 'many'"),
-        (("c.py", "w.pth", "--out", "x", "--boundary", "2"), "--boundary: 2 is not from"),
+        (
+            ("c.py", "w.pth", "--out", "x", "--worst", "many"),
+            "--worst: expected a whole number from 0 to 999, got 'many'",
+        ),
+        (
+            ("c.py", "w.pth", "--out", "x", "--boundary", "2"),
+            "--boundary: expected a number from 1e-06 to 1, got '2'",
+        ),
         (("c.py", "w.pth", "--out", "x", "--boundary", "nan"), "--boundary"),
     ],
 )

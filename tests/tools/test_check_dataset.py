@@ -71,3 +71,11 @@ def test_a_config_without_the_split_is_told(tool, tmp_path, capsys):
     with pytest.raises(SystemExit):
         tool("check_dataset").main([str(tmp_path / "a.py"), "--splits", "val"])
     assert "has no val_dataloader" in capsys.readouterr().err
+
+
+def test_what_all_splits_lack_is_said_once_and_names_the_command(tool, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["danseg check"])
+    with pytest.raises(SystemExit):
+        tool("check_dataset").main(["danet_r18_folder", "--cfg-options", f"data_root={tmp_path / 'gone'}"])
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and "write it with danseg prepare folder " in said

@@ -18,7 +18,8 @@ LINES = [
     (page.name, line)
     for page in DOCUMENTS
     for line in shell_lines(page)
-    if re.search(r"train\.py configs/|(dist|slurm)_train\.sh", line) and "max_iters=" not in line  # no trials
+    if re.search(r"train\.py configs/|\bdanseg train [a-z]|(dist|slurm)_train\.sh", line)
+    and "max_iters=" not in line  # no trials
 ]
 
 
@@ -28,7 +29,8 @@ def test_there_are_lines():
 
 @pytest.mark.parametrize(("page", "line"), LINES)
 def test_a_launch_keeps_the_total_batch_or_scales_the_rate(page, line):
-    config = load_config(ROOT / re.search(r"configs/\w+\.py", line)[0])
+    named = re.search(r"configs/\w+\.py", line)
+    config = load_config(ROOT / named[0] if named else re.search(r"\bdanseg train (\w+)", line)[1])
     numbers = re.findall(r"--(?:nnodes|nodes|nproc_per_node|ntasks-per-node)=(\d+)", line)
     total = config.train_dataloader.batch_size
     for number in numbers:

@@ -27,7 +27,8 @@ def test_demo_then_cityscapes(main, capsys, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     (train,) = (line for line in lines if line.startswith("train: "))
     (val,) = (line for line in lines if line.startswith("val: "))
-    assert "CityscapesDataset, 2 images with labels" in train and "CityscapesDataset, 1 images" in val
+    assert "CityscapesDataset, 2 images with labels" in train
+    assert "CityscapesDataset, 1 image with labels" in val
     for path in (tmp_path / "data/demo/gtFine").rglob("*_labelTrainIds.png"):
         path.unlink()
     main(["cityscapes", "data/demo"])

@@ -12,7 +12,7 @@ from danseg.datasets.own.pairing import by_name
 from danseg.datasets.own.rasterising import Annotated, require_pycocotools
 from danseg.errors import UserError, reason_of
 from danseg.io.source_files import files_below, read_file
-from danseg.io.words import listed
+from danseg.io.words import counted, listed
 
 _LABELMAP = "labelmap.txt"
 _VOC_MASKS = "SegmentationClass"
@@ -86,11 +86,12 @@ def _from_file(path: Path) -> Form:
     require_pycocotools(str(path))
     if path.suffix.lower() == ".xml":
         images, order, left_out = read_cvat(path, _bytes(path))
-        return _polygons("CVAT for images", path, images, order, left_out, "shapes without an area")
+        return _polygons("CVAT for images", path, images, order, left_out, "shape", "without an area")
     content: Any = _json(path) if path.suffix.lower() == ".json" else None
     if is_coco(content):
         images, order, left_out = read_coco(path, content)
-        return _polygons("COCO", path, images, order, left_out, "annotations without a region, such as boxes")
+        without = "without a region, such as boxes"
+        return _polygons("COCO", path, images, order, left_out, "annotation", without)
     if is_labelme(content):
         raise UserError(f"{path} is of LabelMe, which has a file an image; name their folder")
     raise UserError(
@@ -111,17 +112,17 @@ def _labelme(folder: Path, annotations: list[Path]) -> Form:
         images.append(annotated)
         left_out += without
     return _polygons(
-        "LabelMe", folder, images, [], left_out, f"shapes without an area ({', '.join(NO_AREA)})"
+        "LabelMe", folder, images, [], left_out, "shape", f"without an area ({', '.join(NO_AREA)})"
     )
 
 
 def _polygons(
-    name: str, path: Path, images: list[Annotated], order: list[str], left_out: int, what: str
+    name: str, path: Path, images: list[Annotated], order: list[str], left_out: int, what: str, without: str
 ) -> Form:
     if not any(image.regions for image in images):
         raise UserError(f"{path} ({name}) holds no region with an area; annotate polygons or masks")
     by_name((image.name, Path(image.source)) for image in images)
-    notes = (f"left out: {left_out} {what}",) if left_out else ()
+    notes = (f"left out: {counted(left_out, what)} {without}",) if left_out else ()
     annotated = {image.name: image for image in images}
     return Form(name, annotated=annotated, order=tuple(order), notes=notes)
 

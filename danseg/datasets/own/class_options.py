@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from danseg.dataset_file import Colour, class_names
-from danseg.errors import UserError, reason_of
-from danseg.io.source_files import read_file
+from danseg.errors import UserError
+from danseg.io.source_files import read_lines
 from danseg.io.words import did_you_mean, listed
 from danseg.label_maps.id_formats import VOID
 
@@ -44,7 +44,7 @@ def read_classes(text: str) -> tuple[str, ...]:
         UserError: the file cannot be read, or the names are not right.
     """
     if os.path.isfile(text) or text.endswith((".txt", ".csv", ".names")):
-        names = [line.strip() for line in _lines(text, "--classes") if line.strip()]
+        names = [line.strip() for line in read_lines(text, f"--classes {text}") if line.strip()]
         return class_names(text, names)
     return class_names("--classes", [name.strip() for name in text.split(",")])
 
@@ -102,7 +102,7 @@ def read_colours(file: str | os.PathLike, names: Sequence[str] | None) -> Colour
     """
     found: list[tuple[str, int]] = []
     is_labelmap = False
-    for number, line in enumerate(_lines(file, "--colours"), 1):
+    for number, line in enumerate(read_lines(file, f"--colours {file}"), 1):
         text = line.strip()
         if text.startswith("#") or not text:
             is_labelmap |= "color_rgb" in text
@@ -135,12 +135,3 @@ def read_colours(file: str | os.PathLike, names: Sequence[str] | None) -> Colour
     first = [next(colour for name, colour in found if name == one) for one in names]
     shown = tuple((colour >> 16, colour >> 8 & 255, colour & 255) for colour in first)
     return ColourFile(names, colours, shown)
-
-
-def _lines(file: str | os.PathLike, option: str) -> list[str]:
-    try:
-        return read_file(file).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{option} {file} is not UTF-8 (byte {error.start}); save it so") from error
-    except OSError as error:
-        raise UserError(f"{option} {file} cannot be read: {reason_of(error)}") from error

@@ -8,7 +8,7 @@ from danseg.dataset_file import Colour, class_names
 from danseg.datasets.own.class_options import IGNORE, ColourFile, class_number
 from danseg.datasets.own.mask_values import MOST, hexadecimal
 from danseg.errors import UserError
-from danseg.io.words import listed, ranges
+from danseg.io.words import counted, listed, ranges
 from danseg.label_maps.class_colours import default_colours
 from danseg.label_maps.id_formats import VOID
 
@@ -45,11 +45,11 @@ class Occurrences:
             self.first.setdefault(one, file)
 
     def told(self, ones: Iterable, word: str, written: object = str) -> str:
-        """'7 (120 pixels in 3 files, such as a.png)', the most frequent first."""
+        """'7 (120 pixels in 3 files, such as a.png)', the most frequent first; ``word`` is 'pixel'."""
         ranked = sorted(ones, key=lambda one: -self.counts[one])
         return listed(
-            f"{written(one) if callable(written) else one} ({self.counts[one]} {word} in {self.files[one]} "
-            f"files, such as {self.first[one]})"
+            f"{written(one) if callable(written) else one} ({counted(self.counts[one], word)} in "
+            f"{counted(self.files[one], 'file')}, such as {self.first[one]})"
             for one in ranked
         )
 
@@ -93,7 +93,7 @@ def table_of_ids(
     unknown = [one for one in found.counts if one not in table]
     if unknown:
         raise UserError(
-            f"ids in the masks that are no class: {found.told(unknown, 'pixels')}. The {len(names)} classes "
+            f"ids in the masks that are no class: {found.told(unknown, 'pixel')}. The {len(names)} classes "
             f"are 0 to {len(names) - 1}, and 255 is none; name more classes, or give the id one, as in --map "
             f"{unknown[0]}:{len(names) - 1} or --map {unknown[0]}:{IGNORE}"
         )
@@ -115,17 +115,18 @@ def table_of_colours(found: Occurrences, colours: ColourFile | None) -> LabelTab
         UserError: there is no such file, or it lacks a colour of the masks.
     """
     if colours is None:
-        said = found.told(found.counts, "pixels", hexadecimal)
+        said = found.told(found.counts, "pixel", hexadecimal)
         raise UserError(
-            f"the masks hold {len(found.counts)} colours: {said}. Give --colours FILE with a line name,red,"
-            "green,blue for each class"
+            f"the masks hold {counted(len(found.counts), 'colour')}: {said}. Give --colours FILE with a line "
+            "name,red,green,blue for each class"
         )
     unknown = [one for one in found.counts if one not in colours.colours]
     if unknown:
         many = "; so many come from smoothed edges or lossy files: export again" if len(unknown) > 255 else ""
         raise UserError(
-            f"{len(unknown)} colours in the masks are not in --colours: "
-            f"{found.told(unknown, 'pixels', hexadecimal)}{many}. Add lines name,red,green,blue, with "
+            f"{counted(len(unknown), 'colour of the masks is', 'colours of the masks are')} not in "
+            "--colours: "
+            f"{found.told(unknown, 'pixel', hexadecimal)}{many}. Add lines name,red,green,blue, with "
             f"{IGNORE} as the name where pixels are of no class"
         )
     return LabelTable(colours.names, colours.shown, dict(colours.colours))
@@ -174,7 +175,7 @@ def table_of_labels(
     unknown = [one for one in found.counts if one not in table]
     if unknown:
         raise UserError(
-            f"labels of polygons that are no class: {found.told(unknown, 'polygons', repr)}. The classes are "
+            f"labels of polygons that are no class: {found.told(unknown, 'polygon', repr)}. The classes are "
             f"{listed(names)}; add them, or give --map {unknown[0]!r}:CLASS or --map {unknown[0]!r}:{IGNORE}"
         )
     return LabelTable(tuple(names), colours.shown if colours else default_colours(names), table)

@@ -9,7 +9,7 @@ from danseg.datasets.own.rasterising import Annotated
 from danseg.errors import UserError
 from danseg.io.images import IMAGE_SUFFIXES
 from danseg.io.source_files import files_below
-from danseg.io.words import listed
+from danseg.io.words import counted, listed
 
 Label = Path | Annotated  # a mask's file, or an image's regions
 
@@ -54,9 +54,8 @@ def pictures(folder: Path, ending: str = "", without: str = "") -> tuple[dict[st
         holds = f"only {seen}" if seen else "it is empty"
         raise UserError(f"{folder.absolute()} holds no image {wanted}, {holds}; name the right folder")
     others = [path for path in found if not path.stem.endswith(ending)]
-    notes = (
-        [f"left out: {len(others)} files without {ending!r} at the end: {listed(others)}"] if others else []
-    )
+    files = counted(len(others), "file")
+    notes = [f"left out: {files} without {ending!r} at the end: {listed(others)}"] if others else []
     named = ((str(path.relative_to(folder).with_suffix("")).removesuffix(ending), path) for path in chosen)
     return by_name(named), notes
 
@@ -102,9 +101,12 @@ def pair(images: Mapping[str, Path], labels: Mapping[str, Label], allow_unpaired
     lonely = [str(images[name]) for name in rest_images if name not in elsewhere]
     unused = [name for name in rest_labels if name not in elsewhere.values()]
     if lonely or unused:
-        said = [f"{len(lonely)} images have no label: {listed(lonely)}"] if lonely else []
-        sources = [_source(labels[name]) for name in unused]
-        said += [f"{len(unused)} labels have no image: {listed(sources)}"] if unused else []
+        said = []
+        if lonely:
+            said.append(f"{counted(len(lonely), 'image has', 'images have')} no label: {listed(lonely)}")
+        if unused:
+            sources = listed(_source(labels[name]) for name in unused)
+            said.append(f"{counted(len(unused), 'label has', 'labels have')} no image: {sources}")
         if not allow_unpaired or not partner:
             hint = _suffix_hint(rest_images, unused) or "Add what is missing"
             leave = ", or leave them out with --allow-unpaired" if partner else ""
@@ -114,7 +116,8 @@ def pair(images: Mapping[str, Path], labels: Mapping[str, Label], allow_unpaired
         notes = []
     if elsewhere:
         one, other = next(iter(elsewhere.items()))
-        notes.append(f"{len(elsewhere)} pairs by name alone, in other subfolders, such as {one} and {other}")
+        pairs_told = counted(len(elsewhere), "pair")
+        notes.append(f"{pairs_told} by name alone, in other subfolders, such as {one} and {other}")
     pairs = [(name, images[name], labels[partner[name]]) for name in sorted(partner)]
     return Paired(pairs, notes)
 

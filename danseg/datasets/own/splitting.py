@@ -13,7 +13,7 @@ from pathlib import Path
 from danseg.errors import UserError
 from danseg.io.images import read_bytes
 from danseg.io.parallel import parallel_map
-from danseg.io.words import listed
+from danseg.io.words import counted, listed
 
 
 def check_share(share: float) -> None:
@@ -75,7 +75,7 @@ def split(digests: Sequence[str], groups: Sequence[str], share: float) -> tuple[
     if len(together) < 2:
         what = "are of one group" if len(digests) > 1 else "is all there is"
         raise UserError(
-            f"{len(digests)} image{'s' * (len(digests) > 1)} {what}, which cannot be split into train and "
+            f"{counted(len(digests), 'image')} {what}, which cannot be split into train and "
             "val; add images, or name those to validate on with --val-images"
         )
     together.sort(key=lambda members: min(digests[one] for one in members))

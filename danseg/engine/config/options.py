@@ -4,6 +4,7 @@ First, :mod:`danseg.engine.config.config_file` reads the file and merges ``--cfg
 changes are made here. Every function changes the config in place.
 """
 
+import copy
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.total_batch import base_batch_size
+from danseg.engine.config.type_names import loads_labels, type_name
 from danseg.errors import UserError
 
 
@@ -133,21 +135,21 @@ def tta_wrapper(config: Config) -> dict[str, Any]:
     if missing:
         raise UserError(f"--tta: config {config.filename} has no {' and no '.join(missing)}")
     wrapper = dict(config.tta_model)
-    kind = wrapper.get("type")
-    if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "SegTTAModel":
+    if type_name(wrapper) == "SegTTAModel":
         wrapper["type"] = "LeanTTAModel"  # the same labels, and right ones for a head with one channel
     return wrapper
 
 
 def without_labels(transforms: Any) -> Any:
-    """A pipeline without the loading of labels, also inside test-time augmentation."""
+    """A pipeline without the loading of labels, also inside test-time augmentation; it stays as it was."""
     if isinstance(transforms, (list, tuple)):
         kept = [without_labels(one) for one in transforms]
         return [one for one in kept if one is not None and one != []]
     if isinstance(transforms, dict):
-        if transforms.get("type") == "LoadAnnotations":
+        if loads_labels(transforms):
             return None
         if "transforms" in transforms:
+            transforms = copy.copy(transforms)
             transforms["transforms"] = without_labels(transforms["transforms"])
     return transforms
 

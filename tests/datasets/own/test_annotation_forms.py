@@ -54,7 +54,7 @@ def test_what_was_left_out_is_said(tmp_path):
     content["shapes"].append(dict(label="disc", shape_type="point", points=[[1, 1]]))
     (tmp_path / "labels/000.json").write_text(json.dumps(content))
     assert recognise(tmp_path / "labels").notes == (
-        "left out: 1 shapes without an area (line, linestrip, point, points)",
+        "left out: 1 shape without an area (line, linestrip, point, points)",
     )
 
 

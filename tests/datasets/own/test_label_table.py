@@ -51,7 +51,7 @@ def test_names_for_ids_that_have_none():
     ("ids", "remap", "said"),
     [
         ((0, 255), {}, "hold 0 and 255 alone, and 255 is read as no class; if it is one, give --map 255:1"),
-        ((0, 7), {}, r"no class: 7 \(1 pixels in 1 files, such as 0.png\). The 2 classes are 0 to 1"),
+        ((0, 7), {}, r"no class: 7 \(1 pixel in 1 file, such as 0.png\). The 2 classes are 0 to 1"),
         ((0, 1), {"1": "a"}, "--map leaves no id for 'b'; give each class one"),
         ((0, 1), {"x": "1"}, "'x' is no id from 0 to 65535"),
         ((0, 1), {"70000": "1"}, "'70000' is no id"),
@@ -65,7 +65,7 @@ def test_wrong_ids(ids, remap, said):
 
 def test_the_most_frequent_come_first_with_their_files():
     with pytest.raises(
-        UserError, match=r"9 \(50 pixels in 2 files, such as 0.png\), 8 \(5 pixels in 1 files, such as 1"
+        UserError, match=r"9 \(50 pixels in 2 files, such as 0.png\), 8 \(5 pixels in 1 file, such as 1"
     ):
         table_of_ids(occurring({0: 5, 9: 20}, {9: 30, 8: 5}), ("a",), {}, None)
 
@@ -75,12 +75,12 @@ def test_colours():
     assert (found.names, found.colours) == (("a", "b"), ((1, 2, 3), (4, 5, 6)))
     assert found.table == {0x010203: 0, 0x040506: 1, 0: 255}
     with pytest.raises(
-        UserError, match=r"1 colours in the masks are not in --colours: 9 8 7 \(4 pixels in 1"
+        UserError, match=r"1 colour of the masks is not in --colours: 9 8 7 \(4 pixels in 1 file,"
     ):
         table_of_colours(occurring({0x010203: 5, 0x090807: 4}), COLOURS)
     with pytest.raises(UserError, match="300 colours .* so many come from smoothed edges"):
         table_of_colours(occurring(dict.fromkeys(range(1, 301), 1)), COLOURS)
-    with pytest.raises(UserError, match=r"hold 1 colours: 9 8 7 .*Give --colours FILE"):
+    with pytest.raises(UserError, match=r"hold 1 colour: 9 8 7 .*Give --colours FILE"):
         table_of_colours(occurring({0x090807: 4}), None)
 
 
@@ -118,7 +118,7 @@ def test_labels_that_are_no_names():
     ("names", "remap", "outside", "said"),
     [
         (["cat", "dog", "tree"], {}, "sky", "of the class 'sky', which is none of "),
-        (["cat", "dog"], {}, "cat", r"no class: 'tree' \(1 polygons in 1 files, such as 0.png\)"),
+        (["cat", "dog"], {}, "cat", r"no class: 'tree' \(1 polygon in 1 file, such as 0.png\)"),
         (None, {"bird": "cat"}, "ignore", "--map names the labels bird; there are cat, dog, tree"),
     ],
 )

@@ -48,7 +48,7 @@ def test_one_folder_for_both(tmp_path, names, suffixes):
 def test_files_without_the_ending_are_named(tmp_path):
     touch(tmp_path, "i/a.jpg", "m/a_ids.png", "m/a_colour.png")
     found = find(Place(tmp_path / "i", tmp_path / "m"), mask_suffix="_ids")
-    assert found.notes == [f"left out: 1 files without '_ids' at the end: {tmp_path / 'm/a_colour.png'}"]
+    assert found.notes == [f"left out: 1 file without '_ids' at the end: {tmp_path / 'm/a_colour.png'}"]
 
 
 def test_val_below_the_images(tmp_path):

@@ -29,7 +29,7 @@ def test_endings(tmp_path):
     touch(tmp_path, "a_mask.png", "a.png", "b_mask.png")
     found, notes = pictures(tmp_path, "_mask")
     assert list(found) == ["a", "b"]
-    assert notes == [f"left out: 1 files without '_mask' at the end: {tmp_path / 'a.png'}"]
+    assert notes == [f"left out: 1 file without '_mask' at the end: {tmp_path / 'a.png'}"]
     found, notes = pictures(tmp_path, without="_mask")
     assert (list(found), notes) == (["a"], [])
     with pytest.raises(UserError, match="no image with a name that ends in '_gt', only a.png, a_mask.png"):
@@ -64,12 +64,12 @@ def test_the_same_path_comes_before_the_same_name():
         ("x/a", "/x/a.png"),
         ("y/a", "/y/a.png"),
     ]
-    assert found.notes == ["1 pairs by name alone, in other subfolders, such as b and deep/b"]
+    assert found.notes == ["1 pair by name alone, in other subfolders, such as b and deep/b"]
 
 
 def test_a_name_that_occurs_twice_is_not_guessed():
     with pytest.raises(
-        UserError, match="2 images have no label: /x/a.png, /y/a.png; 1 labels have no image: /z/a"
+        UserError, match="2 images have no label: /x/a.png, /y/a.png; 1 label has no image: /z/a"
     ):
         pair(named("x/a", "y/a", "b"), named("z/a", "b"), allow_unpaired=False)
 
@@ -91,6 +91,6 @@ def test_left_out_on_request():
     found = pair(named("a", "b"), named("b", "c"), allow_unpaired=True)
     assert [name for name, _, _ in found.pairs] == ["b"]
     assert found.notes == [
-        "left out: 1 images have no label: /a.png",
-        "left out: 1 labels have no image: /c.png",
+        "left out: 1 image has no label: /a.png",
+        "left out: 1 label has no image: /c.png",
     ]

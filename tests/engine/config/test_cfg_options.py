@@ -118,6 +118,6 @@ def test_one_key_has_one_value():
 @pytest.mark.parametrize("name", ["train", "test", "print_config", "demo"])
 def test_the_option_of_the_tools_can_be_repeated(name, tool):
     first = {"test": ["c.py", "c.pth"], "demo": []}.get(name, ["c.py"])
-    args = tool(name).parse_arguments([*first, "--cfg-options", "a=1", "--cfg-options", "b=2", "c=3"])
+    args = tool(name).parse_args([*first, "--cfg-options", "a=1", "--cfg-options", "b=2", "c=3"])
     assert args.cfg_options == ["a=1", "b=2", "c=3"]
-    assert tool(name).parse_arguments(first).cfg_options == []
+    assert tool(name).parse_args(first).cfg_options == []

@@ -10,6 +10,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from danseg.engine.config.config_parts import Part, as_dict, resolve
 from danseg.engine.config.rules.run import Run, has_plain_losses, is_a, is_known, takes
 from danseg.engine.config.signatures import argument
+from danseg.engine.config.type_names import type_name
 
 # Arguments whose value marks pixels that do not count, in data sets, transforms, losses, heads and metrics.
 _IGNORED = ("ignore_index", "ignore_label", "seg_pad_val")
@@ -90,7 +91,7 @@ def _ignored(part: Part) -> Iterator[tuple[str, int]]:
 
 
 def _is_image_of_edges(part: Part) -> bool:
-    return _name(part).rpartition(".")[2].startswith("BioMedical")  # volumes, whose background is a class
+    return type_name(part.config).startswith("BioMedical")  # volumes, whose background is a class
 
 
 def _one_value(places: dict[str, int]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from danseg.engine.channels import wrong_normalisation
 from danseg.engine.config.config_parts import Part, as_dict, resolve
 from danseg.engine.config.rules.run import Run, is_a, is_known, takes
 from danseg.engine.config.signatures import argument
+from danseg.engine.config.type_names import type_name
 from danseg.io.words import did_you_mean
 
 _SLIDING = ("mode", "crop_size", "stride")
@@ -43,7 +44,7 @@ def colour_channels(run: Run) -> Iterator[str]:
         loaders = [
             one for one in run.transforms(split) if resolve(one) in (LoadImageFromFile, LoadTrainingCrop)
         ]
-        kinds = {str(one.config.get("type")).rpartition(".")[2] for one in run.transforms(split)}
+        kinds = {type_name(one.config) for one in run.transforms(split)}
         if kinds & {"ConcatCDInput", "RGB2Gray"} or not all(map(is_known, run.transforms(split))):
             continue  # these change the channels, or may
         for loader in loaders:
@@ -188,7 +189,7 @@ def padded_size(run: Run) -> Iterator[str]:
         return
     for transform in run.transforms("train"):
         crop: Any = transform.config.get("crop_size")
-        name = str(transform.config.get("type")).rpartition(".")[2]
+        name = type_name(transform.config)
         crop = (crop, crop) if isinstance(crop, int) else crop
         if name not in ("RandomCrop", "LoadTrainingCrop") or not _is_pair(crop) or not _is_pair(size):
             continue

@@ -1,0 +1,133 @@
+"""The arguments that several tools take, each written once.
+
+Nothing but the standard library is imported, so that help and wrong arguments are answered at once.
+"""
+
+import argparse
+from collections.abc import Callable
+
+from danseg.shipped import as_started
+
+AMP_TYPES = ("float16", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")  # those of danseg.apis, which imports torch
+
+
+def number(kind: type[int] | type[float], low: float, high: float | None = None) -> Callable[[str], float]:
+    """What reads a number from ``low`` to ``high`` (both allowed), for ``type`` of ``add_argument``."""
+    allowed = f"a {'whole ' if kind is int else ''}number from {low:g}"
+    if high is not None:
+        allowed += f" to {high:g}"
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")  # which is in no range
+        if not low <= value <= (float("inf") if high is None else high):
+            raise argparse.ArgumentTypeError(f"expected {allowed}, got {text!r}")
+        return value
+
+    return read
+
+
+parse_count = number(int, 1)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help=as_started("config file, for example configs/danet_r18_camvid.py"))
+
+
+def add_trained(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """CONFIG and CHECKPOINT."""
+    nargs = "?" if optional else None
+    parser.add_argument("config", nargs=nargs, help="config that the checkpoint was trained with")
+    add_checkpoint(parser, optional)
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, optional: bool = False, note: str = "") -> None:
+    parser.add_argument(
+        "checkpoint",
+        nargs="?" if optional else None,
+        help=f"trained weights: a file (.pth, .safetensors) or its address (https://...){note}",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
+
+
+def add_cfg_options(parser: argparse.ArgumentParser, of: str = "the config") -> None:
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"change entries of {of}, such as data_root=/data/cityscapes. A value is read as Python if it "
+        "is that (1e-3, (512,1024), None, ['a','b'], [{'type':'EMAHook'}]), else it is text as typed; inside "
+        "brackets single words are texts. \"KEY='(1)'\" is a text in any case. KEY may go through lists: "
+        "param_scheduler.0.end",
+    )
+
+
+def add_work_dir(parser: argparse.ArgumentParser, what: str, default: str = "work_dirs/<config>") -> None:
+    parser.add_argument("--work-dir", help=f"folder for {what} (default: {default})")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
+
+
+def add_precision(parser: argparse.ArgumentParser, note: str = "") -> None:
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help=f"type in which the network computes (default: float32){note}",
+    )
+
+
+def add_amp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="auto",
+        choices=("auto", *AMP_TYPES),
+        help="mixed precision (default type: float16 on CUDA, bfloat16 on CPU)",
+    )
+
+
+def add_tta(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tta", action="store_true", help="average over scales and flips (cfg.tta_pipeline)")
+
+
+def add_patience(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=5,
+        metavar="MINUTES",
+        help="warn if nothing moves for so long, and stop after twice that if data workers are why; "
+        "0 waits for ever (default: %(default)g)",
+    )
+
+
+def add_processes(
+    parser: argparse.ArgumentParser, share: str = "", arrive: str = "arrive", note: str = ""
+) -> None:
+    """The options of a run in several processes."""
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help=f"what started the processes{share}",
+    )
+    parser.add_argument(
+        "--collective-timeout",
+        type=float,
+        default=30,
+        metavar="MINUTES",
+        help=f"stop if other processes do not {arrive} for so long (default: %(default)g){note}",
+    )
+    # torchrun passes this option in some modes; the environment holds the same number
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)

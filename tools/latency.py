@@ -23,6 +23,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="trained weights: a file (.pth, .safetensors) or its address; without, they are random, which "
         "takes the same time",
     )
+    parser.add_argument("--data", metavar="SET", help="your own data set (dataset.yaml), for a folder recipe")
     parser.add_argument(
         "--size",
         nargs=2,
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.config_file import load_config
     from danseg.io.files import make_folder, whole_file
 
-    config = load_config(args.config, parse_options(args.cfg_options))
+    config = load_config(args.config, parse_options(args.cfg_options), args.data)
     if args.json:
         make_folder(args.json.parent, fix="name another file with --json")
     with Console(stderr=True).status("measuring"):

@@ -64,7 +64,7 @@ def settings_from(data: str | os.PathLike) -> dict[str, Setting]:
         )
         found["crop_size"] = Setting(
             crop,
-            f"height, width; half of the training images are larger than {height}x{width}, at most "
+            f"height, width; half of the training images have {height}x{width} or more, at most "
             f"{LARGEST_CROP}, by {_STEP}{small}",
         )
     if "train" in file.splits:

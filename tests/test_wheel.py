@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import own_sets
 from danseg.io.files import make_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,6 +151,16 @@ danseg_("evaluate", "predictions", "data/demo/gtFine/val", "--dataset", "demo")
 frames = glob.glob("data/demo/leftImg8bit/val/*/*.png")
 danseg_("predict", "danet_r18_demo", checkpoint, *frames, "--out", "pictures")
 
+danseg_("prepare", "folder", "own/images", "own/masks", "--out", "data/mine", "--classes", "ground,disc,box")
+danseg_("train", "danet_r18_folder", "--data", "data/mine", "--seed", "0", "--cfg-options", "max_iters=3",
+        "num_workers=0", "crop_size=(64,64)")
+[best] = glob.glob("work_dirs/danet_r18_folder/best_mIoU_*.pth")
+danseg_("test", "danet_r18_folder", best, "--data", "data/mine", "--work-dir", "tested")
+danseg_("predict", "danet_r18_folder", best, "own/images", "--data", "data/mine", "--out", "mine/by_name")
+# Alone, the training's own config needs neither --data nor danseg's configs.
+written = "work_dirs/danet_r18_folder/danet_r18_folder.py"
+danseg_("predict", written, best, "own/images", "--out", "mine/by_file")
+
 with open("mine.py", "w") as mine:
     mine.write('_base_ = "danseg::danet_r18_demo.py"\\ndata_root = "nowhere"\\nmax_iters = 5\\n')
 try:
@@ -179,6 +190,7 @@ with open("found.json", "w") as found:
 
 def test_train_test_and_predict_outside_the_clone(installed, tmp_path):
     line = importlib.metadata.packages_distributions()["mmseg"][0]
+    true = own_sets.ids_set(tmp_path / "own", 8)
     done = run("-c", USE, line, cwd=tmp_path, found=installed)
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(found["files"]) > 100
@@ -189,6 +201,11 @@ def test_train_test_and_predict_outside_the_clone(installed, tmp_path):
     assert "a wheel, in" in done.stdout and "mIoU" in done.stdout
     assert len(list((tmp_path / "predictions").rglob("*.png"))) == 2
     assert len(list((tmp_path / "pictures").glob("*_labels.png"))) == 2
+    for way in ("by_name", "by_file"):
+        written = (tmp_path / "mine" / way).glob("*_labels.png")
+        assert {path.name.removesuffix("_labels.png") for path in written} == true.keys()
+    assert "danseg train danet_r18_folder --data data/mine\n" in done.stdout
+    assert len(list((tmp_path / "tested").glob("metrics_*.json"))) == 2  # of the demo, of the own set
     assert "Prepare it with: danseg prepare demo\n" in done.stderr
     said = (done.stdout + done.stderr).replace(sys.prefix, "")  # the environment may lie in the clone
     assert "tools/" not in said and str(ROOT) not in said

@@ -9,6 +9,7 @@ from danseg.tool_arguments import (
     add_cfg_options,
     add_checkpoint,
     add_config,
+    add_data,
     add_device,
     add_precision,
     parse_count,
@@ -27,6 +28,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_config(parser)
     add_checkpoint(parser, optional=True, note="; without, they are random, which takes the same time")
+    add_data(parser)
     parser.add_argument(
         "--size",
         nargs=2,
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.config_file import load_config
     from danseg.io.files import make_folder, whole_file
 
-    config = load_config(args.config, parse_options(args.cfg_options))
+    config = load_config(args.config, parse_options(args.cfg_options), args.data)
     if args.json:
         make_folder(args.json.parent, fix="name another file with --json")
     with Console(stderr=True).status("measuring"):

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 
-from danseg.datasets.metainfo import built_metainfo
+from danseg.datasets.metainfo import built_metainfo, give_the_set
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.channels import check_normalisation
 from danseg.engine.checkpoints.checkpoint import load_weights
@@ -107,9 +107,10 @@ def _predicted_meta(config: Config, checkpoint: Mapping[str, Any], num_classes: 
         return tested
     tested = dataset_meta(config)
     if len(tested["classes"]) != num_classes:
+        kind = tested_dataset(config)["type"]
         raise UserError(
-            f"{tested_dataset(config)['type']}, which the config tests on, has {len(tested['classes'])} "
-            f"classes, the model {num_classes}; set decode_head.num_classes, or metainfo.classes of "
+            f"{kind}, which the config tests on, has {len(tested['classes'])} classes, the model "
+            f"{num_classes}; {give_the_set(kind)}set decode_head.num_classes, or metainfo.classes of "
             "test_dataloader.dataset, to what the model was trained for"
         )
     return tested

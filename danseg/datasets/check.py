@@ -16,6 +16,7 @@ from danseg.datasets.check_contents import allowed_ids, decode_all, fixes, refus
 from danseg.datasets.check_files import build_dataset, list_pairs, require_folders
 from danseg.datasets.check_report import DatasetReport, UnusableDataset, merged, require_classes
 from danseg.datasets.loading import loading_step
+from danseg.datasets.metainfo import give_the_set
 from danseg.datasets.passed_checks import cache_dir, fingerprint, read_passed, remember
 from danseg.datasets.wrappers import inner_configs
 from danseg.errors import UserError
@@ -94,8 +95,9 @@ def _check_one(
     if len(classes) != num_classes:
         raise UserError(
             f"the model has {num_classes} classes, but {kind} of the {split_name} split has {len(classes)} "
-            f"({textwrap.shorten(', '.join(classes), 60, placeholder=' ...')}); set num_classes="
-            f"{len(classes)} in decode_head and auxiliary_head, or choose the data set the model is meant for"
+            f"({textwrap.shorten(', '.join(classes), 60, placeholder=' ...')}); {give_the_set(kind)}"
+            f"set num_classes={len(classes)} in decode_head and auxiliary_head, or choose the data set the "
+            "model is meant for"
         )
     report = DatasetReport(split_name, kind, root, classes=classes)
     where = f"the {split_name} split of {kind}"

@@ -98,6 +98,11 @@ def class_names(kind: str, classes: Any) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def give_the_set(kind: str) -> str:
+    """How a message of a wrong number of classes goes on, if a ``folder`` recipe may not know its set."""
+    return "give the folder recipe its set by --data, or else " if kind == "OwnDataset" else ""
+
+
 def check_class_names(config: Mapping[str, Any]) -> None:
     """Raise an error if a data set's config names classes that are none; a file of names is allowed."""
     names = (config.get("metainfo") or {}).get("classes")

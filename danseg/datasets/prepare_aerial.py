@@ -26,6 +26,7 @@ from danseg.io.source_files import files_below
 from danseg.io.words import counted, listed, ranges
 from danseg.label_maps.id_formats import VOID
 from danseg.label_maps.label_png import read_label_map
+from danseg.shipped import as_started
 
 _OTHER_COLOURS = 0.01  # share of an image's pixels that may have a colour of no class, as at blurred edges
 
@@ -124,7 +125,8 @@ def aerial(
         ]
         files.finish()
     place = shlex.quote(os.path.relpath(out))
-    return [*reports, f"next:\n  python tools/train.py configs/danet_r50_folder.py --data {place}"]
+    following = as_started(f"next:\n  python tools/train.py configs/danet_r50_folder.py --data {place}")
+    return [*reports, following]
 
 
 def _cut(scene: Scene, source: Source, files: WrittenFiles, tile: int, overlap: int) -> list[str]:

@@ -19,6 +19,7 @@ from danseg.io.image_headers import FIXES, stored_size
 from danseg.io.parallel import parallel_map
 from danseg.io.words import counted, listed
 from danseg.label_maps.id_formats import VOID
+from danseg.shipped import as_started
 
 _MASKS = "masks"  # folder below --out of the masks that are written
 VAL = 0.2
@@ -236,7 +237,7 @@ def _summary(found: LabelledImages, contents: LabelContents) -> str:
 
 def _next_commands(out: Path) -> str:
     place = shlex.quote(os.path.relpath(out))
-    return (
+    return as_started(
         f"next:\n  python tools/train.py configs/danet_r18_folder.py --data {place}\n"
         f"  python tools/predict.py configs/danet_r18_folder.py CHECKPOINT IMAGE --data {place}"
     )

@@ -1,6 +1,7 @@
 """From a folder of pictures to a trained network in two commands, for sets labelled in five ways; its use."""
 
 import json
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +106,31 @@ def test_what_was_trained_is_tested_used_and_scored(trained, tool, tmp_path, cap
     written = str(run.work / Path(CONFIG).name)
     tool("predict").main([written, run.best, picture, "--out", str(tmp_path / "again")])
     np.testing.assert_array_equal(read_label_map(tmp_path / f"again/{image}_labels.png"), labels)
+
+
+def test_every_tool_that_takes_a_config_takes_data(tool, capsys):
+    taking = []
+    for path in sorted((ROOT / "tools").glob("*.py")):
+        with pytest.raises(SystemExit):
+            tool(path.stem).main(["--help"])
+        said = capsys.readouterr().out
+        if re.search("^  config ", said, re.MULTILINE):
+            taking.append(path.stem)
+            assert "--data SET" in said, path.stem
+    assert {"train", "test", "predict", "latency"} <= set(taking)
+
+
+@pytest.mark.parametrize("name", ["train", "latency"])
+def test_a_folder_recipe_without_its_set_is_told_of_data(tool, tmp_path, monkeypatch, capsys, name):
+    own_sets.ids_set(tmp_path, 4)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # data/mine, where the recipe itself looks, has three classes; the recipe has two.
+    tool("prepare_dataset").main(["folder", "images", "masks", "--out", "data/mine"])
+    with pytest.raises(SystemExit):
+        tool(name).main([CONFIG])
+    message = capsys.readouterr().err
+    assert message.count("error:") == 1 and "give the folder recipe its set by --data" in message
 
 
 def test_another_set_than_the_one_trained_on_is_one_message(trained, tool, tmp_path, capsys):

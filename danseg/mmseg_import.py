@@ -122,3 +122,16 @@ def quietly() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
         yield
+
+
+@contextlib.contextmanager
+def building_quietly() -> Iterator[None]:
+    """Hide what mmseg says while it builds any network, though nothing is wrong with it.
+
+    It names a default of every cross entropy, and advises one channel for two classes, to which danseg's
+    losses and scores give the same meaning with two.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+        warnings.filterwarnings("ignore", message="For binary segmentation, we suggest using")
+        yield

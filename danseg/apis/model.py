@@ -1,7 +1,6 @@
 """Build a config's model and load its weights, for inference."""
 
 import copy
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from danseg.engine.config.building import naming_places
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.options import drop_pretrained, require_model
 from danseg.errors import UserError
+from danseg.mmseg_import import building_quietly
 
 
 def load_model(
@@ -63,9 +63,8 @@ def load_model(
 
 
 def built_model(config: Mapping[str, Any]) -> BaseSegmentor:
-    """Build ``model`` of a config, without what mmseg warns of at every cross entropy, which is not used."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+    """Build ``model`` of a config, without what mmseg says about every network."""
+    with building_quietly():
         return MODELS.build(config)
 
 

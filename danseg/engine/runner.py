@@ -57,6 +57,7 @@ from danseg.engine.vis_backends import dispensable
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
 from danseg.io.files import whole_file
+from danseg.mmseg_import import building_quietly
 
 
 class DansegRunner(CheckpointedRunner):
@@ -84,9 +85,8 @@ class DansegRunner(CheckpointedRunner):
         Raises:
             UserError: a part of the config cannot be built; the message names its place.
         """
-        with warnings.catch_warnings(), naming_places(cfg), explaining_memory(), reading_safely():
-            # mmseg warns about these at every cross entropy and at a hook that has nothing to draw.
-            warnings.filterwarnings("ignore", message="Default ``avg_non_ignore`` is False")
+        with building_quietly(), naming_places(cfg), explaining_memory(), reading_safely():
+            # mmseg says so of a hook that has nothing to draw.
             warnings.filterwarnings("ignore", message="The draw is False")
             # mmengine's wrapper for several processes passes it.
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")

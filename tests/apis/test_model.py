@@ -25,6 +25,15 @@ def test_model_carries_the_classes_and_colours_of_its_data_set(camvid, make_conf
     assert apis.dataset_meta(config)["classes"] == CamVidDataset.METAINFO["classes"]
 
 
+def test_a_network_of_two_classes_is_built_without_a_word(camvid, make_config, recwarn):
+    """mmseg advises one channel, and names a default of the loss."""
+    config = make_config(camvid)
+    config.test_dataloader.dataset.metainfo = dict(classes=("sky", "road"))
+    config.model.decode_head.num_classes = 2
+    apis.load_model(config, None, "cpu")
+    assert [str(one.message) for one in recwarn if "mmseg" in one.filename] == []
+
+
 def test_a_model_is_where_it_is_asked_for_or_on_the_gpu_if_there_is_one(camvid, make_config, device):
     config = make_config(camvid)  # with synchronised batch norms
     for asked, place in ((device, device), (str(device), device), ("cpu", torch.device("cpu"))):

@@ -31,7 +31,8 @@ def test_a_network_of_two_classes_is_built_without_a_word(camvid, make_config, r
     config.test_dataloader.dataset.metainfo = dict(classes=("sky", "road"))
     config.model.decode_head.num_classes = 2
     apis.load_model(config, None, "cpu")
-    assert [str(one.message) for one in recwarn if "mmseg" in one.filename] == []
+    said = " ".join(str(one.message) for one in recwarn)
+    assert "binary segmentation" not in said and "avg_non_ignore" not in said
 
 
 def test_a_model_is_where_it_is_asked_for_or_on_the_gpu_if_there_is_one(camvid, make_config, device):

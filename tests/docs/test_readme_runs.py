@@ -21,10 +21,10 @@ SHORT = ["--seed", "0", "--cfg-options", "max_iters=40", "train_cfg.val_interval
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory) -> Iterator[Path]:
+@pytest.fixture
+def reader(tmp_path) -> Iterator[Path]:
     """The folder of a reader who has pictures and masks under the page's names, and is in it."""
-    folder = tmp_path_factory.mktemp("reader")
+    folder = tmp_path
     own_sets.ids_set(folder / "street", 15)
     shutil.copytree(folder / "street" / "images", folder / "new" / "pictures")
     with pytest.MonkeyPatch.context() as patch:
@@ -71,15 +71,13 @@ def test_every_line_is_one_that_is_run():
     assert all(line.startswith(begins) for line, (begins, _) in zip(LINES, OUTCOMES, strict=True))
 
 
-@pytest.mark.parametrize("number", range(len(LINES)), ids=[line.split(" --")[0] for line in LINES])
-def test_line(reader, number, capfd):
-    run(LINES[number])
-    OUTCOMES[number][1]("".join(capfd.readouterr()))
-
-
-def test_the_programs(reader, capfd):
+def test_every_line_and_the_programs(reader, capfd):
+    """In one test: each line needs those before it, and tests of a file may run in different processes."""
     from torch import rand
 
+    for line, (_, holds) in zip(LINES, OUTCOMES, strict=True):
+        run(line)
+        holds("".join(capfd.readouterr()))
     segmenter, module = [text for language, text in blocks(PAGE) if language == "python"]
     Path("best.pth").write_bytes(Path("work_dirs/danet_r18_folder/iter_40.pth").read_bytes())
     shutil.copy(next(Path("street/images").glob("000.*")), "street.png")

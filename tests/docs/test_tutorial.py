@@ -43,10 +43,10 @@ def run(line: str) -> None:
     main([*words[1:], *SHORTER.get(words[1], [])])
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory) -> Iterator[Path]:
+@pytest.fixture
+def reader(tmp_path) -> Iterator[Path]:
     """The folder of a reader who has pictures and masks under the page's names, and is in it."""
-    folder = tmp_path_factory.mktemp("reader")
+    folder = tmp_path
     own_sets.ids_set(folder, IMAGES)
     (folder / "images").rename(folder / "pictures")
     with pytest.MonkeyPatch.context() as patch:
@@ -126,15 +126,13 @@ def test_every_block_is_one_that_is_run():
         assert line.startswith(begins)
 
 
-@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=[line.split(" --")[0] for line in COMMANDS])
-def test_line(reader, number, capfd):
-    run(COMMANDS[number])
-    list(OUTCOMES.values())[number]("".join(capfd.readouterr()))
-
-
-def test_the_program_prints_the_share_of_each_class(reader, capsys):
+def test_every_line_and_the_program(reader, capfd):
+    """In one test: each line needs those before it, and tests of a file may run in different processes."""
+    for line, holds in zip(COMMANDS, OUTCOMES.values(), strict=True):
+        run(line)
+        holds("".join(capfd.readouterr()))
     exec(PYTHON[0], names := {})
-    said = dict(re.findall(r"^(\w+): ([\d.]+)% of the picture$", capsys.readouterr().out, re.MULTILINE))
+    said = dict(re.findall(r"^(\w+): ([\d.]+)% of the picture$", capfd.readouterr().out, re.MULTILINE))
     labels = read_label_map(Path("predicted/000_labels.png"))
     shares = np.bincount(labels.ravel(), minlength=3) / labels.size * 100
     assert list(said) == list(own_sets.NAMES)

@@ -1,6 +1,5 @@
 """A Runner that also trains in several processes on CPU, protects checkpoints and gives clear errors."""
 
-import itertools
 import logging
 import warnings
 from pathlib import Path
@@ -56,7 +55,7 @@ from danseg.engine.summary import summary
 from danseg.engine.vis_backends import dispensable
 from danseg.errors import UserError
 from danseg.evaluation.metric import ExactIoUMetric
-from danseg.io.files import whole_file
+from danseg.io.files import numbered, whole_file
 from danseg.mmseg_import import building_quietly
 
 
@@ -101,12 +100,10 @@ class DansegRunner(CheckpointedRunner):
 
         Loggers and the folder of logs are named after it, and those of a process stay in its memory.
         """
-        numbered = (f"{self._timestamp}_{number}" for number in itertools.count(2))
-        for name in itertools.chain([self._timestamp], numbered):
-            if name not in self._timestamps and not Path(self.work_dir, name).exists():
-                self._timestamps.add(name)
-                return name
-        raise AssertionError("numbers do not end")
+        free = (one for one in numbered(self._timestamp) if not Path(self.work_dir, one).exists())
+        name = next(one for one in free if one not in self._timestamps)
+        self._timestamps.add(name)
+        return name
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False

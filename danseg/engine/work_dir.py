@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from danseg.engine.validation_record import RECORD, read_record, write_record
 from danseg.errors import UserError, reason_of
-from danseg.io.files import make_folder
+from danseg.io.files import make_folder, numbered
 from danseg.io.processes import alive, started
 from danseg.io.words import listed
 
@@ -166,8 +166,7 @@ def set_aside_newer(
 def _move(folder: Path, paths: Sequence[Path], log: Callable[[str], None], until: int | None = None) -> None:
     """Move files to a new folder in ``folder``, with the note, and the record but of the first iterations."""
     now = datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
-    names = (f"earlier_{now}{end}" for end in ("", *(f"_{number}" for number in range(2, 1000))))
-    aside = next(folder / name for name in names if not (folder / name).exists())
+    aside = next(folder / name for name in numbered(f"earlier_{now}") if not (folder / name).exists())
     record = read_record(folder) if until is not None else []
     kept = [one for one in record if one["iteration"] <= (until or 0)]
     others = [folder / NOTE] if kept else [folder / NOTE, folder / RECORD]

@@ -1,6 +1,7 @@
 """Write a file whole or not at all, append to one likewise, and make folders."""
 
 import contextlib
+import itertools
 import os
 import secrets
 from collections.abc import Iterator
@@ -101,3 +102,9 @@ def make_folder(path: str | os.PathLike, what: str = "the folder", fix: str = "n
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {what} {path}; {fix}")
     return path
+
+
+def numbered(name: str) -> Iterator[str]:
+    """``name``, ``name_2``, ``name_3`` and so on, to take the first that is free."""
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(2))

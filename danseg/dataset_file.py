@@ -83,6 +83,12 @@ class DatasetFile:
         (file,) = self.splits[split]
         return _listed_pairs(file, self.images, Path(self.masks))
 
+    def images_folder(self, split: str) -> str:
+        """The folder below which the images of a split have their names; absolute."""
+        if self.images is not None:
+            return os.path.abspath(self.images)
+        return os.path.commonpath([os.path.dirname(os.path.abspath(image)) for image, _ in self.pairs(split)])
+
 
 def read_dataset_file(file_or_folder: str | os.PathLike) -> DatasetFile:
     """Read ``dataset.yaml``, from its folder or by its own name; or Ultralytics' YAML of a semantic set.

@@ -40,7 +40,7 @@ BEFORE = {
 
 
 def parsed(line: str) -> tuple[str, list[str]]:
-    """The program that a line calls in one process, by its file's name (empty: another), and its arguments."""
+    """The program of a line (its file's name; empty if it is none of one process) and its arguments."""
     if found := re.match(r"(?:python tools/(\w+)\.py|danseg ([a-z-]+))(?= |$)", line):
         name = found[1] or tools().get(found[2], Path(found[2])).stem
         return name, shlex.split(line[found.end() :].partition(" # ")[0])

@@ -5,7 +5,6 @@ channels, small frames, few iterations.
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
@@ -42,9 +41,9 @@ def at_home(folder: Path, rendered_root: str) -> Path:
     return folder
 
 
-def checkpoint(config: str | Path, path: str | Path, options: Sequence[str] = SMALL) -> None:
+def checkpoint(config: str | Path, path: str | Path, data: str | None = None) -> None:
     """Write weights that nobody has trained, of the small network of a config."""
     torch.manual_seed(0)
-    model = load_model(load_config(config, parse_options(list(options))), None, "cpu")
+    model = load_model(load_config(config, parse_options(list(SMALL)), data), None, "cpu")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)

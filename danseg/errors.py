@@ -21,6 +21,10 @@ class UserError(Exception):
     """An error that the user can fix; the message says what is wrong and how to fix it."""
 
 
+class StopsAllError(UserError):
+    """An error that the next of many files would meet, too: no room, no permission, too little memory."""
+
+
 class Stopped(SystemExit):
     """A signal has ended a training: so does the process, with the status that says so, without a traceback.
 
@@ -58,6 +62,22 @@ _ENVIRONMENT = {
 def reason_of(error: BaseException) -> str:
     """Why an error of the system was raised, without its number and its file's name."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+# Of errors of the system, those that are about one file's name, whatever the disk is like.
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+
+
+def not_written(error: OSError, failed: str, fix: str = "") -> UserError:
+    """The error to raise if something could not be written.
+
+    Args:
+        error: why.
+        failed: what did not work, such as "cannot write x.png".
+        fix: what the user may do.
+    """
+    kind = UserError if error.errno in _OF_THE_NAME else StopsAllError
+    return kind(f"{failed}: {reason_of(error)}{fix and f'; {fix}'}")
 
 
 def command_line(main: Callable[..., None]) -> Callable[..., None]:

@@ -283,7 +283,7 @@ class DansegRunner(CheckpointedRunner):
 
 
 def _evaluating(loop: BaseLoop) -> BaseLoop:
-    """Let metrics name what they write, and score each of several data sets, too; explain the loop's memory."""
+    """Let metrics name what they write, and score each of several data sets; explain the loop's memory."""
     sets = {
         name: {(info["img_path"], info.get("seg_map_path", "")) for info in infos(part)}
         for name, part in named_sets(loop.dataloader.dataset).items()

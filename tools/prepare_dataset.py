@@ -117,6 +117,12 @@ def _add_folder(command: argparse.ArgumentParser) -> None:
     )
     split.add_argument("--val-images", metavar="DIR", help="or the folder of those that do")
     command.add_argument(
+        "--test",
+        type=float,
+        metavar="SHARE",
+        help="share of the images to test on, chosen likewise (default: none)",
+    )
+    command.add_argument(
         "--val-masks", metavar="DIR", help="and of their masks, if --val-images does not lie below IMAGES"
     )
     command.add_argument(

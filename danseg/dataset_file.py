@@ -107,6 +107,12 @@ def read_dataset_file(file_or_folder: str | os.PathLike) -> DatasetFile:
     return _read_own(path, content)
 
 
+def has_dataset_file(place: str | os.PathLike) -> bool:
+    """Whether :func:`read_dataset_file` has something to read, right or not."""
+    place = Path(place)
+    return place.is_file() or any(os.path.lexists(place / name) for name in (FILE_NAME, *_OTHER_NAMES))
+
+
 def dataset_text(
     *,
     images: str,

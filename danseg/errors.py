@@ -6,6 +6,7 @@ only that message and exits with status 1. A user who mistypes a path therefore 
 Packages that need mmseg call :func:`require_mmseg`.
 """
 
+import argparse
 import errno
 import functools
 import importlib.util
@@ -88,6 +89,9 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
     with status 1. If the output cannot be written, the program says so when its work is done, and exits with
     status 1.
 
+    Arguments of a tool are refused in several processes of a launcher, unless they have its ``--launcher``:
+    each process would do all of the work, into the same files.
+
     Any other exception is a bug in danseg or in a library and keeps its traceback.
     """
 
@@ -97,6 +101,9 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
         try:
+            for one in args:
+                if isinstance(one, argparse.Namespace):
+                    _require_launcher(one)
             main(*args, **kwargs)
             _flush_output()  # now, because at the interpreter's exit nothing could catch an error
         except UserError as error:
@@ -133,6 +140,32 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             sys.exit(1)
 
     return wrapper
+
+
+# For each launcher, the number of processes, and this one's.
+_LAUNCHED = {
+    "pytorch": ("WORLD_SIZE", "LOCAL_RANK", "RANK"),
+    "slurm": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_PROCID"),
+    "mpi": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_RANK"),
+}
+
+
+def _require_launcher(args: argparse.Namespace) -> None:
+    """End processes that a launcher has started and that do not know of each other; the first one says so."""
+    if getattr(args, "launcher", "none") != "none":
+        return
+    for launcher, names in _LAUNCHED.items():
+        count, *numbers = (os.environ.get(name, "") for name in names)
+        if not all(map(str.isdecimal, (count, *numbers))) or int(count) < 2:
+            continue
+        if int(numbers[-1]):
+            sys.exit(1)
+        fix = (
+            f"share the work out with --launcher {launcher}"
+            if hasattr(args, "launcher")
+            else "this tool works in one; start it without the launcher"
+        )
+        raise UserError(f"{count} processes were started, each of which would do all of it; {fix}")
 
 
 def _flush_output() -> None:

@@ -5,6 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 
@@ -135,3 +136,35 @@ def test_without_mmseg_the_import_says_how_to_install_it(package, monkeypatch):
     assert error.value.name == "mmseg"
     for part in (package.__name__, "pip install 'danseg[onedl]'", "'danseg[openmmlab]'"):
         assert part in str(error.value)
+
+
+LAUNCHED = {
+    "pytorch": dict(WORLD_SIZE="2", LOCAL_RANK="0", RANK="0"),
+    "slurm": dict(SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0"),
+    "mpi": dict(OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="0"),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_several_processes_that_do_not_know_of_each_other_are_one_message(launcher, monkeypatch, capsys):
+    for name, value in LAUNCHED[launcher].items():
+        monkeypatch.setenv(name, value)
+    done = []
+    for args, fix in (
+        (Namespace(launcher="none"), f"share the work out with --launcher {launcher}"),
+        (Namespace(), "this tool works in one; start it without the launcher"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            command_line(done.append)(args)
+        said = f"error: 2 processes were started, each of which would do all of it; {fix}\n"
+        assert stopped.value.code == 1 and capsys.readouterr().err == said
+    rank = next(name for name in reversed(LAUNCHED[launcher]) if name.endswith(("RANK", "PROCID")))
+    monkeypatch.setenv(rank, "1")
+    with pytest.raises(SystemExit) as stopped:
+        command_line(done.append)(Namespace())
+    assert stopped.value.code == 1 and capsys.readouterr().err == "" and not done
+    command_line(done.append)(Namespace(launcher=launcher))
+    monkeypatch.setenv(rank, "0")
+    monkeypatch.setenv(next(iter(LAUNCHED[launcher])), "1")
+    command_line(done.append)(Namespace(launcher="none"))
+    assert len(done) == 2

@@ -12,8 +12,11 @@ import functools
 import importlib.util
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 
 from danseg.shipped import as_started
 
@@ -138,6 +141,39 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
                 _discard_output()
             print(f"error: {where}{reason_of(error)}; {_ENVIRONMENT[error.errno]}", file=sys.stderr)
             sys.exit(1)
+
+    return wrapper
+
+
+def taking_back(main: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``main``: SIGTERM raises :class:`Stopped` in it, so that what is half made is taken back.
+
+    A second one ends the process at once, as does the first one in a child, and in a process of a launcher,
+    which ends all of them so. A handler of the program's own stays. Trainings have their own way
+    (:mod:`danseg.engine.received_signals`).
+    """
+
+    @functools.wraps(main)
+    def wrapper(args: argparse.Namespace) -> None:
+        process = os.getpid()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            signal.signal(number, signal.SIG_DFL)
+            if os.getpid() != process:
+                os.kill(os.getpid(), number)
+                return
+            raise Stopped(128 + number, f"stopped by {signal.Signals(number).name}")
+
+        main_thread = threading.current_thread() is threading.main_thread()
+        launched = getattr(args, "launcher", "none") != "none"
+        if launched or not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+            main(args)
+            return
+        signal.signal(signal.SIGTERM, stop)
+        try:
+            main(args)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     return wrapper
 

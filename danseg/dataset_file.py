@@ -83,6 +83,12 @@ class DatasetFile:
         (file,) = self.splits[split]
         return _listed_pairs(file, self.images, Path(self.masks))
 
+    def images_folder(self, split: str) -> str:
+        """The folder below which the images of a split have their names; absolute."""
+        if self.images is not None:
+            return os.path.abspath(self.images)
+        return os.path.commonpath([os.path.dirname(os.path.abspath(image)) for image, _ in self.pairs(split)])
+
 
 def read_dataset_file(file_or_folder: str | os.PathLike) -> DatasetFile:
     """Read ``dataset.yaml``, from its folder or by its own name; or Ultralytics' YAML of a semantic set.
@@ -99,6 +105,12 @@ def read_dataset_file(file_or_folder: str | os.PathLike) -> DatasetFile:
         _check_label_ids(path, "label_mapping", label_ids, names)
         return DatasetFile(path, names, default_colours(names), label_ids, read.splits, None, read.masks_dir)
     return _read_own(path, content)
+
+
+def has_dataset_file(place: str | os.PathLike) -> bool:
+    """Whether :func:`read_dataset_file` has something to read, right or not."""
+    place = Path(place)
+    return place.is_file() or any(os.path.lexists(place / name) for name in (FILE_NAME, *_OTHER_NAMES))
 
 
 def dataset_text(

@@ -6,19 +6,27 @@ only that message and exits with status 1. A user who mistypes a path therefore 
 Packages that need mmseg call :func:`require_mmseg`.
 """
 
+import argparse
 import errno
 import functools
 import importlib.util
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 
 from danseg.shipped import as_started
 
 
 class UserError(Exception):
     """An error that the user can fix; the message says what is wrong and how to fix it."""
+
+
+class StopsAllError(UserError):
+    """An error that the next of many files would meet, too: no room, no permission, too little memory."""
 
 
 class Stopped(SystemExit):
@@ -60,6 +68,22 @@ def reason_of(error: BaseException) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
+# Of errors of the system, those that are about one file's name, whatever the disk is like.
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+
+
+def not_written(error: OSError, failed: str, fix: str = "") -> UserError:
+    """The error to raise if something could not be written.
+
+    Args:
+        error: why.
+        failed: what did not work, such as "cannot write x.png".
+        fix: what the user may do.
+    """
+    kind = UserError if error.errno in _OF_THE_NAME else StopsAllError
+    return kind(f"{failed}: {reason_of(error)}{fix and f'; {fix}'}")
+
+
 def command_line(main: Callable[..., None]) -> Callable[..., None]:
     """Wrap ``main``: a :class:`UserError` prints its message only and exits with status 1.
 
@@ -67,6 +91,9 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
     not installed. If the reader of the output stops early, as ``head`` does, the program ends silently, also
     with status 1. If the output cannot be written, the program says so when its work is done, and exits with
     status 1.
+
+    Arguments of a tool are refused in several processes of a launcher, unless they have its ``--launcher``:
+    each process would do all of the work, into the same files.
 
     Any other exception is a bug in danseg or in a library and keeps its traceback.
     """
@@ -77,6 +104,9 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
         try:
+            for one in args:
+                if isinstance(one, argparse.Namespace):
+                    _require_launcher(one)
             main(*args, **kwargs)
             _flush_output()  # now, because at the interpreter's exit nothing could catch an error
         except UserError as error:
@@ -113,6 +143,65 @@ def command_line(main: Callable[..., None]) -> Callable[..., None]:
             sys.exit(1)
 
     return wrapper
+
+
+def taking_back(main: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``main``: SIGTERM raises :class:`Stopped` in it, so that what is half made is taken back.
+
+    A second one ends the process at once, as does the first one in a child, and in a process of a launcher,
+    which ends all of them so. A handler of the program's own stays. Trainings have their own way
+    (:mod:`danseg.engine.received_signals`).
+    """
+
+    @functools.wraps(main)
+    def wrapper(args: argparse.Namespace) -> None:
+        process = os.getpid()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            signal.signal(number, signal.SIG_DFL)
+            if os.getpid() != process:
+                os.kill(os.getpid(), number)
+                return
+            raise Stopped(128 + number, f"stopped by {signal.Signals(number).name}")
+
+        main_thread = threading.current_thread() is threading.main_thread()
+        launched = getattr(args, "launcher", "none") != "none"
+        if launched or not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+            main(args)
+            return
+        signal.signal(signal.SIGTERM, stop)
+        try:
+            main(args)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    return wrapper
+
+
+# For each launcher, the number of processes, and this one's.
+_LAUNCHED = {
+    "pytorch": ("WORLD_SIZE", "LOCAL_RANK", "RANK"),
+    "slurm": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_PROCID"),
+    "mpi": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_RANK"),
+}
+
+
+def _require_launcher(args: argparse.Namespace) -> None:
+    """End processes that a launcher has started and that do not know of each other; the first one says so."""
+    if getattr(args, "launcher", "none") != "none":
+        return
+    for launcher, names in _LAUNCHED.items():
+        count, *numbers = (os.environ.get(name, "") for name in names)
+        if not all(map(str.isdecimal, (count, *numbers))) or int(count) < 2:
+            continue
+        if int(numbers[-1]):
+            sys.exit(1)
+        fix = (
+            f"share the work out with --launcher {launcher}"
+            if hasattr(args, "launcher")
+            else "this tool works in one; start it without the launcher"
+        )
+        raise UserError(f"{count} processes were started, each of which would do all of it; {fix}")
 
 
 def _flush_output() -> None:

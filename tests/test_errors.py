@@ -3,15 +3,18 @@
 import errno
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from argparse import Namespace
 
 import pytest
 
 import danseg.datasets
 import danseg.heads
 from danseg import errors
-from danseg.errors import Stopped, UserError, command_line, require_mmseg
+from danseg.errors import Stopped, UserError, command_line, require_mmseg, taking_back
 
 
 def run(body, stdout=subprocess.PIPE):
@@ -135,3 +138,76 @@ def test_without_mmseg_the_import_says_how_to_install_it(package, monkeypatch):
     assert error.value.name == "mmseg"
     for part in (package.__name__, "pip install 'danseg[onedl]'", "'danseg[openmmlab]'"):
         assert part in str(error.value)
+
+
+LAUNCHED = {
+    "pytorch": dict(WORLD_SIZE="2", LOCAL_RANK="0", RANK="0"),
+    "slurm": dict(SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0"),
+    "mpi": dict(OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="0"),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_several_processes_that_do_not_know_of_each_other_are_one_message(launcher, monkeypatch, capsys):
+    for name, value in LAUNCHED[launcher].items():
+        monkeypatch.setenv(name, value)
+    done = []
+    for args, fix in (
+        (Namespace(launcher="none"), f"share the work out with --launcher {launcher}"),
+        (Namespace(), "this tool works in one; start it without the launcher"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            command_line(done.append)(args)
+        said = f"error: 2 processes were started, each of which would do all of it; {fix}\n"
+        assert stopped.value.code == 1 and capsys.readouterr().err == said
+    rank = next(name for name in reversed(LAUNCHED[launcher]) if name.endswith(("RANK", "PROCID")))
+    monkeypatch.setenv(rank, "1")
+    with pytest.raises(SystemExit) as stopped:
+        command_line(done.append)(Namespace())
+    assert stopped.value.code == 1 and capsys.readouterr().err == "" and not done
+    command_line(done.append)(Namespace(launcher=launcher))
+    monkeypatch.setenv(rank, "0")
+    monkeypatch.setenv(next(iter(LAUNCHED[launcher])), "1")
+    command_line(done.append)(Namespace(launcher="none"))
+    assert len(done) == 2
+
+
+def test_sigterm_takes_back_what_is_half_made(capsys):
+    taken_back = []
+
+    def main(args):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
+        finally:
+            taken_back.append(args)
+
+    with pytest.raises(SystemExit) as stopped:
+        command_line(taking_back(main))(Namespace())
+    assert stopped.value.code == 143 and len(taken_back) == 1
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_launchers_processes_and_a_programs_own_handler_are_left_alone(handler):
+    seen = []
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        launcher = "pytorch" if handler == signal.SIG_DFL else "none"
+        taking_back(lambda args: seen.append(signal.getsignal(signal.SIGTERM)))(Namespace(launcher=launcher))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [handler]
+
+
+def test_a_child_of_the_program_ends_as_without_it():
+    def main(args):
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+    taking_back(main)(Namespace())

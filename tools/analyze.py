@@ -17,6 +17,7 @@ from danseg.tool_arguments import (
     add_device,
     add_precision,
     add_trained,
+    add_tta,
     add_work_dir,
     number,
 )
@@ -59,6 +60,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="SHARE",
         help="width of the bands of boundary IoU, as a share of an image's diagonal (default: %(default)s)",
     )
+    add_tta(parser)
     add_work_dir(parser, "the test's log")
     add_device(parser)
     add_precision(parser, note=", as it is tested")
@@ -86,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         from danseg.engine.stalled import watched
 
         config = load_config(args.config, parse_options(args.cfg_options), args.data)
-        configure_test(config, work_dir=args.work_dir)
+        configure_test(config, work_dir=args.work_dir, tta=args.tta)
         options = dict(worst=args.worst, bins=args.bins, boundary=args.boundary)
         with watched(5):
             analysis = analyse(
@@ -97,9 +99,9 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)  # before anything that takes long to import
-    from danseg.errors import command_line
+    from danseg.errors import command_line, taking_back
 
-    command_line(run)(args)
+    command_line(taking_back(run))(args)
 
 
 if __name__ == "__main__":

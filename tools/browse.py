@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)  # before anything that takes long to import
-    from danseg.errors import command_line
+    from danseg.errors import command_line, taking_back
 
-    command_line(run)(args)
+    command_line(taking_back(run))(args)
 
 
 if __name__ == "__main__":

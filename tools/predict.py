@@ -254,9 +254,9 @@ def _position(text: str) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)  # before anything that takes long to import
-    from danseg.errors import command_line
+    from danseg.errors import command_line, taking_back
 
-    command_line(run)(args)
+    command_line(taking_back(run))(args)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,12 @@ def _add_folder(command: argparse.ArgumentParser) -> None:
     )
     split.add_argument("--val-images", metavar="DIR", help="or the folder of those that do")
     command.add_argument(
+        "--test",
+        type=float,
+        metavar="SHARE",
+        help="share of the images to test on, chosen likewise (default: none)",
+    )
+    command.add_argument(
         "--val-masks", metavar="DIR", help="and of their masks, if --val-images does not lie below IMAGES"
     )
     command.add_argument(
@@ -146,9 +152,9 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)  # before anything that takes long to import
-    from danseg.errors import command_line
+    from danseg.errors import command_line, taking_back
 
-    command_line(run)(args)
+    command_line(taking_back(run))(args)
 
 
 if __name__ == "__main__":

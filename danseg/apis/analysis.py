@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
@@ -111,7 +112,11 @@ def analyse(
     runner = ready_runner(config, checkpoint, log=log)
     runner.model = runner.model.to(there)
     if precision != "float32":
-        runner.model = prepare_for_inference(runner.model, precision=precision)
+        prepared = prepare_for_inference(runner.network, precision=precision)
+        if isinstance(runner.model, BaseTTAModel):
+            runner.model.module = prepared
+        else:
+            runner.model = prepared
     runner.register_hook(watch)
     metrics = runner.test()
     dataset = runner.test_loop.dataloader.dataset

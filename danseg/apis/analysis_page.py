@@ -21,7 +21,7 @@ def analysis_page(analysis: Analysis) -> list[str]:
     page = [
         f"- config: {_code(report['config'])}",
         f"- checkpoint: {_code(report['checkpoint'])}",
-        f"- images: {analysis.images}; the network computes in {report['precision']}",
+        f"- images: {analysis.images}; the network computes in {report['precision']}{_averaged(report)}",
         "",
         f"**mIoU {_cell(scores.mean_iou)}**, mAcc {_cell(scores.mean_acc)}, aAcc {_cell(scores.pixel_acc)}, "
         f"mean boundary IoU {_cell(boundary.mean)}, expected calibration error {_cell(calibration.error)} "
@@ -59,6 +59,11 @@ def analysis_page(analysis: Analysis) -> list[str]:
                 "",
             ]
     return page
+
+
+def _averaged(report: dict[str, Any]) -> str:
+    views = report.get("views") or []
+    return f", averaged over {len(views)} views: {', '.join(views)}" if views else ""
 
 
 def class_rows(analysis: Analysis) -> list[list[Any]]:

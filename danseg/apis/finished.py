@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from mmseg.models import BaseSegmentor
 
 from danseg.apis.model import tested_dataset
 from danseg.apis.sources import CAMERA, Source
-from danseg.errors import UserError, reason_of
-from danseg.io.files import append_whole
+from danseg.errors import UserError, not_written, reason_of
+from danseg.io.files import append_whole, process_of
 from danseg.io.source_files import read_file
 
 _FILES = ".predicted-{}.jsonl"
@@ -74,6 +75,7 @@ class Record:
         self._begun = False
         self._entries: dict[str, dict[str, Any]] = {}
         self._known: dict[str, dict[str, str]] = {}  # settings by digest
+        self._writers: set[tuple[str, int]] = set()  # machine and number of each process that wrote here
 
     def read(self) -> None:
         """Read what is recorded, by all processes of earlier runs.
@@ -97,6 +99,7 @@ class Record:
     def _take(self, line: dict[str, Any]) -> None:
         if "knows" in line:
             self._known[line["knows"]] = dict(line["settings"])
+            self._writers.add((line["machine"], line["process"]))
             return
         before = self._entries.get(line["name"])
         if before and all(before[key] == line[key] for key in ("input", "settings")):
@@ -149,6 +152,31 @@ class Record:
             "--overwrite"
         )
 
+    def begin(self) -> None:
+        """Record that this process is about to write.
+
+        Raises:
+            UserError: the record cannot be written.
+        """
+        if not self._begun:
+            self._append([])
+
+    def clear_parts(self, sources: Iterable[Source]) -> None:
+        """Delete what a process that was killed has left of outputs that it had begun to write.
+
+        A temporary file has the number of its process in its name. It is deleted if the record says that this
+        process of this machine wrote here, and if there is no such process any longer.
+        """
+        ended = {number for machine, number in self._writers if machine == _machine() and not _runs(number)}
+        names = {self.out / source.name for source in sources}
+        for folder in (
+            {name.parent for name in names} | names if ended else ()
+        ):  # frames lie below a video's name
+            for part in folder.glob(".*.part*"):
+                if process_of(part) in ended:
+                    with contextlib.suppress(OSError):
+                        part.unlink()
+
     def forget(self, sources: Iterable[Source]) -> None:
         """Record that the outputs of these sources are finished no longer, before they are made again."""
         lines = [
@@ -183,14 +211,32 @@ class Record:
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
         if not self._begun:
-            lines = [dict(knows=self._digest, settings=self.settings), *lines]
+            own = dict(machine=_machine(), process=os.getpid())
+            lines = [dict(knows=self._digest, settings=self.settings, **own), *lines]
         # Each begins a new line: half a line, which a killed process has left, does not spoil the next one.
         data = "".join(f"\n{json.dumps(line)}" for line in lines).encode()
         try:
             append_whole(self._file, data)
         except OSError as error:
-            raise UserError(f"cannot write {self._file}: {reason_of(error)}") from error
+            raise not_written(error, f"cannot write {self._file}") from error
         self._begun = True
+
+
+def _machine() -> str:
+    return platform.node()
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of this number, whoever's it is."""
+    if os.name != "posix":
+        return True  # it cannot be asked
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from danseg.apis.raster_rows import failing_as, import_rasterio
-from danseg.errors import UserError
+from danseg.errors import StopsAllError, UserError
 from danseg.io.files import whole_file
 
 # Side of the tiles that the file stores, in pixels. Whole rows of them are written at once.
@@ -46,7 +46,7 @@ def created_geotiff(
         place = dict(gcps=points, crs=crs)
     what = f"{destination} cannot be written"
     with whole_file(destination) as part:
-        with failing_as(what):
+        with failing_as(what, StopsAllError):
             file = import_rasterio().open(
                 part,
                 "w",
@@ -65,13 +65,13 @@ def created_geotiff(
 
         def write(labels: np.ndarray, row: int) -> None:
             window = import_rasterio().windows.Window(0, row, size[1], len(labels))
-            with failing_as(what):
+            with failing_as(what, StopsAllError):
                 file.write(labels, 1, window=window)
 
         with file:
             yield write
         if not _is_whole(part):
-            raise UserError(f"{what} to its end; the disk may be full")
+            raise StopsAllError(f"{what} to its end; the disk may be full")
         if not overwrite and destination.exists():
             raise UserError(f"{destination} has appeared in the meantime; name another destination")
 

@@ -24,6 +24,7 @@ from danseg.apis.tta import augmented_config, augmented_model
 from danseg.engine.distributed import decided_on_rank_zero, on_every_rank
 from danseg.io.files import make_folder
 from danseg.visualization import attention_figure, save_figure, segment_centres
+from danseg.visualization.attention_recording import require_attention
 
 #: Positions whose attention is shown if none is asked for.
 AUTOMATIC_POSITIONS = 3
@@ -85,6 +86,7 @@ def predict_files(
 
     def unfinished() -> list[Source]:
         record.read()
+        record.clear_parts(sources)
         if options.overwrite:
             record.forget(sources)
             return sources
@@ -92,6 +94,8 @@ def predict_files(
         return [one for one in sources if not record.finished(one, (*kinds.of(one), *maps))]
 
     todo = decided_on_rank_zero(unfinished)
+    if todo:
+        on_every_rank(record.begin)
     own_bar = options.tiles is not None and len(todo) == 1  # of the tiles
     progress = Progress(record, len(todo), shown=get_rank() == 0 and not own_bar)
     if options.tiles is not None:
@@ -130,6 +134,8 @@ def _loaded(config: Config, checkpoint: str, options: Options) -> tuple[BaseSegm
     """The prepared model, and the settings that decide about its predictions."""
     config = augmented_config(config) if options.tta else config
     model = load_model(config, checkpoint, options.device)
+    if options.attention is not None:
+        require_attention(model)
     chosen = dict(precision=options.precision, tta=options.tta, tiles=options.tiles)
     settings = settings_of(model, **chosen)
     return prepare_for_inference(model, precision=options.precision, compile=options.compile), settings

@@ -36,12 +36,12 @@ def import_rasterio() -> Any:
 
 
 @contextlib.contextmanager
-def failing_as(what: str) -> Iterator[None]:
-    """Turn errors of GDAL and of the operating system into a UserError that starts with ``what``."""
+def failing_as(what: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Turn errors of GDAL and of the operating system into a ``kind`` that starts with ``what``."""
     try:
         yield
     except (import_rasterio().errors.RasterioError, OSError, UnusableImage) as error:
-        raise UserError(f"{what}: {error.__cause__ or error}") from error
+        raise kind(f"{what}: {error.__cause__ or error}") from error
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """What becomes of many pictures and videos: what was written, what failed, how far it has come."""
 
-import errno
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from torch.distributed import all_gather_object
 from danseg.apis.finished import Record, Stamp
 from danseg.apis.sources import Source
 from danseg.engine.stalled import note_progress
-from danseg.errors import UserError
+from danseg.errors import StopsAllError, UserError
 from danseg.io.parallel import progress_bar
 from danseg.shipped import as_started
 
@@ -60,7 +59,7 @@ class Progress:
         Raises:
             UserError: what stopped it stops all.
         """
-        if is_of_all(error):
+        if isinstance(error, StopsAllError):
             raise error
         message = as_started(str(error))
         self.tally.failures.append(message)
@@ -71,16 +70,6 @@ class Progress:
     def _advance(self, source: Source) -> None:
         self.bar.advance(self._task)
         note_progress(f"at {source.path}")
-
-
-def is_of_all(error: UserError) -> bool:
-    """Whether what stops one picture stops all: a disk without room, too little memory; no name too long."""
-    cause = error.__cause__
-    if isinstance(cause, (RuntimeError, MemoryError)):
-        return True
-    if isinstance(cause, OSError) and cause.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
-        return False
-    return str(error).startswith("cannot ") or "cannot be written" in str(error)
 
 
 def together(tally: Tally) -> Tally:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from danseg.apis.sources import CAMERA, Source
-from danseg.errors import UserError
+from danseg.errors import StopsAllError, UserError
 from danseg.io.source_files import fault
 
 # What a video is written as: MPEG-4 in MP4, which every build of OpenCV writes and every player shows.
@@ -106,7 +106,9 @@ class VideoFile:
             code = cv2.VideoWriter.fourcc(*CODEC)
             self._writer = cv2.VideoWriter(str(self._path), code, self._rate, frame.shape[1::-1])
             if not self._writer.isOpened():
-                raise UserError(f"cannot write {self._what}: OpenCV writes no {CODEC} there; is there room?")
+                raise StopsAllError(
+                    f"cannot write {self._what}: OpenCV writes no {CODEC} there; is there room?"
+                )
         self._writer.write(frame)
         self._written += 1
 
@@ -119,14 +121,14 @@ class VideoFile:
         """Read it again.
 
         Raises:
-            UserError: it does not hold all that was written, of which OpenCV says nothing.
+            StopsAllError: it does not hold all that was written, of which OpenCV says nothing.
         """
         there, capture = 0, cv2.VideoCapture(str(self._path))
         while capture.grab():
             there += 1
         capture.release()
         if there != self._written:
-            raise UserError(
+            raise StopsAllError(
                 f"cannot write {self._what}: of {self._written} frames {there} can be read again; the disk "
                 "may be full"
             )

@@ -37,6 +37,7 @@ def folder(
     image_suffix: str = "",
     mask_suffix: str = "",
     val: float = VAL,
+    test: float | None = None,
     val_images: str | os.PathLike | None = None,
     val_masks: str | os.PathLike | None = None,
     group: str | None = None,
@@ -59,6 +60,7 @@ def folder(
         image_suffix: What all images' names end in, before the format's suffix.
         mask_suffix: What all masks' names end in.
         val: Share of the images that validate.
+        test: Share of the images to test on, in a third split; None for none.
         val_images: Or the folder of those that do.
         val_masks: And of their masks; not needed if ``val_images`` lies below ``images``.
         group: Regular expression; images in whose paths it matches the same text are of one split.
@@ -73,7 +75,7 @@ def folder(
         UserError: An argument or a file is not right; the message says which and how to mend it.
     """
     arguments = _arguments(locals())
-    splitting.check_share(val)
+    splitting.check_shares(val if val_images is None else None, test)
     place = Place(_absolute(images), _absolute(masks))
     out = _absolute(out)
     _require_outside(out, place, val_images, val_masks)
@@ -92,7 +94,7 @@ def folder(
     options = Options(known.names if known else names, classes_of_labels, known, outside)
     contents = contents_of(found.form, [label for _, _, label in found.pairs], options, progress)
     _require_sizes(found, contents.sizes, progress)
-    splits, how = _split(found, val, group, progress)
+    splits, how = _split(found, contents, dict(val=val, test=test), group, progress)
 
     with written_files(out, arguments) as files:
         places = _write_masks(found, contents, files, progress)
@@ -111,7 +113,7 @@ def folder(
             for split in splits
         ]
         kept = files.finish()
-    notes = [*found.notes, *contents.notes, how]
+    notes = [*found.notes, *contents.notes, how, *_missing_classes(contents, splits)]
     notes += [f"left as they are, because they were changed: {listed(kept)}"] if kept else []
     return [_summary(found, contents), *notes, *reports, _next_commands(out)]
 
@@ -120,6 +122,8 @@ def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a set is prepared from, to be recorded: all arguments but those that change no file."""
     paths = ("images", "masks", "colours", "val_images", "val_masks")
     kept = {key: one for key, one in given.items() if key not in ("out", "progress")}
+    if kept["test"] is None:  # sets were prepared when there was no such argument
+        del kept["test"]
     return {
         key: str(_absolute(one)) if key in paths and one is not None else one for key, one in kept.items()
     }
@@ -168,21 +172,47 @@ def _require_sizes(found: LabelledImages, sizes: Sequence[tuple[int, int]], prog
 
 
 def _split(
-    found: LabelledImages, share: float, group: str | None, progress: bool
+    found: LabelledImages,
+    contents: LabelContents,
+    shares: Mapping[str, float | None],
+    group: str | None,
+    progress: bool,
 ) -> tuple[dict[str, list[int]], str]:
     """The places of each split's pairs, and how they were chosen."""
+    told = set(found.val or ())
+    asked = {name: share for name, share in shares.items() if share and not (found.val and name == "val")}
+    places = [place for place in range(len(found.pairs)) if place not in told]
+    splits, how = {"train": places}, "as told"
+    if asked:
+        files = [found.pairs[place][1] for place in places]
+        digests = splitting.hashes(files, progress)
+        groups = splitting.groups_of([file.relative_to(found.images).as_posix() for file in files], group)
+        chosen = splitting.split(digests, groups, asked, [contents.shown[place] for place in places])
+        splits = {name: [places[one] for one in ones] for name, ones in chosen.items()}
+        how = "by content" + ("" if not told else ", val as told")
+        how += f" in {len(set(groups))} groups by --group {group!r}" if group is not None else ""
+        same = len(digests) - len(set(digests))
+        copies = counted(same, "image is a copy of another", "images are copies of others")
+        how += f"; {copies}, and in the same split" if same else ""
     if found.val is not None:
-        train = sorted(set(range(len(found.pairs))) - set(found.val))
-        return dict(train=train, val=found.val), f"split: {len(train)} train, {len(found.val)} val, as told"
-    files = [image for _, image, _ in found.pairs]
-    digests = splitting.hashes(files, progress)
-    groups = splitting.groups_of([file.relative_to(found.images).as_posix() for file in files], group)
-    train, val = splitting.split(digests, groups, share)
-    told = f" in {len(set(groups))} groups by --group {group!r}" if group is not None else ""
-    same = len(digests) - len(set(digests))
-    copies = counted(same, "image is a copy of another", "images are copies of others")
-    told += f"; {copies}, and in the same split" if same else ""
-    return dict(train=train, val=val), f"split: {len(train)} train, {len(val)} val, by content{told}"
+        splits = {"train": splits["train"], "val": found.val, **splits}
+    return splits, f"split: {', '.join(f'{len(ones)} {name}' for name, ones in splits.items())}, {how}"
+
+
+def _missing_classes(contents: LabelContents, splits: Mapping[str, Sequence[int]]) -> list[str]:
+    """What to say of classes that a split does not show, though another one does."""
+    shown = {
+        split: {one for place in places for one in contents.shown[place]} for split, places in splits.items()
+    }
+    every = set().union(*shown.values())
+    missing = {
+        split: [contents.table.names[one] for one in sorted(every - there)] for split, there in shown.items()
+    }
+    return [
+        f"{split} does not show {listed(names)}: too few images or groups do"
+        for split, names in missing.items()
+        if names
+    ]
 
 
 def _write_masks(

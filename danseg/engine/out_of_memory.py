@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.config import Config
 
-from danseg.errors import UserError
+from danseg.errors import StopsAllError
 
 # What libraries beside PyTorch's allocator of a GPU say, which has an exception of its own.
 _ALSO = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
@@ -43,7 +43,7 @@ def explaining_memory(*remedies: str) -> Iterator[None]:
         remedies: what to change, most effective first; each completes "To need less, ...".
 
     Raises:
-        UserError: the block needs more memory than there is.
+        StopsAllError: the block needs more memory than there is.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def explaining_memory(*remedies: str) -> Iterator[None]:
         ):
             raise
         less = f" To need less, {', or '.join(remedies)}." if remedies else ""
-        raise UserError(f"{_what(error)}.{less}{_others(error)}") from error
+        raise StopsAllError(f"{_what(error)}.{less}{_others(error)}") from error
 
 
 def _on_the_cpu(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from danseg.datasets.metainfo import complete_metainfo
+from danseg.datasets.output_names import output_names
 from danseg.datasets.whole_files import read_whole_files
 from danseg.datasets.wrappers import infos, named_sets
 from danseg.engine.checkpointed_runner import CheckpointedRunner
@@ -282,7 +283,7 @@ class DansegRunner(CheckpointedRunner):
 
 
 def _evaluating(loop: BaseLoop) -> BaseLoop:
-    """Let the metrics of a loop over several data sets score each of them, too, and explain its memory."""
+    """Let metrics name what they write, and score each of several data sets; explain the loop's memory."""
     sets = {
         name: {(info["img_path"], info.get("seg_map_path", "")) for info in infos(part)}
         for name, part in named_sets(loop.dataloader.dataset).items()
@@ -290,5 +291,7 @@ def _evaluating(loop: BaseLoop) -> BaseLoop:
     for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
         if isinstance(metric, ExactIoUMetric):
             metric.sets = sets
+            if metric.output_dir is not None:
+                metric.names = output_names(loop.dataloader.dataset)
     loop.run = explaining_determinism()(explaining_memory(*EVALUATE_IN_LESS)(explaining_workers()(loop.run)))
     return loop

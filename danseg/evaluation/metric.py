@@ -42,6 +42,8 @@ class ExactIoUMetric(BaseMetric):
     Attributes:
         scores: a :class:`~danseg.evaluation.confusion.Scores` with the unrounded per-class values of the last
             evaluation, on rank 0; None before the first evaluation, and with ``format_only``.
+        names: what the prediction of an image is called, by the image's path: a path below ``output_dir``
+            without suffix. It is the image's own name where it is not set.
         sets: the paths of (image, label) in each of several data sets, by name; empty for one data set.
         set_scores: like ``scores``, for each of the ``sets``.
 
@@ -98,6 +100,7 @@ class ExactIoUMetric(BaseMetric):
         self.output_format = output_format
         self.format_only = format_only
         self.scores: Scores | None = None
+        self.names: Mapping[str, str] = {}
         self.sets: Mapping[str, Collection[tuple[str, str]]] = {}
         self.set_scores: dict[str, Scores] = {}
         self._sources: dict[str, str] = {}  # name of a written file -> the image that it belongs to
@@ -180,8 +183,11 @@ class ExactIoUMetric(BaseMetric):
 
     def _write(self, folder: Path, image_path: str, prediction: np.ndarray) -> str:
         """Write one prediction and return the file's name."""
-        name = prediction_name(image_path, self.output_format)
+        frame = self.names.get(image_path, Path(image_path).stem)
+        name = prediction_name(frame, self.output_format)
         _claim(self._sources, name, image_path)
+        if "/" in name:
+            make_folder((folder / name).parent)
         write_label_map(folder / name, self._format().encode(prediction))
         return name
 

@@ -124,7 +124,7 @@ def _listed_frames(dataset: KnownDataset, label_dir: Path, split: str) -> set[st
 def _of_own(file: DatasetFile, label_dir: Path, split: str) -> Truth:
     """Frames are the images' paths below their folder, without suffixes; danseg's tools predict classes."""
     pairs = file.pairs(split)
-    images = os.path.abspath(file.images or os.path.commonpath([os.path.dirname(one) for one, _ in pairs]))
+    images = file.images_folder(split)
     below = os.path.join(os.path.realpath(label_dir), "")
     keys = {
         Path(mask): os.path.splitext(os.path.relpath(os.path.abspath(image), images))[0].replace(os.sep, "/")

@@ -3,11 +3,12 @@
 import contextlib
 import itertools
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from danseg.errors import UserError, reason_of
+from danseg.errors import StopsAllError, UserError, not_written
 
 
 @contextlib.contextmanager
@@ -38,10 +39,16 @@ def whole_file(target: str | os.PathLike, *, durable: bool = False, suffix: str 
         if durable:
             _sync(target.parent)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {reason_of(error)}") from error
+        raise not_written(error, f"cannot write {target}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def process_of(part: Path) -> int | None:
+    """The number of the process for which :func:`whole_file` made a temporary file; None for other files."""
+    found = re.fullmatch(r"\..+\.(\d+)-[0-9a-f]{8}\.part(\.\w+)?", part.name)
+    return int(found[1]) if found else None
 
 
 def append_whole(path: str | os.PathLike, data: bytes) -> None:
@@ -98,9 +105,9 @@ def make_folder(path: str | os.PathLike, what: str = "the folder", fix: str = "n
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make {what} {path}: {reason_of(error)}; {fix}") from error
+        raise not_written(error, f"cannot make {what} {path}", fix) from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {what} {path}; {fix}")
+        raise StopsAllError(f"cannot write to {what} {path}; {fix}")
     return path
 
 

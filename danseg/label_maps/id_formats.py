@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -124,17 +123,16 @@ def chosen_format(name: str, num_classes: int, label_map: Mapping[int, int] | No
     return id_format(name, max(label_map) + 1).choose([places[new] for new in range(num_classes)])
 
 
-def prediction_name(image_path: str | os.PathLike, output_format: str) -> str:
-    """The file name of the prediction for an image.
+def prediction_name(frame: str, output_format: str) -> str:
+    """The file of the prediction for an image, whose name or path without suffix is ``frame``.
 
     ``cityscapes`` gives ``<city>_<sequence>_<frame>_pred_labelIds.png``; the official evaluator finds the
-    prediction for a ground truth by the first three parts. The other formats keep the image's stem, as the
+    prediction for a ground truth by the first three parts. The other formats keep the image's name, as the
     ADE20K server requires.
     """
-    stem = Path(image_path).stem
     if output_format == "cityscapes":
-        return f"{stem.removesuffix('_leftImg8bit')}_pred_labelIds.png"
-    return f"{stem}.png"
+        return f"{frame.removesuffix('_leftImg8bit')}_pred_labelIds.png"
+    return f"{frame}.png"
 
 
 def loaded_ids(reduce_zero_label: bool, label_map: dict[int, int] | None) -> np.ndarray:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import danseg.attention
-from danseg.errors import UserError
+from danseg.errors import StopsAllError
 from danseg.io.words import listed
 
 # The recordings that have begun and not yet ended in this thread or asynchronous task.
@@ -166,6 +166,21 @@ def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in model.named_modules() if _shows_positions(module)}
 
 
+def require_attention(model: nn.Module) -> dict[str, nn.Module]:
+    """:func:`attention_modules`, of which there is at least one.
+
+    Raises:
+        StopsAllError: there is none, whatever the picture.
+    """
+    modules = attention_modules(model)
+    if not modules:
+        raise StopsAllError(
+            f"{_named(model)} has no attention of single positions to show; of danseg's modules, "
+            f"{', '.join(_classes())} have it"
+        )
+    return modules
+
+
 def _shows_positions(module: Any) -> bool:
     """Whether a module, or a class of modules, can compute a map for a position."""
     method = getattr(module, "attention_map", None)
@@ -185,7 +200,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
         block, which removes the hooks at its end.
 
     Raises:
-        UserError: no module of the model can be recorded, or the block ends and none of them ran.
+        StopsAllError: no module of the model can be recorded, or the block ends and none of them ran.
 
     Example::
 
@@ -193,12 +208,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
             model(images)
         rows = recorded["decode_head.pam"].rows([(3, 7)])   # (B, 1, H, W)
     """
-    modules = attention_modules(model)
-    if not modules:
-        raise UserError(
-            f"{_named(model)} has no attention of single positions to show; of danseg's modules, "
-            f"{', '.join(_classes())} have it"
-        )
+    modules = require_attention(model)
     recorded: dict[str, RecordedAttention] = {}
     this, handles = object(), []
 
@@ -231,7 +241,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, RecordedAttention]]
         for handle in handles:
             handle.remove()
     if not recorded:
-        raise UserError(
+        raise StopsAllError(
             f"none of the modules that record attention ran: {listed(modules)}. Run the model itself inside "
             "the block, in its thread and not compiled; auxiliary heads run in training only"
         )

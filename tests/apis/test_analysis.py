@@ -30,13 +30,13 @@ def folder(tmp_path_factory):
 def configured(folder, rendered_root):
     number = 0
 
-    def configured(options=None, text=""):
+    def configured(options=None, text="", tta=False):
         nonlocal number
         number += 1
         path = folder / f"analysed_{number}.py"  # mmengine distinguishes runs of one process by this name
         path.write_text(f'_base_ = ["{TINY}"]\n{text}')
         config = load_config(path, {"data_root": rendered_root, **(options or {})})
-        configure_test(config, work_dir=str(folder / f"work_{number}"))
+        configure_test(config, work_dir=str(folder / f"work_{number}"), tta=tta)
         return config
 
     return configured
@@ -142,6 +142,30 @@ def test_absent_classes_have_the_evaluators_score(configured, checkpoint):
     absent = found.scores.label_pixels + found.scores.predicted_pixels == 0
     assert absent.any() and (found.boundary.scores[absent] == 0.25).all()
     assert found.images == 1
+
+
+def test_augmentation_has_the_scores_of_the_test_and_sound_confidences(configured, checkpoint):
+    config = configured(tta=True)
+    means = evaluate(config, checkpoint)
+    whole = analyse(configured(tta=True), checkpoint, worst=1)
+    assert whole.scores.percent() == {name: means[name] for name in ("mIoU", "mAcc", "aAcc")}
+    assert whole.report["tta"] and len(whole.report["views"]) == 4 and len(whole.worst) == 1
+    # The confidence is the averaged probability of the label, from mmseg's own average in float64.
+    config = configured(tta=True)
+    model = MODELS.build({**config.model, "module": apis.load_model(configured(), checkpoint, "cpu")}).eval()
+    dataset, sums = DATASETS.build(config.test_dataloader.dataset), np.zeros(2)
+    for index in range(len(dataset)):
+        data = dataset[index]
+        batch = {key: [[one] for one in value] for key, value in data.items()}
+        with torch.no_grad():
+            [sample] = model.test_step(batch)
+        chances = sample.seg_logits.data.double().softmax(0).max(0).values[sample.gt_sem_seg.data[0] != 255]
+        sums += float(chances.sum()), chances.numel()
+    assert whole.calibration.confidence_sums.sum() / whole.calibration.pixels.sum() == pytest.approx(
+        sums[0] / sums[1], abs=1e-5
+    )
+    narrow = analyse(configured(tta=True), checkpoint, precision="bfloat16", device="cpu", worst=0)
+    assert narrow.scores.pixel_acc == pytest.approx(whole.scores.pixel_acc, abs=0.05)
 
 
 def test_precision_is_told_and_taken(configured, checkpoint, found):

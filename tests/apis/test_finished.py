@@ -1,12 +1,14 @@
 """The record of finished predictions."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
 from danseg import apis
 from danseg.apis.finished import Record, settings_of, stamp
-from danseg.apis.sources import CAMERA, Source
+from danseg.apis.sources import CAMERA, VIDEO, Source
 from danseg.errors import UserError
 
 SETTINGS = dict(weights="a", precision="float32")
@@ -114,6 +116,44 @@ def test_lines_are_json_with_paths_below_the_folder(out, source):
     first, second = map(json.loads, file.read_text().split("\n")[1:])
     assert first["settings"] == SETTINGS
     assert second["outputs"] == {"trainIds": {"sub/x_labels.png": 7}}
+
+
+def test_parts_of_killed_processes_that_wrote_here_are_deleted_and_no_others(out, source):
+    with subprocess.Popen(["true"]) as killed:
+        process = killed.pid
+    for number in (process, os.getpid()):
+        note_as(out, number)
+    note_as(out, process + 1, machine="elsewhere")
+    video = Source("x.mp4", "sub/x", VIDEO)
+    mine = [
+        f"sub/.x_labels.png.{process}-0123abcd.part",
+        f"sub/.x_overlay.mp4.{process}-0123abcd.part.mp4",
+    ]
+    mine.append(f"sub/x/.000001_labels.png.{process}-0123abcd.part")
+    others = [
+        f"sub/.x_labels.png.{os.getpid()}-0123abcd.part",  # it may still be written
+        f"sub/.x_labels.png.{process + 1}-0123abcd.part",  # nobody knows whether it runs there
+        f"sub/.x_labels.png.{process + 2}-0123abcd.part",  # it never wrote predictions here
+        f"sub/x_labels.png.{process}-0123abcd.part",
+        f"sub/.x_labels.png.{process}.part",
+        "sub/.notes.part",
+        f".x_labels.png.{process}-0123abcd.part",  # not where this run writes
+    ]
+    for name in (*mine, *others):
+        (out / name).parent.mkdir(exist_ok=True, parents=True)
+        (out / name).touch()
+    reread(out).clear_parts([source, video])
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*.part*")}
+    assert left == set(others)
+
+
+def note_as(out, process, machine=None):
+    """Let a process of another number begin to write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("danseg.apis.finished.os.getpid", lambda: process)
+        if machine:
+            patch.setattr("platform.node", lambda: machine)
+        Record(out, SETTINGS).begin()
 
 
 def test_settings_tell_weights_networks_and_options_apart(near_sighted):

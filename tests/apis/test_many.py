@@ -149,6 +149,26 @@ def test_a_name_that_is_too_long_ends_nothing(model, pictures, tmp_path):
     assert "File name too long" in message
 
 
+@pytest.mark.parametrize("name", ["cannot be written", "cannot x"])
+def test_no_words_in_a_name_end_all(model, pictures, tmp_path, name):
+    (pictures / f"{name}.png").write_text("no picture")
+    (pictures / "a" / "0.png").rename(pictures / "a" / f"{name}.png")
+    tally, _ = predict(model, pictures, tmp_path / "out")
+    assert tally.predicted == 7
+    [message] = tally.failures
+    assert f"{name}.png cannot be read" in message
+
+
+def test_a_file_in_the_place_of_a_folder_ends_nothing(model, pictures, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b").write_text("a user's")
+    tally, _ = predict(model, pictures, tmp_path / "out")
+    assert tally.predicted == 4 and len(tally.failures) == 3
+    assert all(
+        f"cannot make the folder {tmp_path / 'out' / 'b'}: File exists" in one for one in tally.failures
+    )
+
+
 def test_too_little_memory_ends_all(model, pictures, tmp_path, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -215,6 +215,31 @@ def test_training_and_validation_from_places_of_their_own(tmp_path):
     assert read.pairs("val")[0] == (str(place / "val/images/000.jpg"), str(place / "val/masks/000.png"))
 
 
+def test_a_third_split_and_a_class_that_one_image_shows(ids):
+    mask = ids["masks"] / "003.png"
+    own_sets.save(np.where(np.array(Image.open(mask)) == 2, 3, np.array(Image.open(mask))), mask)
+    said = folder(**ids | dict(test=0.2, classes="ground,disc,box,tree"))
+    assert "split: 4 train, 1 val, 1 test, by content" in said
+    assert [line for line in said if "does not show" in str(line)] == [
+        f"{split} does not show tree: too few images or groups do" for split in ("val", "test")
+    ]
+    listed = [
+        set((ids["out"] / f"{split}.txt").read_text().split("\n")) for split in ("train", "val", "test")
+    ]
+    assert "003.jpg\t003.png" in listed[0] and len(set.union(*listed) - {""}) == 6
+    assert "test: test.txt" in (ids["out"] / "dataset.yaml").read_text()
+
+
+def test_a_test_split_beside_validation_from_a_place_of_its_own(ids):
+    (ids["images"] / "val").mkdir()
+    (ids["masks"] / "val").mkdir()
+    (ids["images"] / "005.jpg").rename(ids["images"] / "val" / "005.jpg")
+    (ids["masks"] / "005.png").rename(ids["masks"] / "val" / "005.png")
+    said = folder(**ids, test=0.4, val_images=ids["images"] / "val")
+    assert "split: 3 train, 1 val, 2 test, by content, val as told" in said
+    assert (ids["out"] / "val.txt").read_text() == "val/005.jpg\tval/005.png\n"
+
+
 def test_validation_below_the_images(ids):
     for kind, suffix in (("images", "jpg"), ("masks", "png")):
         (ids[kind] / "holdout").mkdir()
@@ -279,6 +304,13 @@ def smaller(ids):
         (None, dict(val=0), "--val 0 is no share between 0 and 1"),
         (None, dict(val=1), "--val 1 is no share"),
         (None, dict(val=2), "--val 2 is no share"),
+        (None, dict(test=1.5), "--test 1.5 is no share"),
+        (None, dict(val=0.6, test=0.4), "--val 0.6 and --test 0.4 leave no images to train on"),
+        (
+            without("set/*/00[2-9].*"),
+            dict(test=0.2),
+            "2 images are of 2 groups, .*into train and val and test",
+        ),
         (None, dict(remap=["255"]), "--map '255' is not ID:CLASS"),
         (None, dict(remap=["255:tree"]), "'tree' is no class; the classes are 0 ground, 1 disc, 2 box"),
         (None, dict(group="("), r"--group '\(' is no regular expression"),

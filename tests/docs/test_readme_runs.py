@@ -1,4 +1,4 @@
-"""What README.md says of own pictures is run, on a drawn set, for few iterations; so are its programs."""
+"""What README.md says is run: own pictures, Cityscapes, its programs; on drawn sets, for few iterations."""
 
 import json
 import shlex
@@ -10,11 +10,15 @@ import pytest
 
 import own_sets
 from danseg.command import main
+from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.label_maps.label_png import read_label_map
 from documents import ROOT, blocks, shell_lines
+from reader import SMALL, TRIAL, at_home
 
 PAGE = ROOT / "README.md"
 LINES = [line for line in shell_lines(PAGE) if line.startswith("danseg ")]
+# Of the published data sets; each needs those before it.
+PUBLISHED = [line for line in shell_lines(PAGE) if line.startswith("python ")]
 # The one thing in which the test differs from the page: how long it trains, and how often it measures.
 SHORT = ["--seed", "0", "--cfg-options", "max_iters=40", "train_cfg.val_interval=20", "num_workers=0"]
 
@@ -88,3 +92,35 @@ def test_every_line_and_the_programs(reader, capfd):
     names = {"features": rand(2, 512, 7, 9)}
     exec(module, names)
     assert names["features"].shape == (2, 512, 7, 9)
+
+
+def test_the_lines_for_cityscapes(tool, rendered_root, tmp_path, monkeypatch, capsys):
+    """A training that ends half-way goes on to the bit, is tested and scored, with one and the same mIoU."""
+    monkeypatch.chdir(at_home(tmp_path, rendered_root))
+    programs = ["train.py", "train.py", "test.py", "evaluate.py"]
+    assert [shlex.split(line)[1] for line in PUBLISHED] == [f"tools/{name}" for name in programs]
+    work = Path("work_dirs/danet_r101_cityscapes")
+    last = work / "iter_4.pth"
+
+    def run(line: str, *more: str) -> str:
+        _, program, *words = shlex.split(line)
+        words = [str(last) if word == "CHECKPOINT" else word for word in words]
+        tool(Path(program).stem).main([*words, *more])
+        return capsys.readouterr().out
+
+    train, resume, test, evaluate = PUBLISHED
+    run(train, *TRIAL)
+    weights = read_checkpoint(last)["state_dict"]
+    for path in (last, *work.glob("best_*.pth")):  # as if it had been killed before its end
+        path.unlink()
+    assert "iter_2.pth" in run(resume, *TRIAL)
+    again = read_checkpoint(last)["state_dict"]
+    assert weights.keys() == again.keys() and all((weights[name] == again[name]).all() for name in weights)
+    assert "averaged over 4 views" in run(test, "--cfg-options", *SMALL)
+    frames = Path("data/cityscapes/leftImg8bit/val").rglob("*.png")
+    names = {frame.name.replace("leftImg8bit", "pred_labelIds") for frame in frames}
+    assert names == {path.name for path in Path("predictions").iterdir()}
+    run(evaluate)
+    [tested] = work.glob("metrics_*.json")
+    scored = json.loads(Path("predictions_scores.json").read_text())
+    assert scored["mIoU"] == json.loads(tested.read_text())["mIoU"] > 0

@@ -37,7 +37,7 @@ def cityscapes(tmp_path: Path) -> tuple[Path, Path]:
         save(labels / city / f"{name}_gtFine_labelIds.png", label)
         # Other files in gtFine must not be mistaken for label maps.
         save(labels / city / f"{name}_gtFine_color.png", np.zeros((*label.shape, 3)))
-        save(predictions / prediction_name(f"{name}_leftImg8bit.png", "cityscapes"), prediction)
+        save(predictions / prediction_name(f"{name}_leftImg8bit", "cityscapes"), prediction)
     return predictions, labels
 
 

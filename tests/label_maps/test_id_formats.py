@@ -79,10 +79,11 @@ def test_bad_formats(name, classes, message):
 
 
 def test_names():
-    image = "data/leftImg8bit/val/ulm/ulm_000001_000019_leftImg8bit.png"
-    assert prediction_name(image, "cityscapes") == "ulm_000001_000019_pred_labelIds.png"
-    assert prediction_name(image, "plain") == "ulm_000001_000019_leftImg8bit.png"
-    assert prediction_name("x/ADE_val_00000001.jpg", "ade20k") == "ADE_val_00000001.png"
+    frame = "ulm_000001_000019_leftImg8bit"
+    assert prediction_name(frame, "cityscapes") == "ulm_000001_000019_pred_labelIds.png"
+    assert prediction_name(frame, "plain") == "ulm_000001_000019_leftImg8bit.png"
+    assert prediction_name(f"ulm/{frame}", "cityscapes") == "ulm/ulm_000001_000019_pred_labelIds.png"
+    assert prediction_name("ADE_val_00000001", "ade20k") == "ADE_val_00000001.png"
 
 
 def test_loaded_ids_are_what_mmsegs_loading_makes(tmp_path):

@@ -40,6 +40,8 @@ def test_a_checkpoint_and_trainings_on_one_page(main, run_dir, tmp_path, rendere
     index = json.loads((out / "analysis.json").read_text())
     assert index["images"] == 5 and len(index["worst"]) == 1 and index["runs"] == [str(run_dir)]
     page = (out / "report.md").read_text()
+    main([str(config), str(weights), "--tta", *arguments[2:]])
+    assert "averaged over 4 views: x0.75, x0.75 flipped" in (out / "report.md").read_text()
     assert f"**mIoU {index['mIoU']:.2f}**" in page and "over 5 bins" in page and "## Trainings" in page
 
 

@@ -120,17 +120,19 @@ def test_every_tool_that_takes_a_config_takes_data(tool, capsys):
     assert {"train", "test", "predict", "latency"} <= set(taking)
 
 
-@pytest.mark.parametrize("name", ["train", "latency"])
-def test_a_folder_recipe_without_its_set_is_told_of_data(tool, tmp_path, monkeypatch, capsys, name):
-    own_sets.ids_set(tmp_path, 4)
+def test_a_folder_recipe_without_data_takes_the_set_in_its_own_place(tool, tmp_path, monkeypatch, capsys):
+    own_sets.ids_set(tmp_path, 8)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # data/mine, where the recipe itself looks, has three classes; the recipe has two.
-    tool("prepare_dataset").main(["folder", "images", "masks", "--out", "data/mine"])
     with pytest.raises(SystemExit):
-        tool(name).main([CONFIG])
+        tool("train").main([CONFIG])
     message = capsys.readouterr().err
-    assert message.count("error:") == 1 and "give the folder recipe its set by --data" in message
+    assert message.count("error:") == 1 and "folder IMAGES MASKS --out data/mine" in message
+    tool("prepare_dataset").main(["folder", "images", "masks", "--out", "data/mine"])
+    tool("train").main([CONFIG, "--cfg-options", "max_iters=2", "num_workers=0"])
+    said = capsys.readouterr().out
+    assert "crop_size = (96, 128)" in said and "num_classes = 3" in said  # the recipe's are (512, 512) and 2
+    assert "data_root = 'data/mine'" in said and "best checkpoint" in said
 
 
 def test_another_set_than_the_one_trained_on_is_one_message(trained, tool, tmp_path, capsys):

@@ -265,6 +265,13 @@ def test_attention_of_a_network_without_maps_is_an_error_and_writes_nothing(main
     assert not written(out)
 
 
+def test_attention_that_no_picture_has_is_told_once(main, trained, folder, tmp_path, capsys):
+    other = changed(trained, tmp_path, replaced(trained, 'type="FCNHead", num_convs=1'))
+    said = failing(main, capsys, *other[:2], str(folder), "--out", tmp_path / "out", "--attention")
+    assert said.count("FCNHead has no attention of single positions to show") == said.count("error: ") == 1
+    assert "skipped" not in said and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "dataset",
     [
@@ -481,8 +488,8 @@ def test_a_killed_run_and_two_processes_leave_the_files_of_one_run(main, trained
         main([*arguments, "--device", "cpu"])
     assert "7 of 20 were finished" in capsys.readouterr().err
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    # What the kill cut short may lie there under a hidden name that nothing takes for a result.
-    assert all(one.name.startswith(".") for one in (tmp_path / "killed").rglob("*.part"))
+    # What the kill cut short lay there under a hidden name; the second run knew whose it was.
+    assert not list((tmp_path / "killed").rglob("*.part"))
 
     (folder / "broken.png").write_text("no picture")
     two = tmp_path / "two"

@@ -160,7 +160,7 @@ def test_own_folder_mistakes_are_one_line(main, capsys, tmp_path):
     assert stopped.value.code == 1
     assert (
         capsys.readouterr().err
-        == "error: --val 2 is no share between 0 and 1, as 0.2 is; both splits need images\n"
+        == "error: --val 2 is no share between 0 and 1, as 0.2 is; each split needs images\n"
     )
     assert not (tmp_path / "x").exists()
 

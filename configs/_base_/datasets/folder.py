@@ -1,5 +1,5 @@
 # A data set of one's own, as its dataset.yaml says (docs/own_data.md). --data FOLDER gives the names below
-# the values that follow from the set; each can be set to another. Without --data they stand for nothing.
+# the values that follow from the set; each can be set to another. Without --data, data_root says where it is.
 dataset_type = "OwnDataset"
 data_root = "data/mine"  # the folder of dataset.yaml, or the file
 prepare_command = "python tools/prepare_dataset.py folder IMAGES MASKS --out data/mine"

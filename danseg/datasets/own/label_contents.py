@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ class LabelContents:
     Attributes:
         table: the class of each id, colour or label.
         sizes: height and width of each label.
+        shown: the classes that each label shows.
         classes_of: reads or draws the classes of a label, (H, W) uint8; None if training reads the files.
         what: they are, in words.
         notes: what the user should know.
@@ -49,6 +50,7 @@ class LabelContents:
 
     table: LabelTable
     sizes: list[tuple[int, int]]
+    shown: list[frozenset[int]]
     classes_of: Callable[..., np.ndarray] | None
     what: str
     notes: list[str]
@@ -75,6 +77,7 @@ def _regions(form: Form, labels: Sequence[Annotated], options: Options) -> Label
     return LabelContents(
         table,
         [one.size for one in labels],
+        [_classes([outside, *(table.table[region.label] for region in one.regions)]) for one in labels],
         lambda one: rasterised(one, table.table, outside),
         f"polygons in {form.name} form, drawn as masks",
         [f"pixels outside of all polygons are {told}; --outside sets this"],
@@ -102,17 +105,27 @@ def _masks(labels: Sequence[Path], options: Options, form: str, progress: bool) 
             )
         table = table_of_colours(shown, options.colours)
         return LabelContents(
-            table, sizes, _by_colours(table.table), f"masks of colours{form}, written as class ids", []
+            table,
+            sizes,
+            [_classes(table.table[colour] for colour in one.colours) for one in values],
+            _by_colours(table.table),
+            f"masks of colours{form}, written as class ids",
+            [],
         )
     table = table_of_ids(ids, options.names, options.remap, options.colours)
+    classes = [_classes(table.table[number] for number in one.ids or ()) for one in values]
     absent = [one for one in options.remap if int(one) not in ids.counts]
     notes = [f"ids of --map that no mask holds: {listed(absent)}"] if absent else []
     if all(one.plain for one in values) and max(table.table) < 256:
-        return LabelContents(table, sizes, None, f"masks of ids{form}, read where they are", notes)
+        return LabelContents(table, sizes, classes, None, f"masks of ids{form}, read where they are", notes)
     lookup = np.full(MOST, VOID, np.uint8)
     lookup[list(table.table)] = list(table.table.values())
     told = f"masks of ids{form}, written with 8 bits"
-    return LabelContents(table, sizes, lambda path: lookup[read_ids(path)], told, notes)
+    return LabelContents(table, sizes, classes, lambda path: lookup[read_ids(path)], told, notes)
+
+
+def _classes(numbers: Iterable[int]) -> frozenset[int]:
+    return frozenset(numbers) - {VOID}
 
 
 def _look(path: Path) -> MaskValues | RefusedMask:

@@ -21,6 +21,7 @@ from danseg.engine.config.own_data import (
     NOTE,
     Setting,
     given_names,
+    named_set,
     note,
     require_recipe,
     settings_from,
@@ -44,7 +45,8 @@ def load_config(
         options: ``{"dotted.key": value}``, as :func:`danseg.engine.config.cfg_options.parse_options` gives.
             They are applied in order; what is set in its place wins over what is computed.
         data: a data set of one's own for a config on a ``folder`` recipe, as the option ``--data`` of the
-            tools: :mod:`danseg.engine.config.own_data`. What follows from it is beneath all else.
+            tools: :mod:`danseg.engine.config.own_data`. What follows from it is beneath all else. Without it,
+            such a config takes the set that is in its ``data_root``.
 
     Raises:
         UserError: the file is missing (the message suggests the nearest name), its ``_base_`` is
@@ -57,8 +59,11 @@ def load_config(
         raise UserError(f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py)")
     chain, values = _read(path)
     settings: dict[str, Setting] = {}
+    inherited = chain.files[chain.path].inherited if chain else {}
+    if data is None:
+        data = named_set(values, inherited, options or {})
     if data is not None:
-        require_recipe(path, values, chain.files[chain.path].inherited if chain else {})
+        require_recipe(path, values, inherited)
         settings = settings_from(data)
         chain, values = _read(path, beneath=given_names(settings))
     if chain:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from danseg.dataset_file import DatasetFile, read_dataset_file
+from danseg.dataset_file import DatasetFile, has_dataset_file, read_dataset_file
 from danseg.errors import UserError
 from danseg.io.image_headers import stored_size
 from danseg.io.parallel import available_cpus, parallel_map
@@ -50,7 +50,7 @@ def settings_from(data: str | os.PathLike) -> dict[str, Setting]:
     """
     file = read_dataset_file(data)
     found = {
-        "data_root": Setting(os.fspath(data), "--data"),
+        "data_root": Setting(os.fspath(data), "--data, or the config's own place of the set"),
         "num_classes": Setting(len(file.names), f"names in {file.path.name}"),
     }
     trained, tested = (_sizes(file, *splits) for splits in (("train",), ("val", "test")))
@@ -115,6 +115,25 @@ def given_names(settings: Mapping[str, Setting]) -> dict[str, Any]:
     return {name: setting.value for name, setting in settings.items()}
 
 
+def named_set(
+    values: Mapping[str, Any], inherited: Mapping[str, Any], options: Mapping[str, Any]
+) -> str | None:
+    """The set that a config on a ``folder`` recipe names by its ``data_root``, if it is there.
+
+    Args:
+        values: what the config holds.
+        inherited: what its bases hold.
+        options: what is set on the command line.
+    """
+    root = options.get("data_root", values.get("data_root"))
+    is_there = _on_recipe(values, inherited) and isinstance(root, str) and has_dataset_file(root)
+    return root if is_there else None
+
+
+def _on_recipe(values: Mapping[str, Any], inherited: Mapping[str, Any]) -> bool:
+    return values.get("dataset_type") == TYPE == inherited.get("dataset_type")
+
+
 def require_recipe(path: Path, values: Mapping[str, Any], inherited: Mapping[str, Any]) -> None:
     """Raise an error unless a config stands on a ``folder`` recipe, which alone takes ``--data``.
 
@@ -123,7 +142,7 @@ def require_recipe(path: Path, values: Mapping[str, Any], inherited: Mapping[str
         values: what it holds.
         inherited: what its bases hold.
     """
-    if values.get("dataset_type") == TYPE == inherited.get("dataset_type"):
+    if _on_recipe(values, inherited):
         return
     if values.get("dataset_type") == TYPE:
         raise UserError(

@@ -10,17 +10,18 @@ from mmseg.structures import SegDataSample
 
 from danseg.datasets.loading import load_shown, loading_step
 from danseg.datasets.metainfo import metainfo_of
-from danseg.datasets.wrappers import infos, inner_datasets
-from danseg.errors import UserError
+from danseg.datasets.output_names import output_names
+from danseg.datasets.wrappers import inner_datasets
 from danseg.io.files import make_folder
 
 
 @HOOKS.register_module()
 class SaveComparison(Hook):
-    """Writes ``<stem>.png`` (image, truth, prediction) for every tested frame.
+    """Writes ``<name>.png`` (image, truth, prediction) for every tested frame.
 
     Without a label, the picture shows image and prediction only. In a distributed test, each process writes
-    the frames that it tests. A picture of an earlier test is replaced.
+    the frames that it tests. A picture of an earlier test is replaced. Names are those of
+    :func:`danseg.datasets.output_names.output_names`.
 
     Args:
         out_dir: folder for the pictures; it is made if it does not exist.
@@ -33,18 +34,11 @@ class SaveComparison(Hook):
 
     def __init__(self, out_dir: str) -> None:
         self.out_dir = make_folder(out_dir, "the folder for pictures")
+        self._names: dict[str, str] = {}
 
     def before_test(self, runner: Runner) -> None:
-        """Raise an error if the picture of one image would replace that of another."""
-        images: dict[str, str] = {}
-        for part in inner_datasets(runner.test_loop.dataloader.dataset):
-            for path in (info["img_path"] for info in infos(part)):
-                first = images.setdefault(Path(path).stem, path)
-                if first != path:
-                    raise UserError(
-                        f"{first} and {path} would both be drawn to {Path(path).stem}.png in {self.out_dir}: "
-                        "test their data sets one by one, or rename one of the images"
-                    )
+        """Name the pictures, no two of them alike."""
+        self._names = output_names(runner.test_loop.dataloader.dataset)
 
     def after_test_iter(
         self,
@@ -73,4 +67,5 @@ class SaveComparison(Hook):
                 palette=meta["palette"],
                 name=path.stem,
             )
-            save_figure(figure, self.out_dir / f"{path.stem}.png")
+            target = self.out_dir / f"{self._names.get(sample.img_path, path.stem)}.png"
+            save_figure(figure, make_folder(target.parent) / target.name)

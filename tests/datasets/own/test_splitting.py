@@ -2,9 +2,10 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 
-from danseg.datasets.own.splitting import check_share, groups_of, hashes, split
+from danseg.datasets.own.splitting import check_shares, groups_of, hashes, split
 from danseg.errors import UserError
 
 DIGESTS = [hashlib.sha256(bytes([number])).hexdigest() for number in range(40)]
@@ -15,7 +16,7 @@ def alone(count):
 
 
 def chosen(digests, groups, share):
-    train, val = split(digests, groups, share)
+    train, val = split(digests, groups, dict(val=share)).values()
     assert sorted(train + val) == list(range(len(digests))) and train and val
     return {digests[one] for one in val}
 
@@ -52,7 +53,7 @@ def test_copies_stay_together_and_tie_their_groups():
     # 0 and 6 are copies, and so are 5 and 7; 6 and 7 are of one scene, so that all four stay together.
     groups = [*alone(6), "scene", "scene"]
     for share in (0.1, 0.3, 0.5, 0.7):
-        train, _ = split(digests, groups, share)
+        train = split(digests, groups, dict(val=share))["train"]
         assert len({one in train for one in (0, 5, 6, 7)}) == 1
 
 
@@ -65,7 +66,7 @@ def test_large_groups_leave_both_sides_something():
 @pytest.mark.parametrize(("digests", "groups"), [(DIGESTS[:1], ["a"]), (DIGESTS, ["a"] * 40)])
 def test_one_group_cannot_be_split(digests, groups):
     with pytest.raises(UserError, match="cannot be split into train and val"):
-        split(digests, groups, 0.2)
+        split(digests, groups, dict(val=0.2))
 
 
 def test_patterns():
@@ -82,4 +83,51 @@ def test_patterns():
 @pytest.mark.parametrize("share", [0, 1, -0.5, 2, float("nan")])
 def test_no_share(share):
     with pytest.raises(UserError, match="is no share between 0 and 1"):
-        check_share(share)
+        check_shares(share, None)
+    with pytest.raises(UserError, match=f"--test {share:g} is no share between 0 and 1"):
+        check_shares(0.2, share)
+
+
+def test_shares_that_leave_nothing():
+    with pytest.raises(UserError, match=r"--val 0.5 and --test 0.5 leave no images to train on"):
+        check_shares(0.5, 0.5)
+
+
+def test_three_splits_of_their_shares():
+    splits = split(DIGESTS, alone(40), dict(val=0.2, test=0.1))
+    assert [len(ones) for ones in splits.values()] == [28, 8, 4] and list(splits) == ["train", "val", "test"]
+    assert sorted(one for ones in splits.values() for one in ones) == list(range(40))
+    with pytest.raises(UserError, match="2 images are of 2 groups, .* split into train and val and test"):
+        split(DIGESTS[:2], alone(2), dict(val=0.2, test=0.1))
+
+
+def test_classes_that_several_images_show_are_in_every_split():
+    """Whatever the hashes: each split of each of many sets shows what it can."""
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        digests = [hashlib.sha256(bytes([seed, number])).hexdigest() for number in range(30)]
+        classes = [
+            set(random.choice(9, 2, p=[0.4, 0.3, 0.1, 0.05, 0.05, 0.04, 0.03, 0.02, 0.01])) for _ in digests
+        ]
+        shares = dict(val=0.2) if seed % 2 else dict(val=0.2, test=0.1)
+        splits = split(digests, alone(30), shares, classes)
+        assert all(abs(len(splits[name]) - 30 * share) <= 1 for name, share in shares.items())
+        for one in range(9):
+            holders = [name for name, ones in splits.items() if any(one in classes[place] for place in ones)]
+            images = sum(one in each for each in classes)
+            assert holders == list(splits)[:images], (seed, one, images)
+        turned = split(digests[::-1], alone(30), shares, classes[::-1])
+        assert {name: sorted(29 - place for place in ones) for name, ones in turned.items()} == splits
+
+
+def test_a_class_of_one_group_is_trained_on_and_the_share_is_kept():
+    first = min(range(40), key=DIGESTS.__getitem__)  # which the hashes choose to validate
+    classes = [{0, 1} if number == first else {0} for number in range(40)]
+    val = split(DIGESTS, alone(40), dict(val=0.2), classes)["val"]
+    assert first not in val and len(val) == 8
+    assert len({DIGESTS[number] for number in val} & set(sorted(DIGESTS)[:8])) == 7
+
+
+def test_sets_whose_classes_are_everywhere_are_split_by_the_hashes_alone():
+    classes = [{0, 1}] * 40
+    assert split(DIGESTS, alone(40), dict(val=0.2), classes) == split(DIGESTS, alone(40), dict(val=0.2))

@@ -168,6 +168,19 @@ def test_a_config_that_training_has_written_names_its_set(mine, tmp_path):
         load_config(tmp_path / "danet_r18_folder.py", data=mine)
 
 
+def test_a_set_that_the_config_names_is_taken_without_data(mine, tmp_path, monkeypatch):
+    by_option, given = load_config(R18, dict(data_root=mine)), load_config(R18, data=mine)
+    assert by_option.to_dict() == given.to_dict()
+    own = tmp_path / "own.py"
+    own.write_text(f"_base_ = {str(R18)!r}\ndata_root = {mine!r}\ncrop_size = (32, 40)\n")
+    config = load_config(own)
+    assert config.model.data_preprocessor.size == (32, 40) and config.num_classes == 3
+    assert load_config(R18, dict(data_root=str(tmp_path / "elsewhere"))).num_classes == 2
+    Path(mine, "dataset.yaml").write_text("backbone: resnet\n")
+    with pytest.raises(UserError, match="unknown key 'backbone'"):
+        load_config(own)
+
+
 def test_a_set_is_named_once(mine, tmp_path):
     with pytest.raises(UserError, match="both name the data set: give one of them"):
         load_config(R18, dict(data_root="elsewhere"), data=mine)

@@ -1,11 +1,17 @@
 """Early stopping counts on when a training is resumed, as if it had not been interrupted."""
 
+import json
+
 import pytest
 from mmengine.hooks import EarlyStoppingHook
 
+from child_process import ROOT
 from danseg.engine.hooks import SafeCheckpointHook, SafeEarlyStoppingHook, ValidationScoresHook
 from danseg.errors import UserError
+from launch import launch
 from small_run import SmallRunner
+
+TINY = ROOT / "tests" / "engine" / "tiny.py"
 
 # By number of iterations: the best at 3, then none that is better by a point.
 SCORES = [{"mIoU": score} for score in (0, 10, 20, 30, 30.5, 29, 30.9, 50, 60)]
@@ -78,3 +84,22 @@ def test_a_score_that_is_no_number_ends_it_now_and_when_resumed(tmp_path):
 def test_a_score_that_no_validation_gives_is_refused(tmp_path):
     with pytest.raises(UserError, match="monitor='mIoU' is not among the scores .*: val/mIoU"):
         run(tmp_path, [{"val/mIoU": 1.0}] * 9)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_validation(tmp_path, rendered_root):
+    """Both leave the loop, though one alone computes the scores: else the other would wait for it."""
+    config = tmp_path / "stopping.py"
+    config.write_text(
+        f"_base_ = {str(TINY)!r}\ndata_root = {rendered_root!r}\n"
+        "train_cfg = dict(max_iters=9, val_interval=1)\n"
+        'param_scheduler = [dict(type="PolyLR", eta_min=1e-4, begin=0, end=9, by_epoch=False)]\n'
+        'custom_hooks = [dict(type="EarlyStoppingHook", monitor="mIoU", min_delta=100, patience=2)]\n'
+        "default_hooks = dict(checkpoint=dict(interval=9))\n"
+    )
+    work = tmp_path / "work"
+    done = launch(2, "train", config, "--work-dir", work, "--seed", 0)
+    assert done.returncode == 0, done.stderr
+    validated = [one["iteration"] for one in json.loads((work / "validations.json").read_text())]
+    assert validated == [1, 2, 3] and (work / "last_checkpoint").read_text().endswith("iter_3.pth")
+    assert done.stdout.count("stopped early, after iteration 3") == 1

@@ -81,12 +81,14 @@ def test_the_old_place_of_its_name_still_has_it():
         visualization.SaveComparisons  # noqa: B018
 
 
-def test_two_images_of_one_name_are_refused_before_the_test(tmp_path):
+def test_two_images_of_one_name_are_told_apart_or_refused_before_the_test(tested, tmp_path):
     class Part:
         metainfo = META
 
-        def __init__(self, *paths):
-            self.paths = paths
+        def __init__(self, folder, *names):
+            self.data_prefix = dict(img_path=str(tmp_path / folder))
+            self.paths = [str(tmp_path / folder / name) for name in names]
+            self.pipeline = tested[0].test_loop.dataloader.dataset.pipeline
 
         def __len__(self):
             return len(self.paths)
@@ -95,10 +97,20 @@ def test_two_images_of_one_name_are_refused_before_the_test(tmp_path):
             return dict(img_path=self.paths[index])
 
     def runner(*parts):
-        loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts))
+        loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts, metainfo=META))
         return SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader))
 
     hook = SaveComparison(str(tmp_path / "shown"))
-    hook.before_test(runner(Part("a/1.png", "a/2.png"), Part("b/3.png")))
-    with pytest.raises(UserError, match=r"a/1\.png and b/1\.jpg would both be drawn to 1\.png"):
-        hook.before_test(runner(Part("a/1.png"), Part("b/1.jpg")))
+    with pytest.raises(UserError, match=r"a/1\.png and .*a/1\.jpg are both named a/1, so .* rename one"):
+        hook.before_test(runner(Part("a", "1.png", "1.jpg"), Part("b", "1.png")))
+    both = runner(Part("a", "1.png"), Part("b", "1.png"))
+    hook.before_test(both)
+    for folder in "ab":
+        _, sample, _, _ = tested
+        (tmp_path / folder).mkdir()
+        path = (tmp_path / "city_000001.png").rename(tmp_path / folder / "1.png")
+        (tmp_path / "city_000001.png").write_bytes(path.read_bytes())
+        sample.set_metainfo(dict(img_path=str(path)))
+        hook.after_test_iter(both, 0, outputs=[sample])
+    shown = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "shown").rglob("*.png"))
+    assert shown == ["shown/a/1.png", "shown/b/1.png"]

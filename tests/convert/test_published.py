@@ -176,6 +176,15 @@ def test_a_folder_that_is_none_is_named(last, tmp_path):
         publish(load_model(last, device="cpu"), last, tmp_path / "file" / "danet.pth")
 
 
+def test_a_test_of_a_trainings_own_checkpoint_leaves_it_as_it_is(trained, last, tool, tmp_path):
+    """Its config names the work dir in which it lies, and a run writes its config there."""
+    before = {path: path.read_bytes() for path in trained.glob("*.pth")}
+    tool("test").main([str(last)])
+    assert {path: path.read_bytes() for path in trained.glob("*.pth")} == before
+    assert len([*trained.glob("metrics_*.json")]) == 1
+    assert load_model(trained / "iter_4.py", last, "cpu").cfg.model.type == "LeanEncoderDecoder"
+
+
 def test_tools_take_the_file_alone(last, published, tool, tmp_path, rendered_root):
     weights = published().weights
     reports = {}

@@ -120,7 +120,8 @@ def _training(content: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         key: meta.get(old) for key, old in (("iterations", "iter"), ("epochs", "epoch"), ("seed", "seed"))
     }
-    return {**found, "averaged": content.get("ema_state_dict") is not None}
+    averaged = content.get("ema_state_dict") is not None
+    return {**found, "averaged": averaged, "converted_from": meta.get("converted_from")}
 
 
 def _data(config: Config, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from authors_networks import Plain, danet
 from danseg.apis import Segmenter, load_model
 from danseg.convert.published import publish
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
@@ -50,6 +51,22 @@ def test_the_file_alone_gives_the_same_logits_to_the_bit(suffix, last, published
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_converted_network_gives_the_same_logits_to_the_bit(suffix, brought, image, tmp_path):
+    net = Plain()
+    danet(net, image)
+    converted = brought("danet", {"state_dict": net.weights})
+    wanted = load_model(converted.checkpoint, device="cpu")
+    files = publish(wanted, converted.checkpoint, tmp_path / f"published{suffix}")
+    assert torch.equal(load_model(files.weights, device="cpu")(PICTURE), wanted(PICTURE))
+    told = json.loads(files.notes.read_text())["published"]["training"]["converted_from"]
+    assert (
+        told["layout"] == "danet"
+        and told["file"] == "theirs.pth"
+        and told["sha256"] in files.card.read_text()
+    )
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_averaged_weights_are_published_and_no_state_of_the_training(suffix, last, published):
     raw = torch.load(last, weights_only=False)
     current = {name.removeprefix("module."): value for name, value in raw["ema_state_dict"].items()}
@@ -61,7 +78,7 @@ def test_averaged_weights_are_published_and_no_state_of_the_training(suffix, las
     assert not torch.equal(content["state_dict"][name], current[name])
     assert content["state_dict"].keys() == raw["state_dict"].keys()
     told = content["meta"]["published"]
-    assert told["training"] == dict(iterations=4, epochs=0, seed=3, averaged=True)
+    assert told["training"] == dict(iterations=4, epochs=0, seed=3, averaged=True, converted_from=None)
     assert told["network"] == "danet_tiny"
 
 

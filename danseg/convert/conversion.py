@@ -83,7 +83,8 @@ def convert(
     except Absent as absent:
         raise _not_whole(file, source, [_missing([str(absent.args[0])], prefixes)], unknown) from absent
     except UserError as error:
-        raise UserError(f"{file.path} cannot be converted: {error}") from error
+        left = f"; {_without_a_place(unknown, file)}" if unknown else ""
+        raise UserError(f"{file.path} cannot be converted: {error}{left}") from error
     check_asked(network, options, file.path)
     config_file = out.with_suffix(".py")
     base = find_base(network, config, out.parent)
@@ -213,11 +214,7 @@ def _missing(names: list[str], prefixes: Prefixes) -> str:
 
 def _not_whole(file: ForeignFile, source: str, problems: list[str], left: list[str]) -> UserError:
     if left:
-        shapes = [f"{n} {tuple(file.weights[n].shape)}" if n in file.weights else n for n in left]
-        problems = [
-            f"{counted(len(left), 'tensor')} of the file without a place: {listed(shapes)}",
-            *problems,
-        ]
+        problems = [_without_a_place(left, file), *problems]
     return UserError(
         f"{file.path} does not fit the network that --from {source} makes of it:\n"
         + "\n".join(f"  {one}" for one in problems)
@@ -232,6 +229,11 @@ def _complete(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Te
         value = weights[name] if name in weights else torch.zeros(own.shape, dtype=own.dtype)
         found[name] = value.detach().reshape(own.shape).clone()  # authors' gammas have one element
     return found
+
+
+def _without_a_place(names: list[str], file: ForeignFile) -> str:
+    shapes = [f"{n} {tuple(file.weights[n].shape)}" if n in file.weights else n for n in names]
+    return f"{counted(len(names), 'tensor')} of the file without a place: {listed(shapes)}"
 
 
 def _header(name: str, source: str, network: Network, options: Mapping[str, Any]) -> str:

@@ -196,9 +196,9 @@ def test_a_network_for_an_own_set_needs_no_set(tmp_path):
         (own / folder).mkdir(parents=True)
     (own / "images" / "a.png").write_bytes(b"")  # nothing reads it here
     (own / "val.txt").write_text("a.png\ta.png\n")
-    (own / "dataset.yaml").write_text(
-        "danseg: 1\nimages: images\nmasks: masks\nnames: [ground, disc]\ncolours: [[1, 2, 3], [4, 5, 6]]\nval: val.txt\n"
-    )
+    lines = ["danseg: 1", "images: images", "masks: masks", "names: [ground, disc]", "val: val.txt"]
+    lines.append("colours: [[1, 2, 3], [4, 5, 6]]")
+    (own / "dataset.yaml").write_text("\n".join(lines))
     small = {f"model.{part}": 8 for part in ("backbone.base_channels", "backbone.stem_channels")}
     small |= {"model.decode_head.in_channels": 64, "model.auxiliary_head.in_channels": 32}
     config = load_config("danet_r18_folder", small, str(own))

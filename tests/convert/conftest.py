@@ -7,6 +7,8 @@ from torch import Tensor
 
 from danseg.convert import Converted, convert
 
+TINY = Path(__file__).resolve().parents[1] / "engine" / "tiny.py"
+
 
 @pytest.fixture
 def image() -> Tensor:
@@ -33,3 +35,19 @@ def brought(tmp_path: Path, saved) -> Callable[..., Converted]:
         return convert(source, saved(content), tmp_path / "ours" / "ours.pth", **how)
 
     return bring
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, rendered_root) -> Path:
+    """The work dir of a training of four iterations, whose weights are averaged."""
+    from danseg.engine.config.config_file import load_config
+    from danseg.engine.train import train
+
+    folder = tmp_path_factory.mktemp("people") / "ann" / "secret"
+    folder.mkdir(parents=True)
+    path = folder / "danet_tiny.py"
+    path.write_text(f'_base_ = ["{TINY}"]\ncustom_hooks = [dict(type="EMAHook", momentum=0.3)]\n')
+    config = load_config(path, {"data_root": rendered_root, "randomness": {"seed": 3}})
+    config.launcher, config.work_dir = "none", str(folder / "work")
+    train(config, log=lambda _: None)
+    return folder / "work"

@@ -18,7 +18,7 @@ from authors_networks import (
 from converted_networks import exact_model
 from danseg.apis import load_model
 from danseg.convert import convert
-from danseg.convert.conversion import SOURCES, _check_layout
+from danseg.convert.conversion import SOURCES, _check_layout, _renamed
 from danseg.convert.foreign_file import ForeignFile, Tensors
 from danseg.engine.checkpoints.checkpoint import load_weights
 from danseg.engine.config.agreement import check_agreement
@@ -223,3 +223,58 @@ def test_options_win_and_are_written(layouts, brought):
     config = load_config(converted.config)
     assert config.model.test_cfg.stride == (100, 100)
     assert config.test_dataloader.dataset.data_root == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        (
+            {"head.conv8.1.weight": torch.zeros(())},
+            r"decode_head\.conv_seg\.weight has the shape \(\), as no layer",
+        ),
+        ({"head.conv8.1.weight": torch.zeros(0, 4, 1, 1)}, r"has the shape \(0, 4, 1, 1\), as no layer"),
+        ({"pretrained.layer1.weird": torch.zeros(3)}, r"without a place: pretrained\.layer1\.weird \(3,\)"),
+        (
+            {"pretrained.layer1.7.bn1.bias": torch.zeros(3)},
+            r"backbone has 8, 4, 6, 3 bottlenecks in its stages",
+        ),
+        ({"pretrained.conv1.weight": torch.zeros(8, 3, 7, 7).to_sparse()}, "1 weights are not plain tensors"),
+    ],
+)
+def test_tensors_that_no_network_has(changed, said, layouts, brought, tmp_path):
+    with pytest.raises(UserError, match=said):
+        brought("danet", layouts["danet"] | changed)
+    assert _no_files(tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("model.backbone.foo", 1, r"ours\.py: model\.backbone\.foo=1: ResNet has no argument 'foo'"),
+        ("model.backbone", 3, r"ours\.py: model\.backbone=3: give a dict"),
+        (
+            "model.backbone.multi_grid",
+            (1, 2),
+            r"ours\.py: model\.backbone \(ResNet\): tuple index out of range",
+        ),
+        ("crop_sise", 3, r"ours\.py sets crop_sise, which nothing reads; did you mean 'crop_size'"),
+    ],
+)
+def test_options_that_fit_nothing(key, value, said, layouts, brought, tmp_path):
+    with pytest.raises(UserError, match=said):
+        brought("danet", layouts["danet"], options={key: value})
+    assert _no_files(tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    "meta", [{"config": "model=3"}, {"dataset_meta": [1]}, {"cfg": "model=dict(backbone=[1])"}]
+)
+def test_a_meta_of_another_kind_is_one_message_or_without_effect(meta, brought):
+    net = Plain()
+    danet(net, torch.zeros(1, 3, 33, 33, dtype=torch.float64))
+    prefixes = SOURCES["danet"].prefixes(net.weights)
+    weights, _, _ = _renamed(net.weights, prefixes)
+    try:
+        brought("mmseg", {"state_dict": weights, "meta": meta})
+    except UserError as error:
+        assert "names, shapes or meta are not as mmseg writes them" in str(error)

@@ -55,3 +55,65 @@ def test_other_numbers_are_refused_with_the_limits(read, text, allowed):
     with pytest.raises(argparse.ArgumentTypeError) as refused:
         read(text)
     assert str(refused.value) == f"expected {allowed}, got {text!r}"
+
+
+def calls(path: Path) -> set[str]:
+    """The names of the functions that a file calls."""
+    nodes = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+TRAINED = [path for path in sorted(ROOT.glob("tools/*.py")) if "add_trained" in calls(path)]
+
+
+def test_a_checkpoint_is_taken_by_one_rule():
+    assert {"analyze", "latency", "predict", "test"} <= {path.stem for path in TRAINED}
+    for path in ROOT.glob("tools/*.py"):
+        own = {name.strip("'") for name, _ in written(path)}
+        assert "checkpoint" not in own or "config" not in own, path
+        assert ("add_trained" in calls(path)) == ("parse_trained" in calls(path)), path
+
+
+def parser_of(module) -> argparse.ArgumentParser:
+    """The parser of a tool."""
+
+    def stop(self, argv=None):
+        raise LookupError(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_intermixed_args", stop)
+        with pytest.raises(LookupError) as caught:
+            module.parse_args([])
+    return caught.value.args[0]
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
+def test_one_file_that_carries_its_config_stands_for_both(path, tool, capsys):
+    actions = parser_of(tool(path.stem))._actions
+    parse = tool(path.stem).parse_args
+    [then] = [
+        one.dest for one in actions if not one.option_strings and one.dest not in ("config", "checkpoint")
+    ] or [""]
+    others = ["a.png", "b.pth"] if then else []  # a picture may be called as it likes
+    options = []
+    for one in actions:
+        if one.option_strings and one.required:
+            options += [one.option_strings[-1], next(iter(one.choices)) if one.choices else "o"]
+
+    def check(typed, expected):
+        for place in range(len(typed) + 1 - max(0, len(others) - 1)):
+            args = parse([*typed[:place], *options, *typed[place:]])
+            assert (args.config, args.checkpoint) == expected, place
+            assert not then or getattr(args, then) == others
+
+    for model in ("best.pth", "a.b/best.safetensors", "https://host/a.pth#sha256=01234567", "a.onnx"):
+        check([model, *others], (model, model))
+    for config in ("danet_r18_demo", "a.pth/b.py"):
+        check([config, "c.pth", *others], (config, "c.pth"))
+    wrong = [["best.pth"]] if then else [["best.pth", "other.pth"], ["best.pth", "other.py"]]
+    wrong += [["danet_r18_demo", "c.pth"]] if then else [["danet_r18_demo"]] * (path.stem != "latency")
+    for arguments in wrong:
+        with pytest.raises(SystemExit):
+            parse([*arguments, *options])
+        said = capsys.readouterr().err
+        assert any(part in said for part in ("stands alone", "name the checkpoint, too", "required: image"))

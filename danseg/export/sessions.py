@@ -1,7 +1,13 @@
-"""Run an exported file: NumPy in, NumPy out, whatever runtime its kind asks for."""
+"""Run an exported file: NumPy in, NumPy out, whatever runtime its kind asks for.
+
+ONNX and OpenVINO files hold a graph of declared operators and run no code. What PyTorch writes, ``.pt2`` and
+TorchScript's ``.pt``, are programs that PyTorch carries out: open only those that you trust.
+"""
 
 import contextlib
 import os
+import threading
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from danseg.engine.checkpoints.checkpoint_bytes import check_archive
 from danseg.errors import UserError, reason_of
-from danseg.export.description import KEY, Description
+from danseg.export.description import FILE, KEY, Description
 from danseg.io.source_files import fault
 
 # How a network is exported again, for messages.
@@ -30,11 +37,13 @@ class Session(ABC):
         path: its file.
         description: what the file says of itself.
         device: where it computes: "cpu", "cuda", or OpenVINO's name for a GPU of Intel.
+        channels: of its input; None if the file does not tell, whose runtime then notices itself.
     """
 
     path: Path
     description: Description
     device: str
+    channels: int | None = None
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Run the network.
@@ -75,8 +84,11 @@ class Session(ABC):
 
     def _require_taken(self, array: np.ndarray) -> None:
         taken, size = self.description.input, self.description.size
-        if array.ndim != 4 or not len(array) or array.dtype != taken.dtype:
-            axes = ", ".join("B" if axis == "N" else axis for axis in taken.layout)
+        place = taken.layout.index("C")
+        fits = array.ndim == 4 and len(array) and self.channels in (None, array.shape[place])
+        if not fits or array.dtype != taken.dtype:
+            names = dict(N="B", C=self.channels or "C")
+            axes = ", ".join(str(names.get(axis, axis)) for axis in taken.layout)
             raise NotTakenError(
                 f"{self.path} takes ({axes}) {taken.dtype}, with B of at least 1; this is {array.shape} "
                 f"{array.dtype}"
@@ -96,11 +108,11 @@ def open_session(
     """Open an exported file.
 
     Args:
-        path: an ``.onnx``, which ONNX Runtime runs.
-        device: "cpu", "cuda" or "cuda:1". Default: the GPU if the runtime has a provider for it that works,
-            else the CPU.
-        threads: how many threads one call uses on a CPU. Default: ``OMP_NUM_THREADS``, or what the runtime
-            chooses.
+        path: an ``.onnx`` for ONNX Runtime, an ``.xml`` for OpenVINO, a ``.pt2`` or ``.pt`` for PyTorch.
+        device: "cpu", "cuda" or "cuda:1"; for OpenVINO, "cpu" or "gpu". Default: CUDA if the runtime has it
+            and it works, else the CPU.
+        threads: how many threads one call uses on a CPU; PyTorch has one number for the whole process.
+            Default: ``OMP_NUM_THREADS``, or what the runtime chooses.
 
     Raises:
         UserError: the file is missing, damaged or of another program, the runtime is not installed, or has no
@@ -148,6 +160,8 @@ class OnnxSession(Session):
             )
         text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         self.description = _description(text, path)
+        channels = self._session.get_inputs()[0].shape[self.description.input.layout.index("C")]
+        self.channels = channels if isinstance(channels, int) else None
 
     def _run(self, array: np.ndarray) -> np.ndarray:
         return self._session.run(None, {self.description.input.name: array})[0]
@@ -170,12 +184,115 @@ def _providers(there: list[str], device: str | None) -> list[Any]:
     return [(_CUDA, {"device_id": int(index or 0)}), _CPU]
 
 
+class OpenVinoSession(Session):
+    """An ``.xml`` of OpenVINO, with the weights in the ``.bin`` beside it."""
+
+    def __init__(self, path: Path, device: str | None, threads: int) -> None:
+        with _extra("OpenVINO", "openvino"):
+            import openvino
+        self.path = path
+        weights = path.with_suffix(".bin")
+        if (why := fault(weights)) is not None:
+            raise UserError(
+                f"{path} has its weights in {weights.name} beside it, which cannot be read: {why}; copy both "
+                "files together"
+            )
+        core = openvino.Core()
+        there = [name.lower() for name in core.available_devices]
+        self.device = (device or "cpu").lower()
+        if self.device not in there:
+            raise UserError(
+                f"OpenVINO computes on no {device} here, but on {', '.join(there)}; choose one of those "
+                "(GPUs are Intel's; for one of NVIDIA export as ONNX)"
+            )
+        # Without this hint a CPU may compute in bfloat16, and the labels would be others than the network's.
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads and self.device == "cpu":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        with _readable(path, f"OpenVINO {openvino.__version__.partition('-')[0]}"):
+            model = core.read_model(path, weights)
+            text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
+            self._network = core.compile_model(model, self.device.upper(), settings)
+        self.description = _description(text, path)
+        channels = model.inputs[0].partial_shape[self.description.input.layout.index("C")]
+        self.channels = channels.get_length() if channels.is_static else None
+        self._of_thread = threading.local()
+
+    def _run(self, array: np.ndarray) -> np.ndarray:
+        if not hasattr(self._of_thread, "request"):  # a request holds one call's numbers
+            self._of_thread.request = self._network.create_infer_request()
+        return self._of_thread.request.infer([array])[0].copy()
+
+
+class _TorchSession(Session):
+    """A file of PyTorch."""
+
+    def __init__(self, path: Path, device: str | None, threads: int) -> None:
+        import torch
+
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        self.path, self.device = path, device or ("cuda" if gpus else "cpu")
+        there = ["cpu", *(["cuda"] if gpus else ()), *(f"cuda:{index}" for index in range(gpus))]
+        if self.device not in there:
+            raise UserError(f"PyTorch computes on no {device} here, but on {', '.join(there)}; choose one")
+        if threads:
+            torch.set_num_threads(threads)
+        check_archive(path, f"the exported network {path}")
+        extra_files = {FILE: ""}
+        with _readable(path, f"PyTorch {torch.__version__}"):
+            self._network = self._opened(extra_files)
+        text = extra_files[FILE]
+        self.description = _description(text.decode() if isinstance(text, bytes) else text, path)
+
+    def _run(self, array: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.no_grad():
+            return self._network(torch.from_numpy(array).to(self.device)).cpu().numpy()
+
+    @abstractmethod
+    def _opened(self, extra_files: dict[str, Any]) -> Any:
+        """The network as a function of a tensor; fills in ``extra_files``."""
+
+
+# Of an archive of torch.export: since PyTorch 2.8, and before.
+_PROGRAM = ("archive_format", "serialized_exported_program.json")
+
+
+class ExportedProgramSession(_TorchSession):
+    """A ``.pt2`` of ``torch.export``."""
+
+    def _opened(self, extra_files: dict[str, Any]) -> Any:
+        import torch
+        from torch.export.passes import move_to_device_pass
+
+        with zipfile.ZipFile(self.path) as archive:
+            if not any(name.endswith(_PROGRAM) for name in archive.namelist()):
+                raise ValueError("there is no exported program in it")  # of which torch logs a traceback
+        program = torch.export.load(self.path, extra_files=extra_files)
+        return move_to_device_pass(program, self.device).module()
+
+
+class TorchScriptSession(_TorchSession):
+    """A ``.pt`` of TorchScript."""
+
+    def _opened(self, extra_files: dict[str, Any]) -> Any:
+        import torch
+
+        return torch.jit.load(os.fspath(self.path), self.device, _extra_files=extra_files).eval()
+
+
 #: The session of each kind of file, by suffix.
-KINDS: dict[str, type] = {".onnx": OnnxSession}
+KINDS: dict[str, type] = {
+    ".onnx": OnnxSession,
+    ".xml": OpenVinoSession,
+    ".pt2": ExportedProgramSession,
+    ".pt": TorchScriptSession,
+}
 
 
 def _description(text: str | None, path: Path) -> Description:
-    if text is None:
+    if not text:
         raise UserError(
             f"{path} says nothing of its classes, sizes and config: danseg did not export it, or its end is "
             f"missing; export the network with {_EXPORT}, or copy the file again"

@@ -1,32 +1,21 @@
 """Exported files run with NumPy in and out, and whatever is wrong with one is said in one message."""
 
 import re
+import sys
+import threading
+import zipfile
 
 import numpy as np
-import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from torch import nn
 
 from danseg.errors import UserError
-from danseg.export.description import KEY, Checkpoint, Description, Input, Output, Size
-from danseg.export.sessions import NotTakenError, open_session
-
-
-def described(**changes) -> Description:
-    fields = dict(
-        network="tiny",
-        classes=("road", "car"),
-        colours=((1, 2, 3), (4, 5, 6)),
-        config="model = dict()\n",
-        checkpoint=Checkpoint("best.pth", "00" * 32),
-        precision="float32",
-        input=Input("image", "float32", "NCHW", "RGB", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-        size=Size(None, None, None),
-        output=Output("logits", "float32"),
-    )
-    return Description(**{**fields, **changes})
+from danseg.export.description import Size
+from danseg.export.sessions import KINDS, NotTakenError, open_session
+from exported_files import SUFFIXES, described, write
 
 
 def network() -> nn.Module:
@@ -34,25 +23,8 @@ def network() -> nn.Module:
     return nn.Conv2d(3, 2, 3, stride=2, padding=1).eval()
 
 
-def as_onnx(path, description, example=(2, 3, 16, 24)):
-    """An ONNX file of the network, with a description or with None."""
-    size = description.size if description else Size(None, None, None)
-    axes = {place: name for place, name in {0: "batch", 2: "height", 3: "width"}.items()}
-    free = {place: name for place, name in axes.items() if getattr(size, name) is None}
-    torch.onnx.export(
-        network(),
-        (torch.zeros(example),),
-        str(path),
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_axes={"image": free} if free else None,
-        dynamo=False,
-    )
-    model = onnx.load(path)
-    if description:
-        onnx.helper.set_model_props(model, {KEY: description.to_json()})
-    onnx.save(model, path)
-    return path
+def written(folder, suffix, description, shape=(2, 3, 16, 24)):
+    return write(folder / f"tiny{suffix}", network(), torch.zeros(shape), description)
 
 
 def a_picture(*shape) -> np.ndarray:
@@ -64,93 +36,177 @@ def expected(picture: np.ndarray) -> np.ndarray:
         return network()(torch.from_numpy(picture)).numpy()
 
 
-def test_a_file_runs_at_any_size(tmp_path):
-    session = open_session(as_onnx(tmp_path / "tiny.onnx", described()))
+def test_the_kinds_are_tested():
+    assert set(SUFFIXES) == set(KINDS)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_runs_at_any_size(tmp_path, suffix):
+    session = open_session(written(tmp_path, suffix, described()))
     assert session.description == described() and session.device == "cpu"
-    for shape in [(1, 3, 16, 24), (3, 3, 9, 31)]:
+    first = session(a_picture(1, 3, 16, 24))
+    for shape in [(3, 3, 9, 31), (2, 3, 64, 64)]:
         assert np.allclose(session(a_picture(*shape)), expected(a_picture(*shape)), atol=1e-5)
+    # Later calls leave the numbers of earlier ones alone.
+    assert np.allclose(first, expected(a_picture(1, 3, 16, 24)), atol=1e-5)
+    assert session(a_picture(1, 3, 16, 24)).flags.writeable  # PyTorch warns of others
 
 
-def test_a_fixed_batch_takes_any_number_of_pictures(tmp_path):
-    session = open_session(as_onnx(tmp_path / "tiny.onnx", described(size=Size(2, None, None))))
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_fixed_batch_takes_any_number_of_pictures(tmp_path, suffix):
+    session = open_session(written(tmp_path, suffix, described(size=Size(2, None, None))))
     for count in (1, 2, 5):
         picture = a_picture(count, 3, 8, 8)
         assert np.allclose(session(picture), expected(picture), atol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_threads_may_share_a_session(tmp_path, suffix):
+    session = open_session(written(tmp_path, suffix, described()))
+    pictures = [a_picture(1, 3, 32, 8 + 8 * number) for number in range(4)]
+    wrong = []
+
+    def run(picture, right):
+        wrong.extend(not np.allclose(session(picture), right, atol=1e-5) for _ in range(10))
+
+    threads = [threading.Thread(target=run, args=(one, expected(one))) for one in pictures]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 40 and not any(wrong)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(
     "array, said",
     [
-        (a_picture(1, 3, 8, 8).astype(np.float64), r"takes \(B, C, H, W\) float32.* \(1, 3, 8, 8\) float64"),
-        (a_picture(3, 8, 8), r"takes \(B, C, H, W\) float32"),
+        (
+            a_picture(1, 3, 8, 8).astype(np.float64),
+            r"takes \(B, [C3], H, W\) float32.* \(1, 3, 8, 8\) float64",
+        ),
+        (a_picture(3, 8, 8), r"takes \(B, [C3], H, W\) float32"),
         (a_picture(0, 3, 8, 8), "B of at least 1"),
         (a_picture(1, 3, 8, 10), "for inputs of 8 x 8 .*this one has 8 x 10.*--dynamic"),
-        (a_picture(1, 4, 8, 8), "cannot run on an input of shape"),
+        (a_picture(1, 4, 8, 8), r"(takes \(B, 3, H, W\)|cannot run on an input of shape \(1, 4, 8, 8\))"),
     ],
 )
-def test_an_input_that_is_not_taken(tmp_path, array, said):
-    session = open_session(as_onnx(tmp_path / "tiny.onnx", described(size=Size(None, 8, 8)), (1, 3, 8, 8)))
-    for kind in (UserError, ValueError):  # of one picture among many, and of an argument
-        with pytest.raises(kind, match=said):
-            session(array)
-    assert NotTakenError.__mro__[1:3] == (UserError, ValueError)
+def test_an_input_that_is_not_taken(tmp_path, suffix, array, said):
+    session = open_session(written(tmp_path, suffix, described(size=Size(None, 8, 8)), (2, 3, 8, 8)))
+    with pytest.raises(NotTakenError, match=said) as caught:
+        session(array)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_another_program_is_refused(tmp_path):
+def test_what_is_not_taken_is_a_fault_of_the_user_and_of_an_argument():
+    assert issubclass(NotTakenError, UserError) and issubclass(NotTakenError, ValueError)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_of_another_program_is_refused(tmp_path, suffix):
     with pytest.raises(UserError, match="danseg did not export it, or its end is missing; export"):
-        open_session(as_onnx(tmp_path / "tiny.onnx", None))
+        open_session(written(tmp_path, suffix, None))
 
 
-def test_damaged_files_are_refused(tmp_path):
-    whole = as_onnx(tmp_path / "whole.onnx", described()).read_bytes()
-    for name, content, said in [
-        ("empty", b"", "is empty"),
-        ("cut", whole[: len(whole) // 2], "says nothing of .*its end is missing"),
-        ("shorter", whole[:-20], "cannot be opened by ONNX Runtime .*damaged"),
-        ("text", b"not a network", "cannot be opened by ONNX Runtime .*damaged"),
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_files_are_refused(tmp_path, suffix):
+    path = written(tmp_path, suffix, described())
+    whole = path.read_bytes()
+    for content, said in [
+        (b"", "is empty"),
+        (whole[: len(whole) // 2], "(says nothing of .*its end is missing|damaged)"),
+        (whole[:-20], "damaged"),
+        (b"not a network", "damaged"),
     ]:
-        (tmp_path / f"{name}.onnx").write_bytes(content)
-        with pytest.raises(UserError, match=f"{name}.onnx {said}"):
-            open_session(tmp_path / f"{name}.onnx")
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path.name} .*{said}") as caught:
+            open_session(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".pt"])
+def test_a_flipped_bit_in_what_pytorch_wrote_is_found(tmp_path, suffix):
+    path = written(tmp_path, suffix, described())
+    with zipfile.ZipFile(path) as archive:
+        entry = next(one for one in archive.infolist() if one.filename.endswith(("weight_0", "data/0")))
+    content = bytearray(path.read_bytes())
+    content[content.index(network().weight.detach().numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"damaged: its entry {entry.filename}"):
+        open_session(path)
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".pt"])
+def test_a_checkpoint_is_no_exported_network(tmp_path, suffix, caplog, capfd):
+    path = tmp_path / f"best{suffix}"
+    torch.save(dict(state_dict=network().state_dict()), path)
+    with pytest.raises(UserError, match="cannot be opened by PyTorch .*not of its kind"):
+        open_session(path)
+    assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+def test_the_weights_beside_an_xml(tmp_path):
+    path = written(tmp_path, ".xml", described())
+    weights = path.with_suffix(".bin")
+    weights.write_bytes(weights.read_bytes()[:-40])
+    with pytest.raises(UserError, match="cannot be opened by OpenVINO .*damaged"):
+        open_session(path)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"its weights in tiny\.bin beside it, which .*does not exist; copy"):
+        open_session(path)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="absent.onnx cannot be read: it does not exist"):
         open_session(tmp_path / "absent.onnx")
-    with pytest.raises(UserError, match=r"best\.pth is no exported network; those end in \.onnx"):
+    with pytest.raises(UserError, match=r"best\.pth is no exported network; those end in \.onnx, \.xml"):
         open_session(tmp_path / "best.pth")
 
 
-def test_a_missing_provider_and_an_unknown_device(tmp_path):
-    path = as_onnx(tmp_path / "tiny.onnx", described())
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        with pytest.raises(UserError, match="no provider for cuda:1 .*pip install onnxruntime-gpu"):
-            open_session(path, "cuda:1")
-    with pytest.raises(UserError, match="device 'tpu' is none that ONNX Runtime"):
-        open_session(path, "tpu")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_device_that_is_not_there(tmp_path, suffix):
+    path = written(tmp_path, suffix, described())
+    assert open_session(path, "cpu").device == "cpu"
+    for device in ("tpu", "cuda:x", "cuda:7"):
+        with pytest.raises(UserError, match=f"{device}.* choose"):
+            open_session(path, device)
 
 
-def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    (tmp_path / "tiny.onnx").write_bytes(b"any")
-    with pytest.raises(UserError, match=re.escape("pip install 'danseg[export]'")):
-        open_session(tmp_path / "tiny.onnx")
+def test_a_missing_provider_is_named(tmp_path, monkeypatch):
+    path = written(tmp_path, ".onnx", described())
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(UserError, match="no provider for cuda .*has CPUExecutionProvider.*onnxruntime-gpu"):
+        open_session(path, "cuda")
+
+
+@pytest.mark.parametrize("suffix, package", [(".onnx", "onnxruntime"), (".xml", "openvino")])
+def test_a_missing_runtime_is_named(tmp_path, monkeypatch, suffix, package):
+    path = written(tmp_path, suffix, described())
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"{package} cannot .*{re.escape('danseg[export]')}"):
+        open_session(path)
 
 
 @pytest.mark.parametrize("value, count", [("3", 3), ("2,4", 2), ("", 0), ("many", 0)])
 def test_the_number_of_threads(tmp_path, monkeypatch, value, count):
-    seen = []
+    used = []
     real = onnxruntime.InferenceSession
 
     def opened(path, options, providers):
-        seen.append(options)
+        used.append(options.intra_op_num_threads)
         return real(path, options, providers)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
     monkeypatch.setenv("OMP_NUM_THREADS", value)
-    path = as_onnx(tmp_path / "tiny.onnx", described())
+    path = written(tmp_path, ".onnx", described())
     open_session(path)
     open_session(path, threads=2)
-    assert [one.intra_op_num_threads for one in seen] == [count, 2]
+    assert used == [count, 2]
     with pytest.raises(ValueError, match="threads must be a whole number of at least 1, got 0"):
         open_session(path, threads=0)
+
+
+def test_the_threads_of_openvino(tmp_path):
+    session = open_session(written(tmp_path, ".xml", described()), threads=1)
+    assert session._network.get_property("INFERENCE_NUM_THREADS") == 1
+    assert session._network.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32

@@ -6,8 +6,8 @@ from pathlib import Path
 from danseg.errors import UserError
 from danseg.io.source_files import fault
 from danseg.io.words import listed
+from danseg.model_files import CHECKPOINTS
 
-SUFFIXES = (".pth", ".safetensors")
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # what torch writes, and what it wrote before version 1.6
 _LONGEST_HEADER = 100_000_000  # bytes, as the library of safetensors allows
 
@@ -37,7 +37,7 @@ def check_bytes(path: Path, called: object = None) -> bytes:
     called = called or path
     why = fault(path)
     if why is not None:
-        inside = f"; name a {' or '.join(SUFFIXES)} file in it" if path.is_dir() else ""
+        inside = f"; name a {' or '.join(CHECKPOINTS)} file in it" if path.is_dir() else ""
         beside = _beside(path if path.is_dir() else path.parent)
         said = why.removeprefix("it ") if why.startswith("it ") else f"cannot be read: {why}"
         raise UserError(f"checkpoint {called} {said}{inside}{beside}")
@@ -46,7 +46,7 @@ def check_bytes(path: Path, called: object = None) -> bytes:
     if not start:
         raise UserError(f"checkpoint {called} is empty (0 bytes); writing it was interrupted")
     if start[:4] == _ZIP:
-        _check_archive(path, called)
+        check_archive(path, f"checkpoint {called}")
     elif start[:1] != _PICKLE and not is_safetensors(start):
         raise UserError(f"{called} is neither a PyTorch checkpoint nor a file of safetensors")
     return start
@@ -56,17 +56,21 @@ def check_bytes(path: Path, called: object = None) -> bytes:
 _FOLDER = 0x10
 
 
-def _check_archive(path: Path, called: object) -> None:
+def check_archive(path: Path, called: str) -> None:
     """Compare every entry of a zip archive to its checksum, which ``torch.load`` does not do.
 
     An archive that was written with ``torch.serialization.set_crc32_options(False)`` has none: all are 0.
+
+    Args:
+        path: the file.
+        called: what messages call it.
 
     Raises:
         UserError: the archive is cut off or damaged.
     """
     if not zipfile.is_zipfile(path):
         raise UserError(
-            f"checkpoint {called} is cut off or damaged at its end ({path.stat().st_size} bytes); writing or "
+            f"{called} is cut off or damaged at its end ({path.stat().st_size} bytes); writing or "
             f"copying it was interrupted{_beside(path.parent, without=path)}"
         )
     place = "its list of entries"
@@ -87,7 +91,7 @@ def _check_archive(path: Path, called: object) -> None:
     except Exception as error:  # damaged bytes make zipfile and its decoders raise errors of any kind
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"checkpoint {called} is damaged: {place} is not what was written ({reason}); copy it again"
+            f"{called} is damaged: {place} is not what was written ({reason}); copy it again"
             f"{_beside(path.parent, without=path)}"
         ) from error
 
@@ -95,6 +99,6 @@ def _check_archive(path: Path, called: object) -> None:
 def _beside(folder: Path, without: Path | None = None) -> str:
     """Name the checkpoints in ``folder``, for the end of a message."""
     found = [
-        path.name for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}")) if path != without
+        path.name for suffix in CHECKPOINTS for path in sorted(folder.glob(f"*{suffix}")) if path != without
     ]
     return f"; {folder} holds {listed(found)}" if found else ""

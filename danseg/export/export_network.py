@@ -10,6 +10,7 @@ from mmseg.models import BaseSegmentor
 from torch import Tensor
 
 from danseg.engine.checkpoints.downloads import local_file
+from danseg.engine.config.stored_config import config_to_text
 from danseg.errors import UserError, reason_of
 from danseg.export.deployed_network import DeployedNetwork
 from danseg.export.description import Checkpoint, Description, Input, Size
@@ -103,7 +104,7 @@ def export_network(
         network=Path(model.cfg.filename or "network").stem,
         classes=tuple(model.dataset_meta["classes"]),
         colours=tuple(tuple(colour) for colour in model.dataset_meta["palette"]),
-        config=model.cfg.pretty_text,
+        config=config_to_text(model.cfg),
         checkpoint=_checkpoint(checkpoint),
         precision=precision,
         input=_input(does, with_preprocessing),

@@ -18,6 +18,7 @@ def write(network: nn.Module, example: Tensor, description: Description, path: P
     for module in program.graph_module.modules():
         for node in getattr(module, "graph", torch.fx.Graph()).nodes:
             node.meta.pop("stack_trace", None)
+    program.example_inputs = None  # which would be as large as the pictures
     content = io.BytesIO()
     save(program, content, extra_files={FILE: description.to_json()})
     path.write_bytes(content.getvalue())

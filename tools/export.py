@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from danseg.export.formats import FORMATS, PRECISIONS
-from danseg.tool_arguments import add_cfg_options, add_data, add_trained, parse_count
+from danseg.tool_arguments import add_cfg_options, add_data, add_trained, parse_count, parse_trained
 
 if TYPE_CHECKING:
     from danseg.export.export_network import Exported
@@ -64,7 +64,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     add_cfg_options(parser)
-    return parser.parse_args(argv)
+    return parse_trained(parser, argv)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -124,9 +124,8 @@ def _print(found: "Exported", out: str) -> None:
         table.add_row(f"{row.batch} x {row.height} x {row.width}", difference, f"{100 * row.agreement:.3f} %")
     console.print(table)
     bound = found.verification.bound
-    console.print(
-        f"allowed: {bound.difference:.0e} of the largest logit, {100 * bound.agreement:g} % of all labels"
-    )
+    of_logits = f"{bound.difference:.0e} of the largest logit, " if given.name == "logits" else ""
+    console.print(f"allowed: {of_logits}{100 * bound.agreement:g} % of all labels")
     console.print(f"written: {out} ({Path(out).stat().st_size / MIB:.1f} MiB)")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from pathlib import Path
 
 import torch
@@ -20,7 +21,9 @@ def write(network: nn.Module, example: Tensor, description: Description, path: P
             node.meta.pop("stack_trace", None)
     program.example_inputs = None  # which would be as large as the pictures
     content = io.BytesIO()
-    save(program, content, extra_files={FILE: description.to_json()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights in another order of memory, which are saved as they are
+        save(program, content, extra_files={FILE: description.to_json()})
     path.write_bytes(content.getvalue())
     return smallest
 
@@ -35,7 +38,8 @@ def captured(network: nn.Module, example: Tensor, description: Description) -> t
     }
     with torch.no_grad():
         program = export(network, (example,), dynamic_shapes=(free,), strict=False)
-    taken = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == "image")
+    [name] = program.graph_signature.user_inputs
+    taken = next(node for node in program.graph.nodes if node.name == name)
     shape = taken.meta["val"].shape
     smallest = 1
     for axis in free:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -97,7 +98,7 @@ class Reference:
         self.model, self.normalisation = model, normalisation
         # Labels of whole pictures, whatever the test mode, and without padding, which is the caller's.
         self._whole = copy.copy(model)
-        self._whole.test_cfg = dict(mode="whole")
+        self._whole.test_cfg = ConfigDict(model.test_cfg or {}, mode="whole")
         self._preprocessor = copy.copy(model.data_preprocessor)
         self._preprocessor.test_cfg = None
 

@@ -14,6 +14,7 @@ ONE_WAY = {
         {"os.replace", "os.rename", "os.link", ".rename", "shutil.move"},
         {
             ("danseg/io/files.py", "whole_file"),
+            ("danseg/io/files.py", "files_together"),
             ("danseg/engine/work_dir.py", "_move"),  # whole files, of an earlier training
         },
     ),

@@ -70,6 +70,19 @@ def prepare_for_inference(
         UserError: the precision is unknown or not available on the model's device, or the model is of another
             class or was already prepared.
     """
+    parameter = next(model.parameters(), None)
+    if precision == "float16" and parameter is not None and parameter.device.type == "cpu":
+        raise UserError("precision float16 needs a GPU; on a CPU use bfloat16")
+    return prepared_to_leave(model, precision=precision, compile=compile)
+
+
+def prepared_to_leave(
+    model: EncoderDecoder, *, precision: str = "float32", compile: bool = False
+) -> EncoderDecoder:
+    """:func:`prepare_for_inference` for a network that is going to run elsewhere: in float16 on a CPU, too.
+
+    It can be exported and compared there, slowly.
+    """
     _check(model, precision, compile)
     model = copy.deepcopy(model).eval().requires_grad_(False)
     if model.with_auxiliary_head:
@@ -95,8 +108,6 @@ def _check(model: nn.Module, precision: str, compile: bool) -> None:
     if precision not in PRECISIONS:
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     parameters = list(model.parameters())
-    if precision == "float16" and parameters[0].device.type == "cpu":
-        raise UserError("precision float16 needs a GPU; on a CPU use bfloat16")
     narrow = {parameter.dtype for parameter in parameters} - {torch.float32}
     if narrow:
         raise UserError(

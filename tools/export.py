@@ -113,9 +113,13 @@ def _print(found: "Exported", out: str) -> None:
     shape = {"N": "B" if size.batch is None else size.batch, "H": size.height or "H", "W": size.width or "W"}
     axes = ", ".join(str(shape.get(axis, axis)) for axis in taken.layout)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{description.network}, {description.precision}: takes ({axes}) {taken.dtype}, gives {given.name}")
+    console.print(
+        f"{description.network}, {description.precision}: takes ({axes}) {taken.dtype}, gives {given.name}"
+    )
     if found.smallest is not None:
-        console.print(f"any number of pictures of any size, tried from {found.smallest} x {found.smallest} on")
+        console.print(
+            f"any number of pictures of any size, tried from {found.smallest} x {found.smallest} on"
+        )
     table = Table(box=None)
     for name in ("pictures", "largest difference", "equal labels"):
         table.add_column(name, justify="right")

@@ -33,7 +33,9 @@ def captured(network: nn.Module, example: Tensor, description: Description) -> t
     layout, size = description.input.layout, description.size
     free = {
         axis: Dim.DYNAMIC
-        for axis, length in enumerate({"N": size.batch, "H": size.height, "W": size.width}.get(x, 0) for x in layout)
+        for axis, length in enumerate(
+            {"N": size.batch, "H": size.height, "W": size.width}.get(x, 0) for x in layout
+        )
         if length is None
     }
     with torch.no_grad():

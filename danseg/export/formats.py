@@ -50,9 +50,7 @@ class Format:
                     "pip install 'danseg[export]'"
                 ) from error
 
-    def write(
-        self, network: "nn.Module", example: "Tensor", description: "Description", path: Path
-    ) -> int:
+    def write(self, network: "nn.Module", example: "Tensor", description: "Description", path: Path) -> int:
         """Write a network.
 
         Args:

@@ -168,9 +168,7 @@ def sizes(size: tuple[int, int], smallest: int | None) -> Iterator[tuple[int, in
     yield 1, smallest, smallest
 
 
-def verify(
-    session: Session, reference: Reference, runs: Sequence[tuple[int, int, int]]
-) -> Verification:
+def verify(session: Session, reference: Reference, runs: Sequence[tuple[int, int, int]]) -> Verification:
     """Run a file and the network on the same pictures.
 
     Args:
@@ -212,5 +210,7 @@ def _given(pictures: np.ndarray, description: Description) -> np.ndarray:
 
 def _labels(logits: Tensor, pictures: np.ndarray, description: Description) -> Tensor:
     size, output = pictures.shape[1:3], description.output
-    images = [CoarseLogits(one, size, output.align_corners, output.threshold, size).labels() for one in logits]
+    images = [
+        CoarseLogits(one, size, output.align_corners, output.threshold, size).labels() for one in logits
+    ]
     return torch.stack(images)

@@ -40,13 +40,19 @@ def few_layers(head: dict | list | None = None, channels: int = 3, **model: Any)
         model: further entries of ``model``; ``data_preprocessor`` is merged into its own.
     """
     common = dict(in_channels=12, in_index=1, channels=8, num_classes=CLASSES, norm_cfg=dict(type="BN"))
-    heads = [{**common, **one} for one in (head if isinstance(head, list) else [head or dict(type="FCNHead")])]
-    values = dict(mean=[123.0, 116.0, 104.0], std=[58.0, 57.0, 56.0], bgr_to_rgb=True) if channels == 3 else {}
+    heads = [
+        {**common, **one} for one in (head if isinstance(head, list) else [head or dict(type="FCNHead")])
+    ]
+    values = (
+        dict(mean=[123.0, 116.0, 104.0], std=[58.0, 57.0, 56.0], bgr_to_rgb=True) if channels == 3 else {}
+    )
     preprocessor = dict(type="SegDataPreProcessor", **values) | model.pop("data_preprocessor", {})
     classes = heads[-1]["num_classes"]
     pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]
     dataset = dict(
-        type="BaseSegDataset", metainfo=dict(classes=[f"class {i}" for i in range(classes)]), pipeline=pipeline
+        type="BaseSegDataset",
+        metainfo=dict(classes=[f"class {i}" for i in range(classes)]),
+        pipeline=pipeline,
     )
     fields = dict(
         type="LeanEncoderDecoder",

@@ -57,8 +57,8 @@ def normalisation(model: BaseSegmentor) -> Normalisation:
     if step is not None:
         if mean is not None or flips:
             raise UserError(
-                "both the test pipeline (Normalize) and model.data_preprocessor normalise, or change the order "
-                "of the colours; an exported file says one mean and one std: leave one of the two out"
+                "both the test pipeline (Normalize) and model.data_preprocessor normalise, or change the "
+                "order of the colours; an exported file says one mean and one std: leave one of the two out"
             )
         flips = bool(step.to_rgb)
         mean, std = _numbers(step.mean), _numbers(step.std)

@@ -1,4 +1,4 @@
-"""Compare an exported file, run by its own runtime, with the network in PyTorch, on pictures of several sizes."""
+"""Compare an exported file, run by its own runtime, with the network in PyTorch, on pictures of any size."""
 
 import copy
 import math
@@ -73,9 +73,12 @@ class Verification:
 
         Labels are counted over all pictures, and one pixel may always differ: classes tie.
         """
-        worst = max((row.difference for row in self.rows if row.difference is not None), default=0.0)
-        if not worst <= self.bound.difference:  # NaN is not
-            return f"its logits differ by {worst:.2g} of the largest one, and {self.bound.difference:g} is allowed"
+        for row in self.rows:
+            if row.difference is not None and not row.difference <= self.bound.difference:  # NaN is not
+                return (
+                    f"on pictures of {row.height} x {row.width} its logits differ by {row.difference:.2g} of "
+                    f"the largest one, and {self.bound.difference:g} is allowed"
+                )
         pixels = sum(row.batch * row.height * row.width for row in self.rows)
         differing = sum(row.differing for row in self.rows)
         if differing > max(1, pixels * (1 - self.bound.agreement)):
@@ -133,7 +136,7 @@ class Reference:
         return head_logits(self.model, inputs).float(), torch.stack([one.long() for one in labels])
 
     def smallest(self, least: int, most: int) -> int | None:
-        """The smallest side of a square that the network takes, ``least`` or twice it and so on; None: none."""
+        """The smallest square that the network takes, of side ``least``, twice that and so on; None: none."""
         side = least
         while side <= most:
             try:

@@ -71,7 +71,7 @@ def pictures(*shape) -> np.ndarray:
 
 
 def predicted(model, rgb: np.ndarray) -> np.ndarray:
-    """Labels by mmseg's own steps from a picture as OpenCV loads it, with the network that was not prepared."""
+    """Labels by mmseg's own steps, from a picture as OpenCV loads it, of the network as it was loaded."""
     loaded = rgb[..., ::-1] if rgb.shape[-1] == 3 else rgb
     size = rgb.shape[1:3]
     data = dict(
@@ -221,7 +221,7 @@ def test_a_file_that_is_wrong_is_not_left_behind(kind, model, tmp_path, monkeypa
     forward = deployed_network.DeployedNetwork.forward
     monkeypatch.setattr(deployed_network.DeployedNetwork, "forward", lambda self, x: forward(self, x) * 1.001)
     with pytest.raises(
-        UserError, match=r"net\S+ is not written: its logits differ by 0.001 of the largest one"
+        UserError, match=r"net\S+ is not written: on pictures of 48 x 72 its logits differ by 0.001 of"
     ):
         exported(model, tmp_path, kind)
     assert not list((tmp_path / "out").iterdir())

@@ -24,10 +24,10 @@ BOUND = Bound(1e-4, 0.9999)
         ([Row(1, 10, 10, 1e-5, 1), Row(1, 10, 10, 1e-5, 1)], "99.00 % of its labels"),
         (
             [Row(1, 9, 9, 1e-5, 0), Row(1, 10, 10, 2e-4, 0)],
-            "its logits differ by 0.0002 of the largest one, and 0.0001",
+            "on pictures of 10 x 10 its logits differ by 0.0002 of the largest one, and 0.0001 is",
         ),
-        ([Row(1, 10, 10, math.nan, 0)], "its logits differ by nan"),
-        ([Row(1, 10, 10, math.inf, 0)], "its logits differ by inf"),
+        ([Row(1, 10, 10, math.nan, 0)], "on pictures of 10 x 10 its logits differ by nan"),
+        ([Row(1, 10, 10, math.inf, 0)], "on pictures of 10 x 10 its logits differ by inf"),
     ],
 )
 def test_what_fails(rows, said):

@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram, export, save
 from danseg.export.description import FILE, Description
 
 
-def write(network: nn.Module, example: Tensor, description: Description, path: Path) -> int:
+def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
     """Write a ``.pt2``; see :meth:`danseg.export.formats.Format.write`."""
     program, smallest = captured(network, example, description)
     # Each operator says where in the sources it was called, with the paths of this machine.
@@ -24,7 +24,7 @@ def write(network: nn.Module, example: Tensor, description: Description, path: P
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights in another order of memory, which are saved as they are
         save(program, content, extra_files={FILE: description.to_json()})
-    path.write_bytes(content.getvalue())
+    part.write_bytes(content.getvalue())
     return smallest
 
 

@@ -47,7 +47,7 @@ def normalisation(model: BaseSegmentor) -> Normalisation:
         UserError: both normalise, which is not one mean and one deviation.
     """
     init_default_scope(model.cfg.get("default_scope") or "mmseg")
-    first, *others = next(inner_configs(model.cfg.test_dataloader.dataset)).pipeline
+    first, *others = next(inner_configs(model.cfg.test_dataloader.dataset))["pipeline"]
     loader = loading_step([first])
     bands = input_channels(model.cfg.model) or 3
     preprocessor = model.data_preprocessor

@@ -195,7 +195,8 @@ def _compared(session: Session, reference: Reference, pictures: np.ndarray) -> R
             difference = float((found - logits).abs().max() / logits.abs().max())
             found = _labels(found, pictures, description)
     differing = int((found.long() != labels).sum()) if found.shape == labels.shape else labels.numel()
-    return Row(*pictures.shape[:3], difference, differing)
+    batch, height, width, _ = pictures.shape
+    return Row(batch, height, width, difference, differing)
 
 
 def _given(pictures: np.ndarray, description: Description) -> np.ndarray:
@@ -203,11 +204,11 @@ def _given(pictures: np.ndarray, description: Description) -> np.ndarray:
     taken = description.input
     if taken.dtype == "uint8":
         return pictures
-    values = pictures.astype(np.float32)
+    values: np.ndarray = pictures.astype(np.float32)
     if taken.channels == "BGR":
         values = values[..., ::-1]
     if taken.mean is not None and taken.std is not None:
-        values = (values - np.float32(taken.mean)) / np.float32(taken.std)
+        values = (values - np.array(taken.mean, np.float32)) / np.array(taken.std, np.float32)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 

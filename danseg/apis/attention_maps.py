@@ -50,7 +50,7 @@ def attention_maps(
         raise UserError("name at least one position (x, y) to show the attention of")
     if is_exported(model):
         raise UserError(
-            f"{model.backbone.session.path} is an exported network, whose attention modules have become plain "
+            f"{model.backbone.session.path} is an exported network, whose attention has become plain "
             "operators: ask the checkpoint that it was exported from for maps (CONFIG CHECKPOINT)"
         )
     model = _eager_copy(model)

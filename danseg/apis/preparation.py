@@ -120,10 +120,10 @@ def _check(model: nn.Module, precision: str, compile: bool) -> None:
             f"{type(model).__name__}; unwrap it first (model.module)"
         )
     if is_exported(model):
+        session = model.backbone.session
         raise UserError(
-            f"{model.backbone.session.path} is an exported network, which was prepared before it was written and "
-            f"computes in {model.backbone.session.description.precision}: use it as it is, or export it again in "
-            "another --precision"
+            f"{session.path} is an exported network, which was prepared before it was written and computes "
+            f"in {session.description.precision}: use it as it is, or export it again in another --precision"
         )
     if precision not in PRECISIONS:
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")

@@ -75,7 +75,9 @@ def _network(runner: "DansegRunner") -> str:
         ones = part if isinstance(part, nn.ModuleList) else [part] if part is not None else []
         parts += [f"{type(one).__name__}{note}" for one in ones]
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    size = f"; {millions:.2f} million parameters" if millions else ""  # those of exported ones are in their file
+    size = (
+        f"; {millions:.2f} million parameters" if millions else ""
+    )  # those of exported ones are in their file
     views = augmented_views(runner.cfg)
     augmented = f", averaged over {len(views)} views (test-time augmentation)" if views else ""
     return f"{', '.join(parts)}{size}{augmented}"

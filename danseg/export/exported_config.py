@@ -28,8 +28,8 @@ def trained_config(
         options, data: as for :func:`danseg.engine.config.config_file.load_config`.
 
     Returns:
-        The config. That of an exported network has the file itself in the place of backbone and head: building
-        its model opens it.
+        The config. That of an exported network has the file itself in the place of backbone and head, so that
+        building its model opens it.
 
     Raises:
         UserError: as ``load_config``; an exported file is damaged, or cannot be run as its config asks.

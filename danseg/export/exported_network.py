@@ -65,7 +65,7 @@ class ExportedNetwork(BaseModule):
             whole = array.astype(np.uint8)
             if not np.array_equal(whole, array):
                 raise NotTakenError(
-                    f"{self.session.path} takes pictures of 8 bits, whole numbers from 0 to 255, and the test "
+                    f"{self.session.path} takes pictures of 8 bits, whole numbers from 0 to 255, and the "
                     f"pipeline makes numbers from {array.min():g} to {array.max():g}; export without "
                     "--with-preprocessing"
                 )

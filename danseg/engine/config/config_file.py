@@ -57,8 +57,8 @@ def load_config(
     """
     if is_exported_file(path):
         raise UserError(
-            f"{path} is an exported network, which runs and does nothing else here: tools/predict.py, "
-            "tools/test.py and tools/analyze.py take it, and danseg.apis.load_model; name a config in its place"
+            f"{path} is an exported network, which danseg.apis.load_model takes, and python "
+            "tools/predict.py, tools/test.py and tools/analyze.py; here name a config in its place"
         )
     if is_model_file(path):
         return with_options(carried_config(path), options, data)

@@ -278,7 +278,8 @@ class DansegRunner(CheckpointedRunner):
     @master_only
     def dump_config(self) -> None:
         """Write the config to the work dir, whole."""
-        name = Path(self.cfg.filename or f"{self.timestamp}.py").name
+        # What carries the config may be a file of weights.
+        name = Path(self.cfg.filename or self.timestamp).with_suffix(".py").name
         with whole_file(Path(self.work_dir, name)) as part:
             part.write_text(self.cfg.pretty_text, encoding="utf-8")
 

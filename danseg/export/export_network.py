@@ -157,16 +157,10 @@ def _input(does: Normalisation, with_preprocessing: bool) -> Input:
 
 def _smallest(reference: Reference, size: tuple[int, int], dynamic: bool) -> int | None:
     """The side of the smallest square that the network takes, if it has to take any."""
-    try:
-        reference(reference.pictures(1, *size))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"the network cannot run on pictures of {_named(size)} (height x width): {_first_line(error)}; "
-            "choose another size by --size HEIGHT WIDTH"
-        ) from error
+    reference.on(reference.pictures(1, *size))
     if not dynamic:
         return None
-    found = reference.smallest(SMALLEST, max(SMALLEST, *size) - 1 if min(size) > SMALLEST else SMALLEST)
+    found = reference.smallest(SMALLEST, max(SMALLEST, min(size) - 1))
     if found is None:
         raise UserError(
             f"the network takes pictures of {_named(size)}, and no smaller ones, so --dynamic is not for it: "

@@ -13,6 +13,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from danseg.errors import UserError
 from danseg.export.description import Description
 from danseg.export.normalisation import Normalisation
 from danseg.export.sessions import Session
@@ -128,6 +129,22 @@ class Reference:
         data = dict(inputs=tensors, data_samples=_samples(pictures))
         return self._preprocessor(data, training=False)["inputs"]
 
+    def on(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As a call.
+
+        Raises:
+            UserError: the network does not take pictures of this size.
+        """
+        try:
+            return self(pictures)
+        except (ValueError, RuntimeError) as error:
+            _, height, width, _ = pictures.shape
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"the network takes no pictures of {height} x {width} (height x width): {reason}; name a "
+                "size that it takes by --size HEIGHT WIDTH, without --dynamic"
+            ) from error
+
     @torch.no_grad()
     def __call__(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """The logits (B, K, h, w) and the labels (B, H, W) of pictures."""
@@ -185,7 +202,7 @@ def verify(session: Session, reference: Reference, runs: Sequence[tuple[int, int
 
 def _compared(session: Session, reference: Reference, pictures: np.ndarray) -> Row:
     description = session.description
-    logits, labels = reference(pictures)
+    logits, labels = reference.on(pictures)
     found = torch.from_numpy(session(_given(pictures, description)))
     difference = None
     if description.output.name == "logits":

@@ -113,8 +113,6 @@ class DansegRunner(CheckpointedRunner):
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        if next(model.parameters(), None) is None:  # an exported network, of which processes share nothing
-            return model.to(get_device())
         if not self.distributed or get_device() != "cpu" or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
         self.logger.info(
@@ -278,9 +276,10 @@ class DansegRunner(CheckpointedRunner):
     @master_only
     def dump_config(self) -> None:
         """Write the config to the work dir, whole."""
-        # What carries the config may be a file of weights.
-        name = Path(self.cfg.filename or self.timestamp).with_suffix(".py").name
-        with whole_file(Path(self.work_dir, name)) as part:
+        name = Path(
+            self.cfg.filename or self.timestamp
+        ).stem  # without the suffix of a checkpoint that carries it
+        with whole_file(Path(self.work_dir, f"{name}.py")) as part:
             part.write_text(self.cfg.pretty_text, encoding="utf-8")
 
 

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-import yaml
 
 from danseg.apis import Segmenter, load_model
 from danseg.convert.published import publish
@@ -176,10 +176,26 @@ def test_a_folder_that_is_none_is_named(last, tmp_path):
         publish(load_model(last, device="cpu"), last, tmp_path / "file" / "danet.pth")
 
 
-def test_the_card_reads_as_the_hub_reads_it(published):
-    files = published()
-    _, head, body = files.card.read_text().split("---\n", 2)
-    told = yaml.safe_load(head)
-    assert told["library_name"] == "danseg" and told["pipeline_tag"] == "image-segmentation"
-    assert told["datasets"] == ["cityscapes"] and told["metrics"] == ["mean_iou"]
-    assert files.weights.name in body
+def test_a_test_of_a_trainings_own_checkpoint_leaves_it_as_it_is(trained, last, tool, tmp_path):
+    """Its config names the work dir in which it lies, and a run writes its config there."""
+    before = {path: path.read_bytes() for path in trained.glob("*.pth")}
+    tool("test").main([str(last)])
+    assert {path: path.read_bytes() for path in trained.glob("*.pth")} == before
+    assert len([*trained.glob("metrics_*.json")]) == 1
+    assert load_model(trained / "iter_4.py", last, "cpu").cfg.model.type == "LeanEncoderDecoder"
+
+
+def test_tools_take_the_file_alone(last, published, tool, tmp_path, rendered_root):
+    weights = published().weights
+    reports = {}
+    for name, arguments in {"both": [last.parent / "danet_tiny.py", last], "alone": [weights]}.items():
+        data = f"test_dataloader.dataset.data_root={rendered_root}"
+        work = tmp_path / name
+        tool("test").main([*map(str, arguments), "--work-dir", str(work), "--cfg-options", data])
+        [report] = work.glob("metrics_*.json")
+        reports[name] = json.loads(report.read_text())
+    assert reports["alone"]["checkpoint"] == str(weights)
+    assert reports["alone"]["classes"] == reports["both"]["classes"]
+    picture = next(Path(rendered_root).glob("leftImg8bit/val/*/*.png"))
+    tool("predict").main([str(weights), str(picture), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert len([*(tmp_path / "out").glob("*_labels.png")]) == 1

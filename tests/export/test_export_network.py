@@ -221,7 +221,7 @@ def test_a_file_that_is_wrong_is_not_left_behind(model, tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"net\S+ is not written: on pictures of 48 x 72 its logits differ by 0.001 of"
     ):
-        exported(model, tmp_path, kind)
+        exported(model, tmp_path, FORMATS["torchscript"])
     assert not list((tmp_path / "out").iterdir())
 
 

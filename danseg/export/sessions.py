@@ -5,9 +5,9 @@ TorchScript's ``.pt``, are programs that PyTorch carries out: open only those th
 """
 
 import contextlib
+import logging
 import os
 import threading
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from danseg.engine.checkpoints.checkpoint_bytes import check_archive
 from danseg.errors import UserError, reason_of
-from danseg.export.description import FILE, KEY, Description
+from danseg.export.description import Description
+from danseg.export.read_description import EXPORT, read_description
 from danseg.io.source_files import fault
-
-# How a network is exported again, for messages.
-_EXPORT = "python tools/export.py CONFIG CHECKPOINT"
 
 
 class NotTakenError(UserError, ValueError):
@@ -44,6 +41,9 @@ class Session(ABC):
     description: Description
     device: str
     channels: int | None = None
+
+    def __init__(self, path: Path, description: Description) -> None:
+        self.path, self.description = path, description
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Run the network.
@@ -98,7 +98,7 @@ class Session(ABC):
             raise NotTakenError(
                 f"{self.path} was exported for inputs of {_named(size.height)} x {_named(size.width)} "
                 f"(height x width) alone, and this one has {height} x {width}; export for any size "
-                f"({_EXPORT} --dynamic), or give pictures that the test pipeline makes so large"
+                f"({EXPORT} --dynamic), or give pictures that the test pipeline makes so large"
             )
 
 
@@ -119,14 +119,8 @@ def open_session(
             provider for the device.
     """
     path = Path(path)
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        raise UserError(f"{path} is no exported network; those end in {', '.join(KINDS)}")
-    if (why := fault(path)) is not None:
-        raise UserError(f"the exported network {path} cannot be read: {why}")
-    if not path.stat().st_size:
-        raise UserError(f"{path} is empty (0 bytes); writing it was interrupted: export it again")
-    return kind(path, device, _threads(threads))
+    description = read_description(path)
+    return KINDS[path.suffix.lower()](path, description, device, _threads(threads))
 
 
 def _threads(asked: int | None) -> int:
@@ -142,10 +136,10 @@ def _threads(asked: int | None) -> int:
 class OnnxSession(Session):
     """An ``.onnx`` in ONNX Runtime."""
 
-    def __init__(self, path: Path, device: str | None, threads: int) -> None:
+    def __init__(self, path: Path, description: Description, device: str | None, threads: int) -> None:
+        super().__init__(path, description)
         with _extra("ONNX Runtime", "onnxruntime"):
             import onnxruntime
-        self.path = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; the warnings speak of the graph, not of the user's files
         options.intra_op_num_threads = threads
@@ -158,8 +152,6 @@ class OnnxSession(Session):
                 f"ONNX Runtime could not start its CUDA provider for {device}; its messages above say which "
                 "library is missing; choose the CPU, or install what it needs"
             )
-        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-        self.description = _description(text, path)
         channels = self._session.get_inputs()[0].shape[self.description.input.layout.index("C")]
         self.channels = channels if isinstance(channels, int) else None
 
@@ -187,10 +179,10 @@ def _providers(there: list[str], device: str | None) -> list[Any]:
 class OpenVinoSession(Session):
     """An ``.xml`` of OpenVINO, with the weights in the ``.bin`` beside it."""
 
-    def __init__(self, path: Path, device: str | None, threads: int) -> None:
+    def __init__(self, path: Path, description: Description, device: str | None, threads: int) -> None:
+        super().__init__(path, description)
         with _extra("OpenVINO", "openvino"):
             import openvino
-        self.path = path
         weights = path.with_suffix(".bin")
         if (why := fault(weights)) is not None:
             raise UserError(
@@ -211,9 +203,7 @@ class OpenVinoSession(Session):
             settings["INFERENCE_NUM_THREADS"] = threads
         with _readable(path, f"OpenVINO {openvino.__version__.partition('-')[0]}"):
             model = core.read_model(path, weights)
-            text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
             self._network = core.compile_model(model, self.device.upper(), settings)
-        self.description = _description(text, path)
         channels = model.inputs[0].partial_shape[self.description.input.layout.index("C")]
         self.channels = channels.get_length() if channels.is_static else None
         self._of_thread = threading.local()
@@ -227,22 +217,19 @@ class OpenVinoSession(Session):
 class _TorchSession(Session):
     """A file of PyTorch."""
 
-    def __init__(self, path: Path, device: str | None, threads: int) -> None:
+    def __init__(self, path: Path, description: Description, device: str | None, threads: int) -> None:
+        super().__init__(path, description)
         import torch
 
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        self.path, self.device = path, device or ("cuda" if gpus else "cpu")
+        self.device = device or ("cuda" if gpus else "cpu")
         there = ["cpu", *(["cuda"] if gpus else ()), *(f"cuda:{index}" for index in range(gpus))]
         if self.device not in there:
             raise UserError(f"PyTorch computes on no {device} here, but on {', '.join(there)}; choose one")
         if threads:
             torch.set_num_threads(threads)
-        check_archive(path, f"the exported network {path}")
-        extra_files = {FILE: ""}
         with _readable(path, f"PyTorch {torch.__version__}"):
-            self._network = self._opened(extra_files)
-        text = extra_files[FILE]
-        self.description = _description(text.decode() if isinstance(text, bytes) else text, path)
+            self._network = self._opened()
 
     def _run(self, array: np.ndarray) -> np.ndarray:
         import torch
@@ -251,35 +238,38 @@ class _TorchSession(Session):
             return self._network(torch.from_numpy(array).to(self.device)).cpu().numpy()
 
     @abstractmethod
-    def _opened(self, extra_files: dict[str, Any]) -> Any:
-        """The network as a function of a tensor; fills in ``extra_files``."""
+    def _opened(self) -> Any:
+        """The network as a function of a tensor."""
 
 
-# Of an archive of torch.export: since PyTorch 2.8, and before.
-_PROGRAM = ("archive_format", "serialized_exported_program.json")
+def _nothing(record: logging.LogRecord) -> bool:
+    """A filter that lets no message through."""
+    return False
 
 
 class ExportedProgramSession(_TorchSession):
     """A ``.pt2`` of ``torch.export``."""
 
-    def _opened(self, extra_files: dict[str, Any]) -> Any:
+    def _opened(self) -> Any:
         import torch
         from torch.export.passes import move_to_device_pass
 
-        with zipfile.ZipFile(self.path) as archive:
-            if not any(name.endswith(_PROGRAM) for name in archive.namelist()):
-                raise ValueError("there is no exported program in it")  # of which torch logs a traceback
-        program = torch.export.load(self.path, extra_files=extra_files)
+        logger = logging.getLogger("torch.export")
+        logger.addFilter(_nothing)  # it logs a traceback of what it then raises
+        try:
+            program = torch.export.load(self.path)
+        finally:
+            logger.removeFilter(_nothing)
         return move_to_device_pass(program, self.device).module()
 
 
 class TorchScriptSession(_TorchSession):
     """A ``.pt`` of TorchScript."""
 
-    def _opened(self, extra_files: dict[str, Any]) -> Any:
+    def _opened(self) -> Any:
         import torch
 
-        return torch.jit.load(os.fspath(self.path), self.device, _extra_files=extra_files).eval()
+        return torch.jit.load(os.fspath(self.path), self.device).eval()
 
 
 #: The session of each kind of file, by suffix.
@@ -289,15 +279,6 @@ KINDS: dict[str, type] = {
     ".pt2": ExportedProgramSession,
     ".pt": TorchScriptSession,
 }
-
-
-def _description(text: str | None, path: Path) -> Description:
-    if not text:
-        raise UserError(
-            f"{path} says nothing of its classes, sizes and config: danseg did not export it, or its end is "
-            f"missing; export the network with {_EXPORT}, or copy the file again"
-        )
-    return Description.from_json(text, path)
 
 
 @contextlib.contextmanager

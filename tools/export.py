@@ -1,7 +1,7 @@
-"""Export a trained network for other runtimes: ``python tools/export.py CONFIG CHECKPOINT --format onnx --out FILE``.
+"""Export a network for other runtimes: ``python tools/export.py CONFIG CHECKPOINT --format onnx --out FILE``.
 
-The network is prepared for inference, written beside the file, run there by the format's own runtime on pictures
-of several sizes, compared with PyTorch, and only then given its name. docs/export.md says the rest.
+The network is prepared for inference and written beside FILE. There the format's own runtime runs it on
+pictures of several sizes. If it gives what PyTorch gives, it gets its name. docs/export.md says the rest.
 """
 
 import argparse
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Export a trained network for a runtime without PyTorch's training stack: ONNX, OpenVINO, "
+        description="Export a trained network for runtimes that need no danseg: as ONNX, OpenVINO, "
         "torch.export or TorchScript.",
-        epilog="The file says of itself what its classes, colours, sizes, input and output are. It is compared with "
-        "the network in PyTorch before it gets its name; one that gives other results is not left behind, and "
-        "the exit status is 1.",
+        epilog="The file says of itself what its classes, colours, sizes, input and output are. Before it "
+        "gets its name, it is compared with the network in PyTorch; one that gives other results is not left "
+        "behind, and the exit status is 1.",
     )
     add_trained(parser)
     add_data(parser)
@@ -48,14 +48,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs=2,
         type=parse_count,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the pictures that it takes; with --dynamic, of the largest that it is tried on (default: the "
-        "config's crop_size)",
+        help="of the pictures that it takes; with --dynamic, of the largest that it is tried on (default: "
+        "the config's crop_size)",
     )
     parser.add_argument(
         "--with-preprocessing",
         action="store_true",
-        help="take pictures of 8 bits, (B, H, W, 3), red first, and normalise them inside (default: take what the "
-        "data preprocessor gives, (B, 3, H, W))",
+        help="take pictures of 8 bits, (B, H, W, 3), red first, and normalise them inside (default: take "
+        "what the data preprocessor gives, (B, 3, H, W))",
     )
     parser.add_argument(
         "--labels",
@@ -113,9 +113,13 @@ def _print(found: "Exported", out: str) -> None:
     shape = {"N": "B" if size.batch is None else size.batch, "H": size.height or "H", "W": size.width or "W"}
     axes = ", ".join(str(shape.get(axis, axis)) for axis in taken.layout)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{description.network}, {description.precision}: takes ({axes}) {taken.dtype}, gives {given.name}")
+    console.print(
+        f"{description.network}, {description.precision}: takes ({axes}) {taken.dtype}, gives {given.name}"
+    )
     if found.smallest is not None:
-        console.print(f"any number of pictures of any size, tried from {found.smallest} x {found.smallest} on")
+        console.print(
+            f"any number of pictures of any size, tried from {found.smallest} x {found.smallest} on"
+        )
     table = Table(box=None)
     for name in ("pictures", "largest difference", "equal labels"):
         table.add_column(name, justify="right")

@@ -1,6 +1,6 @@
 """A network as a file holds it: one input, one output, and on request the steps before and after it."""
 
-from __future__ import annotations
+from typing import Any
 
 from mmseg.models import BaseSegmentor
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ class DeployedNetwork(nn.Module):
         labels: give (B, H, W) labels at the input's size instead of logits (B, K, h, w) in float32.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(
         self, model: BaseSegmentor, normalisation: Normalisation | None = None, labels: bool = False
     ) -> None:
@@ -42,9 +45,9 @@ class DeployedNetwork(nn.Module):
     @property
     def output(self) -> Output:
         """What it gives."""
-        heads = self.model.decode_head
-        head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-        threshold = head.threshold if head.out_channels == 1 else None
+        heads: Any = self.model.decode_head
+        head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        threshold = float(head.threshold) if head.out_channels == 1 else None
         name, dtype = "logits", "float32"
         if self.labels:
             name, dtype = "labels", "uint8" if self.model.num_classes <= _UINT8_CLASSES else "int64"
@@ -54,7 +57,7 @@ class DeployedNetwork(nn.Module):
         if self.normalises:
             image = image.permute(0, 3, 1, 2)  # (B, H, W, C) to (B, C, H, W)
             image = (image.flip(1) if self.flips else image).float()
-            if self.mean is not None:
+            if self.mean is not None and self.std is not None:
                 image = (image - self.mean) / self.std
         logits = head_logits(self.model, image).float()
         return self._labels_of(logits, image) if self.labels else logits

@@ -47,8 +47,8 @@ def check_target(out: str | os.PathLike, kind: Format, precision: str, *, overwr
     if precision not in kind.precisions:
         others = [name for name, one in FORMATS.items() if precision in one.precisions]
         raise UserError(
-            f"--precision {precision} is none that {kind.title} is written in ({', '.join(kind.precisions)}); "
-            f"choose one of them, or --format {' or '.join(others)}"
+            f"--precision {precision} is none that {kind.title} is written in; choose "
+            f"{', '.join(kind.precisions)}, or --format {' or '.join(others)}"
         )
     out = Path(out)
     if out.suffix != kind.suffix:
@@ -121,8 +121,8 @@ def export_network(
         del session
         if found.fault is not None:
             raise UserError(
-                f"{path} is not written: {found.fault}. The network in {kind.title} is not the one in PyTorch; "
-                "try another --format or --precision"
+                f"{path} is not written: {found.fault}. {kind.title} runs another network than PyTorch; "
+                f"{'leave out --dynamic, or ' if dynamic else ''}try another --format or --precision"
             )
     return Exported(description, smallest, found)
 
@@ -130,13 +130,14 @@ def export_network(
 def _check(model: BaseSegmentor, does: Normalisation, with_preprocessing: bool, labels: bool) -> None:
     if with_preprocessing and does.fault is not None:
         raise UserError(
-            f"--with-preprocessing takes pictures of 8 bits and normalises them, but {does.fault}; leave it out, "
-            "and give the file what the pipeline makes"
+            f"--with-preprocessing takes pictures of 8 bits and normalises them, but {does.fault}; leave it "
+            "out, and give the file what the pipeline makes"
         )
     if labels and (model.test_cfg or {}).get("mode") == "slide":
         raise UserError(
-            "--labels: the config tests by windows (test_cfg.mode='slide'), whose logits are averaged before there "
-            "are labels; leave out --labels, or take whole pictures: --cfg-options model.test_cfg.mode=whole"
+            "--labels: the config tests by windows (test_cfg.mode='slide'), whose logits are averaged before "
+            "there are labels; leave out --labels, or take whole pictures: --cfg-options "
+            "model.test_cfg.mode=whole"
         )
 
 
@@ -156,26 +157,20 @@ def _input(does: Normalisation, with_preprocessing: bool) -> Input:
 
 def _smallest(reference: Reference, size: tuple[int, int], dynamic: bool) -> int | None:
     """The side of the smallest square that the network takes, if it has to take any."""
-    try:
-        reference(reference.pictures(1, *size))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"the network cannot run on pictures of {_named(size)} (height x width): {_first_line(error)}; choose "
-            "another size by --size HEIGHT WIDTH"
-        ) from error
+    reference.on(reference.pictures(1, *size))
     if not dynamic:
         return None
-    found = reference.smallest(SMALLEST, max(SMALLEST, *size) - 1 if min(size) > SMALLEST else SMALLEST)
+    found = reference.smallest(SMALLEST, max(SMALLEST, min(size) - 1))
     if found is None:
         raise UserError(
-            f"the network takes pictures of {_named(size)} alone, and no smaller ones, so --dynamic cannot be: "
-            f"leave it out (--size {size[0]} {size[1]} says which size the file takes)"
+            f"the network takes pictures of {_named(size)}, and no smaller ones, so --dynamic is not for it: "
+            f"leave that out (--size {size[0]} {size[1]} says which size the file takes)"
         )
     return found
 
 
 def _example(description: Description, does: Normalisation, size: tuple[int, int]) -> Tensor:
-    """An input with which the network is followed; of any size, where one is as good as another, a small one."""
+    """An input with which the network is followed: a small one, where one size is as good as another."""
     batch, (height, width) = (1, size) if description.size.height else (2, (_SMALL[0], _SMALL[1]))
     if description.input.dtype == "uint8":
         return torch.zeros(batch, height, width, does.bands, dtype=torch.uint8)

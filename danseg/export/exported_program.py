@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch.export import Dim, ExportedProgram, export, save
 from danseg.export.description import FILE, Description
 
 
-def write(network: nn.Module, example: Tensor, description: Description, path: Path) -> int:
+def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
     """Write a ``.pt2``; see :meth:`danseg.export.formats.Format.write`."""
     program, smallest = captured(network, example, description)
     # Each operator says where in the sources it was called, with the paths of this machine.
@@ -20,8 +21,10 @@ def write(network: nn.Module, example: Tensor, description: Description, path: P
             node.meta.pop("stack_trace", None)
     program.example_inputs = None  # which would be as large as the pictures
     content = io.BytesIO()
-    save(program, content, extra_files={FILE: description.to_json()})
-    path.write_bytes(content.getvalue())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights in another order of memory, which are saved as they are
+        save(program, content, extra_files={FILE: description.to_json()})
+    part.write_bytes(content.getvalue())
     return smallest
 
 
@@ -30,12 +33,15 @@ def captured(network: nn.Module, example: Tensor, description: Description) -> t
     layout, size = description.input.layout, description.size
     free = {
         axis: Dim.DYNAMIC
-        for axis, length in enumerate({"N": size.batch, "H": size.height, "W": size.width}.get(x, 0) for x in layout)
+        for axis, length in enumerate(
+            {"N": size.batch, "H": size.height, "W": size.width}.get(x, 0) for x in layout
+        )
         if length is None
     }
     with torch.no_grad():
         program = export(network, (example,), dynamic_shapes=(free,), strict=False)
-    taken = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == "image")
+    [name] = program.graph_signature.user_inputs
+    taken = next(node for node in program.graph.nodes if node.name == name)
     shape = taken.meta["val"].shape
     smallest = 1
     for axis in free:

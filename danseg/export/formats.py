@@ -50,16 +50,14 @@ class Format:
                     "pip install 'danseg[export]'"
                 ) from error
 
-    def write(
-        self, network: "nn.Module", example: "Tensor", description: "Description", path: Path
-    ) -> int:
+    def write(self, network: "nn.Module", example: "Tensor", description: "Description", part: Path) -> int:
         """Write a network.
 
         Args:
             network: a :class:`~danseg.export.deployed_network.DeployedNetwork`.
             example: an input of it.
             description: goes into the file; its ``size`` says which axes are fixed.
-            path: whose folder is the file's alone.
+            part: where; its folder is the file's alone.
 
         Returns:
             The smallest height and width that the file takes.
@@ -68,7 +66,7 @@ class Format:
             Exception: whatever the format's library raises at a network that it cannot write.
         """
         function: Callable = importlib.import_module(f"danseg.export.{self.writer}").write
-        return function(network, example, description, path)
+        return function(network, example, description, part)
 
 
 FORMATS = {

@@ -47,7 +47,7 @@ def normalisation(model: BaseSegmentor) -> Normalisation:
         UserError: both normalise, which is not one mean and one deviation.
     """
     init_default_scope(model.cfg.get("default_scope") or "mmseg")
-    first, *others = next(inner_configs(model.cfg.test_dataloader.dataset)).pipeline
+    first, *others = next(inner_configs(model.cfg.test_dataloader.dataset))["pipeline"]
     loader = loading_step([first])
     bands = input_channels(model.cfg.model) or 3
     preprocessor = model.data_preprocessor
@@ -57,8 +57,8 @@ def normalisation(model: BaseSegmentor) -> Normalisation:
     if step is not None:
         if mean is not None or flips:
             raise UserError(
-                "both the test pipeline (Normalize) and model.data_preprocessor normalise, or change the order "
-                "of the colours; an exported file says one mean and one std: leave one of the two out"
+                "both the test pipeline (Normalize) and model.data_preprocessor normalise, or change the "
+                "order of the colours; an exported file says one mean and one std: leave one of the two out"
             )
         flips = bool(step.to_rgb)
         mean, std = _numbers(step.mean), _numbers(step.std)

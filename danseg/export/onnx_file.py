@@ -22,15 +22,17 @@ INSIDE = 1536 * 2**20
 _AXES = {"N": "batch", "H": "height", "W": "width"}
 
 
-def write(network: nn.Module, example: Tensor, description: Description, path: Path) -> int:
+def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
     """Write an ``.onnx``; see :meth:`danseg.export.formats.Format.write`."""
     import onnx
 
     model, smallest = translated(network, example, description)
     onnx.helper.set_model_props(model, {KEY: description.to_json()})
     weights = sum(len(one.raw_data) for one in model.graph.initializer)
-    beside = dict(save_as_external_data=True, location=f"{path.name}.data") if weights > INSIDE else {}
-    onnx.save_model(model, path, **beside)
+    beside = weights > INSIDE
+    onnx.save_model(
+        model, part, save_as_external_data=beside, location=f"{part.name}.data" if beside else None
+    )
     return smallest
 
 

@@ -9,24 +9,24 @@ from danseg.export import onnx_file
 from danseg.export.description import KEY, Description
 
 
-def write(network: nn.Module, example: Tensor, description: Description, path: Path) -> int:
+def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
     """Write an ``.xml`` and a ``.bin``; see :meth:`danseg.export.formats.Format.write`."""
-    source = path.with_suffix(".onnx")
+    source = part.with_suffix(".onnx")
     smallest = onnx_file.write(network, example, description, source)
-    convert(source, description, path)
-    for file in path.parent.glob(f"{source.name}*"):
+    convert(source, description, part)
+    for file in part.parent.glob(f"{source.name}*"):
         file.unlink()
     return smallest
 
 
-def convert(source: Path, description: Description, path: Path) -> None:
+def convert(source: Path, description: Description, part: Path) -> None:
     """Write an ``.xml`` and a ``.bin`` of a file of ONNX."""
     import openvino
 
     model = openvino.convert_model(source)
     model.set_rt_info(description.to_json(), KEY)
     try:
-        openvino.save_model(model, path, compress_to_fp16=description.precision == "float16")
+        openvino.save_model(model, part, compress_to_fp16=description.precision == "float16")
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"OpenVINO cannot write {path.name} ({reason}); the disk may be full") from error
+        raise UserError(f"OpenVINO cannot write {part.name} ({reason}); the disk may be full") from error

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from danseg.export.description import FILE, Description
 
 
-def write(network: nn.Module, example: Tensor, description: Description, path: Path) -> int:
+def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
     """Write a ``.pt``; see :meth:`danseg.export.formats.Format.write`."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that sizes may be constants: verification finds those that are
         traced = torch.jit.trace(network, example, check_trace=False)
-    path.write_bytes(traced.save_to_buffer(_extra_files={FILE: description.to_json()}))
+    part.write_bytes(traced.save_to_buffer(_extra_files={FILE: description.to_json()}))
     return 1

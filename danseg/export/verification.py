@@ -1,4 +1,4 @@
-"""Compare an exported file, run by its own runtime, with the network in PyTorch, on pictures of several sizes."""
+"""Compare an exported file, run by its own runtime, with the network in PyTorch, on pictures of any size."""
 
 import copy
 import math
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from danseg.errors import UserError
 from danseg.export.description import Description
 from danseg.export.normalisation import Normalisation
 from danseg.export.sessions import Session
@@ -72,9 +74,12 @@ class Verification:
 
         Labels are counted over all pictures, and one pixel may always differ: classes tie.
         """
-        worst = max((row.difference for row in self.rows if row.difference is not None), default=0.0)
-        if not worst <= self.bound.difference:  # NaN is not
-            return f"its logits differ by {worst:.2g} of the largest one, and {self.bound.difference:g} is allowed"
+        for row in self.rows:
+            if row.difference is not None and not row.difference <= self.bound.difference:  # NaN is not
+                return (
+                    f"on pictures of {row.height} x {row.width} its logits differ by {row.difference:.2g} of "
+                    f"the largest one, and {self.bound.difference:g} is allowed"
+                )
         pixels = sum(row.batch * row.height * row.width for row in self.rows)
         differing = sum(row.differing for row in self.rows)
         if differing > max(1, pixels * (1 - self.bound.agreement)):
@@ -97,7 +102,7 @@ class Reference:
         self.model, self.normalisation = model, normalisation
         # Labels of whole pictures, whatever the test mode, and without padding, which is the caller's.
         self._whole = copy.copy(model)
-        self._whole.test_cfg = dict(mode="whole")
+        self._whole.test_cfg = ConfigDict(model.test_cfg or {}, mode="whole")
         self._preprocessor = copy.copy(model.data_preprocessor)
         self._preprocessor.test_cfg = None
 
@@ -124,6 +129,22 @@ class Reference:
         data = dict(inputs=tensors, data_samples=_samples(pictures))
         return self._preprocessor(data, training=False)["inputs"]
 
+    def on(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As a call.
+
+        Raises:
+            UserError: the network does not take pictures of this size.
+        """
+        try:
+            return self(pictures)
+        except (ValueError, RuntimeError) as error:
+            _, height, width, _ = pictures.shape
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"the network takes no pictures of {height} x {width} (height x width): {reason}; name a "
+                "size that it takes by --size HEIGHT WIDTH, without --dynamic"
+            ) from error
+
     @torch.no_grad()
     def __call__(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """The logits (B, K, h, w) and the labels (B, H, W) of pictures."""
@@ -132,7 +153,7 @@ class Reference:
         return head_logits(self.model, inputs).float(), torch.stack([one.long() for one in labels])
 
     def smallest(self, least: int, most: int) -> int | None:
-        """The smallest side of a square that the network takes, ``least`` or twice it and so on; None: none."""
+        """The smallest square that the network takes, of side ``least``, twice that and so on; None: none."""
         side = least
         while side <= most:
             try:
@@ -167,9 +188,7 @@ def sizes(size: tuple[int, int], smallest: int | None) -> Iterator[tuple[int, in
     yield 1, smallest, smallest
 
 
-def verify(
-    session: Session, reference: Reference, runs: Sequence[tuple[int, int, int]]
-) -> Verification:
+def verify(session: Session, reference: Reference, runs: Sequence[tuple[int, int, int]]) -> Verification:
     """Run a file and the network on the same pictures.
 
     Args:
@@ -183,7 +202,7 @@ def verify(
 
 def _compared(session: Session, reference: Reference, pictures: np.ndarray) -> Row:
     description = session.description
-    logits, labels = reference(pictures)
+    logits, labels = reference.on(pictures)
     found = torch.from_numpy(session(_given(pictures, description)))
     difference = None
     if description.output.name == "logits":
@@ -193,7 +212,8 @@ def _compared(session: Session, reference: Reference, pictures: np.ndarray) -> R
             difference = float((found - logits).abs().max() / logits.abs().max())
             found = _labels(found, pictures, description)
     differing = int((found.long() != labels).sum()) if found.shape == labels.shape else labels.numel()
-    return Row(*pictures.shape[:3], difference, differing)
+    batch, height, width, _ = pictures.shape
+    return Row(batch, height, width, difference, differing)
 
 
 def _given(pictures: np.ndarray, description: Description) -> np.ndarray:
@@ -201,15 +221,17 @@ def _given(pictures: np.ndarray, description: Description) -> np.ndarray:
     taken = description.input
     if taken.dtype == "uint8":
         return pictures
-    values = pictures.astype(np.float32)
+    values: np.ndarray = pictures.astype(np.float32)
     if taken.channels == "BGR":
         values = values[..., ::-1]
     if taken.mean is not None and taken.std is not None:
-        values = (values - np.float32(taken.mean)) / np.float32(taken.std)
+        values = (values - np.array(taken.mean, np.float32)) / np.array(taken.std, np.float32)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
 def _labels(logits: Tensor, pictures: np.ndarray, description: Description) -> Tensor:
     size, output = pictures.shape[1:3], description.output
-    images = [CoarseLogits(one, size, output.align_corners, output.threshold, size).labels() for one in logits]
+    images = [
+        CoarseLogits(one, size, output.align_corners, output.threshold, size).labels() for one in logits
+    ]
     return torch.stack(images)

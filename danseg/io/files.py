@@ -50,9 +50,9 @@ def whole_file(target: str | os.PathLike, *, durable: bool = False, suffix: str 
 def files_together(target: str | os.PathLike) -> Iterator[Path]:
     """Like :func:`whole_file`, for a file to which others belong: give a path of its name in a new folder.
 
-    What is written into that folder, which lies beside ``target``, takes its place beside it if the block ends
-    without an error: the others first, ``target`` last. Where ``target`` is replaced, it goes before the others
-    are, so that nobody reads an old one with new files beside it.
+    The folder lies beside ``target``. What is written into it takes its place beside ``target`` if the block
+    ends without an error: the others first, ``target`` last. A ``target`` that is replaced goes before the
+    others do, so that nobody reads an old one with new files beside it.
 
     Raises:
         UserError: a file cannot be written, or ``target`` exists and is not a file.

@@ -29,6 +29,7 @@ ONE_WAY = {
             ("danseg/io/image_headers.py", "mapped"),
             ("danseg/datasets/copying.py", "_is_same"),  # beside what is copied there
             ("danseg/datasets/frame_cache.py", "_shape"),
+            ("danseg/export/read_description.py", "_of_onnx"),  # which steps over gigabytes
         },
     ),
     "searches a folder": (
@@ -110,7 +111,8 @@ def test_writing_goes_into_the_file_that_takes_its_name_when_it_is_whole():
         (file, function, ast.unparse(call)) for file, function, call in calls() if names(call) & WRITES
     ]
     assert len(written) > 5
-    assert not [text for *_, text in written if not text.startswith("part.") and "(file," not in text]
+    texts = [text for *_, text in written if not text.endswith(", buffer)")]  # in memory
+    assert not [text for text in texts if not text.startswith("part.") and "(file," not in text]
 
 
 def main() -> None:

@@ -113,6 +113,8 @@ class DansegRunner(CheckpointedRunner):
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if next(model.parameters(), None) is None:  # an exported network, of which processes share nothing
+            return model.to(get_device())
         if not self.distributed or get_device() != "cpu" or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
         self.logger.info(
@@ -276,8 +278,10 @@ class DansegRunner(CheckpointedRunner):
     @master_only
     def dump_config(self) -> None:
         """Write the config to the work dir, whole."""
-        name = Path(self.cfg.filename or f"{self.timestamp}.py").name
-        with whole_file(Path(self.work_dir, name)) as part:
+        name = Path(
+            self.cfg.filename or self.timestamp
+        ).stem  # without the suffix of a checkpoint that carries it
+        with whole_file(Path(self.work_dir, f"{name}.py")) as part:
             part.write_text(self.cfg.pretty_text, encoding="utf-8")
 
 

@@ -33,7 +33,7 @@ class Session(ABC):
     Attributes:
         path: its file.
         description: what the file says of itself.
-        device: where it computes: "cpu", "cuda", or OpenVINO's name for a GPU of Intel.
+        device: where it computes: "cpu", "cuda", "cuda:1", or OpenVINO's name for a GPU of Intel.
         channels: of its input; None if the file does not tell, whose runtime then notices itself.
     """
 
@@ -146,8 +146,9 @@ class OnnxSession(Session):
         providers = _providers(onnxruntime.get_available_providers(), device)
         with _readable(path, f"ONNX Runtime {onnxruntime.__version__}"):
             self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers)
-        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
-        if self.device == "cpu" and device is not None and device.startswith("cuda"):
+        on_gpu = self._session.get_providers()[0] == _CUDA
+        self.device = (device or "cuda") if on_gpu else "cpu"
+        if not on_gpu and device not in (None, "cpu"):
             raise UserError(
                 f"ONNX Runtime could not start its CUDA provider for {device}; its messages above say which "
                 "library is missing; choose the CPU, or install what it needs"

@@ -6,10 +6,14 @@ from pathlib import Path
 import onnx
 import openvino
 import torch
+from mmseg.models import BaseSegmentor
 from torch import Tensor, nn
 from torch.export import Dim
 
+from danseg.engine.config.stored_config import config_to_text
+from danseg.export.deployed_network import DeployedNetwork
 from danseg.export.description import FILE, KEY, Checkpoint, Description, Input, Output, Size
+from danseg.export.normalisation import normalisation
 
 SUFFIXES = (".onnx", ".xml", ".pt2", ".pt")
 
@@ -57,6 +61,46 @@ def write(path: Path, network: nn.Module, example: Tensor, description: Descript
             openvino.save_model(model, path, compress_to_fp16=False)
             graph.unlink()
     return path
+
+
+def write_model(
+    path: Path,
+    model: BaseSegmentor,
+    *,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    with_preprocessing: bool = False,
+    labels: bool = False,
+) -> Path:
+    """Write a model in eval mode with all that danseg says of it, for any size or for one.
+
+    Args:
+        path: the file.
+        model: from ``load_model``.
+        size: height and width of the inputs; None for any.
+        batch: how many pictures it takes together; None for any.
+        with_preprocessing: it takes pictures (B, H, W, C) uint8, red first.
+        labels: it gives labels.
+    """
+    does = normalisation(model)
+    network = DeployedNetwork(model, does if with_preprocessing else None, labels)
+    height, width = size or (40, 48)
+    shape = (batch or 2, does.bands, height, width)
+    taken = Input("image", "float32", "NCHW", does.channels, does.mean, does.std)
+    if with_preprocessing:
+        taken = Input("image", "uint8", "NHWC", "RGB" if does.channels else None)
+        shape = (batch or 2, height, width, does.bands)
+    description = described(
+        classes=tuple(model.dataset_meta["classes"]),
+        colours=tuple(tuple(one) for one in model.dataset_meta["palette"]),
+        config=config_to_text(model.cfg),
+        input=taken,
+        size=Size(batch, *(size or (None, None))),
+        output=network.output,
+    )
+    example = torch.zeros(shape, dtype=getattr(torch, taken.dtype))
+    with torch.no_grad():
+        return write(path, network, example, description)
 
 
 def _write_onnx(

@@ -37,6 +37,12 @@ def prefix_of(name: str, prefixes: Container[str]) -> str | None:
     return next((one for one in candidates if one in prefixes), None)
 
 
+def as_mmseg_resnet(weights: Mapping[str, _Value]) -> dict[str, _Value]:
+    """The same for weights of any network: only those of a ResNet are renamed."""
+    is_resnet = "layer1.0.conv1.weight" in weights
+    return as_backbone(weights) if is_resnet else dict(weights)
+
+
 def as_backbone(weights: Mapping[str, _Value]) -> dict[str, _Value]:
     """Give a ResNet's weights, under whichever names, those of mmseg's ``ResNet``; drop its classifier.
 

@@ -18,6 +18,7 @@ def exported_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) 
     query, key_t = query.to(wide) * scale, key.to(wide).transpose(1, 2)
     if torch.jit.is_tracing():
         return scripted(_by_blocks)(query, key_t, value, _ROWS).to(dtype)
+    key_t = key_t.clone()  # the loop takes no two views of one tensor, as keys and values may be
     positions = query.shape[1]
     blocks = (positions + _ROWS - 1) // _ROWS
     room = blocks + 1

@@ -37,9 +37,7 @@ def _by_blocks(query: Tensor, key_t: Tensor, value: Tensor, rows: int) -> Tensor
     blocks = (positions + rows - 1) // rows
     query = F.pad(query, [0, 0, 0, blocks * rows - positions])
     query = query.reshape(query.shape[0], blocks, rows, query.shape[2]).transpose(0, 1)  # (T, B, R, C)
-    out = torch.zeros(
-        [blocks, query.shape[1], rows, value.shape[2]], dtype=value.dtype, device=value.device
-    )
+    out = torch.zeros([blocks, query.shape[1], rows, value.shape[2]], dtype=value.dtype, device=value.device)
     for i in range(blocks):
         out[i] = _attend(query[i], key_t, value)
     return out.transpose(0, 1).flatten(1, 2)[:, :positions]

@@ -47,8 +47,10 @@ def stacked(count: int, block: Callable[[Tensor], Tensor], out: Tensor) -> Tenso
     """
     from torch._higher_order_ops.while_loop import while_loop
 
+    number = torch.scalar_tensor(count, dtype=torch.int64, device=out.device)  # loops do not take all numbers
+
     def unfinished(index: Tensor, out: Tensor) -> Tensor:
-        return index < count
+        return index < number
 
     def step(index: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
         one = index.reshape(1)

@@ -88,9 +88,24 @@ def config_from_text(text: str, source: str | Path) -> Config:
     Raises:
         UserError: the text is no config, or it asks for code: calls, modules, types that are not registered.
     """
+    values = values_of_text(text, source)
+    wrong = list(wrong_at_the_top(values))
+    if wrong:
+        raise UserError(f"the config inside {source}: {'; '.join(wrong)}")
+    _check_imports(values.get("custom_imports"), source)
+    _check_types(values, source)
+    return Config(values, cfg_text=text, filename=str(source))
+
+
+def values_of_text(text: str, source: str | Path) -> dict[str, Any]:
+    """What a config that is stored as text sets, as data, whether or not its types are known here.
+
+    Raises:
+        UserError: the text is no config, or more than names that are set to data.
+    """
     try:
         statements = ast.parse(text).body
-        values = dict(_setting(statement) for statement in statements)
+        return dict(_setting(statement) for statement in statements)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         at = f" (line {line})" if line else ""
@@ -98,12 +113,6 @@ def config_from_text(text: str, source: str | Path) -> Config:
             f"the config inside {source} cannot be read as data{at}: "
             f"{getattr(error, 'msg', None) or error or type(error).__name__}; {_FIX}"
         ) from error
-    wrong = list(wrong_at_the_top(values))
-    if wrong:
-        raise UserError(f"the config inside {source}: {'; '.join(wrong)}")
-    _check_imports(values.get("custom_imports"), source)
-    _check_types(values, source)
-    return Config(values, cfg_text=text, filename=str(source))
 
 
 def _plain(value: Any, place: str) -> Any:

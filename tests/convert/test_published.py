@@ -206,13 +206,17 @@ def test_a_folder_that_is_none_is_named(last, tmp_path):
         published_from(last, tmp_path / "file" / "danet.pth")
 
 
-def test_a_test_of_a_trainings_own_checkpoint_leaves_it_as_it_is(trained, last, tool, tmp_path):
-    """Its config names the work dir in which it lies, and a run writes its config there."""
-    before = {path: path.read_bytes() for path in trained.glob("*.pth")}
+def test_a_test_of_a_trainings_own_checkpoint_leaves_it_as_it_is(trained, last, tool, tmp_path, monkeypatch):
+    """A run writes its config into its work dir, by default one of the checkpoint's name."""
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    monkeypatch.chdir(tmp_path)
     tool("test").main([str(last)])
-    assert {path: path.read_bytes() for path in trained.glob("*.pth")} == before
-    assert len([*trained.glob("metrics_*.json")]) == 1
-    assert load_model(trained / "iter_4.py", last, "cpu").cfg.model.type == "LeanEncoderDecoder"
+    [report] = (tmp_path / "work_dirs" / "iter_4").glob("metrics_*.json")
+    copy = Path(shutil.copy(last, tmp_path))
+    tool("test").main([str(copy), "--work-dir", str(tmp_path)])
+    assert copy.read_bytes() == last.read_bytes()
+    assert load_model(tmp_path / "iter_4.py", last, "cpu").cfg.model.type == "LeanEncoderDecoder"
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
 
 def test_tools_take_the_file_alone(last, published, tool, tmp_path, rendered_root):

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args.config, parse_options(args.cfg_options), args.data)
     with Console(stderr=True).status("exporting"):
         model = load_model(config, args.checkpoint, "cpu")
-        photos = training_pictures(config) if args.precision == "int8" else ()
+        photos = _photos(config) if args.precision == "int8" else ()
         narrow = args.precision == "float16" and not kind.compresses
         window = (model.test_cfg or {}).get("crop_size")
         found = export_network(
@@ -106,13 +106,13 @@ def run(args: argparse.Namespace) -> None:
     _print(found, args.out)
 
 
-def training_pictures(config: "Config") -> list:
-    """Pictures as the network sees them in training, by which int8 finds its scales."""
-    from danseg.apis.first_samples import first_samples
+def _photos(config: "Config") -> list:
+    """Pictures of the training set, by which int8 finds its scales."""
+    from danseg.apis.training_pictures import training_pictures
     from danseg.errors import UserError
 
     try:
-        return [sample.image for sample in first_samples(config, "train", CALIBRATION, seed=0)]
+        return list(training_pictures(config, CALIBRATION))
     except UserError as error:
         raise UserError(f"--precision int8 needs pictures of the training set: {error}") from error
 

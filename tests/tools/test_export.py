@@ -98,6 +98,7 @@ def test_the_size_of_a_config_that_tests_by_windows_is_its_window(tool, files, t
             ],
             "--with-preprocessing takes pictures of 8 bits",
         ),
+        (["--precision", "int8"], "--precision int8 needs pictures of the training set: "),
         (["--cfg-options", "model.decode_head.type=Nope"], "there is no such model"),
         (["--cfg-options", "model.decode_head.channels=4"], "does not fit this config's model"),
         (["--cfg-options", "crop_size=None"], "crop_size=None: give height and width"),

@@ -21,7 +21,7 @@ def meta():
         "published": {
             "danseg": "1.2",
             "network": "danet_r50_cityscapes",
-            "training": dict(iterations=80000, epochs=0, seed=7, averaged=True),
+            "training": dict(iterations=80000, epochs=0, seed=7, averaged=True, converted_from=None),
             "data": dict(sets=["cityscapes"], images=2975, names="0123abcd"),
             "scores": SCORES,
             "sha256": "f" * 64,

@@ -52,8 +52,8 @@ def write(path: Path, network: nn.Module, example: Tensor, description: Descript
             torch.export.export(network, (example,), dynamic_shapes=shapes), path, extra_files=extra_files
         )
     else:
-        graph = path.with_suffix(".onnx")
-        _write_onnx(graph, network, example, free, text)
+        graph = path if path.suffix == ".onnx" else path.with_name(f"{path.name}.onnx")
+        _write_onnx(graph, network, example, free, description)
         if path.suffix == ".xml":
             model = openvino.Core().read_model(graph)
             if text is not None:
@@ -104,7 +104,7 @@ def write_model(
 
 
 def _write_onnx(
-    path: Path, network: nn.Module, example: Tensor, free: dict[int, str], text: str | None
+    path: Path, network: nn.Module, example: Tensor, free: dict[int, str], description: Description | None
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the older exporter, about itself
@@ -113,11 +113,11 @@ def _write_onnx(
             (example,),
             str(path),
             input_names=["image"],
-            output_names=["output"],
+            output_names=[description.output.name if description else "output"],
             dynamic_axes={"image": free} if free else None,
             dynamo=False,
         )
-    if text is not None:
+    if description is not None:
         model = onnx.load(path)
-        onnx.helper.set_model_props(model, {KEY: text})
+        onnx.helper.set_model_props(model, {KEY: description.to_json()})
         onnx.save(model, path)

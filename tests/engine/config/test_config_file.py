@@ -152,7 +152,8 @@ def test_a_checkpoint_that_carries_its_config_is_read_as_one(tmp_path):
     config = load_config("danet_r18_demo")
     torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=config.pretty_text)), path)
     read = load_config(path)
-    assert read.to_dict() == config.to_dict() and read.filename == str(path)
+    wanted = {name: value for name, value in config.to_dict().items() if name not in ("load_from", "resume")}
+    assert read.to_dict() == wanted and read.filename == str(path)
     options = {"model.decode_head.num_classes": 5, "test_dataloader.dataset.data_root": "here"}
     changed = load_config(str(path), options)
     assert changed.model.decode_head.num_classes == 5 and changed.filename == str(path)

@@ -1,12 +1,12 @@
-"""Export every network in every format, and compare its files with it at sizes that they were not exported with.
+"""Export every network in every format, and compare its files with it at sizes other than the exported one.
 
     python -m benchmarks.export_matrix                       # every head, and AttentionHead with every module
     python -m benchmarks.export_matrix --networks DANetHead CBAM
     python -m benchmarks.export_matrix --formats TorchScript
 
-A network's attention is drawn so that it counts: no scale is zero, no statistics are those of a start. The table has,
-by network and format, the largest difference from the network's logits over their largest one, and the share of
-positions with the same class, over three sizes and batches. ONNX runs in ONNX Runtime.
+Weights are drawn so that the attention counts: no scale is zero, no statistics are those of a start. The
+table has, by network and format, the largest difference from the network's logits over their largest one, and
+the share of positions with the same class, over three sizes and batches. ONNX runs in ONNX Runtime.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Compare DANet's exported heads in ONNX Runtime: danseg's, in blocks, and mmseg's, which holds the map of all pairs.
+"""Compare DANet's exported heads in ONNX Runtime: danseg's, in blocks, and mmseg's with its map of all pairs.
 
     python -m benchmarks.exported_attention              # 128x256 features, those of a frame of 1024x2048
     python -m benchmarks.exported_attention --quick      # narrow heads on small maps
     python -m benchmarks.exported_attention --markdown benchmarks/results/NAME.json
 
-Both heads have the same weights, and are exported with another size than they run at. Memory is measured in a process
-for each file; for the times, both files take turns in one process.
+Both heads have the same weights, and are exported with another size than they run at. Memory is measured in a
+process for each file; for the times, both files take turns in one process.
 """
 
 import statistics

@@ -176,7 +176,10 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--networks takes {', '.join(configs)}, got {', '.join(unknown)}")
     forms = args.formats or list(exported_files.FORMATS)
     console = Console(stderr=True)
-    cells = []
+    about = {**environment(torch.device("cpu")), **report.versions(), "sizes": RUNS, "traced": TRACED}
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / f"{report.stem('export_matrix', about, '')}.json"
+    cells: list[Cell] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in args.networks or configs:
             network = build(configs[name])
@@ -184,9 +187,6 @@ def main(argv: list[str] | None = None) -> None:
                 cells.append(measure(name, network, form, Path(folder)))
                 console.print(f"{name}, {form}: {_text(cells[-1])}", highlight=False, soft_wrap=True)
     _print(cells, forms)
-    about = {**environment(torch.device("cpu")), **report.versions(), "sizes": RUNS, "traced": TRACED}
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"{report.stem('export_matrix', about, '')}.json"
     content = {"about": about, "cells": [asdict(cell) for cell in cells]}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -82,7 +82,7 @@ def _row(
 
 
 def _cells_of(queries: Tensor, length: int, mask_length: int, kind: str) -> Tensor:
-    """Along an axis: the mask's cell (Q, length) from a query to a source, ``mask_length`` where there is none."""
+    """Along an axis: the mask's cell (Q, length) from a query to a source, or ``mask_length``."""
     sources = torch.arange(length, device=queries.device)
     away = sources - queries[:, None]
     cell = (away if kind == "collect" else -away) + (mask_length - 1) // 2

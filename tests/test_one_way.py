@@ -14,6 +14,7 @@ ONE_WAY = {
         {"os.replace", "os.rename", "os.link", ".rename", "shutil.move"},
         {
             ("danseg/io/files.py", "whole_file"),
+            ("danseg/io/files.py", "files_together"),
             ("danseg/engine/work_dir.py", "_move"),  # whole files, of an earlier training
         },
     ),
@@ -28,6 +29,7 @@ ONE_WAY = {
             ("danseg/io/image_headers.py", "mapped"),
             ("danseg/datasets/copying.py", "_is_same"),  # beside what is copied there
             ("danseg/datasets/frame_cache.py", "_shape"),
+            ("danseg/export/read_description.py", "_of_onnx"),  # which steps over gigabytes
         },
     ),
     "searches a folder": (

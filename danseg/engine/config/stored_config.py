@@ -89,7 +89,15 @@ def config_from_text(text: str, source: str | Path) -> Config:
     Raises:
         UserError: the text is no config, or it asks for code: calls, modules, types that are not registered.
     """
-    values = values_of_text(text, source)
+    return checked_config(values_of_text(text, source), text, source)
+
+
+def checked_config(values: dict[str, Any], text: str, source: str | Path) -> Config:
+    """The config of :func:`config_from_text` from what :func:`values_of_text` gave, which may be changed since.
+
+    Raises:
+        UserError: as ``config_from_text``.
+    """
     wrong = list(wrong_at_the_top(values))
     if wrong:
         raise UserError(f"the config inside {source}: {'; '.join(wrong)}")

@@ -12,7 +12,6 @@ import torch
 from danseg import apis
 from danseg.visualization import read_labels
 from exported_files import write_model
-from launch import launch
 
 TINY = Path(__file__).resolve().parents[1] / "engine" / "tiny.py"
 TEXT = f"""_base_ = ["{TINY}"]
@@ -87,15 +86,6 @@ def test_scores_are_those_of_the_checkpoint(evaluate, trained, expected, tmp_pat
 def test_scores_with_augmentation(evaluate, trained):
     expected, _ = evaluate(trained / "tiny.py", trained / "best.pth", "--tta")
     close(evaluate(trained / "tiny.onnx", "--tta")[0], expected)
-
-
-@pytest.mark.slow
-def test_scores_of_several_processes(evaluate, trained, tmp_path, rendered_root):
-    data = ["--cfg-options", f"test_dataloader.dataset.data_root={rendered_root}"]
-    run = launch(2, "test", trained / "tiny.onnx", "--work-dir", tmp_path / "two", *data)
-    assert run.returncode == 0, run.stderr
-    found = json.loads(next((tmp_path / "two").glob("metrics_*.json")).read_text())
-    assert found["mIoU"] == evaluate(trained / "tiny.onnx")[0]["mIoU"]
 
 
 def test_pictures_and_videos(tool, trained, tmp_path, rendered_root, capfd):

@@ -8,8 +8,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
 from danseg.apis.model import tested_dataset
+from danseg.apis.pictures import load
 from danseg.datasets.check_files import build_dataset, list_pairs, require_folders
-from danseg.datasets.loading import load_picture, loading_step, shown
+from danseg.datasets.loading import loading_step, shown
 from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.options import without_labels
 from danseg.engine.data import loader_of
@@ -17,7 +18,7 @@ from danseg.errors import UserError
 
 
 def training_pictures(config: Config, count: int) -> Iterator[np.ndarray]:
-    """Load some pictures of the training set by the test pipeline, for a quantiser to see numbers of real pictures.
+    """Load some pictures of the training set by the test pipeline, for what has to see real pictures.
 
     They are spread evenly over the set, in its order, and always the same ones. Labels are not read.
 
@@ -29,7 +30,8 @@ def training_pictures(config: Config, count: int) -> Iterator[np.ndarray]:
         (H, W, 3) uint8, RGB, without the config's normalisation.
 
     Raises:
-        UserError: the config has no training set, its files are missing or damaged, or are no colours of 8 bits.
+        UserError: the config has no training set, or its files are missing, damaged, or no colours of
+            8 bits.
     """
     init_default_scope(config.get("default_scope") or "mmseg")
     pipeline = without_labels(tested_dataset(config)["pipeline"])
@@ -43,11 +45,11 @@ def training_pictures(config: Config, count: int) -> Iterator[np.ndarray]:
         paths += [path for path, _ in pairs]
     for place in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int):
         path = paths[place]
-        pixels = steps(load_picture(loader, path))["img"]
+        pixels = steps(load(loader, path))["img"]
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise UserError(
-                f"image {path} is {pixels.dtype} of shape {pixels.shape} for the network, and a quantised network "
-                "takes colours of 8 bits alone"
+                f"image {path} is {pixels.dtype} of shape {pixels.shape} for the network; int8 "
+                "needs pictures whose channels are colours of 8 bits"
             )
         yield shown(loader, pixels)
 

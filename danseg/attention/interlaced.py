@@ -13,6 +13,8 @@ from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import positions_first
 from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import attention
+from danseg.ops.exported_attention import exported_window_attention
+from danseg.ops.exporting import as_data, exporting
 
 
 class RelationBlock(nn.Module):
@@ -38,7 +40,9 @@ class RelationBlock(nn.Module):
         )
         # Under autocast some norms give float32, while the values' plain convolution gives 16 bits.
         query, key = query.to(value.dtype), key.to(value.dtype)
-        out = attention(query, key, value, scale=query.shape[2] ** -0.5)
+        # A file's maps are those of all windows: a share of 1 / (positions of a block) of the map of all pairs.
+        gather = exported_window_attention if exporting() else attention
+        out = gather(query, key, value, scale=query.shape[2] ** -0.5)
         return self.output_project(out.transpose(1, 2).unflatten(2, x.shape[2:]))
 
 
@@ -62,6 +66,8 @@ def interlace(
     batch, channels, height, width = x.shape
     near_h, near_w = down_factor
     far_h, far_w = (height + near_h - 1) // near_h, (width + near_w - 1) // near_w
+    if exporting():
+        far_h, far_w = as_data(far_h, far_w)
     extra_h, extra_w = far_h * near_h - height, far_w * near_w - width
     top, left = extra_h // 2, extra_w // 2
     x = F.pad(x, (left, extra_w - left, top, extra_h - top))

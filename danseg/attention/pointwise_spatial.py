@@ -15,8 +15,8 @@ from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import attention as softmax_attention
-from danseg.ops.exporting import exporting
 from danseg.ops.exported_resize import exported_grid, exported_resize
+from danseg.ops.exporting import exporting
 from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, row_energies
 from danseg.ops.products import dot_product, energies
 

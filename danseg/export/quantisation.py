@@ -1,9 +1,9 @@
-"""int8: a network in ONNX whose convolutions compute in whole numbers of 8 bits, by ONNX Runtime's quantizer.
+"""int8: a network in ONNX whose convolutions compute in 8 bits, by ONNX Runtime's quantizer.
 
-Static quantisation: numbers that pass between convolutions are rounded to 256 steps, whose range the calibration
-pictures show; weights have a range for each of their output channels. The file says so with the standard's own
-operators (a QuantizeLinear and a DequantizeLinear on each rounded tensor), from which ONNX Runtime and OpenVINO
-make their kernels of 8 bits.
+Static quantisation: numbers that pass between convolutions are rounded to 256 steps, over the range that
+they have for the calibration pictures; weights are rounded over a range for each output channel. The file
+says so by the standard's own operators, a QuantizeLinear and a DequantizeLinear for what is rounded. Of
+these, ONNX Runtime and OpenVINO make their kernels of 8 bits.
 """
 
 import contextlib
@@ -16,17 +16,28 @@ from typing import Any
 
 import numpy as np
 
-from danseg.errors import UserError, reason_of
+from danseg.errors import UserError
 from danseg.export.description import KEY, Description
 from danseg.export.read_description import EXPORT, read_description
 from danseg.version import __version__
 
-# Products of tensors that all come from the picture: attention. Loops and branches, which are graphs themselves, hold some.
+# Products of tensors that all come from the picture: attention. Loops and branches may hold some.
 _PRODUCTS = {"MatMul", "Einsum", "Gemm", "Attention"}
 _WITH_GRAPHS = {"Loop", "Scan", "If"}
 # Operators between a projection and a product, which move, scale, centre or thin out its numbers.
 _BETWEEN = {
-    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Gather", "Concat", "Expand"),
+    *(
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Slice",
+        "Split",
+        "Gather",
+        "Concat",
+        "Expand",
+    ),
     *("Pad", "Identity", "Cast", "Mul", "Div", "Sub", "MaxPool", "AveragePool"),
 }
 
@@ -52,64 +63,73 @@ def quantise(source: str | os.PathLike, target: str | os.PathLike, samples: Iter
     source, target = Path(source), Path(target)
     description = read_description(source)
     model = _read(source, description)
-    kept = kept_convolutions(model.graph)
+    kept = kept_in_float32(model.graph)
     if all(node.name in kept for node in model.graph.node if node.op_type == "Conv"):
-        raise UserError(f"{source} has no convolution that may compute in 8 bits; export the network in float32")
-    with _quietly():
-        quantize_static(
-            model,
-            target,
-            _Reader(description, samples),
-            quant_format=QuantFormat.QDQ,
-            # With its convolution a ReLU becomes one step, whose 256 values are all positive.
-            op_types_to_quantize=["Conv", "Relu"],
-            nodes_to_exclude=sorted(kept),
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            # Weights of 7 bits: on CPUs without VNNI, sums of products of 8 bits do not fit into the 16 that
-            # instructions have for them, and would be cut off.
-            reduce_range=True,
+        raise UserError(
+            f"{source} has no convolution that may compute in 8 bits; export the network in float32"
         )
+    try:
+        with _quietly():
+            quantize_static(
+                model,
+                target,
+                _Reader(description, samples),
+                quant_format=QuantFormat.QDQ,
+                # With its convolution a ReLU becomes one step, whose 256 values are all positive.
+                op_types_to_quantize=["Conv", "Relu"],
+                nodes_to_exclude=sorted(kept),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                # Weights of 7 bits: a CPU without VNNI sums pairs of products in 16 bits, and with weights of
+                # 8 bits these sums would be cut off.
+                reduce_range=True,
+            )
+    except AssertionError as error:  # the quantizer's word for a range that is no number
+        raise _not_finite() from error
     _finish(target, description)
 
 
-def kept_convolutions(graph: Any) -> set[str]:
-    """Names of the convolutions of a graph of ONNX that stay in float32; see :func:`quantise`."""
-    makers = {output: node for node in graph.node for output in node.output}
+def kept_in_float32(graph: Any) -> set[str]:
+    """Names of the nodes of a graph of ONNX that the quantizer is to leave alone; see :func:`quantise`.
+
+    Of a ReLU before attention's products its convolution alone is quantised: between 8 bits and a product it
+    keeps runtimes from multiplying in 8 bits, whose sums over a large frame's positions may not fit into 32.
+    """
+    makers = {name: node for node in graph.node for name in node.output if name}
     fixed = {one.name for one in graph.initializer}
     fixed |= {name for name, node in makers.items() if node.op_type == "Constant"}
-    kept = {
-        node.name
-        for node in graph.node
-        if node.op_type == "Conv" and not _convolutions_before(node.input[:1], makers)
-    }
-    kept |= _convolutions_before([one.name for one in graph.output], makers)
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    kept = {node.name for node in convolutions if not _before(node.input[:1], makers, {"Conv"})}
+    kept |= _before([one.name for one in graph.output], makers, {"Conv"})
     for node in graph.node:
         operands = {*node.input, *_captured(node)} - fixed
         if node.op_type in _WITH_GRAPHS or node.op_type in _PRODUCTS and len(operands) > 1:
-            kept |= _convolutions_before(operands, makers, through=_BETWEEN)
+            kept |= _before(operands, makers, {"Conv", "Relu"}, through=_BETWEEN)
     return kept
 
 
-def _convolutions_before(names: Iterable[str], makers: dict[str, Any], through: Set[str] = frozenset()) -> set[str]:
-    """Names of the last convolutions that tensors come from.
+def _before(
+    tensors: Iterable[str], makers: dict[str, Any], kinds: Set[str], through: Set[str] | None = None
+) -> set[str]:
+    """Names of the last nodes of some kinds on the way to tensors.
 
     Args:
-        names: of the tensors.
+        tensors: their names.
         makers: the node that makes each tensor.
-        through: kinds of the nodes that may stand in between; empty: any. What reads a tensor's shape alone is none.
+        kinds: of the nodes.
+        through: kinds of nodes that may follow them. Default: any that reads a tensor's numbers.
     """
-    found, waiting, seen = set(), list(names), set()
+    found, waiting, seen = set(), list(tensors), set()
     while waiting:
         name = waiting.pop()
         node = makers.get(name)
         if node is None or name in seen:
             continue
         seen.add(name)
-        if node.op_type == "Conv":
+        if node.op_type in kinds:
             found.add(node.name)
-        elif node.op_type in through or not through and node.op_type != "Shape":
+        elif node.op_type != "Shape" if through is None else node.op_type in through:
             waiting += [*node.input, *_captured(node)]
     return found
 
@@ -125,29 +145,34 @@ class _Reader:
     """Hands the samples to the quantizer, which asks for one after the other."""
 
     def __init__(self, description: Description, samples: Iterable[np.ndarray]) -> None:
-        self._description, self._samples = description, iter(samples)
-        self._count = 0
+        self._taken, self._size = description.input, description.size
+        self._samples, self._count = iter(samples), 0
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         sample = next(self._samples, None)
-        if sample is None:
-            if not self._count:
-                raise UserError(
-                    "int8 needs calibration pictures, and there are none: its ranges are those of the pictures of "
-                    "the training set (train_dataloader)"
-                )
-            return None
-        self._count += 1
-        taken, size = self._description.input, self._description.size
-        axes = [{"N": size.batch, "H": size.height, "W": size.width}.get(axis) for axis in taken.layout]
-        if (
-            sample.dtype != taken.dtype
-            or sample.ndim != len(axes)
-            or any(axis not in (None, found) for axis, found in zip(axes, sample.shape, strict=True))
-        ):
-            named = ", ".join(axis if length is None else str(length) for axis, length in zip(taken.layout, axes, strict=True))
-            raise ValueError(f"samples must be ({named}) {taken.dtype}, got {sample.shape} {sample.dtype}")
-        return {taken.name: sample}
+        if sample is not None:
+            self._count += 1
+            self._check(sample)
+            return {self._taken.name: sample}
+        if not self._count:
+            raise UserError(
+                "int8 needs calibration pictures, and there are none: ranges are those that numbers have for "
+                "pictures of the training set (train_dataloader)"
+            )
+        return None
+
+    def _check(self, sample: np.ndarray) -> None:
+        lengths = {"N": self._size.batch, "H": self._size.height, "W": self._size.width}
+        wanted = [lengths.get(axis) for axis in self._taken.layout]
+        right = sample.ndim == len(wanted) and all(
+            length in (None, found) for length, found in zip(wanted, sample.shape, strict=True)
+        )
+        if not right or sample.dtype != self._taken.dtype or not np.isfinite(sample).all():
+            named = ", ".join(str(lengths.get(axis) or axis) for axis in self._taken.layout)
+            raise ValueError(
+                f"samples must be finite numbers ({named}) of {self._taken.dtype}, got {sample.shape} "
+                f"{sample.dtype}"
+            )
 
 
 def _read(source: Path, description: Description) -> Any:
@@ -156,13 +181,10 @@ def _read(source: Path, description: Description) -> Any:
 
     if description.precision != "float32":
         raise UserError(
-            f"{source} is in {description.precision}, and only a network in float32 can be quantised; export it "
-            f"again: {EXPORT} --precision int8"
+            f"{source} is in {description.precision}, and only a network in float32 can be quantised; export "
+            f"it again: {EXPORT} --precision int8"
         )
-    try:
-        model = onnx.load(source)
-    except Exception as error:  # of protocol buffers, whose kinds differ by version
-        raise UserError(f"{source} is no file of ONNX ({reason_of(error)}); export it again: {EXPORT}") from error
+    model = onnx.load(source)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"  # by which the quantizer knows it
     return model
@@ -174,20 +196,23 @@ def _finish(target: Path, description: Description) -> None:
 
     model = onnx.load(target)
     values = {one.name: one for one in model.graph.initializer}
-    scales = (
-        onnx.numpy_helper.to_array(values[node.input[1]])
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear"
-    )
-    if not all(np.isfinite(scale).all() for scale in scales):
-        raise UserError(
-            "the network's numbers are not finite for the calibration pictures: it gives no labels for them in "
-            "float32 either; look at its weights, and at what its pipeline makes of the training set"
-        )
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            scale = onnx.numpy_helper.to_array(values[node.input[1]])
+            if not np.isfinite(scale).all():
+                raise _not_finite()
     description = replace(description, precision="int8")
+    del model.metadata_props[:]  # of the quantizer's own
     onnx.helper.set_model_props(model, {KEY: description.to_json()})
     model.producer_name, model.producer_version = "danseg", __version__
     onnx.save_model(model, target)
+
+
+def _not_finite() -> UserError:
+    return UserError(
+        "the network's numbers are not finite for the calibration pictures, so it has no labels for them in "
+        "float32 either; look at its weights"
+    )
 
 
 @contextlib.contextmanager

@@ -34,9 +34,8 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     Raises:
         ValueError: when shapes, dtypes or devices do not match, or there are no keys.
     """
-    keys = b.shape[1]
     if exporting():
-        return _mean(a, b, value, keys)
+        return _mean(a, b, value)
     if (
         not a.dim() == b.dim() == value.dim() - 1 == 2
         or value.shape[:2] != b.shape
@@ -47,12 +46,12 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
             f"b {tuple(b.shape)}, value {tuple(value.shape)}"
         )
     check_alike("concatenation_attention", a=a, b=b, value=value)
-    if keys == 0:
+    if b.shape[1] == 0:
         raise ValueError(f"concatenation_attention needs at least one key, got b {tuple(b.shape)}")
-    return _mean(a, b, value, keys)
+    return _mean(a, b, value)
 
 
-def _mean(a: Tensor, b: Tensor, value: Tensor, keys: int) -> Tensor:
+def _mean(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     dtype = value.dtype
     wide = energy_dtype(dtype)
     a, b, value = a.to(wide), b.to(wide), value.to(wide)
@@ -60,7 +59,7 @@ def _mean(a: Tensor, b: Tensor, value: Tensor, keys: int) -> Tensor:
     value = value.gather(1, order[:, :, None].expand_as(value))  # (B, M, D), largest b first
     count = _counted(a, b) if exporting() else _searched(a, b)  # (B, N)
     out = a[:, :, None] * _sum_of_first(value, count) + _sum_of_first(b[:, :, None] * value, count)
-    return (out / keys).to(dtype)
+    return (out / b.shape[1]).to(dtype)
 
 
 def _searched(a: Tensor, b: Tensor) -> Tensor:

@@ -18,9 +18,8 @@ def exported_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) 
     query, key_t = query.to(wide) * scale, key.to(wide).transpose(1, 2)
     if torch.jit.is_tracing():
         return scripted(_by_blocks)(query, key_t, value, _ROWS).to(dtype)
+    key_t = key_t.clone()  # the loop takes no two views of one tensor, as keys and values may be
     positions = query.shape[1]
-    if isinstance(positions, int) and positions <= _ROWS:  # windows
-        return _attend(query, key_t, value)
     blocks = (positions + _ROWS - 1) // _ROWS
     room = blocks + 1
     query = F.pad(query, (0, 0, 0, room * _ROWS - positions))
@@ -28,6 +27,12 @@ def exported_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) 
     out = value.new_zeros(room, query.shape[1], _ROWS, value.shape[2])
     out = stacked(blocks, lambda i: _attend(query.index_select(0, i), key_t, value), out)
     return out.transpose(0, 1).flatten(1, 2)[:, :positions]
+
+
+def exported_window_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """The same without a loop, for many small maps: (B, N, N) numbers are alive, of windows with N positions."""
+    wide = energy_dtype(query.dtype)
+    return _attend(query.to(wide) * scale, key.to(wide).transpose(1, 2), value)
 
 
 def _by_blocks(query: Tensor, key_t: Tensor, value: Tensor, rows: int) -> Tensor:

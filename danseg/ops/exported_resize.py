@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from danseg.ops.exporting import as_data
+
 
 def exported_resize(x: Tensor, size: Sequence[int], align_corners: int) -> Tensor:
     """``F.interpolate(x, size, mode="bilinear", align_corners=...)`` as a product of matrices on each axis.
@@ -34,15 +36,10 @@ def _matrix(x: Tensor, length: int, out_length: int, align_corners: int) -> Tens
 def exported_grid(factor: int, height: int, width: int) -> tuple[tuple[int, int], Tensor]:
     """The size of a grid ``factor`` times smaller than a map, and whether resizing to it aligns corners: 0 or 1.
 
-    Corners are aligned where the factor divides neither side. Sides are numbers that come out of a tensor, as if they
-    were data: what follows from symbols of such a formula would keep ``torch.export`` busy for minutes.
+    Corners are aligned where the factor divides neither side.
     """
     sides = torch.stack([torch.scalar_tensor(side, dtype=torch.int64) for side in (height, width)])
     align = (sides % factor != 0).all().long()
     sides = torch.where(align == 1, (sides - 1) // factor + 1, (sides // factor).clamp(min=1))
-    if torch.jit.is_tracing():
-        return (sides[0], sides[1]), align
-    rows, columns = sides.tolist()
-    torch._check(rows >= 1)
-    torch._check(columns >= 1)
+    rows, columns = as_data(sides[0], sides[1])
     return (rows, columns), align

@@ -30,6 +30,23 @@ def exporting() -> bool:
 _under_torch_export: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
+def as_data(*sizes: int | Tensor) -> tuple[int, ...]:
+    """Sizes as if they were data, of which ``torch.export`` knows only that they are at least 1.
+
+    It looks for cases in whatever follows from the input's sizes: whether a formula is 1, or equals another one. So
+    a file would be for some sizes alone, or its export would take minutes.
+    """
+    if torch.jit.is_tracing():
+        return sizes  # type: ignore[return-value]  # it has sizes as tensors
+    tensors = (
+        size if isinstance(size, Tensor) else torch.scalar_tensor(size, dtype=torch.int64) for size in sizes
+    )
+    numbers = [tensor.item() for tensor in tensors]
+    for number in numbers:
+        torch._check(number >= 1)
+    return tuple(numbers)  # type: ignore[arg-type]
+
+
 @cache
 def scripted(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` in TorchScript, whose loops ``torch.jit.trace`` keeps."""

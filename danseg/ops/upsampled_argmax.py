@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from danseg.ops.exported_labels import exported_argmax
+from danseg.ops.exporting import exporting
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.interpolation import along_rows, bilinear, pieces
 from danseg.ops.operator import operator
@@ -80,6 +82,9 @@ def upsampled_argmax(
     Raises:
         ValueError: when a shape, size or range is wrong; the message names it.
     """
+    if exporting() and rows is None and band is None:
+        labels = exported_argmax(logits, size, align_corners, through, padding, threshold)
+        return labels.to(label_dtype(2 if threshold is not None else int(logits.shape[1])))
     if logits.dim() != 4 or not logits.is_floating_point() or 0 in logits.shape[1:]:
         raise ValueError(
             "upsampled_argmax takes floating-point logits (B, C, h, w) with at least one class and cell, "

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from danseg.ops.exported_labels import exported_confidence
+from danseg.ops.exporting import exporting
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.interpolation import along_rows
 from danseg.ops.upsampled_argmax import tiles
@@ -38,6 +40,8 @@ def upsampled_confidence(
     Returns:
         ``(H, W)``, from 0 to 1, float32, or float64 for logits of that type.
     """
+    if exporting():
+        return exported_confidence(logits, size, align_corners, through, padding, threshold)
     wide = energy_dtype(logits.dtype)
     shape = logits.shape[1:]
     through = shape if through is None else through

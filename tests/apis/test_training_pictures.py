@@ -1,4 +1,4 @@
-"""Pictures by which a quantiser finds its ranges: files of the training set, resized as in use, nothing else."""
+"""Pictures by which a quantiser finds its ranges: files of the training set, resized as in use, no more."""
 
 from pathlib import Path
 
@@ -80,5 +80,5 @@ def test_what_is_not_there_is_told(config, options, said):
 def test_other_than_colours_of_eight_bits_are_refused(config):
     grey = config()
     grey.test_dataloader.dataset.pipeline[0] = dict(type="LoadImageFromFile", color_type="grayscale")
-    with pytest.raises(UserError, match=r"is uint8 of shape \(.*colours of 8 bits alone"):
+    with pytest.raises(UserError, match=r"is uint8 of shape \(.*channels are colours of 8 bits"):
         next(training_pictures(grey, 2))

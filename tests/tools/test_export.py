@@ -162,7 +162,7 @@ def test_a_network_of_one_size_is_not_exported_for_any(message, files, tmp_path,
     )
 
 
-@pytest.mark.parametrize("name", ["torch-export", "onnx", "torchscript"])
+@pytest.mark.parametrize("name", ["torch-export", "torchscript"])
 def test_what_a_size_decides_is_not_exported_for_any(name, message, files, tmp_path, monkeypatch):
     forward = FewLayers.forward
     monkeypatch.setattr(FewLayers, "forward", lambda self, x: forward(self, x * (2 if x.shape[3] % 8 else 1)))

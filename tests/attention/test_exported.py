@@ -1,0 +1,21 @@
+"""Every module leaves PyTorch in every format, for any size."""
+
+import pytest
+
+from drawn_attention import VARIANTS, feature_map, make
+from exported import QUICK, SLOW, differences
+
+
+@pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+@pytest.mark.parametrize("forms", [QUICK, pytest.param(SLOW, marks=pytest.mark.slow)], ids=str)
+def test_files_compute_what_the_module_does_at_any_size(name, arguments, forms, tmp_path):
+    # A compact mask is for maps of one size.
+    size = dict(traced=(5, 7), sizes=[((5, 7), 1), ((5, 7), 3)]) if arguments.get("compact") else {}
+    found = differences(
+        make(name, "cpu", **arguments),
+        lambda batch, sides: feature_map(name, "cpu", batch=batch, sides=sides),
+        forms,
+        tmp_path,
+        **size,
+    )
+    assert not {case: one for case, one in found.items() if one > 1e-4}

@@ -26,6 +26,8 @@ from danseg.convert.from_torchvision import TORCHVISION
 from danseg.convert.source import Network, Source
 from danseg.engine.checkpoints.checkpoint import check_values, describe_mismatch
 from danseg.engine.checkpoints.torchvision_names import Prefixes, prefix_of
+from danseg.engine.config.agreement import check_agreement
+from danseg.engine.config.building import naming_places
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.options import drop_pretrained
 from danseg.engine.config.stored_config import config_to_text
@@ -78,12 +80,7 @@ def convert(
     _check_layout(source, file)
     prefixes = layout.prefixes(file.weights)
     renamed, unknown, left_out = _renamed(file.weights, prefixes)
-    try:
-        network = layout.understand(Tensors(renamed), file.meta)
-    except Absent as absent:
-        raise _not_whole(file, source, [_missing([str(absent.args[0])], prefixes)], unknown) from absent
-    except UserError as error:
-        raise UserError(f"{file.path} cannot be converted: {error}") from error
+    network = _understood(layout, renamed, file, source, prefixes, unknown)
     check_asked(network, options, file.path)
     config_file = out.with_suffix(".py")
     base = find_base(network, config, out.parent)
@@ -95,8 +92,12 @@ def convert(
     make_folder(out.parent, "the folder of --out")
     with whole_file(config_file, suffix=".py") as part:
         part.write_text(config_text(base, settings, header), encoding="utf-8")
-        whole = load_config(part)
-        part_network = _network(whole, backbone)
+        try:
+            whole = load_config(part)
+            check_agreement(whole, "test")
+            part_network = _network(whole, backbone)
+        except UserError as error:
+            raise UserError(str(error).replace(str(part), str(config_file))) from error
         start = "backbone." if backbone else ""
         weights = network.change(renamed)
         weights = {name.removeprefix(start): value for name, value in weights.items()}
@@ -151,6 +152,31 @@ def _check_layout(source: str, file: ForeignFile) -> None:
     )
 
 
+def _understood(
+    layout: Source,
+    renamed: Mapping[str, Tensor],
+    file: ForeignFile,
+    source: str,
+    prefixes: Prefixes,
+    unknown: list[str],
+) -> Network:
+    """The network that a file's tensors belong to, or what keeps them from being one."""
+    try:
+        return layout.understand(Tensors(renamed), file.meta)
+    except Absent as absent:
+        raise _not_whole(file, source, [_missing([str(absent.args[0])], prefixes)], unknown) from absent
+    except UserError as error:
+        left = f"; {_without_a_place(unknown, file)}" if unknown else ""
+        raise UserError(f"{file.path} cannot be converted: {error}{left}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Under the right names a file can hold anything.
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{file.path} cannot be converted: names, shapes or meta are not as {SOURCES[source].title} "
+            f"writes them ({said})"
+        ) from error
+
+
 def _renamed(
     weights: Mapping[str, Tensor], prefixes: Prefixes
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
@@ -180,7 +206,7 @@ def _network(config: Config, backbone: bool) -> nn.Module:
     """The network of a config, or its backbone alone, without memory for its weights."""
     init_default_scope(config.get("default_scope") or "mmseg")
     drop_pretrained(config.model)
-    with building_quietly(), torch.device("meta"):
+    with naming_places(config), building_quietly(), torch.device("meta"):
         return MODELS.build(config.model.backbone if backbone else config.model)
 
 
@@ -213,11 +239,7 @@ def _missing(names: list[str], prefixes: Prefixes) -> str:
 
 def _not_whole(file: ForeignFile, source: str, problems: list[str], left: list[str]) -> UserError:
     if left:
-        shapes = [f"{n} {tuple(file.weights[n].shape)}" if n in file.weights else n for n in left]
-        problems = [
-            f"{counted(len(left), 'tensor')} of the file without a place: {listed(shapes)}",
-            *problems,
-        ]
+        problems = [_without_a_place(left, file), *problems]
     return UserError(
         f"{file.path} does not fit the network that --from {source} makes of it:\n"
         + "\n".join(f"  {one}" for one in problems)
@@ -232,6 +254,11 @@ def _complete(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Te
         value = weights[name] if name in weights else torch.zeros(own.shape, dtype=own.dtype)
         found[name] = value.detach().reshape(own.shape).clone()  # authors' gammas have one element
     return found
+
+
+def _without_a_place(names: list[str], file: ForeignFile) -> str:
+    shapes = [f"{n} {tuple(file.weights[n].shape)}" if n in file.weights else n for n in names]
+    return f"{counted(len(names), 'tensor')} of the file without a place: {listed(shapes)}"
 
 
 def _header(name: str, source: str, network: Network, options: Mapping[str, Any]) -> str:

@@ -46,12 +46,12 @@ class Converted(NamedTuple):
         lines += [f"  {one}" for one in _flat(self.settings)] or ["  nothing changed"]
         if self.assumed:
             lines.append(f"assumed, as the tensors do not say it: {listed(self.assumed, len(self.assumed))}")
-        data = " --data SET" if self.needs_data else ""
-        use = (
-            f"train on it: python tools/train.py {self.config}"
-            if self.backbone
-            else f"use it: python tools/test.py {self.checkpoint}{data}, or {self.config} {self.checkpoint}"
-        )
+        if self.backbone:
+            use = f"train on it: python tools/train.py {self.config}"
+        elif self.needs_data:  # which a config takes, and a file with all values written out does not
+            use = f"use it: python tools/test.py {self.config} {self.checkpoint} --data SET"
+        else:
+            use = f"use it: python tools/test.py {self.checkpoint}, or {self.config} {self.checkpoint}"
         return as_started("\n".join([*lines, use]))
 
 

@@ -140,7 +140,7 @@ def config_text(base: Base, settings: Settings, header: str) -> str:
     said = "".join(f"{name} = {_code(value, '')}\n" for name, value in settings.items())
     return (
         "".join(f"# {line}\n" for line in header.splitlines())
-        + f'_base_ = "{base.name}"\n'
+        + f"_base_ = {base.name!r}\n"
         + (f"\n{said}" if said else "")
     )
 

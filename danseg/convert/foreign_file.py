@@ -83,7 +83,8 @@ def _weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
         inner = inner[at]
     others = [name for name, value in inner.items() if not (isinstance(name, str) and is_tensor(value))]
     if not inner or others:
-        what = f"holds {counted(len(others), 'entry', 'entries')} that are no tensors: {listed(others)}"
+        number = counted(len(others), "entry that is no tensor", "entries that are no tensors")
+        what = f"holds {number}: {listed(others)}"
         raise UserError(
             f"checkpoint {path} {what if inner else 'holds no tensors'}. Weights are looked for at its top "
             f"and at {listed(_KEPT_AT, len(_KEPT_AT))}: torch.save() a dict of the network's tensors"

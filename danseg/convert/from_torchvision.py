@@ -8,6 +8,7 @@ from danseg.convert.foreign_file import Tensors
 from danseg.convert.source import IMAGENET, Network, Source
 from danseg.convert.structure import head, resnet
 from danseg.engine.checkpoints.torchvision_names import Prefixes, has_deep_stem, resnet_prefixes
+from danseg.errors import UserError
 
 _FCN = ("backbone.conv1.weight", "classifier.4.weight")
 _HEAD = {"0": "convs.0.conv", "1": "convs.0.bn", "4": "conv_seg"}
@@ -34,6 +35,8 @@ def _prefixes(names: Collection[str]) -> Prefixes:
 def _understand(weights: Tensors, meta: Mapping[str, Any]) -> Network:
     if "decode_head.conv_seg.weight" not in weights:
         return backbone_alone(weights)
+    if any(name.startswith("decode_head.convs.0.conv.convs.") for name in weights):
+        raise UserError("it is DeepLabV3, whose head danseg does not have")
     auxiliary = weights.below("auxiliary_head")
     decode_head = head(weights.below("decode_head"))
     return Network(

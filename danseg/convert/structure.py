@@ -4,6 +4,7 @@ The names are mmseg's: a file's own ones have been mapped before (``danseg/conve
 """
 
 import inspect
+import re
 from collections.abc import Mapping
 from math import isqrt
 from typing import Any
@@ -30,13 +31,25 @@ _DEPTHS = {
 
 def width(weights: Tensors, name: str) -> int:
     """How many channels a convolution or a norm gives out."""
-    return weights[f"{name}.weight"].shape[0]
+    return _side(weights, name, 0)
+
+
+def _inputs(weights: Tensors, name: str) -> int:
+    """How many channels a convolution takes, of each of its groups."""
+    return _side(weights, name, 1)
+
+
+def _side(weights: Tensors, name: str, axis: int) -> int:
+    shape = tuple(weights[f"{name}.weight"].shape)
+    if len(shape) <= axis or 0 in shape:
+        raise UserError(f"{weights.start}{name}.weight has the shape {shape}, as no layer of a network has")
+    return shape[axis]
 
 
 def blocks(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     """The number of blocks of each of a ResNet's stages."""
     numbers = [
-        {int(index) for _, index, *_ in (n.split(".") for n in weights if n.startswith(f"layer{stage}."))}
+        {int(n.split(".")[1]) for n in weights if re.match(rf"layer{stage}\.\d{{1,3}}\.", n)}
         for stage in (1, 2, 3, 4)
     ]
     return tuple(max(found, default=-1) + 1 for found in numbers)
@@ -64,7 +77,7 @@ def resnet(weights: Tensors) -> Settings:
     settings: Settings = dict(
         type="ResNetV1d" if deep and pooled else "ResNetV1c" if deep else "ResNet",
         depth=_DEPTHS[known],
-        in_channels=weights[f"{first}.weight"].shape[1],
+        in_channels=_inputs(weights, first),
         stem_channels=width(weights, "stem.6" if deep else "conv1"),
         base_channels=width(weights, "layer1.0.conv3") // 4
         if bottleneck
@@ -105,15 +118,14 @@ def _conv2(weights: Tensors) -> Settings | None:
     block = weights.below("layer1.0.conv2")
     channels = width(weights, "layer1.0.conv1")
     if any(name.startswith("conv_1.") for name in block):
-        convs = [block[f"conv_{branch}.weight"] for branch in (1, 2, 3, 4)]
         # The groups of the first stage may be more than its narrow branches can be divided into: the last
         # stage's are the network's.
         last = weights.below("layer4.0.conv2")
         wide = width(weights, "layer4.0.conv1")
         return dict(
             type="pyramid_split",
-            kernel_sizes=tuple(conv.shape[2] for conv in convs),
-            groups=tuple(wide // last[f"conv_{branch}.weight"].shape[1] for branch in (1, 2, 3, 4)),
+            kernel_sizes=tuple(_side(block, f"conv_{branch}", 2) for branch in (1, 2, 3, 4)),
+            groups=tuple(wide // _inputs(last, f"conv_{branch}") for branch in (1, 2, 3, 4)),
             reduction=wide // 4 // width(last, "se.fc1"),
         )
     if any(name.startswith("fc1.") for name in block):
@@ -121,7 +133,7 @@ def _conv2(weights: Tensors) -> Settings | None:
         return dict(
             type="split_attention_pooled",
             radix=splits,
-            groups=channels // (block["conv.weight"].shape[1] * splits),
+            groups=channels // (_inputs(block, "conv") * splits),
         )
     return None
 
@@ -139,8 +151,7 @@ def head(weights: Tensors) -> Settings:
         UserError: it is none of the heads that danseg has.
         Absent: a tensor is missing from which something follows.
     """
-    classifier = weights["conv_seg.weight"]
-    common = dict(channels=classifier.shape[1], num_classes=classifier.shape[0])
+    common = dict(channels=_inputs(weights, "conv_seg"), num_classes=width(weights, "conv_seg"))
     for mark, own in _HEADS.items():
         if any(name.startswith(f"{mark}.") for name in weights):
             return common | own(weights)
@@ -154,7 +165,7 @@ UNSAID = {"PSANetHead": ("mask_size", "psa_type")}
 def _danet(weights: Tensors) -> Settings:
     return dict(
         type="DANetHead",
-        in_channels=weights["pam_in_conv.conv.weight"].shape[1],
+        in_channels=_inputs(weights, "pam_in_conv.conv"),
         pam_channels=width(weights, "pam.query_project"),
         with_pam=True,
         with_cam=True,
@@ -164,7 +175,7 @@ def _danet(weights: Tensors) -> Settings:
 def _psanet(weights: Tensors) -> Settings:
     cells = width(weights, "attention.1")
     side = isqrt(cells)
-    settings: Settings = dict(type="PSANetHead", in_channels=weights["reduce.conv.weight"].shape[1])
+    settings: Settings = dict(type="PSANetHead", in_channels=_inputs(weights, "reduce.conv"))
     if side * side == cells:
         settings["mask_size"] = (side, side)
     if any(name.startswith("attention_p.") for name in weights):
@@ -175,7 +186,7 @@ def _psanet(weights: Tensors) -> Settings:
 def _isanet(weights: Tensors) -> Settings:
     return dict(
         type="ISANetHead",
-        in_channels=weights["in_conv.conv.weight"].shape[1],
+        in_channels=_inputs(weights, "in_conv.conv"),
         isa_channels=width(weights, "global_relation.query_project.0.conv"),
     )
 
@@ -183,14 +194,14 @@ def _isanet(weights: Tensors) -> Settings:
 def fcn(weights: Tensors) -> Settings:
     """A head of convolutions and a classifier."""
     return dict(type="FullyConvolutionalHead", **_convs(weights)) | dict(
-        num_convs=1 + max(int(name.split(".")[1]) for name in weights if name.startswith("convs."))
+        num_convs=1 + max(int(n.split(".")[1]) for n in weights if re.match(r"convs\.\d{1,3}\.", n))
     )
 
 
 def _convs(weights: Tensors) -> Settings:
     return dict(
-        in_channels=weights["convs.0.conv.weight"].shape[1],
-        kernel_size=weights["convs.0.conv.weight"].shape[2],
+        in_channels=_inputs(weights, "convs.0.conv"),
+        kernel_size=_side(weights, "convs.0.conv", 2),
         concat_input=any(name.startswith("conv_cat.") for name in weights),
     )
 
@@ -205,7 +216,7 @@ def _gcnet(weights: Tensors) -> Settings:
     return dict(
         type="GCNetHead",
         **_convs(weights),
-        ratio=narrow / weights["conv_seg.weight"].shape[1],
+        ratio=narrow / _inputs(weights, "conv_seg"),
         pooling_type="att" if any(name.startswith("gc_block.conv_mask.") for name in weights) else "avg",
         fusion_types=tuple(fusions),
     )
@@ -217,7 +228,7 @@ def _non_local(kind: str, block: str) -> Any:
         found = dict(
             type=kind,
             **_convs(weights),
-            reduction=weights["conv_seg.weight"].shape[1] // width(inner, "g.conv"),
+            reduction=_inputs(weights, "conv_seg") // width(inner, "g.conv"),
         )
         if "concat_project.conv.weight" in inner:
             found["mode"] = "concatenation"

@@ -17,15 +17,11 @@ def test_the_authors_network(image, brought, deep):
     assert converted.base == "danseg::danet_r50_cityscapes"
     assert model.align_corners and not model.with_auxiliary_head
     assert model.decode_head.cam.gamma.scale.shape == ()
-
-
-def test_classifiers_of_the_branches_are_for_training(image, brought):
-    net = Plain()
-    danet(net, image)
-    model = load_model(brought("danet", net.weights).checkpoint, device="cpu")
-    for name, theirs in (("pam_conv_seg", "conv6"), ("cam_conv_seg", "conv7")):
-        own = getattr(model.decode_head, name).weight
-        assert torch.equal(own, net.weights[f"head.{theirs}.1.weight"].float())
+    # As the authors tested: frames at their own size, by windows.
+    assert model.cfg.model.test_cfg == dict(mode="slide", crop_size=(768, 768), stride=(512, 512))
+    assert tuple(model.cfg.test_dataloader.dataset.pipeline[1]["scale"]) == (2048, 1024)
+    for name, theirs in (("pam_conv_seg", "conv6"), ("cam_conv_seg", "conv7")):  # for training alone
+        assert torch.equal(getattr(model.decode_head, name).weight, net.weights[f"head.{theirs}.1.weight"])
 
 
 def test_the_classifier_of_imagenet_is_left_out(image, brought):
@@ -46,11 +42,3 @@ def test_another_grid_is_the_users_word(image, brought):
     converted = brought("danet", net.weights, options={"model.backbone.multi_grid": None})
     assert load_model(converted.checkpoint, device="cpu").backbone.multi_grid is None
     assert not converted.assumed and "assumed" not in converted.described()
-
-
-def test_windows_and_size_of_the_authors_test(image, brought):
-    net = Plain()
-    danet(net, image)
-    config = load_model(brought("danet", net.weights).checkpoint, device="cpu").cfg
-    assert config.model.test_cfg == dict(mode="slide", crop_size=(768, 768), stride=(512, 512))
-    assert tuple(config.test_dataloader.dataset.pipeline[1]["scale"]) == (2048, 1024)

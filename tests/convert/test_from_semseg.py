@@ -52,3 +52,14 @@ def test_windows_are_those_that_the_mask_was_made_for(image, brought, classes, b
     assert config.model.test_cfg == dict(mode="slide", crop_size=(49, 49), stride=(33, 33))
     assert converted.base == f"danseg::psanet_r50_{base}"
     assert tuple(config.test_dataloader.dataset.pipeline[1]["scale"]) == scale
+
+
+def test_another_network_of_it_is_refused(image, brought):
+    net = Plain()
+    psanet(net, image)
+    weights = {n: v for n, v in net.weights.items() if not n.startswith("psa.")}
+    weights["ppm.features.0.1.weight"] = torch.zeros(8, 256, 1, 1)
+    with pytest.raises(
+        UserError, match=r"head is none that danseg has.*; 1 tensor of the file without.*ppm\.feat"
+    ):
+        brought("semseg", weights)

@@ -3,6 +3,7 @@ import torch
 
 from authors_networks import Plain, classifier, torchvision_fcn
 from converted_networks import assert_equal_classifier, assert_equal_logits
+from danseg.errors import UserError
 
 
 def test_its_fcn(image, brought):
@@ -28,3 +29,12 @@ def test_its_backbones(image, brought, depth):
     net = Plain()
     logits = classifier(net, image, depth, basic=depth < 50)
     assert_equal_classifier(brought("torchvision", net.weights), net, image, logits)
+
+
+def test_another_network_of_it_is_refused(image, brought):
+    net = Plain()
+    torchvision_fcn(net, image)
+    weights = {n: v for n, v in net.weights.items() if not n.startswith("classifier.0.")}
+    weights["classifier.0.convs.0.0.weight"] = torch.zeros(8, 256, 1, 1)
+    with pytest.raises(UserError, match="it is DeepLabV3, whose head danseg does not have"):
+        brought("torchvision", weights)

@@ -190,6 +190,30 @@ def test_refusals_leave_nothing(last, published, tmp_path, monkeypatch):
         assert not [*out.iterdir()], room
 
 
+def test_a_network_for_an_own_set_needs_no_set(tmp_path):
+    own = tmp_path / "private" / "street"
+    for folder in ("images", "masks"):
+        (own / folder).mkdir(parents=True)
+    (own / "images" / "a.png").write_bytes(b"")  # nothing reads it here
+    (own / "val.txt").write_text("a.png\ta.png\n")
+    lines = ["danseg: 1", "images: images", "masks: masks", "names: [ground, disc]", "val: val.txt"]
+    lines.append("colours: [[1, 2, 3], [4, 5, 6]]")
+    (own / "dataset.yaml").write_text("\n".join(lines))
+    small = {f"model.{part}": 8 for part in ("backbone.base_channels", "backbone.stem_channels")}
+    small |= {"model.decode_head.in_channels": 64, "model.auxiliary_head.in_channels": 32}
+    config = load_config("danet_r18_folder", small, str(own))
+    torch.save(load_model(config, None, "cpu").state_dict(), tmp_path / "own.pth")
+    model = load_model(config, tmp_path / "own.pth", "cpu")
+    files = publish(model, config, tmp_path / "own.pth", tmp_path / "out" / "own.safetensors")
+    shutil.rmtree(own)
+    alone = load_model(files.weights, device="cpu")
+    assert torch.equal(alone(PICTURE), model(PICTURE))
+    assert alone.dataset_meta["classes"] == ("ground", "disc")
+    assert list(map(tuple, alone.dataset_meta["palette"])) == [(1, 2, 3), (4, 5, 6)]
+    assert all(b"private" not in path.read_bytes() for path in files)
+    assert json.loads(files.notes.read_text())["published"]["data"]["sets"] == ["street"]
+
+
 def test_where_the_training_started_from_is_kept_by_name(last, tmp_path):
     config = load_config(last)
     config.model.pretrained = "/home/ann/resnet18_v1c.pth"

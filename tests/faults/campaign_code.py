@@ -61,6 +61,11 @@ def _checkpoints(shared: Shared, folder: Path, canary: str) -> Iterator[tuple[st
     # mmengine and mmseg keep a config's text here, and have functions that run it.
     torch.save({**whole, "meta": {**whole["meta"], "cfg": text, "config": text}}, path)
     yield "a config's text", path
+    path = folder / "config_type.pth"
+    # mmengine imports and calls what a dotted type names.
+    text = f"model = dict(type='os.mkdir', path={canary!r})"
+    torch.save({**whole, "meta": {**whole["meta"], "cfg": text}}, path)
+    yield "a config's type", path
     path = folder / "script.pth"
     torch.jit.script(torch.nn.Identity()).save(str(path))
     with_code = io.BytesIO()
@@ -121,6 +126,9 @@ def _cases(shared: Shared, files: Path) -> Iterator[Case]:
         yield from (
             (f"test {what}", "test", [TINY, path, "--work-dir", OUT, *data]),
             (f"predict {what}", "predict", [TINY, path, frame, "--out", OUT]),
+            (f"predict with {what} alone", "predict", [path, frame, "--out", OUT]),
+            (f"test {what} alone", "test", [path, "--work-dir", OUT]),
+            (f"publish {what}", "publish", [path, "--config", TINY, "--out", OUT / "published.pth"]),
             (f"resume {what}", "train", training(shared.data, OUT, 5, more=("--resume", path))),
             (f"load_from {what}", "train", training(shared.data, OUT, 1, f"load_from={path}")),
             (f"pretrained {what}", "train", training(shared.data, OUT, 1, f"model.pretrained={path}")),

@@ -17,7 +17,9 @@ def exact_model(converted: Converted) -> torch.nn.Module:
 
 
 def _exact(model: torch.nn.Module, converted: Converted) -> torch.nn.Module:
-    model.double().load_state_dict(torch.load(converted.checkpoint)["state_dict"], strict=True)
+    stored = torch.load(converted.checkpoint)["state_dict"]
+    assert all(torch.equal(value, stored[name].to(value.dtype)) for name, value in model.state_dict().items())
+    model.double().load_state_dict(stored, strict=True)
     return model
 
 

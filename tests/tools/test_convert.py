@@ -73,3 +73,17 @@ def test_predict_runs_with_the_one_file(tool, tmp_path, capsys):
     picture.write_bytes(encode_image(np.zeros((40, 60, 3), np.uint8), ".png"))
     tool("predict").main([str(out), str(picture), "--out", str(tmp_path / "labels"), "--device", "cpu"])
     assert any((tmp_path / "labels").rglob("*.png"))
+
+
+def test_converted_published_and_loaded_is_equal_to_the_bit(tool, theirs, tmp_path, capsys):
+    from danseg.apis import load_model
+
+    out = tmp_path / "ours.pth"
+    tool("convert").main(["--from", "danet", str(theirs), "--out", str(out)])
+    capsys.readouterr()
+    tool("publish").main([str(out), "--out", str(tmp_path / "shared" / "danet.safetensors")])
+    [published] = (tmp_path / "shared").glob("*.safetensors")
+    image = torch.randn(1, 3, 49, 65, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        networks = [load_model(path, device="cpu") for path in (out, published)]
+        assert torch.equal(*(one.decode_head(one.extract_feat(image)) for one in networks))

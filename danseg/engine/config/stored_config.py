@@ -27,6 +27,7 @@ from danseg.engine.config.config_parts import all_dicts
 from danseg.engine.config.kinds import wrong_at_the_top
 from danseg.engine.config.machine_paths import without_machine_paths
 from danseg.engine.config.own_data import NOTE
+from danseg.engine.config.type_names import type_name
 from danseg.errors import UserError
 from danseg.io.words import listed
 from danseg.shipped import as_started
@@ -202,7 +203,13 @@ def _check_imports(custom: Any, source: str | Path) -> None:
 
 def _check_types(values: Mapping[str, Any], source: str | Path) -> None:
     known = _registered()
-    for place, one in all_dicts("", dict(values)):
+    every = list(all_dicts("", dict(values)))
+    # mmseg looks these up in albumentations, which has its own classes under plain names.
+    foreign = [all_dicts("", one.get("transforms")) for _, one in every if type_name(one) == "Albu"]
+    augmentations = {id(one) for found in foreign for _, one in found if _is_class_name(one.get("type"))}
+    for place, one in every:
+        if id(one) in augmentations:
+            continue
         if one.get("_scope_") is not None and one["_scope_"] not in MODULE2PACKAGE:
             raise UserError(f"the config inside {source}: {place[1:]}._scope_={one['_scope_']!r} is none")
         for key in _LOOKED_UP & one.keys():
@@ -217,6 +224,10 @@ def _check_types(values: Mapping[str, Any], source: str | Path) -> None:
                     f"the config inside {source}: {place[1:]}.{key}={kind!r} is no registered name; if a "
                     f"module of yours registers it, import that before, or {_FIX}"
                 )
+
+
+def _is_class_name(kind: Any) -> bool:
+    return isinstance(kind, str) and kind.isidentifier() and kind[0].isupper()
 
 
 def _registered(scope: str = "mmseg") -> dict[str, dict[str, Any]]:

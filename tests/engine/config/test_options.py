@@ -210,6 +210,9 @@ def test_pretrained_weights_are_found_and_dropped():
         (dict(backbone=dict(pretrained="b.pth")), "b.pth"),
         (dict(backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="c.pth"))), "c.pth"),
         (dict(pretrained="open-mmlab://resnet50_v1c"), "open-mmlab://resnet50_v1c (https://"),
+        (dict(pretrained="timm://resnet50d"), "timm://resnet50d (https://"),
+        (dict(pretrained="torchvision://resnet5"), "torchvision://resnet5"),
+        (dict(pretrained="https://host/a.pth"), "https://host/a.pth"),
         (dict(pretrained=None, backbone=dict(init_cfg=[dict(type="Kaiming")])), None),
     ):
         found = pretrained_source(model)

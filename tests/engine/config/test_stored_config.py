@@ -127,6 +127,18 @@ def test_types_that_no_registry_has_are_refused_before_any_import(kind, place, t
     assert "made" not in sys.modules
 
 
+def test_augmentations_of_albumentations_are_its_own_classes():
+    inner = [dict(type="OneOf", transforms=[dict(type="Blur", p=1.0)])]
+    values = dict(train_pipeline=[dict(type="Albu", transforms=inner), dict(type="PackSegInputs")])
+    assert there_and_back(values) == values
+    for kind in ("load", "os.mkdir", "core.Blur"):
+        inner[0]["transforms"][0]["type"] = kind
+        with pytest.raises(UserError, match=rf"transforms\.0\.type='{kind}' is no registered name"):
+            there_and_back(values)
+    with pytest.raises(UserError, match="type='Blur' is no registered name"):
+        there_and_back(dict(train_pipeline=[dict(type="Blur")]))
+
+
 def test_scopes_and_constructors_are_looked_at_too():
     with pytest.raises(UserError, match=r"model\._scope_='os' is none"):
         there_and_back(dict(model=dict(type="EncoderDecoder", _scope_="os")))

@@ -212,7 +212,7 @@ class OpenVinoSession(Session):
     def _run(self, array: np.ndarray) -> np.ndarray:
         if not hasattr(self._of_thread, "request"):  # a request holds one call's numbers
             self._of_thread.request = self._network.create_infer_request()
-        return self._of_thread.request.infer([array])[0].copy()
+        return self._of_thread.request.infer([array])[0]
 
 
 class _TorchSession(Session):

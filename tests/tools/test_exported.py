@@ -82,6 +82,15 @@ def test_scores_are_those_of_the_checkpoint(evaluate, trained, expected, tmp_pat
     assert [path.name for path in work.glob(f"{Path(file).stem}.*")] == [f"{Path(file).stem}.py"]
 
 
+def test_classes_in_another_order_are_refused(tool, trained, tmp_path, rendered_root, capfd):
+    classes = list(apis.load_model(trained / "tiny.onnx").dataset_meta["classes"])
+    options = [f"data_root={rendered_root}", f"metainfo={dict(classes=classes[::-1])}"]
+    data = ["--cfg-options", *(f"test_dataloader.dataset.{one}" for one in options)]
+    with pytest.raises(SystemExit):
+        tool("test").main([str(trained / "tiny.onnx"), "--work-dir", str(tmp_path / "work"), *data])
+    assert "tiny.onnx was trained with the same classes in another order" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_scores_with_augmentation(evaluate, trained):
     expected, _ = evaluate(trained / "tiny.py", trained / "best.pth", "--tta")

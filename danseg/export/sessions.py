@@ -20,6 +20,9 @@ from danseg.export.description import Description
 from danseg.export.read_description import EXPORT, read_description
 from danseg.io.source_files import fault
 
+# What the runtimes say, and PyTorch's allocators.
+_OUT_OF_MEMORY = ("out of memory", "bad_alloc", "bad allocation", "allocate memory", "Failed to allocate")
+
 
 class NotTakenError(UserError, ValueError):
     """An exported network cannot take an input; the message says what it takes."""
@@ -57,6 +60,7 @@ class Session(ABC):
 
         Raises:
             NotTakenError: the array has another rank, type or size than the file takes.
+            MemoryError: there is too little.
         """
         self._require_taken(array)
         portion = self.description.size.batch
@@ -74,6 +78,8 @@ class Session(ABC):
         try:
             return self._run(np.ascontiguousarray(array))
         except Exception as error:  # each runtime has its own kinds
+            if any(text in str(error) for text in _OUT_OF_MEMORY):
+                raise MemoryError(_first_line(error)) from error
             raise NotTakenError(
                 f"{self.path} cannot run on an input of shape {array.shape}: {_first_line(error)}"
             ) from error

@@ -100,6 +100,13 @@ def test_an_input_that_is_not_taken(tmp_path, suffix, array, said):
     assert "\n" not in str(caught.value)
 
 
+def test_too_little_memory_is_not_a_wrong_input(tmp_path):
+    session = open_session(written(tmp_path, ".pt", described()))
+    session._network = lambda tensor: torch.empty(2**45)
+    with pytest.raises(MemoryError, match="allocate memory"):
+        session(a_picture(1, 3, 8, 8))
+
+
 def test_what_is_not_taken_is_a_fault_of_the_user_and_of_an_argument():
     assert issubclass(NotTakenError, UserError) and issubclass(NotTakenError, ValueError)
 

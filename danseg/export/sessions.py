@@ -31,22 +31,27 @@ class NotTakenError(UserError, ValueError):
 class Session(ABC):
     """An exported network that is open to run.
 
-    Several threads may call it at a time.
+    Several threads may call it at a time. A copy, and one that is loaded from a pickle, opens the file again.
 
     Attributes:
         path: its file.
         description: what the file says of itself.
         device: where it computes: "cpu", "cuda", "cuda:1", or OpenVINO's name for a GPU of Intel.
         channels: of its input; None if the file does not tell, whose runtime then notices itself.
+        opened_with: the arguments of :func:`open_session`.
     """
 
     path: Path
     description: Description
     device: str
     channels: int | None = None
+    opened_with: tuple[Path, str | None, int | None]
 
     def __init__(self, path: Path, description: Description) -> None:
         self.path, self.description = path, description
+
+    def __reduce__(self) -> tuple:
+        return _opened_again, self.opened_with
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Run the network.
@@ -125,8 +130,13 @@ def open_session(
             provider for the device.
     """
     path = Path(path)
-    description = read_description(path)
-    return KINDS[path.suffix.lower()](path, description, device, _threads(threads))
+    session = KINDS[path.suffix.lower()](path, read_description(path), device, _threads(threads))
+    session.opened_with = (path, device, threads)
+    return session
+
+
+def _opened_again(path: Path, device: str | None, threads: int | None) -> Session:
+    return open_session(path, device, threads=threads)
 
 
 def _threads(asked: int | None) -> int:

@@ -1,5 +1,7 @@
 """An exported file gives what its checkpoint gives, through every function of danseg.apis, or one message."""
 
+import copy
+
 import cv2
 import numpy as np
 import pytest
@@ -246,6 +248,11 @@ def test_two_files_are_told_apart_like_two_checkpoints(trained, tmp_path):
         model.decode_head.conv_seg.bias.add_(1)
     path = write_model(tmp_path / "d.xml", model)  # whose weights lie beside it
     assert settings_of(apis.load_model(path))["weights"] != settings[3]
+
+
+def test_a_model_is_copied_like_others(trained, pictures, tmp_path):
+    model = apis.load_model(write_model(tmp_path / "tiny.onnx", trained()), device="cpu")
+    same(apis.predict(copy.deepcopy(model), pictures), apis.predict(model, pictures))
 
 
 def test_a_device_that_the_runtime_does_not_have(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""What a file gets of each function: operators of PyTorch's own, the same numbers, and never the map of all pairs."""
+"""What a file gets of each function: PyTorch's operators, the same numbers, never the map of all pairs."""
 
 import math
 from collections.abc import Callable
@@ -83,9 +83,7 @@ def largest(function: Callable[[], object]) -> int:
     """The number of elements of the largest tensor that an operator reads."""
     with torch.autograd.profiler.profile(record_shapes=True) as profile:
         function()
-    return max(
-        math.prod(shape) for event in profile.function_events for shape in event.input_shapes if shape
-    )
+    return max(math.prod(shape) for event in profile.function_events for shape in event.input_shapes if shape)
 
 
 @every_form

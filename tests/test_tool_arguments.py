@@ -74,32 +74,44 @@ def test_a_checkpoint_is_taken_by_one_rule():
         assert ("add_trained" in calls(path)) == ("parse_trained" in calls(path)), path
 
 
+def parser_of(module) -> argparse.ArgumentParser:
+    """The parser of a tool."""
+
+    def stop(self, argv=None):
+        raise LookupError(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_intermixed_args", stop)
+        with pytest.raises(LookupError) as caught:
+            module.parse_args([])
+    return caught.value.args[0]
+
+
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_one_file_that_carries_its_config_stands_for_both(path, tool, capsys):
+    actions = parser_of(tool(path.stem))._actions
     parse = tool(path.stem).parse_args
-    takes = "images" if path.stem == "predict" else ""
-    pictures = ["a.png", "b.pth"] if takes else []  # a picture may be called as it likes
-    options = ["--out", "o"] if "'--out'" in path.read_text().replace('"', "'") else []
+    [then] = [
+        one.dest for one in actions if not one.option_strings and one.dest not in ("config", "checkpoint")
+    ] or [""]
+    others = ["a.png", "b.pth"] if then else []  # a picture may be called as it likes
+    options = []
+    for one in actions:
+        if one.option_strings and one.required:
+            options += [one.option_strings[-1], next(iter(one.choices)) if one.choices else "o"]
+
+    def check(typed, expected):
+        for place in range(len(typed) + 1 - max(0, len(others) - 1)):
+            args = parse([*typed[:place], *options, *typed[place:]])
+            assert (args.config, args.checkpoint) == expected, place
+            assert not then or getattr(args, then) == others
+
     for model in ("best.pth", "a.b/best.safetensors", "https://host/a.pth#sha256=01234567", "a.onnx"):
-        for order in (
-            [model, *pictures, *options],
-            [*options, model, *pictures],
-            [model, *options, *pictures],
-        ):
-            args = parse(order)
-            assert (args.config, args.checkpoint) == (model, model), order
-            assert not takes or args.images == pictures
+        check([model, *others], (model, model))
     for config in ("danet_r18_demo", "a.pth/b.py"):
-        for order in (
-            [config, "c.pth", *pictures, *options],
-            [config, *options, "c.pth", *pictures],
-            [*options, config, "c.pth", *pictures],
-        ):
-            args = parse(order)
-            assert (args.config, args.checkpoint) == (config, "c.pth"), order
-            assert not takes or args.images == pictures
-    wrong = [["best.pth"]] if takes else [["best.pth", "other.pth"], ["best.pth", "other.py"]]
-    wrong += [["danet_r18_demo", "c.pth"]] if takes else [["danet_r18_demo"]] * (path.stem != "latency")
+        check([config, "c.pth", *others], (config, "c.pth"))
+    wrong = [["best.pth"]] if then else [["best.pth", "other.pth"], ["best.pth", "other.py"]]
+    wrong += [["danet_r18_demo", "c.pth"]] if then else [["danet_r18_demo"]] * (path.stem != "latency")
     for arguments in wrong:
         with pytest.raises(SystemExit):
             parse([*arguments, *options])

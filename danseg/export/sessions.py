@@ -20,6 +20,9 @@ from danseg.export.description import Description
 from danseg.export.read_description import EXPORT, read_description
 from danseg.io.source_files import fault
 
+# What the runtimes say, and PyTorch's allocators.
+_OUT_OF_MEMORY = ("out of memory", "bad_alloc", "bad allocation", "allocate memory", "Failed to allocate")
+
 
 class NotTakenError(UserError, ValueError):
     """An exported network cannot take an input; the message says what it takes."""
@@ -28,22 +31,27 @@ class NotTakenError(UserError, ValueError):
 class Session(ABC):
     """An exported network that is open to run.
 
-    Several threads may call it at a time.
+    Several threads may call it at a time. A copy, and one that is loaded from a pickle, opens the file again.
 
     Attributes:
         path: its file.
         description: what the file says of itself.
         device: where it computes: "cpu", "cuda", "cuda:1", or OpenVINO's name for a GPU of Intel.
         channels: of its input; None if the file does not tell, whose runtime then notices itself.
+        opened_with: the arguments of :func:`open_session`.
     """
 
     path: Path
     description: Description
     device: str
     channels: int | None = None
+    opened_with: tuple[Path, str | None, int | None]
 
     def __init__(self, path: Path, description: Description) -> None:
         self.path, self.description = path, description
+
+    def __reduce__(self) -> tuple:
+        return _opened_again, self.opened_with
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Run the network.
@@ -57,6 +65,7 @@ class Session(ABC):
 
         Raises:
             NotTakenError: the array has another rank, type or size than the file takes.
+            MemoryError: there is too little.
         """
         self._require_taken(array)
         portion = self.description.size.batch
@@ -74,6 +83,8 @@ class Session(ABC):
         try:
             return self._run(np.ascontiguousarray(array))
         except Exception as error:  # each runtime has its own kinds
+            if any(text in str(error) for text in _OUT_OF_MEMORY):
+                raise MemoryError(_first_line(error)) from error
             raise NotTakenError(
                 f"{self.path} cannot run on an input of shape {array.shape}: {_first_line(error)}"
             ) from error
@@ -119,8 +130,13 @@ def open_session(
             provider for the device.
     """
     path = Path(path)
-    description = read_description(path)
-    return KINDS[path.suffix.lower()](path, description, device, _threads(threads))
+    session = KINDS[path.suffix.lower()](path, read_description(path), device, _threads(threads))
+    session.opened_with = (path, device, threads)
+    return session
+
+
+def _opened_again(path: Path, device: str | None, threads: int | None) -> Session:
+    return open_session(path, device, threads=threads)
 
 
 def _threads(asked: int | None) -> int:
@@ -212,7 +228,7 @@ class OpenVinoSession(Session):
     def _run(self, array: np.ndarray) -> np.ndarray:
         if not hasattr(self._of_thread, "request"):  # a request holds one call's numbers
             self._of_thread.request = self._network.create_infer_request()
-        return self._of_thread.request.infer([array])[0].copy()
+        return self._of_thread.request.infer([array])[0]
 
 
 class _TorchSession(Session):

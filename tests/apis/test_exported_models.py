@@ -1,5 +1,7 @@
 """An exported file gives what its checkpoint gives, through every function of danseg.apis, or one message."""
 
+import copy
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from danseg import apis
 from danseg.apis.finished import settings_of
+from danseg.apis.preparation import prepared_to_leave
 from danseg.errors import UserError
 from exported_files import SUFFIXES, write_model
 
@@ -61,6 +64,15 @@ def test_predictions_are_the_checkpoints(trained, pictures, tmp_path, suffix, in
     same(apis.predict(loaded, pictures, batch_size=2), apis.predict(model, pictures, batch_size=2))
     odd = np.ascontiguousarray(apis.read_picture(model, pictures[0])[:41, :53])
     same([apis.predict(loaded, odd)], [apis.predict(model, odd)])
+
+
+def test_a_file_in_16_bits(trained, pictures, tmp_path):
+    model = trained()
+    narrow = prepared_to_leave(model, precision="float16")
+    segmenter = apis.Segmenter(write_model(tmp_path / "narrow.onnx", narrow, precision="float16"))
+    assert segmenter.precision == "float16" and "float16 on cpu" in repr(segmenter)
+    for found, expected in zip(segmenter(pictures), apis.predict(model, pictures), strict=True):
+        assert (found.labels == expected).mean() > 0.99
 
 
 def test_a_segmenter(trained, pictures, tmp_path):
@@ -127,7 +139,7 @@ def test_tiles(trained, pictures, tmp_path):
     same(made[1:], [made[0]] * 2)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt"])
 def test_a_file_for_one_size(trained, pictures, tmp_path, suffix):
     """Its pictures are those that the pipeline makes so large; others are refused, and never resized."""
     model = trained()
@@ -236,6 +248,11 @@ def test_two_files_are_told_apart_like_two_checkpoints(trained, tmp_path):
         model.decode_head.conv_seg.bias.add_(1)
     path = write_model(tmp_path / "d.xml", model)  # whose weights lie beside it
     assert settings_of(apis.load_model(path))["weights"] != settings[3]
+
+
+def test_a_model_is_copied_like_others(trained, pictures, tmp_path):
+    model = apis.load_model(write_model(tmp_path / "tiny.onnx", trained()), device="cpu")
+    same(apis.predict(copy.deepcopy(model), pictures), apis.predict(model, pictures))
 
 
 def test_a_device_that_the_runtime_does_not_have(trained, tmp_path):

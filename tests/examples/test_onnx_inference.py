@@ -1,4 +1,4 @@
-"""The example for users without danseg: in a process without danseg and PyTorch it gives the model's labels."""
+"""The example for users without danseg: where neither danseg nor PyTorch is, it gives the model's labels."""
 
 import ast
 import subprocess

@@ -1,5 +1,7 @@
 """Exported files run with NumPy in and out, and whatever is wrong with one is said in one message."""
 
+import copy
+import pickle
 import re
 import sys
 import threading
@@ -98,6 +100,22 @@ def test_an_input_that_is_not_taken(tmp_path, suffix, array, said):
     with pytest.raises(NotTakenError, match=said) as caught:
         session(array)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt"])
+def test_copies_and_pickles_open_the_file_again(tmp_path, suffix):
+    session = open_session(written(tmp_path, suffix, described()), "cpu")
+    picture = a_picture(1, 3, 8, 8)
+    for other in (copy.deepcopy(session), pickle.loads(pickle.dumps(session))):
+        assert other is not session and other.device == "cpu"
+        assert np.array_equal(other(picture), session(picture))
+
+
+def test_too_little_memory_is_not_a_wrong_input(tmp_path):
+    session = open_session(written(tmp_path, ".pt", described()))
+    session._network = lambda tensor: torch.empty(2**45)
+    with pytest.raises(MemoryError, match="allocate memory"):
+        session(a_picture(1, 3, 8, 8))
 
 
 def test_what_is_not_taken_is_a_fault_of_the_user_and_of_an_argument():

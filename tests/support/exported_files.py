@@ -71,6 +71,7 @@ def write_model(
     batch: int | None = None,
     with_preprocessing: bool = False,
     labels: bool = False,
+    precision: str = "float32",
 ) -> Path:
     """Write a model in eval mode with all that danseg says of it, for any size or for one.
 
@@ -81,6 +82,7 @@ def write_model(
         batch: how many pictures it takes together; None for any.
         with_preprocessing: it takes pictures (B, H, W, C) uint8, red first.
         labels: it gives labels.
+        precision: what it says of itself, of a model that computes so.
     """
     does = normalisation(model)
     network = DeployedNetwork(model, does if with_preprocessing else None, labels)
@@ -94,6 +96,7 @@ def write_model(
         classes=tuple(model.dataset_meta["classes"]),
         colours=tuple(tuple(one) for one in model.dataset_meta["palette"]),
         config=config_to_text(model.cfg),
+        precision=precision,
         input=taken,
         size=Size(batch, *(size or (None, None))),
         output=network.output,

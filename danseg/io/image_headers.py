@@ -149,17 +149,18 @@ def require_plausible_size(data: Content) -> None:
         UnusableImage: the header claims more than 64 MiB, at a byte a sample, and more than 1032 times the
             file's size, which is the most that deflate packs.
     """
-    width, height, bands = _claimed_size(data)
+    width, height, bands = claimed_size(data)
     if width * height * bands > max(_HARMLESS_SIZE, DEFLATE_RATIO * len(data)):
         raise UnusableImage(
             "damaged", f"its header claims {width}x{height} pixels, too many for {len(data)} bytes"
         )
 
 
-def _claimed_size(data: Content) -> tuple[int, int, int]:
-    """Width, height and bands that a header claims; 0 where Pillow does not know the format.
+def claimed_size(data: Content) -> tuple[int, int, int]:
+    """Width, height and bands that a header claims, before anything is decoded; 0 for formats it cannot tell.
 
-    Image.open, which does the same, has a limit of its own, above which pictures of any file are refused.
+    These are what Pillow does not know, and what is no picture. Image.open, which does the same, has a limit
+    of its own, above which pictures of any file are refused.
     """
     Image.preinit()
     for factory, accepts in [Image.OPEN[name] for name in Image.ID]:
@@ -174,7 +175,7 @@ def stored_size(path: Any) -> tuple[int, int] | None:
     """Height and width that a picture's header claims; None if the file cannot be read or is no picture."""
     try:
         with mapped(path) as data:
-            width, height, _ = _claimed_size(data)
+            width, height, _ = claimed_size(data)
     except (OSError, UnusableImage):
         return None
     return (height, width) if width and height else None

@@ -1,0 +1,85 @@
+"""A service of a tiny network, and pictures that it takes."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from danseg.apis import load_model, prepare_for_inference
+from danseg.serve import Limits, Service, application, bound_socket, serve
+
+
+@pytest.fixture(scope="session")
+def model(request) -> Any:
+    """A random network whose labels depend on its pictures."""
+    torch.manual_seed(0)
+    network = load_model(str(request.config.rootpath / "tests" / "engine" / "tiny.py"), None, "cpu")
+    for name, value in network.state_dict().items():
+        if name.endswith("gamma.scale"):
+            value.fill_(0.8)
+        elif name.endswith("conv_seg.weight"):
+            value.normal_()
+    return prepare_for_inference(network)
+
+
+def draw(seed: int, height: int = 64, width: int = 96) -> bytes:
+    """Coarse random colours, smoothed, as a PNG."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    """PNGs of two sizes."""
+    return [draw(seed, *((64, 96), (48, 80))[seed % 2]) for seed in range(6)]
+
+
+@pytest.fixture
+def make_service(model) -> Callable[..., Service]:
+    """``make_service(batch_size=..., **limits)``."""
+
+    def make(batch_size: int | None = None, **limits: Any) -> Service:
+        return Service(model, Limits(**limits), batch_size)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def client(model) -> Iterator[httpx.Client]:
+    """A client of a service with small limits, which listens on a port."""
+    service, listening = Service(model, Limits(bytes=100_000, pixels=100_000)), bound_socket("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    thread = threading.Thread(target=serve, args=(application(service), service, listening))
+    thread.start()
+    transport = httpx.HTTPTransport(retries=5)  # until it listens
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=30) as client:
+        yield client
+    service.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def among_clients() -> Callable[..., Any]:
+    """``among_clients(service, script)`` runs a coroutine of an ``httpx.AsyncClient`` of the service."""
+
+    def run(service: Service, script: Callable[[httpx.AsyncClient], Any]) -> Any:
+        async def inside() -> Any:
+            app = application(service)
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            async with (
+                app.router.lifespan_context(app),
+                httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as client,
+            ):
+                return await script(client)
+
+        return asyncio.run(inside())
+
+    return run

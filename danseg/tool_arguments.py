@@ -4,8 +4,9 @@ Nothing but the standard library is imported, so that help and wrong arguments a
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from danseg.model_files import CHECKPOINTS, is_model_file
 from danseg.shipped import as_started
 
 AMP_TYPES = ("float16", "bfloat16")
@@ -37,19 +38,57 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help=as_started("config file, for example configs/danet_r18_camvid.py"))
 
 
-def add_trained(parser: argparse.ArgumentParser, optional: bool = False) -> None:
-    """CONFIG and CHECKPOINT."""
-    nargs = "?" if optional else None
-    parser.add_argument("config", nargs=nargs, help="config that the checkpoint was trained with")
-    add_checkpoint(parser, optional)
-
-
-def add_checkpoint(parser: argparse.ArgumentParser, optional: bool = False, note: str = "") -> None:
+def add_trained(parser: argparse.ArgumentParser, optional: bool = False, note: str = "") -> None:
+    """CONFIG and CHECKPOINT, or one file that carries both; :func:`parse_trained` has to read them."""
+    parser.add_argument(
+        "config",
+        nargs="?" if optional else None,
+        help="config that the checkpoint was trained with; or, alone, a file of weights that carries its "
+        f"config ({', '.join(CHECKPOINTS)})",
+    )
     parser.add_argument(
         "checkpoint",
-        nargs="?" if optional else None,
-        help=f"trained weights: a file (.pth, .safetensors) or its address (https://...){note}",
+        nargs="?",
+        help=f"trained weights: a file ({', '.join(CHECKPOINTS)}) or its address (https://...){note}",
     )
+
+
+def parse_trained(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    *,
+    then: str = "",
+    untrained: bool = False,
+) -> argparse.Namespace:
+    """Parse the arguments of a tool that has called :func:`add_trained`.
+
+    Args:
+        parser: the tool's.
+        argv: its arguments; None for the command line's.
+        then: the positional argument with a list that follows, such as "images".
+        untrained: whether a config may stand without a checkpoint.
+
+    Returns:
+        The arguments; where one file carries both, ``config`` and ``checkpoint`` name it.
+    """
+    args = parser.parse_intermixed_args(argv)
+    # argparse shares them out by their number alone.
+    typed = [one for one in (args.config, args.checkpoint, *getattr(args, then, ())) if one is not None]
+    if typed and is_model_file(typed[0]):
+        typed.insert(1, typed[0])
+    args.config, args.checkpoint, *others = (*typed, None, None)[: max(2, len(typed))]
+    if args.config and not args.checkpoint and not untrained:
+        parser.error("name the checkpoint, too: CONFIG CHECKPOINT, or a file that carries its config, alone")
+    if then:
+        setattr(args, then, others)
+        if not others:
+            parser.error(f"the following arguments are required: {then}")
+    elif others:
+        parser.error(
+            f"{args.config} is a file of weights, and stands alone: leave out {others[0]}, or name a config "
+            "before it"
+        )
+    return args
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from danseg.tool_arguments import (
     add_trained,
     add_work_dir,
     number,
+    parse_trained,
 )
 
 
@@ -63,9 +64,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add_device(parser)
     add_precision(parser, note=", as it is tested")
     add_cfg_options(parser)
-    args = parser.parse_args(argv)
-    if args.config and not args.checkpoint:
-        parser.error("name the checkpoint, too: CONFIG CHECKPOINT")
+    args = parse_trained(parser, argv)
     if not args.config and not args.runs:
         parser.error("name what to analyse: CONFIG CHECKPOINT, or --runs DIR ...")
     return args

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from danseg.tool_arguments import (
     add_cfg_options,
-    add_checkpoint,
-    add_config,
     add_data,
     add_device,
     add_precision,
+    add_trained,
     parse_count,
+    parse_trained,
 )
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="A call takes images in memory to labels, in the config's test mode. Both sides take turns, "
         "so that a machine that slows down slows both.",
     )
-    add_config(parser)
-    add_checkpoint(parser, optional=True, note="; without, they are random, which takes the same time")
+    add_trained(parser, note="; without, they are random, which takes the same time")
     add_data(parser)
     parser.add_argument(
         "--size",
@@ -50,7 +49,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to FILE")
     add_cfg_options(parser)
-    return parser.parse_args(argv)
+    return parse_trained(parser, argv, untrained=True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -44,6 +44,7 @@ from danseg.tool_arguments import (
     add_trained,
     add_tta,
     parse_count,
+    parse_trained,
 )
 
 # The paths of more pictures than these are not printed.
@@ -140,7 +141,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         arrive="arrive at the end",
         note="; give more time than the longest video takes",
     )
-    return parser.parse_args(argv)
+    return parse_trained(parser, argv, then="images")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from danseg.tool_arguments import (
     add_trained,
     add_tta,
     add_work_dir,
+    parse_trained,
 )
 
 
@@ -30,7 +31,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add_cfg_options(parser)
     add_processes(parser)
     add_patience(parser)
-    return parser.parse_args(argv)
+    return parse_trained(parser, argv)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -22,17 +23,22 @@ from danseg.engine.config.config_file import load_config
 from danseg.engine.config.options import drop_pretrained, require_model
 from danseg.errors import UserError
 from danseg.mmseg_import import building_quietly
+from danseg.model_files import CHECKPOINTS, is_model_file
 
 
 def load_model(
-    config: str | Path | Config, checkpoint: str | Path | None, device: str | torch.device | None = None
+    source: str | Path | Config,
+    checkpoint: str | Path | EllipsisType | None = ...,
+    device: str | torch.device | None = None,
 ) -> BaseSegmentor:
-    """Build a config's model for inference.
+    """Build a network for inference, from a config and its checkpoint or from one file that carries both.
 
     Args:
-        config: a config file, or a config that was already read; it is not changed.
-        checkpoint: file of the weights (.pth, .safetensors) or its address (https://...); every parameter
-            must fit. None keeps the random initial weights.
+        source: a config file, or a config that was already read, which is not changed. Alone: a file that
+            carries its config (.pth, .safetensors), as ``tools/publish.py`` and training write it, or its
+            address (https://...).
+        checkpoint: with a config: file of the weights or its address; every parameter must fit. None keeps
+            the random initial weights.
         device: where to put the model. Default: the GPU if there is one, else the CPU.
 
     Returns:
@@ -42,11 +48,12 @@ def load_model(
         network predicts.
 
     Raises:
-        UserError: the device is not there, the config or the checkpoint cannot be read, they do not fit each
-            other, neither names the model's classes, or the config's normalisation does not fit the channels
-            of its network.
+        UserError: the device is not there, the config or the checkpoint cannot be read, one is there without
+            the other, they do not fit each other, neither names the model's classes, or the config's
+            normalisation does not fit the channels of its network.
     """
-    config = copy.deepcopy(config) if isinstance(config, Config) else load_config(config)
+    checkpoint = _weights_of(source, checkpoint)
+    config = copy.deepcopy(source) if isinstance(source, Config) else load_config(source)
     device = chosen_device(device)
     require_model(config)
     init_default_scope(config.get("default_scope") or "mmseg")
@@ -60,6 +67,26 @@ def load_model(
     model.cfg = config
     model.dataset_meta = _predicted_meta(config, content, model.num_classes)
     return model.to(device).eval()
+
+
+def _weights_of(
+    source: str | Path | Config, checkpoint: str | Path | EllipsisType | None
+) -> str | Path | None:
+    """The file of the weights; None for random ones."""
+    if not isinstance(source, Config) and is_model_file(source):
+        if checkpoint is ...:
+            return source
+        raise UserError(
+            f"{source} is a file of weights, and stands where a config does, before {checkpoint}: name it "
+            "alone, if it carries its config, or name a config in its place"
+        )
+    if checkpoint is ...:
+        called = source.filename if isinstance(source, Config) else source
+        raise UserError(
+            f"config {called or ''} stands alone: name its checkpoint, too, or checkpoint=None for random "
+            f"weights. A file that carries its config ({', '.join(CHECKPOINTS)}) is named alone"
+        )
+    return checkpoint
 
 
 def built_model(config: Mapping[str, Any]) -> BaseSegmentor:

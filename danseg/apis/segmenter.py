@@ -2,6 +2,7 @@
 
 import html
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, overload
 
 import numpy as np
@@ -26,7 +27,7 @@ class Segmenter:
     It keeps nothing of a call, so several threads may call it at a time. In a notebook it shows its classes.
 
     Args:
-        config, checkpoint, device: as for :func:`danseg.apis.load_model`.
+        source, checkpoint, device: as for :func:`danseg.apis.load_model`.
         precision: as for :func:`danseg.apis.prepare_for_inference`.
 
     Attributes:
@@ -42,13 +43,13 @@ class Segmenter:
 
     def __init__(
         self,
-        config: str | Path | Config,
-        checkpoint: str | Path | None,
+        source: str | Path | Config,
+        checkpoint: str | Path | EllipsisType | None = ...,
         *,
         device: str | torch.device | None = None,
         precision: str = "float32",
     ) -> None:
-        self.model = prepare_for_inference(load_model(config, checkpoint, device), precision=precision)
+        self.model = prepare_for_inference(load_model(source, checkpoint, device), precision=precision)
         self.classes: tuple[str, ...] = self.model.dataset_meta["classes"]
         self.palette: list[tuple[int, int, int]] = self.model.dataset_meta["palette"]
         self.precision = precision

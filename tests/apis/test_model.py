@@ -189,3 +189,47 @@ def test_one_value_for_all_channels_or_none_is_fine(camvid, make_config, channel
     for values in ([1.0], None):
         config.model.data_preprocessor.update(mean=values, std=values)
         apis.load_model(config, None, "cpu")
+
+
+def carrying(config, source, path):
+    """A checkpoint with the config inside, as training writes it."""
+    content = torch.load(source, weights_only=True)
+    content["meta"]["cfg"] = config.pretty_text
+    torch.save(content, path)
+    return path
+
+
+def test_a_checkpoint_that_carries_its_config_stands_alone(camvid, tmp_path, make_config, make_checkpoint):
+    config = make_config(camvid)
+    bare = make_checkpoint(config, tmp_path / "bare.pth")
+    alone = carrying(config, bare, tmp_path / "alone.pth")
+    picture = torch.rand(1, 3, 40, 48)
+    wanted = apis.load_model(config, bare, "cpu")
+    for source in (alone, str(alone)):
+        model = apis.load_model(source, device="cpu")
+        assert torch.equal(model(picture), wanted(picture))
+        assert model.dataset_meta == wanted.dataset_meta
+    segmenter = apis.Segmenter(alone, device="cpu")
+    assert segmenter.classes == wanted.dataset_meta["classes"]
+    assert repr(segmenter).startswith("Segmenter(alone: 11 classes")
+    with pytest.raises(UserError, match=r"bare\.pth carries no config: name the config before"):
+        apis.load_model(bare)
+
+
+def test_a_config_alone_and_weights_in_its_place_are_refused_with_the_fix(camvid, tmp_path, make_config):
+    config = make_config(camvid)
+    path = tmp_path / "network.py"
+    config.dump(path)
+    for source, called in ((config, "config "), (path, str(path)), (str(path), str(path))):
+        for load in (apis.load_model, apis.Segmenter):
+            with pytest.raises(
+                UserError, match=r"stands alone: .*checkpoint=None for random weights"
+            ) as said:
+                load(source)
+            assert called in str(said.value)
+    assert apis.load_model(path, None, "cpu").cfg.filename == str(path)
+    for checkpoint in (None, "b.pth", "network.py"):
+        with pytest.raises(
+            UserError, match=rf"a\.pth is a file of weights, and stands .* before {checkpoint}"
+        ):
+            apis.load_model("a.pth", checkpoint)

@@ -66,7 +66,8 @@ def parser(tool, monkeypatch):
             raise LookupError(self)
 
         with monkeypatch.context() as patch:
-            patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+            for method in ("parse_args", "parse_intermixed_args"):
+                patch.setattr(argparse.ArgumentParser, method, stop)
             with pytest.raises(LookupError) as caught:
                 tool(name).main([])
         return caught.value.args[0]

@@ -6,8 +6,8 @@ from pathlib import Path
 from danseg.errors import UserError
 from danseg.io.source_files import fault
 from danseg.io.words import listed
+from danseg.model_files import CHECKPOINTS
 
-SUFFIXES = (".pth", ".safetensors")
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # what torch writes, and what it wrote before version 1.6
 _LONGEST_HEADER = 100_000_000  # bytes, as the library of safetensors allows
 
@@ -37,7 +37,7 @@ def check_bytes(path: Path, called: object = None) -> bytes:
     called = called or path
     why = fault(path)
     if why is not None:
-        inside = f"; name a {' or '.join(SUFFIXES)} file in it" if path.is_dir() else ""
+        inside = f"; name a {' or '.join(CHECKPOINTS)} file in it" if path.is_dir() else ""
         beside = _beside(path if path.is_dir() else path.parent)
         said = why.removeprefix("it ") if why.startswith("it ") else f"cannot be read: {why}"
         raise UserError(f"checkpoint {called} {said}{inside}{beside}")
@@ -95,6 +95,6 @@ def _check_archive(path: Path, called: object) -> None:
 def _beside(folder: Path, without: Path | None = None) -> str:
     """Name the checkpoints in ``folder``, for the end of a message."""
     found = [
-        path.name for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}")) if path != without
+        path.name for suffix in CHECKPOINTS for path in sorted(folder.glob(f"*{suffix}")) if path != without
     ]
     return f"; {folder} holds {listed(found)}" if found else ""

@@ -26,8 +26,10 @@ from danseg.engine.config.own_data import (
     settings_from,
 )
 from danseg.engine.config.run_length import follow_length
+from danseg.engine.config.stored_config import carried_config
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean
+from danseg.model_files import CHECKPOINTS, is_model_file
 
 
 def load_config(
@@ -40,7 +42,8 @@ def load_config(
 
     Args:
         path: the config: a file, or the name of one of danseg's
-            (:func:`danseg.engine.config.find_config.find_config`).
+            (:func:`danseg.engine.config.find_config.find_config`), or a checkpoint that carries its config
+            (:func:`danseg.engine.config.stored_config.carried_config`), or the address of one.
         options: ``{"dotted.key": value}``, as :func:`danseg.engine.config.cfg_options.parse_options` gives.
             They are applied in order; what is set in its place wins over what is computed.
         data: a data set of one's own for a config on a ``folder`` recipe, as the option ``--data`` of the
@@ -50,11 +53,16 @@ def load_config(
         UserError: the file is missing (the message suggests the nearest name), its ``_base_`` is
             missing, it does not parse, it sets a name that nothing reads but that looks as if it were read,
             an option names a place that the config does not have, one option undoes another, or ``data`` is
-            none or not for this config.
+            none or not for this config, or a checkpoint carries no config that can be read as data.
     """
+    if is_model_file(path):
+        return _carried(path, dict(options or {}), data)
     path = find_config(path)
     if path.suffix != ".py":
-        raise UserError(f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py)")
+        raise UserError(
+            f"config {path} has the suffix {path.suffix!r}; configs are Python files (.py), or checkpoints "
+            f"that carry theirs ({', '.join(CHECKPOINTS)})"
+        )
     chain, values = _read(path)
     settings: dict[str, Setting] = {}
     if data is not None:
@@ -76,6 +84,22 @@ def load_config(
     except (ImportError, TypeError) as error:
         raise UserError(f"config {path}: custom_imports={values['custom_imports']}: {error}") from error
     return Config(values, filename=str(path))
+
+
+def _carried(path: str | Path, options: dict[str, Any], data: str | None) -> Config:
+    config = carried_config(path)
+    if data is not None:
+        raise UserError(
+            f"--data is for configs on a folder recipe; {path} carries a config with all values written out: "
+            "leave --data out, or name the config in configs before the checkpoint"
+        )
+    if not options:
+        return config
+    return Config(
+        _with_options(Path(str(path)), None, config.to_dict(), options),
+        cfg_text=config.text,
+        filename=config.filename,
+    )
 
 
 def _read(path: Path, beneath: dict[str, Any] | None = None) -> tuple[Chain | None, dict[str, Any]]:

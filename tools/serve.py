@@ -17,6 +17,7 @@ from danseg.tool_arguments import (
     add_trained,
     number,
     parse_count,
+    parse_trained,
 )
 
 
@@ -83,7 +84,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add_precision(parser, note="; float16 needs a GPU")
     add_device(parser)
     add_cfg_options(parser)
-    return parser.parse_args(argv)
+    return parse_trained(parser, argv)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """What the header and the structure of an image file tell, without decoding its pixels."""
 
 import contextlib
+import importlib
 import io
 import mmap
 import struct
@@ -38,6 +39,11 @@ _PIECE = 2**18  # bytes to inflate at a time, and to get from it
 _PLACES = ((273, 279), (324, 325))
 _GREY_TIFF, _UNASSOCIATED_ALPHA = (0, 1), 2
 Content = bytes | mmap.mmap
+
+# Makes Pillow know formats that OpenCV decodes too, and that it loads on demand. Older ones have no AVIF.
+for _format in ("Jpeg2K", "Avif"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"PIL.{_format}ImagePlugin")
 
 
 class UnusableImage(ValueError):

@@ -1,4 +1,4 @@
-"""A service that listens on a port: how it is bound, how fast it answers, and what it does with long bodies."""
+"""A service that listens on a port: how it is bound, how fast it answers, what it does with long bodies."""
 
 import http.client
 import socket

@@ -75,24 +75,11 @@ def drawn(suffix: str) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
-def test_the_claimed_size_is_the_size_of_every_format_that_is_taken(suffix):
-    """A format whose header cannot be told is refused, and not decoded without a limit."""
-    try:
-        data = drawn(suffix)
-    except (KeyError, OSError):
-        pytest.skip("nothing here writes it")
+def test_the_claimed_size_is_the_size_of_every_format(suffix):
+    data = drawn(suffix)
     size = decode_image_rows(data)[1]
     assert size == (48, 80)
-    try:
-        assert claimed_pixels(data, 10_000) == 48 * 80
-    except RefusedError as error:
-        assert error.status == 415
-        return
+    assert claimed_pixels(data, 48 * 80) == 48 * 80
     with pytest.raises(RefusedError, match="80x48 pixels, more than 3839") as raised:
         claimed_pixels(data, 48 * 80 - 1)
     assert raised.value.status == 413
-
-
-def test_common_formats_are_taken():
-    for suffix in (".png", ".jpg", ".tif", ".webp", ".bmp", ".ppm"):
-        assert claimed_pixels(drawn(suffix), 10_000) == 48 * 80

@@ -52,8 +52,8 @@ PICTURES = 8
 LARGEST = 1_000_000  # bytes of a request
 # In a batch the last bits of a sum change, which may decide between two classes that nearly tie.
 TIES = 1e-3
-# The share by which the memory of the last third of a run may be above that of the first, and the seconds it has
-# to last to tell: at first libraries take what they then keep.
+# The share by which the memory of the last third of a run may be above that of the first, and how long it has
+# to last, in seconds, to tell: at first libraries take what they then keep.
 GROWTH, LONG_ENOUGH = 0.03, 30
 BAD_SHARE = 10  # one request of so many is bad
 _BORDER = b"c9f2d1"

@@ -33,6 +33,22 @@ DOCS = [
     "pymdown-extensions<12.2",  # since 12.2 mkdocstrings 1.0.6, the newest for Python 3.10, cannot call it
 ]
 
+# Files that run without PyTorch, and what runs them.
+EXPORT = [
+    "onnx>=1.19",  # the form that most runtimes read
+    "onnxscript>=0.5",  # PyTorch's exporter to it stands on this
+    "onnxruntime>=1.23",  # runs it; and int8
+    "openvino>=2025.2",  # Intel's runtime, the fastest on many CPUs
+]
+
+# The service.
+SERVE = [
+    "fastapi>=0.115",  # requests, their checks, the OpenAPI page
+    "uvicorn>=0.30",  # serves it
+    "python-multipart>=0.0.20",  # reads the uploads
+    "prometheus-client>=0.20",  # the metrics
+]
+
 # Beside the package in a clone; in a wheel in its folder .mim, where danseg, mmengine and mim look for them.
 SHIPPED = ("configs", "tools")
 
@@ -98,6 +114,10 @@ setup(
         "large": ["rasterio>=1.4"],
         # Annotations as polygons: COCO's own rasteriser, which also reads COCO's run lengths and holes.
         "polygons": ["pycocotools>=2.0.8"],
+        # danseg export, and its files in danseg.apis.
+        "export": EXPORT,
+        # danseg serve.
+        "serve": SERVE,
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
         # `make docs`.
@@ -117,7 +137,10 @@ setup(
             "nbclient>=0.10",  # so is the notebook: runs it
             "nbformat>=5.10",  # reads it
             "ipykernel>=6.29",  # is the Python in which it runs
-            "pycocotools>=2.0.8",  # and polygons
+            "pycocotools>=2.0.8",  # so are polygons
+            *EXPORT,  # so are exported files
+            *SERVE,  # and the service
+            "httpx>=0.27",  # which its framework's test client asks for
         ],
     },
     classifiers=[

@@ -224,7 +224,7 @@ class Clients:
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
-        ranks = np.percentile(self._seconds, [50, 95, 99, 100])
+        ranks = np.percentile(self._seconds or [0.0], [50, 95, 99, 100])
         self._load.latencies = [float(one) for one in ranks]
         self._load.answers = {what: dict(counts) for what, counts in sorted(self._answers.items())}
         text = (await self._get("/metrics")).decode()

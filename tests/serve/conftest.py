@@ -1,7 +1,6 @@
 """A service of a tiny network, and pictures that it takes."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +11,8 @@ import pytest
 import torch
 
 from danseg.apis import load_model, prepare_for_inference
-from danseg.serve import Limits, Service, application, bound_socket, serve
+from danseg.serve import Limits, Service, application
+from served import served
 
 
 @pytest.fixture(scope="session")
@@ -54,16 +54,9 @@ def make_service(model) -> Callable[..., Service]:
 @pytest.fixture(scope="module")
 def client(model) -> Iterator[httpx.Client]:
     """A client of a service with small limits, which listens on a port."""
-    service, listening = Service(model, Limits(bytes=100_000, pixels=100_000)), bound_socket("127.0.0.1", 0)
-    port = listening.getsockname()[1]
-    thread = threading.Thread(target=serve, args=(application(service), service, listening))
-    thread.start()
-    transport = httpx.HTTPTransport(retries=5)  # until it listens
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=30) as client:
+    service = Service(model, Limits(bytes=100_000, pixels=100_000))
+    with served(service) as address, httpx.Client(base_url=address, timeout=30) as client:
         yield client
-    service.stop()
-    thread.join(20)
-    assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -12,3 +12,8 @@ def is_model_file(name: object) -> bool:
     if "://" in text:
         text = text.partition("#")[0]  # where an address may tell the hash
     return PurePath(text).suffix.lower() in (*CHECKPOINTS, *EXPORTED)
+
+
+def is_exported_file(name: object) -> bool:
+    """Whether this is a file that ``tools/export.py`` has written, by its name."""
+    return PurePath(str(name)).suffix.lower() in EXPORTED

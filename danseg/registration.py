@@ -14,3 +14,4 @@ from danseg import (  # noqa: E402, F401  (registration)
     segmentors,
     visualization,
 )
+from danseg.export import exported_network  # noqa: E402, F401

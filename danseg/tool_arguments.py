@@ -46,9 +46,13 @@ def add_trained(parser: argparse.ArgumentParser, optional: bool = False, note: s
         help="config that the checkpoint was trained with; or, alone, a file of weights that carries its "
         f"config ({', '.join(CHECKPOINTS)})",
     )
+    add_checkpoint(parser, nargs="?", note=note)
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, nargs: str | None = None, note: str = "") -> None:
     parser.add_argument(
         "checkpoint",
-        nargs="?",
+        nargs=nargs,
         help=f"trained weights: a file ({', '.join(CHECKPOINTS)}) or its address (https://...){note}",
     )
 

@@ -80,11 +80,11 @@ def run(args: argparse.Namespace) -> None:
     if args.config:
         from danseg.apis.analysis import analyse
         from danseg.engine.config.cfg_options import parse_options
-        from danseg.engine.config.config_file import load_config
         from danseg.engine.config.options import configure_test
         from danseg.engine.stalled import watched
+        from danseg.export.exported_config import trained_config
 
-        config = load_config(args.config, parse_options(args.cfg_options), args.data)
+        config = trained_config(args.config, parse_options(args.cfg_options), args.data)
         configure_test(config, work_dir=args.work_dir)
         options = dict(worst=args.worst, bins=args.bins, boundary=args.boundary)
         with watched(5):

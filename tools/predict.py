@@ -187,9 +187,9 @@ def _predict(args: argparse.Namespace, positions: list[tuple[int, int]] | None) 
     from danseg.apis.predict_files import Options, predict_files
     from danseg.apis.sources import find_sources
     from danseg.engine.config.cfg_options import parse_options
-    from danseg.engine.config.config_file import load_config
     from danseg.engine.distributed import decided_on_rank_zero, on_every_rank
     from danseg.engine.out_of_memory import explaining_memory
+    from danseg.export.exported_config import trained_config
 
     # Few images have any, and they need none.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
@@ -197,7 +197,7 @@ def _predict(args: argparse.Namespace, positions: list[tuple[int, int]] | None) 
     if found.left_out and get_rank() == 0:
         counted = ", ".join(f"{suffix} ({count})" for suffix, count in found.left_out.most_common())
         print(f"left out, as they are no images or videos by their suffixes: {counted}", file=sys.stderr)
-    config = on_every_rank(lambda: load_config(args.config, parse_options(args.cfg_options), args.data))
+    config = on_every_rank(lambda: trained_config(args.config, parse_options(args.cfg_options), args.data))
     remedies = tuple(_ways_to_less_memory(args))
     names = {field.name for field in fields(Options)} - {"attention", "remedies"}
     given = {name: value for name, value in vars(args).items() if name in names}

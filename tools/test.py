@@ -36,14 +36,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.cfg_options import parse_options
-    from danseg.engine.config.config_file import load_config
     from danseg.engine.config.options import configure_test
     from danseg.engine.distributed import on_every_rank, process_group
     from danseg.engine.stalled import watched
     from danseg.engine.test import test
+    from danseg.export.exported_config import trained_config
 
     def configured():
-        config = load_config(args.config, parse_options(args.cfg_options), args.data)
+        config = trained_config(args.config, parse_options(args.cfg_options), args.data)
         configure_test(
             config,
             launcher=args.launcher,

@@ -11,6 +11,7 @@ from danseg.apis.pictures import Picture
 from danseg.apis.predict import prepared_batch
 from danseg.apis.preparation import CompiledForward
 from danseg.errors import UserError
+from danseg.export.exported_network import is_exported
 from danseg.visualization import AttentionMaps, Placement, record_attention
 
 
@@ -43,10 +44,15 @@ def attention_maps(
 
     Raises:
         UserError: the image cannot be read, a position lies outside it, there is no position, or no attention
-            module that runs in inference can compute maps.
+            module that runs in inference can compute maps; the model is an exported network.
     """
     if not positions:
         raise UserError("name at least one position (x, y) to show the attention of")
+    if is_exported(model):
+        raise UserError(
+            f"{model.backbone.session.path} is an exported network, whose attention has become plain "
+            "operators: ask the checkpoint that it was exported from for maps (CONFIG CHECKPOINT)"
+        )
     model = _eager_copy(model)
     with record_attention(model) as recorded:
         batch = prepared_batch(model, image, channel_order=channel_order, unit_range=unit_range)

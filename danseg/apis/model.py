@@ -19,9 +19,10 @@ from danseg.engine.channels import check_normalisation
 from danseg.engine.checkpoints.checkpoint import load_weights
 from danseg.engine.checkpoints.safe_loading import reading_safely
 from danseg.engine.config.building import naming_places
-from danseg.engine.config.config_file import load_config
+from danseg.engine.config.exported_model import runs_exported
 from danseg.engine.config.options import drop_pretrained, require_model
 from danseg.errors import UserError
+from danseg.export.exported_config import trained_config
 from danseg.mmseg_import import building_quietly
 from danseg.model_files import CHECKPOINTS, is_model_file
 
@@ -36,10 +37,12 @@ def load_model(
     Args:
         source: a config file, or a config that was already read, which is not changed. Alone: a file that
             carries its config (.pth, .safetensors), as ``tools/publish.py`` and training write it, or its
-            address (https://...).
+            address (https://...); or an exported network (.onnx, .xml, .pt2, .pt), as ``tools/export.py``
+            writes it, which its runtime runs. A .pt2 and a .pt are programs: load those that you trust.
         checkpoint: with a config: file of the weights or its address; every parameter must fit. None keeps
             the random initial weights.
-        device: where to put the model. Default: the GPU if there is one, else the CPU.
+        device: where to put the model. Default: the GPU if there is one, else the CPU. For an exported
+            network as for :func:`danseg.export.sessions.open_session`.
 
     Returns:
         The model in eval mode. ``model.cfg`` holds the config. ``model.dataset_meta`` holds ``classes``,
@@ -53,15 +56,24 @@ def load_model(
             normalisation does not fit the channels of its network.
     """
     checkpoint = _weights_of(source, checkpoint)
-    config = copy.deepcopy(source) if isinstance(source, Config) else load_config(source)
-    device = chosen_device(device)
+    config = copy.deepcopy(source) if isinstance(source, Config) else trained_config(source)
     require_model(config)
+    exported = runs_exported(config, checkpoint)
+    if exported:  # its runtime knows the devices
+        config.model.backbone.device = None if device is None else str(device)
+    else:
+        device = chosen_device(device)
     init_default_scope(config.get("default_scope") or "mmseg")
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
     with naming_places(config), reading_safely():  # some networks read files when they are built
         model = built_model(config.model)
-    content = {} if checkpoint is None else load_weights(model, checkpoint)
+    if exported:
+        content = dict(meta=dict(dataset_meta=model.backbone.dataset_meta))
+        ran_on = model.backbone.session.device
+        device = chosen_device(ran_on if ran_on.startswith("cuda") and torch.cuda.is_available() else "cpu")
+    else:
+        content = {} if checkpoint is None else load_weights(model, checkpoint)
     if device.type != "cuda":
         model = revert_sync_batchnorm(model)
     model.cfg = config

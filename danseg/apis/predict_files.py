@@ -17,7 +17,7 @@ from danseg.apis.many import BatchJob, predict_one_by_one
 from danseg.apis.model import load_model
 from danseg.apis.outputs import Kinds, Writer, asked_kinds
 from danseg.apis.predict import InputPipeline, predict, read_picture
-from danseg.apis.preparation import prepare_for_inference
+from danseg.apis.preparation import ready_for_inference
 from danseg.apis.sources import Found, Source
 from danseg.apis.tally import Progress, Tally, together
 from danseg.apis.tta import augmented_config, augmented_model
@@ -132,7 +132,7 @@ def _loaded(config: Config, checkpoint: str, options: Options) -> tuple[BaseSegm
     model = load_model(config, checkpoint, options.device)
     chosen = dict(precision=options.precision, tta=options.tta, tiles=options.tiles)
     settings = settings_of(model, **chosen)
-    return prepare_for_inference(model, precision=options.precision, compile=options.compile), settings
+    return ready_for_inference(model, precision=options.precision, compile=options.compile), settings
 
 
 def _with_attention(

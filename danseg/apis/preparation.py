@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from danseg.engine.channels import input_channels
 from danseg.engine.tf32 import exact_convolutions
 from danseg.errors import UserError
+from danseg.export.exported_network import is_exported
 
 #: Types that a prepared model may compute in, by name.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,7 +69,33 @@ def prepare_for_inference(
 
     Raises:
         UserError: the precision is unknown or not available on the model's device, or the model is of another
-            class or was already prepared.
+            class or was already prepared, as an exported network is.
+    """
+    parameter = next(model.parameters(), None)
+    if precision == "float16" and parameter is not None and parameter.device.type == "cpu":
+        raise UserError("precision float16 needs a GPU; on a CPU use bfloat16")
+    return prepared_to_leave(model, precision=precision, compile=compile)
+
+
+def ready_for_inference(
+    model: EncoderDecoder, *, precision: str = "float32", compile: bool = False
+) -> EncoderDecoder:
+    """A model that is going to predict: prepared, unless it is an exported network, which is already.
+
+    Raises:
+        UserError: as :func:`prepare_for_inference`; an exported network is to compute in another way.
+    """
+    if is_exported(model) and precision == "float32" and not compile:
+        return model
+    return prepare_for_inference(model, precision=precision, compile=compile)
+
+
+def prepared_to_leave(
+    model: EncoderDecoder, *, precision: str = "float32", compile: bool = False
+) -> EncoderDecoder:
+    """:func:`prepare_for_inference` for a network that is going to run elsewhere: in float16 on a CPU, too.
+
+    It can be exported and compared there, slowly.
     """
     _check(model, precision, compile)
     model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -92,11 +119,15 @@ def _check(model: nn.Module, precision: str, compile: bool) -> None:
             f"prepare_for_inference takes mmseg's EncoderDecoder and classes made from it, got "
             f"{type(model).__name__}; unwrap it first (model.module)"
         )
+    if is_exported(model):
+        session = model.backbone.session
+        raise UserError(
+            f"{session.path} is an exported network, which was prepared before it was written and computes "
+            f"in {session.description.precision}: use it as it is, or export it again in another --precision"
+        )
     if precision not in PRECISIONS:
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     parameters = list(model.parameters())
-    if precision == "float16" and parameters[0].device.type == "cpu":
-        raise UserError("precision float16 needs a GPU; on a CPU use bfloat16")
     narrow = {parameter.dtype for parameter in parameters} - {torch.float32}
     if narrow:
         raise UserError(

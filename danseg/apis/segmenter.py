@@ -13,7 +13,8 @@ from danseg.apis.model import load_model
 from danseg.apis.pictures import Picture
 from danseg.apis.predict import as_label_map, segmented
 from danseg.apis.prediction import Prediction, legend_html
-from danseg.apis.preparation import prepare_for_inference
+from danseg.apis.preparation import ready_for_inference
+from danseg.export.exported_network import is_exported
 from danseg.segmentors import predict_labels, predict_probabilities
 
 
@@ -28,7 +29,7 @@ class Segmenter:
 
     Args:
         source, checkpoint, device: as for :func:`danseg.apis.load_model`.
-        precision: as for :func:`danseg.apis.prepare_for_inference`.
+        precision: as for :func:`danseg.apis.prepare_for_inference`; an exported network has its own.
 
     Attributes:
         model: the prepared network, for :func:`danseg.apis.attention_maps`, :func:`danseg.apis.predict_large`
@@ -49,10 +50,12 @@ class Segmenter:
         device: str | torch.device | None = None,
         precision: str = "float32",
     ) -> None:
-        self.model = prepare_for_inference(load_model(source, checkpoint, device), precision=precision)
+        self.model = ready_for_inference(load_model(source, checkpoint, device), precision=precision)
         self.classes: tuple[str, ...] = self.model.dataset_meta["classes"]
         self.palette: list[tuple[int, int, int]] = self.model.dataset_meta["palette"]
         self.precision = precision
+        if is_exported(self.model):
+            self.precision = self.model.backbone.session.description.precision
 
     @overload
     def __call__(
@@ -124,7 +127,7 @@ class Segmenter:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.model.parameters()).device
+        return self.model.data_preprocessor.device
 
     def __repr__(self) -> str:
         config = Path(self.model.cfg.filename or type(self.model.decode_head).__name__).stem

@@ -113,6 +113,8 @@ class DansegRunner(CheckpointedRunner):
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if next(model.parameters(), None) is None:  # an exported network, of which processes share nothing
+            return model.to(get_device())
         if not self.distributed or get_device() != "cpu" or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
         self.logger.info(

@@ -75,9 +75,12 @@ def _network(runner: "DansegRunner") -> str:
         ones = part if isinstance(part, nn.ModuleList) else [part] if part is not None else []
         parts += [f"{type(one).__name__}{note}" for one in ones]
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    size = (
+        f"; {millions:.2f} million parameters" if millions else ""
+    )  # those of exported ones are in their file
     views = augmented_views(runner.cfg)
     augmented = f", averaged over {len(views)} views (test-time augmentation)" if views else ""
-    return f"{', '.join(parts)}; {millions:.2f} million parameters{augmented}"
+    return f"{', '.join(parts)}{size}{augmented}"
 
 
 def augmented_views(config: Config) -> list[str]:
@@ -157,7 +160,7 @@ def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
 
 
 def _devices(runner: "DansegRunner") -> str:
-    device = next(runner.network.parameters()).device
+    device = runner.network.data_preprocessor.device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if convolves_in_tf32() and torch.cuda.get_device_capability(device) >= (8, 0):

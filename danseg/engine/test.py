@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from danseg.engine.checkpoints.checkpoint import load_state, read_checkpoint
 from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.config.agreement import check_agreement
+from danseg.engine.config.exported_model import runs_exported
 from danseg.engine.data import check_data
 from danseg.engine.distributed import on_every_rank, on_rank_zero
 from danseg.engine.runner import DansegRunner
@@ -29,7 +30,8 @@ def test(config: Config, checkpoint: str, *, log: Callable[[str], None] = print)
 
     Args:
         config: a config from :func:`danseg.engine.config.options.configure_test`.
-        checkpoint: file that a training wrote, of safetensors, or an address of either.
+        checkpoint: file that a training wrote, of safetensors, or an address of either; or the exported
+            network that the config's model runs.
         log: where messages go before the runner's logger exists. The logger later repeats them in its file.
 
     Returns:
@@ -55,8 +57,10 @@ def ready_runner(config: Config, checkpoint: str, *, log: Callable[[str], None] 
     The arguments and errors are those of :func:`test`.
     """
     warnings = on_every_rank(lambda: check_agreement(config, "test"))
-    on_rank_zero(lambda: local_file(checkpoint))  # fetched once for all that share a cache
-    read = on_every_rank(lambda: read_checkpoint(checkpoint))  # before anything is built
+    exported = on_every_rank(lambda: runs_exported(config, checkpoint))
+    if not exported:
+        on_rank_zero(lambda: local_file(checkpoint))  # fetched once for all that share a cache
+        read = on_every_rank(lambda: read_checkpoint(checkpoint))  # before anything is built
     metric = config.test_evaluator
     with_labels = not (isinstance(metric, dict) and metric.get("format_only"))
     reports = [f"warning: {warning}" for warning in warnings] if is_main_process() else []
@@ -67,7 +71,10 @@ def ready_runner(config: Config, checkpoint: str, *, log: Callable[[str], None] 
     runner = DansegRunner.from_cfg(config)
     for report in reports:
         runner.logger.info(report)
-    on_every_rank(lambda: load_state(runner.network, read, checkpoint))
+    if exported:
+        read = dict(meta=dict(dataset_meta=runner.network.backbone.dataset_meta))
+    else:
+        on_every_rank(lambda: load_state(runner.network, read, checkpoint))
     on_every_rank(lambda: _compare_classes(runner, read, checkpoint))
     runner.weights = str(checkpoint)
     return runner

@@ -8,6 +8,7 @@ same files lie may change.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +87,17 @@ def changes_since(runner: Any, checkpoint: Mapping[str, Any], path: str) -> list
     if seed is not None and runner.seed != seed:
         found.append(Change("randomness.seed", seed, runner.seed))
     return found
+
+
+def trained_images(checkpoint: Mapping[str, Any]) -> tuple[int, str | None] | None:
+    """How many images a checkpoint was trained with, and a digest of their names; None if it does not say."""
+    try:
+        told = re.fullmatch(
+            r"(\d+)(?:, whose names give ([0-9a-f]+))?", json.loads(checkpoint[KEY])["images"]
+        )
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return (int(told[1]), told[2]) if told else None
 
 
 def refusal(changes: Iterable[Change], path: str) -> str:

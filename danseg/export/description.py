@@ -1,4 +1,4 @@
-"""What an exported file says of itself, as JSON: classes, colours, sizes, input and output, config, weights."""
+"""What an exported file says of itself, as JSON: classes, colours, sizes, input, output, config, weights."""
 
 import json
 from collections.abc import Mapping

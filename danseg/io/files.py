@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +44,35 @@ def whole_file(target: str | os.PathLike, *, durable: bool = False, suffix: str 
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def files_together(target: str | os.PathLike) -> Iterator[Path]:
+    """Like :func:`whole_file`, for a file to which others belong: give a path of its name in a new folder.
+
+    The folder lies beside ``target``. What is written into it takes its place beside ``target`` if the block
+    ends without an error: the others first, ``target`` last. A ``target`` that is replaced goes before the
+    others do, so that nobody reads an old one with new files beside it.
+
+    Raises:
+        UserError: a file cannot be written, or ``target`` exists and is not a file.
+    """
+    target = Path(target)
+    try:
+        if target.exists() and not target.is_file():
+            raise UserError(f"{target} is not a file, so none is written there; move it away")
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        try:
+            yield folder / target.name
+            others = sorted(set(folder.iterdir()) - {folder / target.name})
+            if others:
+                target.unlink(missing_ok=True)
+            for path in (*others, folder / target.name):
+                os.replace(path, target.with_name(path.name))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {reason_of(error)}") from error
 
 
 def append_whole(path: str | os.PathLike, data: bytes) -> None:

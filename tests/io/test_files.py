@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from danseg.errors import UserError
-from danseg.io.files import append_whole, make_folder, whole_file
+from danseg.io.files import append_whole, files_together, make_folder, whole_file
 from full_disk import full_disk
 
 
@@ -41,6 +41,44 @@ def test_writers_of_one_name_do_not_meet(tmp_path):
         first.write_text("first")
         second.write_text("second")
     assert (tmp_path / "x").read_text() == "first"  # the outer block ends last
+
+
+def test_files_that_belong_together_take_their_places_together(tmp_path):
+    (tmp_path / "x.xml").write_text("old")
+    (tmp_path / "x.bin").write_text("old")
+    with files_together(tmp_path / "x.xml") as part:
+        assert part.name == "x.xml" and part.parent.parent == tmp_path
+        part.write_text("new")
+        part.with_suffix(".bin").write_text("new")
+        assert (tmp_path / "x.xml").read_text() == (tmp_path / "x.bin").read_text() == "old"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.xml": "new", "x.bin": "new"}
+
+
+def test_nobody_reads_an_old_file_with_new_ones_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "x.xml").write_text("old")
+    replace, seen = os.replace, []
+
+    def watched(source, target):
+        seen.append(((tmp_path / "x.xml").exists(), (tmp_path / "x.bin").exists()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    with files_together(tmp_path / "x.xml") as part:
+        part.write_text("new")
+        part.with_suffix(".bin").write_text("new")
+    assert seen == [(False, False), (False, True)]
+
+
+@pytest.mark.parametrize(
+    "error, said", [(ValueError("no"), "no"), (OSError(28, "full"), "cannot write .*x.xml: full")]
+)
+def test_none_of_the_files_together_when_writing_fails(error, said, tmp_path):
+    (tmp_path / "x.bin").write_text("old")
+    with pytest.raises((ValueError, UserError), match=said), files_together(tmp_path / "x.xml") as part:
+        part.write_text("new")
+        part.with_suffix(".bin").write_text("new")
+        raise error
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.bin": "old"}
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads names of open files from /proc")

@@ -4,7 +4,6 @@ Shapes with a higher ``z_order`` lie above others, and later ones above earlier 
 """
 
 from pathlib import Path, PurePosixPath
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from danseg.datasets.own.rasterising import Annotated, Region, corners, ellipse, number, side, turned
 from danseg.errors import UserError
 from danseg.io.words import shortened
+from danseg.io.xml_file import parsed_xml
 
 _NO_AREA = ("polyline", "points", "tag", "cuboid", "skeleton")
 _SHAPES = ("polygon", "box", "ellipse", "mask")
@@ -27,7 +27,7 @@ def read_cvat(path: Path, data: bytes) -> tuple[list[Annotated], list[str], int]
     Raises:
         UserError: it is no XML, or not of this form, or a shape is not right.
     """
-    root = _parsed(path, data)
+    root = parsed_xml(path, data)
     if root.tag != "annotations" or root.find("track") is not None:
         raise UserError(
             f"{path} is not CVAT's form for images: export the task as 'CVAT for images 1.1' (not for video)"
@@ -52,19 +52,6 @@ def read_cvat(path: Path, data: bytes) -> tuple[list[Annotated], list[str], int]
         images.append(Annotated(stem, f"{path}, {name}", size, tuple(region for _, region in regions)))
     labels = [label.findtext("name") or "" for label in root.iter("label")]
     return images, [label for label in labels if label], left_out
-
-
-def _parsed(path: Path, data: bytes) -> Element:
-    """The root of an XML file. A document type is refused: it can define entities that grow or read files."""
-    try:
-        text = data.decode("utf-8-sig")
-        if "<!DOCTYPE" in text:
-            raise UserError(f"{path} defines a document type (<!DOCTYPE), which no export has; remove it")
-        return ElementTree.fromstring(text)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start}); save it so") from error
-    except (ElementTree.ParseError, ValueError) as error:
-        raise UserError(f"{path} is no XML: {error}; export it again") from error
 
 
 def _region(shape: Element, size: tuple[int, int], where: str) -> Region | None:

@@ -6,6 +6,7 @@ checksums of the archive that holds the pickle and the tensors are verified. Fil
 but tensors.
 """
 
+import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -19,10 +20,13 @@ from torch import nn
 
 from danseg.engine.checkpoints.checkpoint_bytes import check_bytes, is_safetensors
 from danseg.engine.checkpoints.checkpoint_form import check_form
+from danseg.engine.checkpoints.content_hash import check_content
 from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.hooks.non_finite_loss import non_finite_names
 from danseg.errors import UserError, reason_of
 from danseg.io.words import listed
+
+NOTES = "danseg"  # the name of a checkpoint's ``meta``, as JSON, among the notes of a file of safetensors
 
 
 def safe_globals() -> list[Any]:
@@ -58,12 +62,13 @@ def read_checkpoint(source: str | Path, map_location: str | torch.device = "cpu"
 
     Returns:
         The checkpoint as a dict with at least ``state_dict``. A bare dict of tensors is wrapped in one, and
-        so are those of safetensors, whose notes are left out. A config stored in its ``meta`` stays text.
+        so are those of safetensors, whose notes are left out but for danseg's own: they are its ``meta``. A
+        config stored in its ``meta`` stays text.
 
     Raises:
         UserError: the file is missing, empty, cut off, damaged, unreadable, not a checkpoint or not to be
             fetched, or it holds objects other than tensors, containers and scalars, or an entry is of the
-            wrong type.
+            wrong type, or it was changed after it was published.
     """
     checkpoint = read_content(source, map_location)
     if "state_dict" not in checkpoint:
@@ -101,6 +106,7 @@ def read_content(source: str | Path, map_location: str | torch.device | None = "
         raise UserError(f"checkpoint {path} is damaged and cannot be read: {reason}") from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dict of weights")
+    check_content(checkpoint, source)
     if str(source).startswith("mmcls://"):
         return {"state_dict": _backbone(checkpoint)}
     return checkpoint
@@ -113,15 +119,18 @@ def _backbone(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
 
 
-def _read_safetensors(path: Path, map_location: str | torch.device | None) -> dict[str, torch.Tensor]:
+def _read_safetensors(path: Path, map_location: str | torch.device | None) -> dict[str, Any]:
     try:
-        from safetensors.torch import load_file
+        from safetensors import safe_open
     except ImportError as error:
         raise UserError(
             f"checkpoint {path} is a file of safetensors, which cannot be imported ({error}); "
             "install it with pip install safetensors"
         ) from error
-    return load_file(path, device=str(map_location or "cpu"))
+    with safe_open(path, framework="pt", device=str(map_location or "cpu")) as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+        notes = (file.metadata() or {}).get(NOTES)
+    return weights if notes is None else {"state_dict": weights, "meta": json.loads(notes)}
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -46,7 +46,7 @@ def check_bytes(path: Path, called: object = None) -> bytes:
     if not start:
         raise UserError(f"checkpoint {called} is empty (0 bytes); writing it was interrupted")
     if start[:4] == _ZIP:
-        _check_archive(path, called)
+        check_archive(path, f"checkpoint {called}")
     elif start[:1] != _PICKLE and not is_safetensors(start):
         raise UserError(f"{called} is neither a PyTorch checkpoint nor a file of safetensors")
     return start
@@ -56,17 +56,21 @@ def check_bytes(path: Path, called: object = None) -> bytes:
 _FOLDER = 0x10
 
 
-def _check_archive(path: Path, called: object) -> None:
+def check_archive(path: Path, called: str) -> None:
     """Compare every entry of a zip archive to its checksum, which ``torch.load`` does not do.
 
     An archive that was written with ``torch.serialization.set_crc32_options(False)`` has none: all are 0.
+
+    Args:
+        path: the file.
+        called: what messages call it.
 
     Raises:
         UserError: the archive is cut off or damaged.
     """
     if not zipfile.is_zipfile(path):
         raise UserError(
-            f"checkpoint {called} is cut off or damaged at its end ({path.stat().st_size} bytes); writing or "
+            f"{called} is cut off or damaged at its end ({path.stat().st_size} bytes); writing or "
             f"copying it was interrupted{_beside(path.parent, without=path)}"
         )
     place = "its list of entries"
@@ -87,7 +91,7 @@ def _check_archive(path: Path, called: object) -> None:
     except Exception as error:  # damaged bytes make zipfile and its decoders raise errors of any kind
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"checkpoint {called} is damaged: {place} is not what was written ({reason}); copy it again"
+            f"{called} is damaged: {place} is not what was written ({reason}); copy it again"
             f"{_beside(path.parent, without=path)}"
         ) from error
 

@@ -26,6 +26,7 @@ _FORM: dict[str, tuple[type, ...]] = {
     "meta.seed": (int,),
     "meta.CLASSES": (list, tuple, str),
     "meta.PALETTE": (list, tuple),
+    "meta.cfg": (str,),
     "meta.dataset_meta": (Mapping,),
     "meta.dataset_meta.classes": (list, tuple, str),
     "meta.dataset_meta.palette": (list, tuple),

@@ -29,7 +29,7 @@ from danseg.engine.config.run_length import follow_length
 from danseg.engine.config.stored_config import carried_config
 from danseg.errors import UserError
 from danseg.io.words import did_you_mean
-from danseg.model_files import CHECKPOINTS, is_model_file
+from danseg.model_files import CHECKPOINTS, is_exported_file, is_model_file
 
 
 def load_config(
@@ -55,8 +55,13 @@ def load_config(
             an option names a place that the config does not have, one option undoes another, or ``data`` is
             none or not for this config, or a checkpoint carries no config that can be read as data.
     """
+    if is_exported_file(path):
+        raise UserError(
+            f"{path} is an exported network, which danseg.apis.load_model takes, and python "
+            "tools/predict.py, tools/test.py and tools/analyze.py; here name a config in its place"
+        )
     if is_model_file(path):
-        return _carried(path, dict(options or {}), data)
+        return with_options(carried_config(path), options, data)
     path = find_config(path)
     if path.suffix != ".py":
         raise UserError(
@@ -86,17 +91,17 @@ def load_config(
     return Config(values, filename=str(path))
 
 
-def _carried(path: str | Path, options: dict[str, Any], data: str | None) -> Config:
-    config = carried_config(path)
+def with_options(config: Config, options: Mapping[str, Any] | None = None, data: str | None = None) -> Config:
+    """A config that a file of a network carries, with the options of a tool; see :func:`load_config`."""
     if data is not None:
         raise UserError(
-            f"--data is for configs on a folder recipe; {path} carries a config with all values written out: "
-            "leave --data out, or name the config in configs before the checkpoint"
+            f"--data is for configs on a folder recipe; {config.filename} carries a config with all values "
+            "written out: leave --data out, or name the config in configs before the checkpoint"
         )
     if not options:
         return config
     return Config(
-        _with_options(Path(str(path)), None, config.to_dict(), options),
+        _with_options(Path(config.filename), None, config.to_dict(), dict(options)),
         cfg_text=config.text,
         filename=config.filename,
     )

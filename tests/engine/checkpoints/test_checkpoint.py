@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
 from torch import nn
 
 from danseg.attention import PositionAttention
@@ -307,8 +308,24 @@ def test_damaged_safetensors_get_one_line(safetensors, tmp_path):
 
 
 def test_without_the_package_safetensors_say_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 4)
     with pytest.raises(UserError, match=r"pip install safetensors$"):
         read_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_notes_of_danseg_in_a_file_of_safetensors_are_its_meta(tmp_path):
+    path = tmp_path / "a.safetensors"
+    weights = {"a": torch.ones(2)}
+    save_file(weights, path, {"danseg": '{"cfg": "a = 1"}', "format": "pt"})
+    found = read_checkpoint(path)
+    assert found["meta"] == {"cfg": "a = 1"} and torch.equal(found["state_dict"]["a"], weights["a"])
+    for notes, said in (
+        ("{", "damaged"),
+        ("3", "its meta is a int"),
+        ('{"cfg": 3}', "its meta.cfg is a int"),
+    ):
+        save_file(weights, path, {"danseg": notes})
+        with pytest.raises(UserError, match=said):
+            read_checkpoint(path)

@@ -1,0 +1,95 @@
+"""The formats in which a network is exported: names, endings, what each needs, and what writes it."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from danseg.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from danseg.export.description import Description
+
+PRECISIONS = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file.
+
+    Attributes:
+        name: as ``--format`` takes it.
+        suffix: of the file.
+        title: what to call it in messages.
+        writer: module of ``danseg.export`` whose ``write`` writes it.
+        packages: what has to be installed to write and to check it.
+        precisions: in which precisions it is written; the first is the default.
+        compresses: float16 is a matter of how the file stores weights, not of the network.
+        beside: endings of the files that may lie beside it and belong to it.
+    """
+
+    name: str
+    suffix: str
+    title: str
+    writer: str
+    packages: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("float32", "float16")
+    compresses: bool = False
+
+    def require_packages(self) -> None:
+        """Raise a :class:`UserError` that names what installs a package that is missing."""
+        for package in self.packages:
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise UserError(
+                    f"{self.title} needs {package}, which cannot be imported ({error}); install it with "
+                    "pip install 'danseg[export]'"
+                ) from error
+
+    def write(self, network: "nn.Module", example: "Tensor", description: "Description", part: Path) -> int:
+        """Write a network.
+
+        Args:
+            network: a :class:`~danseg.export.deployed_network.DeployedNetwork`.
+            example: an input of it.
+            description: goes into the file; its ``size`` says which axes are fixed.
+            part: where; its folder is the file's alone.
+
+        Returns:
+            The smallest height and width that the file takes.
+
+        Raises:
+            Exception: whatever the format's library raises at a network that it cannot write.
+        """
+        function: Callable = importlib.import_module(f"danseg.export.{self.writer}").write
+        return function(network, example, description, part)
+
+
+FORMATS = {
+    one.name: one
+    for one in (
+        Format(
+            "onnx",
+            ".onnx",
+            "ONNX",
+            "onnx_file",
+            packages=("onnx", "onnxscript", "onnxruntime"),
+            precisions=PRECISIONS,
+        ),
+        Format(
+            "openvino",
+            ".xml",
+            "OpenVINO",
+            "openvino_file",
+            packages=("onnx", "onnxscript", "openvino"),
+            precisions=PRECISIONS,
+            compresses=True,
+        ),
+        Format("torch-export", ".pt2", "torch.export", "exported_program"),
+        Format("torchscript", ".pt", "TorchScript", "torchscript_file"),
+    )
+}

@@ -90,18 +90,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     # OpenCV reads it when it is imported. The header was looked at before; this is for one that deceives.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(args.max_pixels))
-    from danseg.apis import load_model, prepare_for_inference
+    from danseg.apis import load_model
+    from danseg.apis.preparation import ready_for_inference
     from danseg.engine.config.cfg_options import parse_options
-    from danseg.engine.config.config_file import load_config
     from danseg.engine.out_of_memory import explaining_memory
+    from danseg.export.exported_config import trained_config
     from danseg.serve import Limits, Service, application, bound_socket, serve
 
     limits = Limits(args.max_bytes, args.max_pixels, args.timeout, args.queue, args.max_wait / 1000)
     with bound_socket(args.host, args.port) as listening:  # a port that is taken is told before all else
-        config = load_config(args.config, parse_options(args.cfg_options), args.data)
+        config = trained_config(args.config, parse_options(args.cfg_options), args.data)
         with explaining_memory("compute on the CPU (--device cpu)"):
             model = load_model(config, args.checkpoint, args.device)
-            service = Service(prepare_for_inference(model, precision=args.precision), limits, args.batch_size)
+            service = Service(ready_for_inference(model, precision=args.precision), limits, args.batch_size)
         serve(application(service), service, listening)
 
 

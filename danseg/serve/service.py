@@ -17,6 +17,7 @@ from danseg.apis.prediction import Prediction
 from danseg.datasets.loading import described, keeps_values, takes_bytes
 from danseg.engine.channels import input_channels
 from danseg.errors import UserError
+from danseg.export.exported_network import is_exported
 from danseg.io.parallel import available_cpus
 from danseg.serve.answers import ANSWERS, Output
 from danseg.serve.batcher import Batcher
@@ -40,7 +41,7 @@ class Service:
     once. Its methods run in one event loop; :meth:`start` comes first, :meth:`close` last.
 
     Args:
-        model: from :func:`danseg.apis.prepare_for_inference`.
+        model: from :func:`danseg.apis.prepare_for_inference`, or an exported network.
         limits: what it takes.
         batch_size: the most pictures that go through the network together; None for 16, or for fewer that
             have as many pixels as a frame of Cityscapes.
@@ -84,12 +85,15 @@ class Service:
         self._files = asyncio.Semaphore(threads)
         self._room = Room(_LARGEST * self.limits.pixels)
         self._until: float | None = None
-        self._take_first(model.cfg, pipeline.loader)
+        self._take_first(model, pipeline.loader)
 
-    def _take_first(self, config: Any, loader: Any) -> None:
-        height, width = (
-            config.get("crop_size") or (config.model.get("data_preprocessor") or {}).get("size") or _FIRST
-        )
+    def _take_first(self, model: Any, loader: Any) -> None:
+        config = model.cfg
+        size = config.get("crop_size") or (config.model.get("data_preprocessor") or {}).get("size") or _FIRST
+        if is_exported(model):  # perhaps for one size alone
+            taken = model.backbone.session.description.size
+            size = (taken.height or size[0], taken.width or size[1])
+        height, width = size
         channels = 3
         if getattr(loader, "color_type", "").startswith("grayscale"):
             channels = 1

@@ -9,7 +9,9 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
+import exported_files
 from danseg.apis import load_model, prepare_for_inference
 from danseg.serve import Limits, Service, application
 from served import served
@@ -33,6 +35,23 @@ def draw(seed: int, height: int = 64, width: int = 96) -> bytes:
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return cv2.imencode(".png", image)[1].tobytes()
+
+
+@pytest.fixture
+def make_exported(request, tmp_path) -> Callable[..., Any]:
+    """``make_exported(**how)``: a small network in an ONNX file, loaded, and what draws pictures."""
+
+    def make(**how: Any) -> Any:
+        config = Config.fromfile(request.config.rootpath / "tests" / "engine" / "tiny.py")
+        config.model.test_cfg = dict(mode="whole")
+        config.model.decode_head = dict(
+            type="FCNHead", in_channels=64, channels=8, num_convs=1, concat_input=False, num_classes=19
+        )
+        torch.manual_seed(0)
+        network = load_model(config, None, "cpu")
+        return load_model(exported_files.write_model(tmp_path / "network.onnx", network, **how)), draw
+
+    return make
 
 
 @pytest.fixture(scope="session")

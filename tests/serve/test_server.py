@@ -1,6 +1,7 @@
 """A service that listens on a port: how it is bound, how fast it answers, what it does with long bodies."""
 
 import http.client
+import re
 import socket
 import statistics
 import time
@@ -48,3 +49,22 @@ def test_who_sends_far_too_much_still_gets_the_answer(client):
     assert answer.status == 413 and b"more than 100000 bytes" in answer.read()
     connection.close()
     assert client.get("/readyz").status_code == 200
+
+
+def test_a_connection_that_breaks_frees_its_place(client):
+    def gone() -> int:
+        found = re.search(r'requests_total\{status="499"\} (\d+)', client.get("/metrics").text)
+        return int(found[1]) if found else 0
+
+    before = gone()
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.sendall(
+            b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        )
+        while "danseg_queue_length 1.0\n" not in client.get("/metrics").text:
+            time.sleep(0.005)
+    until = time.monotonic() + 10
+    while gone() == before and time.monotonic() < until:
+        time.sleep(0.005)
+    assert gone() == before + 1 and "danseg_queue_length 0.0\n" in client.get("/metrics").text

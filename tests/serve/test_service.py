@@ -16,7 +16,7 @@ from PIL import Image
 from danseg.apis import load_model, predict, prepare_for_inference
 from danseg.apis.batches import Batches
 from danseg.errors import UserError
-from danseg.serve import Service, application
+from danseg.serve import Limits, Service, application
 from served import post
 
 
@@ -297,3 +297,21 @@ def test_a_network_of_grey_pictures(request, among_clients):
     answer = among_clients(Service(network), lambda client: post(client, picture))
     labels = np.asarray(Image.open(io.BytesIO(answer.content)))
     np.testing.assert_array_equal(labels, predict(network, picture))
+
+
+@pytest.mark.parametrize("how", [dict(), dict(size=(40, 56), batch=1)], ids=["any size", "one size"])
+def test_an_exported_network_is_served_as_it_is(how, make_exported, among_clients):
+    """One that takes a single picture of a single size gets what it takes, though pictures wait together."""
+    network, draw = make_exported(**how)
+    pictures = [draw(seed, 40, 56) for seed in range(4)]
+    service = Service(network, Limits(wait=0.2))
+
+    async def script(client):
+        return await asyncio.gather(*(post(client, one) for one in pictures), post(client, draw(4, 48, 64)))
+
+    *answers, other = among_clients(service, script)
+    for picture, answer in zip(pictures, answers, strict=True):
+        labels = np.asarray(Image.open(io.BytesIO(answer.content)))
+        assert (labels != predict(network, picture)).mean() < 1e-3
+    assert other.status_code == (422 if how else 200)
+    assert not how or "48" in other.json()["error"]

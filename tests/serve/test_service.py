@@ -10,7 +10,9 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
+from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from danseg.apis import load_model, predict, prepare_for_inference
@@ -267,12 +269,20 @@ def test_what_cannot_be_served_is_told_before_it_listens(model, monkeypatch):
         Service(model)
 
 
+@TRANSFORMS.register_module(force=True)
+class FromPathsAlone(BaseTransform):
+    """A user's own step that loads files."""
+
+    def transform(self, results):
+        return dict(results, img=np.load(results["img_path"]))
+
+
 def test_pictures_that_have_to_be_files_are_told(model, monkeypatch):
     config = model.cfg.copy()
-    pipeline = [dict(type="LoadImageFromNpyFile"), dict(type="PackSegInputs")]
+    pipeline = [dict(type="FromPathsAlone"), dict(type="PackSegInputs")]
     config.test_dataloader = dict(dataset=dict(config.test_dataloader.dataset, pipeline=pipeline))
     monkeypatch.setattr(model, "cfg", config)
-    with pytest.raises(UserError, match="LoadImageFromNpyFile.*takes paths alone; .*LoadImageFromFile"):
+    with pytest.raises(UserError, match="FromPathsAlone.*takes paths alone; .*LoadImageFromFile"):
         Service(model)
 
 

@@ -38,14 +38,12 @@ def started(weights) -> Iterator[tuple[subprocess.Popen, int]]:
         cwd=ROOT,
         env=child_process.environment(),
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        line = process.stdout.readline()
-        found = re.match(r"serving tiny at http://127\.0\.0\.1:(\d+) ", line)
-        assert found, line + process.stdout.read()
-        yield process, int(found[1])
+        said = iter(process.stdout.readline, "")
+        lines = (re.match(r"serving tiny at http://127\.0\.0\.1:(\d+) ", line) for line in said)
+        yield process, int(next(filter(None, lines))[1])
     finally:
         process.kill()
         process.wait()

@@ -15,6 +15,7 @@ import torch
 
 import child_process
 from danseg.apis import load_model
+from danseg.serve import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "tests" / "engine" / "tiny.py")
@@ -105,12 +106,24 @@ def test_what_is_not_there_is_told_before_it_listens(tool, capsys):
     assert ended.value.code == 1 and "nothing.pth" in said.err and said.out == ""
 
 
-def test_the_defaults_are_those_of_the_class(tool, monkeypatch):
-    from danseg.serve import Limits
-
-    args = tool("serve").parse_args([TINY, "weights.pth"])
-    given = Limits(args.max_bytes, args.max_pixels, args.timeout, args.queue, args.max_wait / 1000)
-    assert given == Limits()
+@pytest.mark.parametrize(
+    ("options", "limits", "together"),
+    [
+        ([], Limits(), 16),
+        (
+            ["--max-bytes=10", "--max-pixels=9999", "--timeout=2.5", "--queue=3", "--max-wait=7"]
+            + ["--batch-size=2"],
+            Limits(bytes=10, pixels=9999, seconds=2.5, queue=3, wait=0.007),
+            2,
+        ),
+    ],
+)
+def test_options_become_limits(tool, weights, monkeypatch, options, limits, together):
+    made = []
+    monkeypatch.setattr("danseg.serve.serve", lambda app, service, listening: made.append(service))
+    tool("serve").main([TINY, weights, "--port", "0", "--device", "cpu", *options])
+    [service] = made
+    assert service.limits == limits and service.name == "tiny" and service._batches.portion == together
 
 
 def test_the_extra_is_named_if_it_is_missing(tool, capsys, monkeypatch):

@@ -30,6 +30,12 @@ def weights(tmp_path_factory) -> str:
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def no_limit_of_opencv(monkeypatch):
+    """The tool sets it for its process, which is this one here."""
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**30))
+
+
 @pytest.fixture
 def started(weights) -> Iterator[tuple[subprocess.Popen, int]]:
     """A process of the tool that answers, and its port."""

@@ -83,7 +83,7 @@ def test_what_goes_wrong_is_seen(answer, line):
 
 
 def test_memory_that_grows_and_a_status_are_seen():
-    load = serving.Load(1, 60, {"no file": {"400": 1}}, latencies=[0.0] * 4, exit_status=-15)
+    load = serving.Load(1, 60, 10, {"no file": {"400": 1}}, latencies=[0.0] * 4, exit_status=-15)
     load.memory = [100 * 2**20 + at * 2**17 for at in range(120)]  # medians: 102.4375 and 112.4375 MiB
     assert missed(load) == [
         "memory: +9.76% from the first third to the last (100 to 115 MiB)",
@@ -92,7 +92,7 @@ def test_memory_that_grows_and_a_status_are_seen():
 
 
 def test_a_stored_result_is_read_again(tmp_path, capsys):
-    load = serving.Load(2, 3.0, {"labels": {"200": 6}}, memory=[1, 1], latencies=[0.1] * 4, exit_status=0)
+    load = serving.Load(2, 3.0, 0, {"labels": {"200": 6}}, memory=[1, 1], latencies=[0.1] * 4, exit_status=0)
     path = tmp_path / "serving.json"
     path.write_text(json.dumps({"load": vars(load)}))
     serving.main(["--markdown", str(path)])

@@ -8,9 +8,8 @@ Each client keeps a connection and sends one request after the other: labels, ar
 something bad. Every request has to be answered: a picture by 200 and the labels that predicting it directly
 gives, anything bad by a 4xx and a message. The service runs in a process of its own; its resident memory is
 read every half second, and the last third of the time may not need more than the first, once the libraries
-have got to know the sizes of pictures and batches in the ten seconds before. At the end SIGTERM
-has to end it with status 0. The network is a small DANet with random weights: what is measured is the
-service.
+have got to know the sizes of pictures and batches in the ten seconds before. At the end SIGTERM has to end it
+with status 0. The network is a small DANet with random weights: what is measured is the service.
 """
 
 import argparse
@@ -53,8 +52,8 @@ SIZES = ((64, 96), (48, 80))  # of the pictures, four of each
 LARGEST = 1_000_000  # bytes of a request
 # In a batch the last bits of a sum change, which may decide between two classes that nearly tie.
 TIES = 1e-3
-# The share by which the memory of the last third of a run may be above that of the first. oneDNN keeps what it
-# prepares for each size of pictures and batches, up to a number; that happens in the seconds before.
+# The share by which the memory of the last third of a run may be above that of the first. oneDNN keeps what
+# it prepares for each size of pictures and batches, up to a number; that happens in the seconds before.
 GROWTH, WARM_UP = 0.05, 10
 BAD_SHARE = 10  # one request of so many is bad
 _BORDER = b"c9f2d1"
@@ -147,8 +146,8 @@ class Load:
         middle, most, nearly, longest = (1e3 * one for one in self.latencies)
         return [
             f"{self.clients} clients, {whole:.0f} s: {self.answered / whole:.0f} requests a second, "
-            f"{self.batch:.1f} pictures a batch; a picture took {middle:.0f} ms in the middle, 95 of 100 at most "
-            f"{most:.0f}, 99 at most {nearly:.0f}, all at most {longest:.0f}",
+            f"{self.batch:.1f} pictures a batch; a picture took {middle:.0f} ms in the middle, 95 of 100 at "
+            f"most {most:.0f}, 99 at most {nearly:.0f}, all at most {longest:.0f}",
             *(f"{'kept' if kept else 'MISSED'}: {line}" for kept, line in self.verdicts()),
         ]
 

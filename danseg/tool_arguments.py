@@ -6,7 +6,7 @@ Nothing but the standard library is imported, so that help and wrong arguments a
 import argparse
 from collections.abc import Callable, Sequence
 
-from danseg.model_files import CHECKPOINTS, is_model_file
+from danseg.model_files import CHECKPOINTS, EXPORTED, is_model_file
 from danseg.shipped import as_started
 
 AMP_TYPES = ("float16", "bfloat16")
@@ -38,13 +38,23 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help=as_started("config file, for example configs/danet_r18_camvid.py"))
 
 
-def add_trained(parser: argparse.ArgumentParser, optional: bool = False, note: str = "") -> None:
-    """CONFIG and CHECKPOINT, or one file that carries both; :func:`parse_trained` has to read them."""
+def add_trained(
+    parser: argparse.ArgumentParser, optional: bool = False, note: str = "", exported: bool = False
+) -> None:
+    """CONFIG and CHECKPOINT, or one file that carries both; :func:`parse_trained` has to read them.
+
+    Args:
+        parser: the tool's.
+        optional: neither has to be there.
+        note: the end of what help says of the checkpoint.
+        exported: whether the tool takes an exported network, too.
+    """
+    also = f", or an exported network ({', '.join(EXPORTED)})" if exported else ""
     parser.add_argument(
         "config",
         nargs="?" if optional else None,
         help="config that the checkpoint was trained with; or, alone, a file of weights that carries its "
-        f"config ({', '.join(CHECKPOINTS)})",
+        f"config ({', '.join(CHECKPOINTS)}){also}",
     )
     add_checkpoint(parser, nargs="?", note=note)
 

@@ -29,6 +29,7 @@ ONE_WAY = {
             ("danseg/io/image_headers.py", "mapped"),
             ("danseg/datasets/copying.py", "_is_same"),  # beside what is copied there
             ("danseg/datasets/frame_cache.py", "_shape"),
+            ("danseg/export/read_description.py", "_of_onnx"),  # which steps over gigabytes
         },
     ),
     "searches a folder": (

@@ -29,7 +29,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "report.md and what it shows into a folder.",
         epilog="An earlier analysis in the folder is replaced; other files there stay.",
     )
-    add_trained(parser, optional=True)
+    add_trained(parser, optional=True, exported=True)
     add_data(parser)
     parser.add_argument(
         "--runs",

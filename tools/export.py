@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 from danseg.export.formats import FORMATS, PRECISIONS
 from danseg.tool_arguments import add_cfg_options, add_data, add_trained, parse_count, parse_trained
 
+CALIBRATION = 64  # pictures by which int8 finds its scales
+
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from danseg.export.export_network import Exported
 
 
@@ -82,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args.config, parse_options(args.cfg_options), args.data)
     with Console(stderr=True).status("exporting"):
         model = load_model(config, args.checkpoint, "cpu")
+        photos = _photos(config) if args.precision == "int8" else ()
         narrow = args.precision == "float16" and not kind.compresses
         window = (model.test_cfg or {}).get("crop_size")
         found = export_network(
@@ -96,11 +101,24 @@ def run(args: argparse.Namespace) -> None:
             with_preprocessing=args.with_preprocessing,
             labels=args.labels,
             overwrite=args.overwrite,
+            photos=photos,
         )
     _print(found, args.out)
 
 
+def _photos(config: "Config") -> list:
+    """Pictures of the training set, by which int8 finds its scales."""
+    from danseg.apis.training_pictures import training_pictures
+    from danseg.errors import UserError
+
+    try:
+        return list(training_pictures(config, CALIBRATION))
+    except UserError as error:
+        raise UserError(f"--precision int8 needs pictures of the training set: {error}") from error
+
+
 def _print(found: "Exported", out: str) -> None:
+    from math import isfinite
     from pathlib import Path
 
     from rich.console import Console
@@ -128,7 +146,9 @@ def _print(found: "Exported", out: str) -> None:
         table.add_row(f"{row.batch} x {row.height} x {row.width}", difference, f"{100 * row.agreement:.3f} %")
     console.print(table)
     bound = found.verification.bound
-    of_logits = f"{bound.difference:.0e} of the largest logit, " if given.name == "logits" else ""
+    of_logits = ""
+    if given.name == "logits" and isfinite(bound.difference):
+        of_logits = f"{bound.difference:.0e} of the largest logit, "
     console.print(f"allowed: {of_logits}{100 * bound.agreement:g} % of all labels")
     console.print(f"written: {out} ({Path(out).stat().st_size / MIB:.1f} MiB)")
 

@@ -60,7 +60,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "folder that is named. A picture that cannot be read is reported and skipped, and the exit status is "
         "1. What is finished is skipped when the same command runs again.",
     )
-    add_trained(parser)
+    add_trained(parser, exported=True)
     add_data(parser)
     parser.add_argument(
         "images",

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> None:
     from danseg.engine.config.config_file import load_config
 
     config = load_config(args.config or args.checkpoint, data=args.data)
-    for path in publish(load_model(config, args.checkpoint, "cpu"), args.checkpoint, args.out, args.metrics):
+    model = load_model(config, args.checkpoint, "cpu")
+    for path in publish(model, config, args.checkpoint, args.out, args.metrics):
         print(path)
 
 

@@ -17,7 +17,7 @@ from danseg.tool_arguments import (
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Evaluate a checkpoint on its config's test set.")
-    add_trained(parser)
+    add_trained(parser, exported=True)
     add_data(parser)
     add_work_dir(parser, "the log and the scores")
     add_tta(parser)

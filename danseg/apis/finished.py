@@ -21,6 +21,7 @@ from mmseg.models import BaseSegmentor
 from danseg.apis.model import tested_dataset
 from danseg.apis.sources import CAMERA, Source
 from danseg.errors import UserError, reason_of
+from danseg.export.exported_network import is_exported
 from danseg.io.files import append_whole
 from danseg.io.source_files import read_file
 
@@ -41,7 +42,9 @@ def settings_of(model: BaseSegmentor, **options: Any) -> dict[str, str]:
     for name, tensor in model.state_dict().items():
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    network = [model.cfg.model, tested_dataset(model.cfg)["pipeline"], sorted(model.dataset_meta.items())]
+    # Where an exported file lies, and on which device it runs, decides about nothing; its bytes are a weight.
+    built = {**model.cfg.model, "backbone": None} if is_exported(model) else model.cfg.model
+    network = [built, tested_dataset(model.cfg)["pipeline"], sorted(model.dataset_meta.items())]
     return dict(
         weights=weights.hexdigest()[:12],
         network=hashlib.sha256(repr(network).encode()).hexdigest()[:12],

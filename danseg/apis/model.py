@@ -59,10 +59,9 @@ def load_model(
     config = copy.deepcopy(source) if isinstance(source, Config) else trained_config(source)
     require_model(config)
     exported = runs_exported(config, checkpoint)
-    if exported:  # its runtime knows the devices
+    if exported:  # its runtime knows its devices
         config.model.backbone.device = None if device is None else str(device)
-    else:
-        device = chosen_device(device)
+    there = chosen_device(None if exported else device)
     init_default_scope(config.get("default_scope") or "mmseg")
     check_normalisation(config.model, f"config {config.filename or ''}".rstrip())
     drop_pretrained(config.model)  # all weights come from the checkpoint
@@ -71,14 +70,14 @@ def load_model(
     if exported:
         content = dict(meta=dict(dataset_meta=model.backbone.dataset_meta))
         ran_on = model.backbone.session.device
-        device = chosen_device(ran_on if ran_on.startswith("cuda") and torch.cuda.is_available() else "cpu")
+        there = chosen_device(ran_on if ran_on.startswith("cuda") and torch.cuda.is_available() else "cpu")
     else:
         content = {} if checkpoint is None else load_weights(model, checkpoint)
-    if device.type != "cuda":
+    if there.type != "cuda":
         model = revert_sync_batchnorm(model)
     model.cfg = config
     model.dataset_meta = _predicted_meta(config, content, model.num_classes)
-    return model.to(device).eval()
+    return model.to(there).eval()
 
 
 def _weights_of(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.scale import ResidualScale
+from danseg.ops.inputs import without_autocast
 
 
 class ChannelAttention(nn.Module):
@@ -54,7 +55,7 @@ class ChannelAttention(nn.Module):
         The weights are at least float32: an energy sums over all positions and can exceed float16's range.
         """
         check_feature_map(self, x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             a = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, C, N)
             energy = torch.bmm(a, a.transpose(1, 2))  # (B, C, C)
         return (energy.amax(dim=-1, keepdim=True) - energy).softmax(dim=-1)

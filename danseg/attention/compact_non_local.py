@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from danseg.attention.parts.arguments import check_at_least_one, check_feature_map
+from danseg.ops.inputs import without_autocast
 
 KERNELS = ("dot", "gaussian", "rbf")
 
@@ -106,9 +107,9 @@ class CompactGeneralizedNonLocal(nn.Module):
         theta, phi, g = self.theta(x), self.phi(x), self.g(x)
         # The sums over a group's positions and channels, and the powers, can exceed float16's range.
         wide = torch.promote_types(theta.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             theta, phi, g = (self._grouped(t.to(wide)) for t in (theta, phi, g))  # (B, groups, n)
-            out = self._gather(theta, phi, g).flatten(1).unflatten(1, (-1, *x.shape[2:]))
+            out = self._gather(theta, phi, g).reshape(x.shape[0], self.g.out_channels, *x.shape[2:])
             out = F.conv2d(out, self.conv_out.weight.to(wide), groups=self.groups)
             weight, bias = self.norm.weight.to(wide), self.norm.bias.to(wide)
             out = F.group_norm(out, self.groups, weight, bias, self.norm.eps)
@@ -133,7 +134,7 @@ class CompactGeneralizedNonLocal(nn.Module):
 
     def _grouped(self, x: Tensor) -> Tensor:
         """(B, C', H, W) to (B, groups, n), where n is H · W times the channels of a group."""
-        return x.unflatten(1, (self.groups, -1)).flatten(2)
+        return x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups * math.prod(x.shape[2:]))
 
     def extra_repr(self) -> str:
         series = "" if self.kernel == "dot" else f", order={self.order}, gamma={self.gamma}"

@@ -12,6 +12,7 @@ from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index
 from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import criss_cross_attention
+from danseg.ops.inputs import without_autocast
 
 
 class CrissCrossAttention(nn.Module):
@@ -97,7 +98,7 @@ class CrissCrossAttention(nn.Module):
         rows = self._rows(x, index)
         for given in reversed(earlier):
             column, row = self._weights(given).split((height, width), dim=-1)
-            with torch.autocast(x.device.type, enabled=False):
+            with without_autocast(x):
                 rows = torch.einsum("bphw,bhwg->bpgw", rows, column) + torch.einsum(
                     "bphw,bhwv->bphv", rows, row
                 )
@@ -107,7 +108,7 @@ class CrissCrossAttention(nn.Module):
         """One recurrence's weights (B, P, H, W) of the positions with row-major indices ``index``."""
         height, width = x.shape[2:]
         query, key = self._queries_and_keys(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             energy = torch.einsum("bcp,bchw->bphw", query.flatten(2)[..., index], key)
         places = torch.arange(height * width, device=x.device)
         index = index[:, None]
@@ -118,7 +119,7 @@ class CrissCrossAttention(nn.Module):
     def _weights(self, x: Tensor) -> Tensor:
         """All of one recurrence's weights (B, H, W, H + W): each position's column, then its row."""
         query, key = self._queries_and_keys(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             column = torch.einsum("bchw,bcgw->bhwg", query, key)
             row = torch.einsum("bchw,bchv->bhwv", query, key)
         # The row part contains the position itself already.

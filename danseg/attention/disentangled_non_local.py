@@ -11,6 +11,7 @@ from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import positions_first
 from danseg.attention.parts.scale import ResidualScale
+from danseg.ops.inputs import without_autocast
 
 # Queries and keys are (B, N, C').
 _CENTRED_DIMS: dict[str, tuple[int, ...]] = {"channel": (1,), "layer": (1, 2), "none": ()}
@@ -97,7 +98,7 @@ class DisentangledNonLocal2d(NonLocal2d):
     def _gather(self, x: Tensor) -> Tensor:
         value = self.g(x)  # (B, C', H, W)
         mask = self.unary_map(x).to(value.dtype)  # (B, 1, H, W)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             unary = mask.flatten(2) @ positions_first(value)  # (B, 1, C')
         unary = unary.transpose(1, 2)[..., None]
         pairwise = self._pairwise(x, positions_first(value))

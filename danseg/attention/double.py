@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
+from danseg.ops.inputs import without_autocast
 
 
 class DoubleAttention(nn.Module):
@@ -56,7 +57,7 @@ class DoubleAttention(nn.Module):
         check_feature_map(self, x)
         features, scores = self.feature_project(x).flatten(2), self.distribute_project(x).flatten(2)
         gather = self.attention_map(x).flatten(2)  # (B, n, N)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             descriptors = features.to(gather.dtype) @ gather.transpose(1, 2)  # (B, m, n), summed in float32
             out = descriptors.to(features.dtype) @ scores.to(gather.dtype).softmax(dim=1).to(features.dtype)
         return x + self.out_project(out.unflatten(2, x.shape[2:])).to(x.dtype)

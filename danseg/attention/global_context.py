@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.pooling import wide_mean
+from danseg.ops.inputs import without_autocast
 
 _POOLINGS = ("att", "avg")
 _FUSIONS = ("channel_add", "channel_mul")
@@ -94,7 +95,7 @@ class GlobalContext(nn.Module):
         if self.pooling_type == "avg":
             return wide_mean(x, (2, 3))
         weight = self.attention_map(x).flatten(1).unsqueeze(2)  # (B, N, 1)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             context = x.flatten(2).to(weight.dtype) @ weight  # (B, C, 1)
         return context.unsqueeze(3).to(x.dtype)
 

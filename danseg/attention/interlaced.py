@@ -4,7 +4,6 @@ Huang et al., "Interlaced Sparse Self-Attention for Semantic Segmentation", arXi
 """
 
 from collections.abc import Callable
-from math import ceil
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,7 +61,7 @@ def interlace(
     """
     batch, channels, height, width = x.shape
     near_h, near_w = down_factor
-    far_h, far_w = ceil(height / near_h), ceil(width / near_w)
+    far_h, far_w = (height + near_h - 1) // near_h, (width + near_w - 1) // near_w
     extra_h, extra_w = far_h * near_h - height, far_w * near_w - width
     top, left = extra_h // 2, extra_w // 2
     x = F.pad(x, (left, extra_w - left, top, extra_h - top))

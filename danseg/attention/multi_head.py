@@ -3,6 +3,7 @@
 Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv 1706.03762.
 """
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class MultiHeadSelfAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B·heads, N, d)."""
-        return x.unflatten(1, (self.heads, -1)).flatten(0, 1).flatten(2).transpose(1, 2)
+        return x.reshape(-1, self.in_channels // self.heads, math.prod(x.shape[2:])).transpose(1, 2)
 
     def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
         """What the given positions attend to, averaged over the heads.

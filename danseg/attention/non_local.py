@@ -6,6 +6,7 @@ Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv 1711.07971.
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +14,7 @@ from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.ops import attention, concatenation_attention
+from danseg.ops.exporting import exporting
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.products import dot_product, energies
 
@@ -265,10 +267,21 @@ class _HalfSize(nn.Module):
 def _half_size(x: Tensor) -> Tensor:
     """Max-pool by 2 in length, or in height and width; a side of 1 stays 1. The dtype stays."""
     sides = x.shape[2:]
+    if exporting():
+        return _half_size_of_any(x)
     kernel = [min(2, side) for side in sides]
     if len(sides) == 3:
         kernel[0] = 1
     return _POOL[len(sides)](x, kernel).to(x.dtype)  # autocast widens the 3d form
+
+
+def _half_size_of_any(x: Tensor) -> Tensor:
+    """:func:`_half_size` for sides that are not known yet: a side of 1 gets a second position, the smallest."""
+    if x.dim() == 3:  # PyTorch exports its 1d form for one length
+        x = F.pad(x, (0, 1 // x.shape[2]), value=-torch.inf)
+        return F.max_pool2d(x[:, :, None], (1, 2))[:, :, 0]
+    x = F.pad(x, (0, 1 // x.shape[-1], 0, 1 // x.shape[-2]), value=-torch.inf)
+    return F.max_pool2d(x, 2) if x.dim() == 4 else F.max_pool3d(x, (1, 2, 2))
 
 
 def _folded(x: Tensor, projection: Any, row: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", E
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.attention.parts.scale import ResidualScale
 from danseg.ops import attention as softmax_attention
+from danseg.ops.exporting import exporting
+from danseg.ops.exported_resize import exported_grid, exported_resize
 from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, row_energies
 from danseg.ops.products import dot_product, energies
 
@@ -84,8 +87,7 @@ class PointwiseSpatialContext:
         check_feature_map(self, x)
         gathered = [self._gather(*branch) for branch in self._branches(x)]
         out = self.proj(torch.cat(gathered, dim=1) / self.normalization_factor)
-        _, align_corners = self._shrunk(x.shape[2:])
-        return F.interpolate(out, size=x.shape[2:], mode="bilinear", align_corners=align_corners)
+        return self._resized(out, x.shape[2:], self._shrunk(x.shape[2:])[1])
 
     def _gather(self, features: Tensor, hidden: Tensor, weight: Tensor, kind: str) -> Tensor:
         """The features (B, C, h, w) that each position of the grid gathers."""
@@ -97,7 +99,7 @@ class PointwiseSpatialContext:
         value = positions_first(features)  # (B, N, C)
         gather = softmax_attention if self.psa_softmax else dot_product
         out = gather(query, key, value)
-        return out.mT.unflatten(2, features.shape[2:])
+        return out.transpose(1, 2).unflatten(2, features.shape[2:])
 
     def _branches(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, str]]:
         """For each branch: its shrunk features, and the hidden features, weight and kind of its mask."""
@@ -107,19 +109,27 @@ class PointwiseSpatialContext:
         for suffix, kind in zip(("", "_p"), kinds, strict=False):
             features = getattr(self, f"reduce{suffix}")(x)
             if self.shrink_factor != 1:
-                features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
+                features = self._resized(features, size, align_corners)
             attention = getattr(self, f"attention{suffix}")
             branches.append((features, attention[0](features), attention[1].weight.flatten(1), kind))
         return branches
 
-    def _shrunk(self, size: Sequence[int]) -> tuple[tuple[int, int], bool]:
+    def _resized(self, x: Tensor, size: Sequence[int], align_corners: Any) -> Tensor:
+        if exporting() and not self.compact:
+            return exported_resize(x, size, align_corners)
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+    def _shrunk(self, size: Sequence[int]) -> tuple[tuple[int, int], Any]:
         """Size of the attention's grid for a map of ``size``, and whether resizing to it aligns corners.
 
         mmseg's rule: corners are aligned if the factor divides neither side, as with sides of 8n + 1.
+        While a model is exported, sizes are unknown, and so is whether. (A ``compact`` one has a single size.)
         """
         factor, (height, width) = self.shrink_factor, size
         if factor == 1:
             return (height, width), self.align_corners
+        if exporting() and not self.compact:
+            return exported_grid(factor, height, width)
         if height % factor and width % factor:
             return ((height - 1) // factor + 1, (width - 1) // factor + 1), True
         return (max(1, height // factor), max(1, width // factor)), False

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
+from danseg.ops.inputs import without_autocast
 
 
 class GlobalSecondOrderPooling(nn.Module):
@@ -79,7 +80,7 @@ class GlobalSecondOrderPooling(nn.Module):
 
 def _covariance(x: Tensor) -> Tensor:
     """Covariance over positions, (B, R, H, W) to (B, R, R), computed and returned in at least float32."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         x = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, R, N)
         centred = x - x.mean(dim=2, keepdim=True)
         return centred @ centred.transpose(1, 2) / x.shape[2]

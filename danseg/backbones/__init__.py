@@ -4,8 +4,9 @@ from danseg.errors import require_mmseg
 
 require_mmseg("danseg.backbones")
 
+from danseg.backbones.ceil_pooled_resnet import CeilPooledResNet  # noqa: E402
 from danseg.backbones.variant_resnet import VariantResNet  # noqa: E402
 
 DilatedResNet = VariantResNet  # its former name
 
-__all__ = ["DilatedResNet", "VariantResNet"]
+__all__ = ["CeilPooledResNet", "DilatedResNet", "VariantResNet"]

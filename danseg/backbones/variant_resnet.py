@@ -142,7 +142,7 @@ class VariantResNet(ResNet):
     stages keep an eighth of the input's size.
 
     Args:
-        depth: 50, 101, 152 or 200.
+        depth: 50, 101, 152, 200 or 269.
         conv2: a name from the table, or a dict with this name as ``type`` and the module's arguments.
         base_width: width of the first stage's 3x3 convolutions for 64 ``base_channels``, and in
             proportion for other numbers; by default that of the published network.
@@ -165,6 +165,7 @@ class VariantResNet(ResNet):
     arch_settings = {
         **{depth: setting for depth, setting in ResNet.arch_settings.items() if setting[0] is Bottleneck},
         200: (Bottleneck, (3, 24, 36, 3)),
+        269: (Bottleneck, (3, 30, 48, 8)),
     }
 
     def __init__(

@@ -103,6 +103,7 @@ def _classes(dataset_meta: Mapping[str, Any]) -> list[str]:
 
 def _training(config: Config, published: Mapping[str, Any]) -> list[str]:
     training, data = published["training"], published["data"]
+    origin = training["converted_from"]
     optimiser = dict((config.get("optim_wrapper") or {}).get("optimizer") or {})
     loader = config.get("train_dataloader") or {}
     backbone = config.model.get("backbone") or {}
@@ -111,6 +112,7 @@ def _training(config: Config, published: Mapping[str, Any]) -> list[str]:
     rows = {
         "data": "; ".join(filter(None, [", ".join(data["sets"]), images, names])),
         "started from": config.model.get("pretrained") or (backbone.get("init_cfg") or {}).get("checkpoint"),
+        "converted from": origin and f"{origin['file']} ({origin['layout']}), SHA-256 {origin['sha256']}",
         "iterations": training["iterations"],
         "epochs": training["epochs"] or None,
         "batch": loader.get("batch_size") and f"{loader['batch_size']} a process",

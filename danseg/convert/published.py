@@ -45,7 +45,11 @@ class Published(NamedTuple):
 
 
 def publish(
-    model: BaseSegmentor, checkpoint: str | Path, out: str | Path, metrics: str | Path | None = None
+    model: BaseSegmentor,
+    config: Config,
+    checkpoint: str | Path,
+    out: str | Path,
+    metrics: str | Path | None = None,
 ) -> Published:
     """Write a checkpoint as a file that needs no other, with a model card beside it.
 
@@ -53,7 +57,8 @@ def publish(
     ``danet_r18_camvid-1b2c3d4e.safetensors``. Either all files are written, or none.
 
     Args:
-        model: from :func:`danseg.apis.load_model`, with this checkpoint.
+        model: from :func:`danseg.apis.load_model`, with this config and checkpoint, which therefore fit.
+        config: the whole config, also of its training.
         checkpoint: what training wrote, or another file of weights.
         out: the file to write, .safetensors or .pth.
         metrics: scores that ``tools/test.py`` wrote of this checkpoint. Default: those of the validation at
@@ -69,7 +74,7 @@ def publish(
     trained = read_checkpoint(checkpoint)
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in weights_of(trained).items()}
     meta: dict[str, Any] = {
-        "cfg": config_to_text(model.cfg),
+        "cfg": config_to_text(config),
         "dataset_meta": {
             "classes": list(model.dataset_meta["classes"]),
             "palette": [list(colour) for colour in model.dataset_meta["palette"]],
@@ -77,9 +82,9 @@ def publish(
         PUBLISHED: {
             "form": _VERSION,
             "danseg": __version__,
-            "network": _network_name(model.cfg, trained, out),
+            "network": _network_name(config, trained, out),
             "training": _training(trained),
-            "data": _data(model.cfg, trained),
+            "data": _data(config, trained),
             "scores": measured_scores(checkpoint, trained, metrics),
         },
     }
@@ -120,7 +125,8 @@ def _training(content: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         key: meta.get(old) for key, old in (("iterations", "iter"), ("epochs", "epoch"), ("seed", "seed"))
     }
-    return {**found, "averaged": content.get("ema_state_dict") is not None}
+    averaged = content.get("ema_state_dict") is not None
+    return {**found, "averaged": averaged, "converted_from": meta.get("converted_from")}
 
 
 def _data(config: Config, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -278,8 +278,9 @@ class DansegRunner(CheckpointedRunner):
     @master_only
     def dump_config(self) -> None:
         """Write the config to the work dir, whole."""
-        name = Path(self.cfg.filename or f"{self.timestamp}.py").name
-        with whole_file(Path(self.work_dir, name)) as part:
+        # Not under the name of a checkpoint that carries it, which may lie there.
+        name = Path(self.cfg.filename or self.timestamp).stem
+        with whole_file(Path(self.work_dir, f"{name}.py")) as part:
             part.write_text(self.cfg.pretty_text, encoding="utf-8")
 
 

@@ -160,7 +160,8 @@ def _notes_on_batch(runner: "DansegRunner") -> Iterator[str]:
 
 
 def _devices(runner: "DansegRunner") -> str:
-    device = runner.network.data_preprocessor.device
+    network: Any = runner.network
+    device = network.data_preprocessor.device  # an exported network has no parameters
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if convolves_in_tf32() and torch.cuda.get_device_capability(device) >= (8, 0):

@@ -72,7 +72,8 @@ def ready_runner(config: Config, checkpoint: str, *, log: Callable[[str], None] 
     for report in reports:
         runner.logger.info(report)
     if exported:
-        read = dict(meta=dict(dataset_meta=runner.network.backbone.dataset_meta))
+        network: Any = runner.network
+        read = dict(meta=dict(dataset_meta=network.backbone.dataset_meta))
     else:
         on_every_rank(lambda: load_state(runner.network, read, checkpoint))
     on_every_rank(lambda: _compare_classes(runner, read, checkpoint))

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmseg.models import BaseSegmentor
 from torch import Tensor
@@ -14,10 +16,10 @@ from danseg.engine.config.stored_config import config_to_text
 from danseg.errors import UserError, reason_of
 from danseg.export.deployed_network import DeployedNetwork
 from danseg.export.description import Checkpoint, Description, Input, Size
-from danseg.export.formats import FORMATS, Format
+from danseg.export.formats import FORMATS, Format, Task
 from danseg.export.normalisation import Normalisation, normalisation
 from danseg.export.sessions import open_session
-from danseg.export.verification import SMALLEST, Reference, Verification, sizes, verify
+from danseg.export.verification import SMALLEST, Reference, Verification, fitted, given, sizes, verify
 from danseg.io.files import files_together, make_folder
 from danseg.io.source_files import read_file
 
@@ -72,6 +74,7 @@ def export_network(
     with_preprocessing: bool = False,
     labels: bool = False,
     overwrite: bool = False,
+    photos: Sequence[np.ndarray] = (),
 ) -> Exported:
     """Write a network in a format, once it is known to give what the model gives.
 
@@ -89,6 +92,7 @@ def export_network(
         with_preprocessing: it takes pictures (B, H, W, C) uint8, red first.
         labels: it gives labels at the pictures' size.
         overwrite: replace a file.
+        photos: for "int8": pictures (H, W, C) uint8 of the training set, red first, of any size.
 
     Raises:
         UserError: as :func:`check_target`; the network cannot be exported so, or the file is not right.
@@ -97,6 +101,11 @@ def export_network(
     path = Path(out)
     does = normalisation(model)
     _check(model, does, with_preprocessing, labels)
+    if precision == "int8" and does.bands != 3:
+        raise UserError(
+            f"--precision int8 is for pictures of 3 channels, and the network takes {does.bands}; export it "
+            "in float32 or float16"
+        )
     network = DeployedNetwork(
         model if narrow is None else narrow, does if with_preprocessing else None, labels
     )
@@ -111,10 +120,12 @@ def export_network(
         size=Size(None, None, None) if dynamic else Size(1, *size),
         output=network.output,
     )
-    reference = Reference(model, does)
+    reference = Reference(model, does, photos)
+    samples = [given(fitted(photo, *size)[None], description) for photo in photos]
     least = _smallest(reference, size, dynamic)
     with files_together(path) as part:
-        taken = _written(kind, network, _example(description, does, size), description, part, size)
+        task = Task(network, _example(description, does, size), description, samples)
+        taken = _written(kind, task, part, size)
         smallest = None if least is None else max(least, taken)
         session = open_session(part, "cpu")
         found = verify(session, reference, tuple(sizes(size, smallest)))
@@ -157,16 +168,10 @@ def _input(does: Normalisation, with_preprocessing: bool) -> Input:
 
 def _smallest(reference: Reference, size: tuple[int, int], dynamic: bool) -> int | None:
     """The side of the smallest square that the network takes, if it has to take any."""
-    try:
-        reference(reference.pictures(1, *size))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"the network cannot run on pictures of {_named(size)} (height x width): {_first_line(error)}; "
-            "choose another size by --size HEIGHT WIDTH"
-        ) from error
+    reference.on(reference.pictures(1, *size))
     if not dynamic:
         return None
-    found = reference.smallest(SMALLEST, max(SMALLEST, *size) - 1 if min(size) > SMALLEST else SMALLEST)
+    found = reference.smallest(SMALLEST, max(SMALLEST, min(size) - 1))
     if found is None:
         raise UserError(
             f"the network takes pictures of {_named(size)}, and no smaller ones, so --dynamic is not for it: "
@@ -187,29 +192,25 @@ def _example(description: Description, does: Normalisation, size: tuple[int, int
 _SMALL = (136, 200)
 
 
-def _written(
-    kind: Format,
-    network: DeployedNetwork,
-    example: Tensor,
-    description: Description,
-    part: Path,
-    size: tuple[int, int],
-) -> int:
+def _written(kind: Format, task: Task, part: Path, size: tuple[int, int]) -> int:
     try:
-        return kind.write(network, example, description, part)
+        return kind.write(task, part)
     except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # each library has its own kinds
-        if description.size.height is None:
+        if task.description.size.height is None:
             fix = f"export it for one size: leave out --dynamic (--size {size[0]} {size[1]})"
         else:
             fix = f"choose another --format ({', '.join(name for name in FORMATS if name != kind.name)})"
         raise UserError(
-            f"{description.network} cannot be exported as {kind.title}: {_first_line(error)}; {fix}"
+            f"{task.description.network} cannot be exported as {kind.title}: {_reason(error)}; {fix}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """The first line of the error at the bottom; those above it say how to report it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return (reason_of(error).strip().splitlines() or [type(error).__name__])[0]
 
 

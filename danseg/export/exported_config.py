@@ -7,14 +7,12 @@ from typing import Any
 
 from mmengine.config import Config
 
-from danseg.engine.channels import input_channels
 from danseg.engine.config.config_file import load_config, with_options
-from danseg.engine.config.options import require_model
-from danseg.engine.config.stored_config import config_from_text
+from danseg.engine.config.stored_config import checked_config, values_of_text
 from danseg.engine.config.type_names import type_name
 from danseg.errors import UserError
 from danseg.export.description import Description
-from danseg.export.read_description import read_description
+from danseg.export.read_description import EXPORT, read_description
 from danseg.model_files import is_exported_file
 
 
@@ -37,17 +35,24 @@ def trained_config(
     if not is_exported_file(source):
         return load_config(source, options, data)
     description = read_description(source)
-    config = config_from_text(description.config, source)
-    require_model(config)
-    config.model = _model(config, description, Path(source))
+    values = values_of_text(description.config, source)
+    trained = values.get("model")
+    if not isinstance(trained, dict):
+        raise UserError(
+            f"the config inside {source} has no model, a dict; export the network again: {EXPORT}"
+        )
+    values["model"] = _model(trained, description, Path(source))
+    # The network's own classes, and what registers them, are not needed: it is in the file.
+    values.pop("custom_imports", None)
     if description.input.dtype == "uint8":
-        _leave_out_normalising(config)
-    return with_options(config, options, data)
+        for part in ("test_dataloader", "tta_pipeline"):
+            _leave_out_normalising(values.get(part))
+    return with_options(checked_config(values, description.config, source), options, data)
 
 
-def _model(config: Config, description: Description, path: Path) -> dict[str, Any]:
-    """What stands in the config's ``model``: the file, and what is done before and after it."""
-    trained, output = config.model, description.output
+def _model(trained: dict[str, Any], description: Description, path: Path) -> dict[str, Any]:
+    """What stands in the place of the trained ``model``: the file, and what is done before and after it."""
+    output = description.output
     preprocessor = dict(trained.get("data_preprocessor") or {"type": "SegDataPreProcessor"})
     if description.input.dtype == "uint8":
         if any((preprocessor.get("test_cfg") or {}).values()):
@@ -68,7 +73,7 @@ def _model(config: Config, description: Description, path: Path) -> dict[str, An
         type="ExportedLabels" if output.name == "labels" else "LeanEncoderDecoder",
         data_preprocessor=preprocessor,
         backbone=dict(
-            type="ExportedNetwork", file=os.path.abspath(path), in_channels=input_channels(trained) or 3
+            type="ExportedNetwork", file=os.path.abspath(path), in_channels=_channels(trained, description)
         ),
         decode_head=dict(
             type="ExportedHead",
@@ -81,14 +86,15 @@ def _model(config: Config, description: Description, path: Path) -> dict[str, An
     )
 
 
-def _leave_out_normalising(config: Config) -> None:
-    """Take ``Normalize`` out of the pipelines of a config whose network does it inside."""
-    for part in (config.get("test_dataloader"), config.get("tta_pipeline")):
-        _leave_out(part)
+def _channels(trained: dict[str, Any], description: Description) -> int:
+    backbone = trained.get("backbone")
+    told = backbone.get("in_channels") if isinstance(backbone, dict) else None
+    return told or len(description.input.mean or ()) or 3
 
 
-def _leave_out(part: Any) -> None:
+def _leave_out_normalising(part: Any) -> None:
+    """Take ``Normalize`` out of the pipelines in a part of a config whose network does it inside."""
     if isinstance(part, list):
         part[:] = [one for one in part if not (isinstance(one, dict) and type_name(one) == "Normalize")]
-    for one in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        _leave_out(one)
+    for one in part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ():
+        _leave_out_normalising(one)

@@ -6,15 +6,15 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export, save
 
-from danseg.export.description import FILE, Description
+from danseg.export.description import FILE
+from danseg.export.formats import Task
 
 
-def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
+def write(task: Task, part: Path) -> int:
     """Write a ``.pt2``; see :meth:`danseg.export.formats.Format.write`."""
-    program, smallest = captured(network, example, description)
+    program, smallest = captured(task)
     # Each operator says where in the sources it was called, with the paths of this machine.
     for module in program.graph_module.modules():
         for node in getattr(module, "graph", torch.fx.Graph()).nodes:
@@ -23,14 +23,14 @@ def write(network: nn.Module, example: Tensor, description: Description, part: P
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights in another order of memory, which are saved as they are
-        save(program, content, extra_files={FILE: description.to_json()})
+        save(program, content, extra_files={FILE: task.description.to_json()})
     part.write_bytes(content.getvalue())
     return smallest
 
 
-def captured(network: nn.Module, example: Tensor, description: Description) -> tuple[ExportedProgram, int]:
+def captured(task: Task) -> tuple[ExportedProgram, int]:
     """The program of a network, and the smallest height and width that it takes."""
-    layout, size = description.input.layout, description.size
+    layout, size = task.description.input.layout, task.description.size
     free = {
         axis: Dim.DYNAMIC
         for axis, length in enumerate(
@@ -39,7 +39,7 @@ def captured(network: nn.Module, example: Tensor, description: Description) -> t
         if length is None
     }
     with torch.no_grad():
-        program = export(network, (example,), dynamic_shapes=(free,), strict=False)
+        program = export(task.network, (task.example,), dynamic_shapes=(free,), strict=False)
     [name] = program.graph_signature.user_inputs
     taken = next(node for node in program.graph.nodes if node.name == name)
     shape = taken.meta["val"].shape

@@ -1,7 +1,7 @@
 """The formats in which a network is exported: names, endings, what each needs, and what writes it."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +9,29 @@ from typing import TYPE_CHECKING
 from danseg.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
     from danseg.export.description import Description
 
 PRECISIONS = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is written.
+
+    Attributes:
+        network: a :class:`~danseg.export.deployed_network.DeployedNetwork`.
+        example: an input of it.
+        description: goes into the file; its ``size`` says which axes are fixed.
+        samples: inputs made of training pictures, for int8.
+    """
+
+    network: "nn.Module"
+    example: "Tensor"
+    description: "Description"
+    samples: "Sequence[np.ndarray]" = ()
 
 
 @dataclass(frozen=True)
@@ -50,13 +68,11 @@ class Format:
                     "pip install 'danseg[export]'"
                 ) from error
 
-    def write(self, network: "nn.Module", example: "Tensor", description: "Description", part: Path) -> int:
+    def write(self, task: Task, part: Path) -> int:
         """Write a network.
 
         Args:
-            network: a :class:`~danseg.export.deployed_network.DeployedNetwork`.
-            example: an input of it.
-            description: goes into the file; its ``size`` says which axes are fixed.
+            task: what is written.
             part: where; its folder is the file's alone.
 
         Returns:
@@ -66,7 +82,7 @@ class Format:
             Exception: whatever the format's library raises at a network that it cannot write.
         """
         function: Callable = importlib.import_module(f"danseg.export.{self.writer}").write
-        return function(network, example, description, part)
+        return function(task, part)
 
 
 FORMATS = {

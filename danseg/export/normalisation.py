@@ -51,7 +51,9 @@ def normalisation(model: BaseSegmentor) -> Normalisation:
     loader = loading_step([first])
     bands = input_channels(model.cfg.model) or 3
     preprocessor = model.data_preprocessor
-    flips = bool(getattr(preprocessor, "_channel_conversion", False)) and bands == 3
+    # Under the first name in onedl-mmseg, under the second in mmseg 1.2.2.
+    turned = any(getattr(preprocessor, name, False) for name in ("_channel_conversion", "channel_conversion"))
+    flips = turned and bands == 3
     mean, std = (_numbers(getattr(preprocessor, name, None)) for name in ("mean", "std"))
     step = _normalising(others)
     if step is not None:

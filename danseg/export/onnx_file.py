@@ -5,14 +5,15 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from danseg.export.description import KEY, Description
+from danseg.export.description import KEY
 from danseg.export.exported_program import captured
+from danseg.export.formats import Task
 from danseg.version import __version__
 
 #: The version of ONNX's operators.
@@ -22,23 +23,41 @@ INSIDE = 1536 * 2**20
 _AXES = {"N": "batch", "H": "height", "W": "width"}
 
 
-def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
+def write(task: Task, part: Path) -> int:
     """Write an ``.onnx``; see :meth:`danseg.export.formats.Format.write`."""
+    if task.description.precision != "int8":
+        return _write(task, part)
+    from danseg.export.quantisation import quantise
+
+    source = part.with_name(f"{part.stem}_float32.onnx")
+    smallest = _write(replace(task, description=replace(task.description, precision="float32")), source)
+    quantise(source, part, task.samples)
+    remove(source)
+    return smallest
+
+
+def remove(source: Path) -> None:
+    """Remove a file of ONNX, and what lies beside it."""
+    for file in source.parent.glob(f"{source.name}*"):
+        file.unlink()
+
+
+def _write(task: Task, part: Path) -> int:
     import onnx
 
-    model, smallest = translated(network, example, description)
-    onnx.helper.set_model_props(model, {KEY: description.to_json()})
-    weights = sum(len(one.raw_data) for one in model.graph.initializer)
-    beside = weights > INSIDE
+    model, smallest = _translated(task)
+    onnx.helper.set_model_props(model, {KEY: task.description.to_json()})
+    beside = sum(len(one.raw_data) for one in model.graph.initializer) > INSIDE
     onnx.save_model(
         model, part, save_as_external_data=beside, location=f"{part.name}.data" if beside else None
     )
     return smallest
 
 
-def translated(network: nn.Module, example: Tensor, description: Description) -> tuple[Any, int]:
+def _translated(task: Task) -> tuple[Any, int]:
     """The network as a message of ONNX, and the smallest height and width that it takes."""
-    program, smallest = captured(network, example, description)
+    program, smallest = captured(task)
+    description = task.description
     free = {
         axis: name
         for axis, name in ((description.input.layout.index(x), name) for x, name in _AXES.items())

@@ -2,25 +2,22 @@
 
 from pathlib import Path
 
-from torch import Tensor, nn
-
 from danseg.errors import UserError
 from danseg.export import onnx_file
 from danseg.export.description import KEY, Description
+from danseg.export.formats import Task
 
 
-def write(network: nn.Module, example: Tensor, description: Description, part: Path) -> int:
+def write(task: Task, part: Path) -> int:
     """Write an ``.xml`` and a ``.bin``; see :meth:`danseg.export.formats.Format.write`."""
     source = part.with_suffix(".onnx")
-    smallest = onnx_file.write(network, example, description, source)
-    convert(source, description, part)
-    for file in part.parent.glob(f"{source.name}*"):
-        file.unlink()
+    smallest = onnx_file.write(task, source)
+    _convert(source, task.description, part)
+    onnx_file.remove(source)
     return smallest
 
 
-def convert(source: Path, description: Description, part: Path) -> None:
-    """Write an ``.xml`` and a ``.bin`` of a file of ONNX."""
+def _convert(source: Path, description: Description, part: Path) -> None:
     import openvino
 
     model = openvino.convert_model(source)

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from danseg.errors import UserError
 from danseg.export.description import Description
 from danseg.export.normalisation import Normalisation
 from danseg.export.sessions import Session
@@ -95,10 +97,13 @@ class Reference:
     Args:
         model: prepared for inference in float32.
         normalisation: of the model; its ``step`` is the pipeline's.
+        photos: pictures (H, W, C) uint8 to take; drawn ones by default.
     """
 
-    def __init__(self, model: BaseSegmentor, normalisation: Normalisation) -> None:
-        self.model, self.normalisation = model, normalisation
+    def __init__(
+        self, model: BaseSegmentor, normalisation: Normalisation, photos: Sequence[np.ndarray] = ()
+    ) -> None:
+        self.model, self.normalisation, self.photos = model, normalisation, photos
         # Labels of whole pictures, whatever the test mode, and without padding, which is the caller's.
         self._whole = copy.copy(model)
         self._whole.test_cfg = ConfigDict(model.test_cfg or {}, mode="whole")
@@ -106,7 +111,9 @@ class Reference:
         self._preprocessor.test_cfg = None
 
     def pictures(self, batch: int, height: int, width: int) -> np.ndarray:
-        """Pictures (B, H, W, C) uint8, with patches of colour and some noise; always the same ones."""
+        """Pictures (B, H, W, C) uint8, always the same: photos, or patches of colour with some noise."""
+        if self.photos:
+            return np.stack([fitted(one, height, width) for one in islice(cycle(self.photos), batch)])
         rng = np.random.default_rng([batch, height, width])
         bands = self.normalisation.bands
         made = []
@@ -128,6 +135,22 @@ class Reference:
         data = dict(inputs=tensors, data_samples=_samples(pictures))
         return self._preprocessor(data, training=False)["inputs"]
 
+    def on(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As a call.
+
+        Raises:
+            UserError: the network does not take pictures of this size.
+        """
+        try:
+            return self(pictures)
+        except (ValueError, RuntimeError) as error:
+            _, height, width, _ = pictures.shape
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"the network takes no pictures of {height} x {width} (height x width): {reason}; name a "
+                "size that it takes by --size HEIGHT WIDTH, without --dynamic"
+            ) from error
+
     @torch.no_grad()
     def __call__(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """The logits (B, K, h, w) and the labels (B, H, W) of pictures."""
@@ -146,6 +169,16 @@ class Reference:
             else:
                 return side
         return None
+
+
+def fitted(photo: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle (height, width, C) of a photo, which is enlarged if it is smaller."""
+    scale = max(height / photo.shape[0], width / photo.shape[1], 1)
+    if scale > 1:
+        size = (max(width, round(photo.shape[1] * scale)), max(height, round(photo.shape[0] * scale)))
+        photo = cv2.resize(photo, size, interpolation=cv2.INTER_LINEAR)
+    top, left = (photo.shape[0] - height) // 2, (photo.shape[1] - width) // 2
+    return photo[top : top + height, left : left + width]
 
 
 def _samples(pictures: np.ndarray) -> list[SegDataSample]:
@@ -185,8 +218,8 @@ def verify(session: Session, reference: Reference, runs: Sequence[tuple[int, int
 
 def _compared(session: Session, reference: Reference, pictures: np.ndarray) -> Row:
     description = session.description
-    logits, labels = reference(pictures)
-    found = torch.from_numpy(session(_given(pictures, description)))
+    logits, labels = reference.on(pictures)
+    found = torch.from_numpy(session(given(pictures, description)))
     difference = None
     if description.output.name == "logits":
         if found.shape != logits.shape:
@@ -199,7 +232,7 @@ def _compared(session: Session, reference: Reference, pictures: np.ndarray) -> R
     return Row(batch, height, width, difference, differing)
 
 
-def _given(pictures: np.ndarray, description: Description) -> np.ndarray:
+def given(pictures: np.ndarray, description: Description) -> np.ndarray:
     """What a caller who reads nothing but the description gives the file."""
     taken = description.input
     if taken.dtype == "uint8":

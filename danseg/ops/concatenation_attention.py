@@ -10,6 +10,7 @@ approximated.
 import torch
 from torch import Tensor
 
+from danseg.ops.exporting import exporting
 from danseg.ops.inputs import check_alike, energy_dtype
 
 
@@ -33,6 +34,9 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     Raises:
         ValueError: when shapes, dtypes or devices do not match, or there are no keys.
     """
+    keys = b.shape[1]
+    if exporting():
+        return _mean(a, b, value, keys)
     if (
         not a.dim() == b.dim() == value.dim() - 1 == 2
         or value.shape[:2] != b.shape
@@ -43,18 +47,38 @@ def concatenation_attention(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
             f"b {tuple(b.shape)}, value {tuple(value.shape)}"
         )
     check_alike("concatenation_attention", a=a, b=b, value=value)
-    keys = b.shape[1]
     if keys == 0:
         raise ValueError(f"concatenation_attention needs at least one key, got b {tuple(b.shape)}")
+    return _mean(a, b, value, keys)
+
+
+def _mean(a: Tensor, b: Tensor, value: Tensor, keys: int) -> Tensor:
     dtype = value.dtype
     wide = energy_dtype(dtype)
     a, b, value = a.to(wide), b.to(wide), value.to(wide)
     b, order = b.sort(dim=1, descending=True)
     value = value.gather(1, order[:, :, None].expand_as(value))  # (B, M, D), largest b first
-    # How many keys have b_j > -a_i; searchsorted needs an ascending sequence.
-    count = torch.searchsorted(-b.detach().contiguous(), a.detach().contiguous())  # (B, N)
+    count = _counted(a, b) if exporting() else _searched(a, b)  # (B, N)
     out = a[:, :, None] * _sum_of_first(value, count) + _sum_of_first(b[:, :, None] * value, count)
     return (out / keys).to(dtype)
+
+
+def _searched(a: Tensor, b: Tensor) -> Tensor:
+    """How many keys have ``b_j > -a_i``, as (B, N), for descending ``b``; searchsorted needs an ascending one."""
+    return torch.searchsorted(-b.detach().contiguous(), a.detach().contiguous())
+
+
+def _counted(a: Tensor, b: Tensor) -> Tensor:
+    """The same by sorting the keys among the queries, for files: ONNX has no such search.
+
+    It does not matter on which side of a query its equals stand: a key with ``b_j = -a_i`` has weight 0.
+    """
+    keys = b.shape[1]
+    order = torch.cat([b, -a], dim=1).argsort(dim=1, descending=True)  # (B, M + N)
+    place = torch.zeros_like(order).scatter(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    return (order < keys).long().cumsum(dim=1).gather(1, place[:, keys:])
 
 
 def _sum_of_first(x: Tensor, count: Tensor) -> Tensor:

@@ -1,12 +1,25 @@
 """Checks of the operators' inputs, and the dtype of their energies."""
 
+import contextlib
+
 import torch
 from torch import Tensor
+
+from danseg.ops.exporting import exporting
 
 
 def energy_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of the energies for inputs in ``dtype``: at least float32."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
+    """Inside, autocast does not change the precision of products on the device of ``x``.
+
+    A model that is exported computes in the precision that its tensors have. (PyTorch would record the block as a
+    submodule, which ``torch.export.save`` refuses where sizes go in.)
+    """
+    return contextlib.nullcontext() if exporting() else torch.autocast(x.device.type, enabled=False)
 
 
 def check_alike(operator: str, **tensors: Tensor) -> None:

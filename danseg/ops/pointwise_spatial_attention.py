@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from danseg.ops.blocks import block_bytes
+from danseg.ops.exported_pointwise_spatial import exported_pointwise_spatial
+from danseg.ops.exporting import exporting
 from danseg.ops.inputs import check_one_device, energy_dtype
 from danseg.ops.operator import operator
 from danseg.ops.pointwise_spatial_mask import Mask, reach
@@ -56,6 +58,8 @@ def pointwise_spatial_attention(
     Raises:
         ValueError: for an unknown kind, or shapes, dtypes or devices that do not fit.
     """
+    if exporting():
+        return exported_pointwise_spatial(x, hidden, weight, mask_size, kind, softmax)
     _check(hidden, weight, mask_size, kind)
     if (
         x.dim() != 4

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from danseg.ops.inputs import energy_dtype
+from danseg.ops.inputs import energy_dtype, without_autocast
 from danseg.ops.operator import differentiated
 
 
@@ -55,8 +55,8 @@ def energies(query: Tensor, key: Tensor) -> Tensor:
     Autocast does not change the precision.
     """
     wide = energy_dtype(query.dtype)
-    with torch.autocast(query.device.type, enabled=False):
-        return query.to(wide) @ key.to(wide).mT
+    with without_autocast(query):
+        return query.to(wide) @ key.to(wide).transpose(1, 2)
 
 
 def dot_product(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
@@ -74,6 +74,6 @@ def dot_product(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0
         ``(B, N, D)`` in the dtype of ``value``.
     """
     wide = energy_dtype(value.dtype)
-    with torch.autocast(query.device.type, enabled=False):
-        summary = key.to(wide).mT @ value.to(wide) * scale
+    with without_autocast(query):
+        summary = key.to(wide).transpose(1, 2) @ value.to(wide) * scale
         return (query.to(wide) @ summary).to(value.dtype)

@@ -9,8 +9,8 @@ approximated, sampled or windowed.
 * All else: blocks of matrix products, below. For float32 they are faster on a GPU, too, than the one kernel
   that PyTorch has for it, and they follow PyTorch's switches for TF32.
 
-The two passes are registered as custom operators, so ``torch.compile`` and
-``torch.export`` see one opaque call each instead of unrolling the loop over blocks.
+The two passes are registered as custom operators, so ``torch.compile`` sees one opaque call each instead of
+unrolling the loop over blocks. A model that is exported gets :mod:`danseg.ops.exported_attention`.
 
 The idea of recomputing softmax blocks from a stored log-sum-exp comes from Rabe and
 Staats, "Self-attention Does Not Need O(n²) Memory" (arXiv 2112.05682) and from Dao et al.,
@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from danseg.ops.blocks import block_bytes, cached_bytes, keep_freed_blocks
+from danseg.ops.exported_attention import exported_attention
+from danseg.ops.exporting import exporting
 from danseg.ops.fused_attention import fused_attention, fused_kernels_take
 from danseg.ops.inputs import check_alike, energy_dtype
 from danseg.ops.operator import operator
@@ -69,6 +71,8 @@ def attention(
     Raises:
         ValueError: when shapes, dtypes or devices do not match, or ``block_size`` is below 1.
     """
+    if exporting():
+        return exported_attention(query, key, value, scale)
     _check(query, key, value, block_size)
     if block_size is None and fused_kernels_take(query, value):
         return fused_attention(query, key, value, scale)

@@ -464,7 +464,7 @@ def test_unknown_arguments_name_what_there_is():
         with pytest.raises(ValueError, match="one of pyramid_split, .*hs_resnet"):
             VariantResNet(50, conv2)
     for depth in (18, 34):
-        with pytest.raises(ValueError, match=f"one of 50, 101, 152, 200, got {depth}"):
+        with pytest.raises(ValueError, match=f"one of 50, 101, 152, 200, 269, got {depth}"):
             VariantResNet(depth, "pyramid_split")
     with pytest.raises(ValueError, match="dcn"):
         VariantResNet(50, "pyramid_split", dcn=dict(type="DCN"), stage_with_dcn=(False,) * 4)

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-import yaml
 
+from authors_networks import Plain, danet
 from danseg.apis import Segmenter, load_model
 from danseg.convert.published import publish
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
+from danseg.engine.config.config_file import load_config
 from danseg.errors import UserError
 from danseg.io import files as io_files
 
@@ -24,12 +26,15 @@ def last(trained):
     return trained / "iter_4.pth"
 
 
+def published_from(checkpoint, out):
+    model = load_model(checkpoint, device="cpu")
+    return publish(model, load_config(checkpoint), checkpoint, out)
+
+
 @pytest.fixture
 def published(last, tmp_path):
     """``published(suffix)``: the files of the training's last checkpoint."""
-    return lambda suffix=".safetensors", **more: publish(
-        load_model(last, device="cpu"), last, tmp_path / f"danet{suffix}", **more
-    )
+    return lambda suffix=".safetensors": published_from(last, tmp_path / f"danet{suffix}")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -44,9 +49,25 @@ def test_the_file_alone_gives_the_same_logits_to_the_bit(suffix, last, published
     assert got.dataset_meta["classes"] == wanted.dataset_meta["classes"]
     assert got.dataset_meta["palette"] == wanted.dataset_meta["palette"]
     assert got.cfg.model.test_cfg.mode == "slide"
-    again = publish(got, alone, tmp_path / f"danet{suffix}".replace("danet", "again"))
+    again = published_from(alone, tmp_path / f"again{suffix}")
     assert torch.equal(load_model(again.weights, device="cpu")(PICTURE), wanted(PICTURE))
     assert Segmenter(alone, device="cpu").classes == wanted.dataset_meta["classes"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_converted_network_gives_the_same_logits_to_the_bit(suffix, brought, image, tmp_path):
+    net = Plain()
+    danet(net, image)
+    converted = brought("danet", {"state_dict": net.weights})
+    wanted = load_model(converted.checkpoint, device="cpu")
+    files = published_from(converted.checkpoint, tmp_path / f"published{suffix}")
+    assert torch.equal(load_model(files.weights, device="cpu")(PICTURE), wanted(PICTURE))
+    told = json.loads(files.notes.read_text())["published"]["training"]["converted_from"]
+    assert (
+        told["layout"] == "danet"
+        and told["file"] == "theirs.pth"
+        and told["sha256"] in files.card.read_text()
+    )
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -61,7 +82,7 @@ def test_averaged_weights_are_published_and_no_state_of_the_training(suffix, las
     assert not torch.equal(content["state_dict"][name], current[name])
     assert content["state_dict"].keys() == raw["state_dict"].keys()
     told = content["meta"]["published"]
-    assert told["training"] == dict(iterations=4, epochs=0, seed=3, averaged=True)
+    assert told["training"] == dict(iterations=4, epochs=0, seed=3, averaged=True, converted_from=None)
     assert told["network"] == "danet_tiny"
 
 
@@ -131,27 +152,26 @@ def test_a_changed_file_is_refused(suffix, published, tmp_path):
 
 def test_refusals_leave_nothing(last, published, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    model = load_model(last, device="cpu")
     with pytest.raises(UserError, match=r"danet\.onnx: a network is published as \.pth or \.safetensors"):
-        publish(model, last, out / "danet.onnx")
+        published_from(last, out / "danet.onnx")
     with pytest.raises(UserError, match="published as"):
-        publish(model, last, out / "danet")
+        published_from(last, out / "danet")
     assert not out.exists()
-    files = publish(model, last, out / "danet.pth")
+    files = published_from(last, out / "danet.pth")
     before = {path: path.read_bytes() for path in files}
     with pytest.raises(UserError, match=r"exists already; delete it, or name another file with --out"):
-        publish(model, last, out / "danet.pth")
+        published_from(last, out / "danet.pth")
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     for path in files[:2]:
         path.unlink()
     with pytest.raises(UserError, match=r"\.md exists already"):
-        publish(model, last, out / "danet.pth")
+        published_from(last, out / "danet.pth")
     assert [*out.iterdir()] == [files.card]
     files.card.unlink()
 
     monkeypatch.setattr("danseg.convert.published.model_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        publish(model, last, out / "danet.pth")
+        published_from(last, out / "danet.pth")
     assert not [*out.iterdir()]
     monkeypatch.undo()
 
@@ -166,20 +186,50 @@ def test_refusals_leave_nothing(last, published, tmp_path, monkeypatch):
 
         monkeypatch.setattr(io_files.os, "replace", full)
         with pytest.raises(UserError, match="No space left"):
-            publish(model, last, out / "danet.pth")
+            published_from(last, out / "danet.pth")
         assert not [*out.iterdir()], room
+
+
+def test_where_the_training_started_from_is_kept_by_name(last, tmp_path):
+    config = load_config(last)
+    config.model.pretrained = "/home/ann/resnet18_v1c.pth"
+    model = load_model(config, last, "cpu")
+    files = publish(model, config, last, tmp_path / "danet.pth")
+    assert load_config(files.weights).model.pretrained == "resnet18_v1c.pth"
+    assert "| started from | resnet18_v1c.pth |" in files.card.read_text()
+    assert torch.equal(load_model(files.weights, device="cpu")(PICTURE), model(PICTURE))
 
 
 def test_a_folder_that_is_none_is_named(last, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make the folder .*--out"):
-        publish(load_model(last, device="cpu"), last, tmp_path / "file" / "danet.pth")
+        published_from(last, tmp_path / "file" / "danet.pth")
 
 
-def test_the_card_reads_as_the_hub_reads_it(published):
-    files = published()
-    _, head, body = files.card.read_text().split("---\n", 2)
-    told = yaml.safe_load(head)
-    assert told["library_name"] == "danseg" and told["pipeline_tag"] == "image-segmentation"
-    assert told["datasets"] == ["cityscapes"] and told["metrics"] == ["mean_iou"]
-    assert files.weights.name in body
+def test_a_test_of_a_trainings_own_checkpoint_leaves_it_as_it_is(trained, last, tool, tmp_path, monkeypatch):
+    """A run writes its config into its work dir, by default one of the checkpoint's name."""
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    monkeypatch.chdir(tmp_path)
+    tool("test").main([str(last)])
+    [report] = (tmp_path / "work_dirs" / "iter_4").glob("metrics_*.json")
+    copy = Path(shutil.copy(last, tmp_path))
+    tool("test").main([str(copy), "--work-dir", str(tmp_path)])
+    assert copy.read_bytes() == last.read_bytes()
+    assert load_model(tmp_path / "iter_4.py", last, "cpu").cfg.model.type == "LeanEncoderDecoder"
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_tools_take_the_file_alone(last, published, tool, tmp_path, rendered_root):
+    weights = published().weights
+    reports = {}
+    for name, arguments in {"both": [last.parent / "danet_tiny.py", last], "alone": [weights]}.items():
+        data = f"test_dataloader.dataset.data_root={rendered_root}"
+        work = tmp_path / name
+        tool("test").main([*map(str, arguments), "--work-dir", str(work), "--cfg-options", data])
+        [report] = work.glob("metrics_*.json")
+        reports[name] = json.loads(report.read_text())
+    assert reports["alone"]["checkpoint"] == str(weights)
+    assert reports["alone"]["classes"] == reports["both"]["classes"]
+    picture = next(Path(rendered_root).glob("leftImg8bit/val/*/*.png"))
+    tool("predict").main([str(weights), str(picture), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert len([*(tmp_path / "out").glob("*_labels.png")]) == 1

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import yaml
+from PIL import Image
 
 import own_sets
 from danseg.command import main
@@ -104,6 +106,15 @@ def measured(said: str) -> None:
     assert "96x128, batch 1" in said and "images a second" in said
 
 
+def exported(said: str) -> None:
+    assert "takes (B, H, W, C) uint8, gives labels" in said and "written: best.onnx" in said
+    # As a reader would run it who has ONNX Runtime alone.
+    picture = np.asarray(Image.open("pictures/000.jpg").convert("RGB"))
+    [labels] = onnxruntime.InferenceSession("best.onnx").run(None, {"image": picture[None]})
+    predicted = read_label_map(Path("predicted/000_labels.png"))
+    assert labels.shape == (1, *picture.shape[:2]) and (labels[0] == predicted).mean() > 0.999
+
+
 # What has to be true after each line of the page, by how the line begins.
 OUTCOMES = {
     "danseg prepare folder": prepared,
@@ -115,6 +126,7 @@ OUTCOMES = {
     f"danseg predict {WORK}/danet_r18_folder.py best.pth pictures --out": predicted,
     f"danseg predict {WORK}/danet_r18_folder.py best.pth pictures/000.jpg": attention_drawn,
     "danseg latency": measured,
+    "danseg export": exported,
 }
 
 

@@ -1,5 +1,6 @@
 """The runner: errors about wrong configs, loading of weights that fit, writing of whole files."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -89,6 +90,19 @@ def test_the_network_is_found_inside_its_wrappers(tiny):
     runner = DansegRunner.from_cfg(config)
     assert type(runner.model).__name__ == "LeanTTAModel"
     assert type(runner.network).__name__ == config.model.module.type
+
+
+def test_processes_do_not_wrap_a_network_without_parameters(monkeypatch):
+    """PyTorch's wrapper for several processes refuses one, such as an exported network."""
+    runner = DansegRunner.__new__(DansegRunner)
+    runner._distributed = True
+    network = torch.nn.Identity()
+    assert runner.wrap_model(None, network) is network
+    wrapped = []
+    monkeypatch.setattr("danseg.engine.runner.MMDistributedDataParallel", lambda **how: wrapped.append(how))
+    runner.logger, runner.cfg = logging.getLogger("test"), {}
+    runner.wrap_model(None, torch.nn.Linear(1, 1))
+    assert len(wrapped) == 1
 
 
 def test_weights_are_loaded_where_they_fit(built, tmp_path):

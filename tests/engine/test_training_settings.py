@@ -15,7 +15,14 @@ from torch import nn
 
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.config_names import READ
-from danseg.engine.training_settings import _FREE, KEY, changes_since, refusal, settings_text
+from danseg.engine.training_settings import (
+    _FREE,
+    KEY,
+    changes_since,
+    refusal,
+    settings_text,
+    trained_images,
+)
 from danseg.errors import UserError
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -295,3 +302,19 @@ def test_names_and_ids_of_an_own_set_are_compared(stand_in, base, tmp_path):
     assert "--cfg-options" not in refusal(found, "a.pth").partition("--apply-changes")[0]
     found = changes_since(runner(tmp_path / "one", ignore=[255]), before, "a.pth")
     assert changed(found) == {"own_data.0.ids.255": (None, 255)}
+
+
+def test_the_images_of_a_training_are_told(stand_in, before):
+    count, names = trained_images(before)
+    [dataset] = [stand_in().train_loop.dataloader.dataset]
+    assert count == len(dataset) and len(names) == 16
+    for content in (
+        {},
+        {KEY: None},
+        {KEY: "{"},
+        {KEY: "[]"},
+        {KEY: '{"images": 3}'},
+        {KEY: '{"images": "many"}'},
+    ):
+        assert trained_images(content) is None
+    assert trained_images({KEY: '{"images": "12"}'}) == (12, None)

@@ -13,11 +13,12 @@ from danseg.export.exported_config import trained_config
 from exported_files import described, write
 
 TEXT = """
+custom_imports = dict(imports=["a_package_that_is_not_here"])
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(type="SegDataPreProcessor", mean=[1.0], std=[2.0], bgr_to_rgb=False, pad_val=0),
-    backbone=dict(type="ResNetV1c", depth=18, in_channels=3),
-    decode_head=dict(type="FCNHead", num_classes=2),
+    backbone=dict(type="a_package_that_is_not_here.Backbone", depth=18),
+    decode_head=dict(type="HeadOfAnother", num_classes=2),
     test_cfg=dict(mode="whole"),
 )
 test_dataloader = dict(dataset=dict(type="CamVidDataset", data_root="data/camvid", pipeline=[
@@ -72,10 +73,18 @@ def test_a_config_is_read_as_ever(tmp_path):
     assert trained_config(tmp_path / "a.py", {"model.type": "B"}).model.type == "B"
 
 
-def test_the_config_of_a_file_runs_no_code(tmp_path):
-    description = described(config="import os\nmodel = dict(type='EncoderDecoder')\n")
+@pytest.mark.parametrize(
+    "config, said",
+    [
+        ("import os\nmodel = dict()\n", "cannot be read as data"),
+        ("model = dict()\ncustom_hooks = [dict(type='os.system')]\n", "is no registered name"),
+        ("a = 1\n", "has no model"),
+    ],
+)
+def test_the_config_of_a_file_runs_no_code(tmp_path, config, said):
+    description = described(config=config)
     path = write(tmp_path / "tiny.onnx", nn.Conv2d(3, 2, 3).eval(), zeros(2, 3, 8, 8), description)
-    with pytest.raises(UserError, match="cannot be read as data"):
+    with pytest.raises(UserError, match=said):
         trained_config(path)
 
 

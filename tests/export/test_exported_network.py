@@ -1,8 +1,9 @@
-"""The parts of a segmentor that runs an exported file; tests/apis/test_exported_models.py has them together."""
+"""The parts of a segmentor that runs an exported file; tests/apis/test_exported_models.py has all."""
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -41,12 +42,10 @@ def written(tmp_path):
     return write_file
 
 
-def model_of(path, kind="LeanEncoderDecoder"):
+def model_of(path, kind="LeanEncoderDecoder", **mode):
     head = dict(type="ExportedHead", num_classes=3, out_channels=3)
-    backbone = dict(type="ExportedNetwork", file=path)
-    return MODELS.build(
-        dict(type=kind, backbone=backbone, decode_head=head, test_cfg=dict(mode="whole"))
-    ).eval()
+    parts = dict(backbone=dict(type="ExportedNetwork", file=path), decode_head=head)
+    return MODELS.build(dict(type=kind, **parts, test_cfg=ConfigDict(mode or dict(mode="whole")))).eval()
 
 
 def test_pictures_go_in_as_they_were_loaded_and_logits_come_out(written):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from danseg.export.normalisation import normalisation
-from danseg.export.verification import Bound, Reference, Row, Verification, sizes
+from danseg.export.verification import Bound, Reference, Row, Verification, fitted, sizes
 from few_layers import few_layers, few_layers_model
 
 BOUND = Bound(1e-4, 0.9999)
@@ -43,6 +43,13 @@ def test_sizes():
     assert any(height % 8 and width % 8 for _, height, width in runs)
     assert any(height < width for _, height, width in runs) and any(h > w for _, h, w in runs)
     assert all(min(size) >= 32 for _, *size in sizes((40, 40), 32))
+
+
+def test_a_photo_is_cut_or_enlarged():
+    photo = np.arange(10 * 20 * 3, dtype=np.uint8).reshape(10, 20, 3)
+    np.testing.assert_array_equal(fitted(photo, 4, 6), photo[3:7, 7:13])
+    for size in ((10, 20), (40, 20), (10, 50), (33, 47), (10, 21)):
+        assert fitted(photo, *size).shape == (*size, 3)
 
 
 def test_pictures_are_always_the_same():

@@ -52,8 +52,8 @@ def write(path: Path, network: nn.Module, example: Tensor, description: Descript
             torch.export.export(network, (example,), dynamic_shapes=shapes), path, extra_files=extra_files
         )
     else:
-        graph = path.with_suffix(".onnx")
-        _write_onnx(graph, network, example, free, text)
+        graph = path if path.suffix == ".onnx" else path.with_name(f"{path.name}.onnx")
+        _write_onnx(graph, network, example, free, description)
         if path.suffix == ".xml":
             model = openvino.Core().read_model(graph)
             if text is not None:
@@ -71,6 +71,7 @@ def write_model(
     batch: int | None = None,
     with_preprocessing: bool = False,
     labels: bool = False,
+    precision: str = "float32",
 ) -> Path:
     """Write a model in eval mode with all that danseg says of it, for any size or for one.
 
@@ -81,6 +82,7 @@ def write_model(
         batch: how many pictures it takes together; None for any.
         with_preprocessing: it takes pictures (B, H, W, C) uint8, red first.
         labels: it gives labels.
+        precision: what it says of itself, of a model that computes so.
     """
     does = normalisation(model)
     network = DeployedNetwork(model, does if with_preprocessing else None, labels)
@@ -94,6 +96,7 @@ def write_model(
         classes=tuple(model.dataset_meta["classes"]),
         colours=tuple(tuple(one) for one in model.dataset_meta["palette"]),
         config=config_to_text(model.cfg),
+        precision=precision,
         input=taken,
         size=Size(batch, *(size or (None, None))),
         output=network.output,
@@ -104,7 +107,7 @@ def write_model(
 
 
 def _write_onnx(
-    path: Path, network: nn.Module, example: Tensor, free: dict[int, str], text: str | None
+    path: Path, network: nn.Module, example: Tensor, free: dict[int, str], description: Description | None
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the older exporter, about itself
@@ -113,11 +116,11 @@ def _write_onnx(
             (example,),
             str(path),
             input_names=["image"],
-            output_names=["output"],
+            output_names=[description.output.name if description else "output"],
             dynamic_axes={"image": free} if free else None,
             dynamo=False,
         )
-    if text is not None:
+    if description is not None:
         model = onnx.load(path)
-        onnx.helper.set_model_props(model, {KEY: text})
+        onnx.helper.set_model_props(model, {KEY: description.to_json()})
         onnx.save(model, path)

@@ -98,6 +98,7 @@ def test_the_size_of_a_config_that_tests_by_windows_is_its_window(tool, files, t
             ],
             "--with-preprocessing takes pictures of 8 bits",
         ),
+        (["--precision", "int8"], "--precision int8 needs pictures of the training set: "),
         (["--cfg-options", "model.decode_head.type=Nope"], "there is no such model"),
         (["--cfg-options", "model.decode_head.channels=4"], "does not fit this config's model"),
         (["--cfg-options", "crop_size=None"], "crop_size=None: give height and width"),
@@ -155,7 +156,10 @@ def test_a_network_of_one_size_is_not_exported_for_any(message, files, tmp_path,
     said = message(*files, *rest, "--dynamic")
     assert "the network takes pictures of 48 x 72, and no smaller ones" in said and "--size 48 72" in said
     said = message(*files, *rest, "--size", "40", "40")
-    assert "the network cannot run on pictures of 40 x 40" in said and "--size HEIGHT WIDTH" in said
+    assert (
+        "the network takes no pictures of 40 x 40 (height x width): wrong size" in said
+        and "--size HEIGHT WIDTH" in said
+    )
 
 
 @pytest.mark.parametrize("name", ["torch-export", "onnx", "torchscript"])

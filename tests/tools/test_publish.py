@@ -33,7 +33,9 @@ def test_weights_and_a_config_become_one_file(main, bare, tmp_path, capsys):
     assert torch.equal(load_model(weights, device="cpu")(picture), load_model(TINY, bare, "cpu")(picture))
     told = json.loads(notes.read_text())["published"]
     assert told["network"] == "tiny" and told["scores"] is None
-    assert told["training"] == dict(iterations=None, epochs=None, seed=None, averaged=False)
+    assert told["training"] == dict(
+        iterations=None, epochs=None, seed=None, averaged=False, converted_from=None
+    )
     assert told["data"] == dict(sets=["cityscapes"], images=None, names=None)
     assert "Not measured." in card.read_text()
 

@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from danseg.ops.exporting import exporting
+
 _SIDES = {1: "L", 2: "H, W", 3: "T, H, W"}
 
 
@@ -31,6 +33,8 @@ def check_feature_map(module: Any, x: Tensor) -> None:
         ValueError: for another number of dimensions or channels, no position, or numbers that are not
             floating point.
     """
+    if exporting():
+        return  # sizes are unknown
     dims, channels = getattr(module, "dims", 2), module.in_channels
     if x.dim() == dims + 2 and x.shape[1] == channels and x.is_floating_point() and 0 not in x.shape[2:]:
         return
@@ -51,7 +55,7 @@ def check_batch_norm(norm: object, *size: int) -> None:
     Raises:
         ValueError: naming the layer and the fix.
     """
-    if not isinstance(norm, _BatchNorm) or not norm.training or math.prod(size) != 1:
+    if exporting() or not isinstance(norm, _BatchNorm) or not norm.training or math.prod(size) != 1:
         return
     if not (isinstance(norm, nn.SyncBatchNorm) and _has_other_processes()):
         raise ValueError(

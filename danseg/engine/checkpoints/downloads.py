@@ -19,6 +19,7 @@ import torch
 from mmengine.dist import is_main_process
 
 from danseg.engine.checkpoints.checkpoint_bytes import check_bytes
+from danseg.engine.checkpoints.imagenet_weights import timm_models, torchvision_models
 from danseg.errors import UserError
 from danseg.io.files import make_folder, whole_file
 from danseg.io.source_files import read_file
@@ -35,8 +36,9 @@ def local_file(source: str | Path) -> Path:
     Several processes may fetch the same file at the same time, each whole.
 
     Args:
-        source: a file; ``https://...`` or ``http://...``; ``open-mmlab://NAME``, ``torchvision://NAME`` or
-            ``mmcls://NAME``, of which mmengine knows the addresses. An address may tell the file's hash:
+        source: a file; ``https://...`` or ``http://...``; ``open-mmlab://NAME`` or ``mmcls://NAME``, of which
+            mmengine knows the addresses; ``torchvision://NAME`` or ``timm://NAME``, which
+            :mod:`danseg.engine.checkpoints.imagenet_weights` has. An address may tell the file's hash:
             ``https://host/weights.pth#sha256=2cccc1ad`` (all 64 digits or the first ones, 8 at least).
             Without that it is taken from a name such as ``resnet50_v1c-2cccc1ad.pth``.
 
@@ -46,7 +48,7 @@ def local_file(source: str | Path) -> Path:
     """
     if "://" not in str(source):
         return Path(source)
-    url = _address(str(source))
+    url = address_of(str(source))
     if not url.startswith(_FETCHED):  # a file that the user's own list of models names
         return Path(url)
     address, _, note = url.partition("#")
@@ -63,14 +65,18 @@ def local_file(source: str | Path) -> Path:
     return target
 
 
-def _address(source: str) -> str:
-    """The address behind a short name of mmengine's."""
+def address_of(source: str) -> str:
+    """The address behind a short name, such as ``timm://resnet50d``; another address stays as it is.
+
+    Raises:
+        UserError: there is no such name.
+    """
     kind, _, name = source.partition("://")
     if source.startswith(_FETCHED):
         return source
     known = _models(kind, source)
     if name not in known:
-        raise UserError(f"{source} names no model that mmengine knows{did_you_mean(name, known)}")
+        raise UserError(f"{source} names no model whose address is known{did_you_mean(name, known)}")
     return known[name]
 
 
@@ -85,13 +91,12 @@ def _models(kind: str, source: str) -> Mapping[str, str]:
     if kind == "mmcls":
         return lists.get_mmcls_models()
     if kind in ("torchvision", "modelzoo"):
-        try:
-            return lists.get_torchvision_models()
-        except ImportError as error:
-            raise UserError(f"{source} needs torchvision, which knows its address ({error})") from error
+        return torchvision_models()
+    if kind == "timm":
+        return timm_models()
     raise UserError(
         f"{source}: {kind}:// is no kind of address that weights are fetched from (https://, http://, "
-        "open-mmlab://, torchvision://, mmcls://); fetch the file yourself and name it"
+        "open-mmlab://, torchvision://, timm://, mmcls://); fetch the file yourself and name it"
     )
 
 

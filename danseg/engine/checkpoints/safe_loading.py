@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 
 from danseg.engine.checkpoints.checkpoint import read_content
+from danseg.engine.checkpoints.torchvision_names import as_mmseg_resnet
 
 # The beginnings of what :func:`danseg.engine.checkpoints.downloads.local_file` takes, in mmengine's registry.
 _READ = (
@@ -49,4 +50,7 @@ def reading_safely() -> Iterator[None]:
 
 def load_from_danseg(filename: str, map_location: Any = None) -> dict[str, Any]:
     """What mmengine calls; it takes the name of the loader from that of the function."""
-    return dict(read_content(filename, map_location))
+    content = read_content(filename, map_location)
+    if "state_dict" in content:
+        return {**content, "state_dict": as_mmseg_resnet(content["state_dict"])}
+    return as_mmseg_resnet(content)

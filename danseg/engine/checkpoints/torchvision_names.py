@@ -14,18 +14,18 @@ Prefixes = Mapping[str, str | None]
 _Value = TypeVar("_Value")
 
 # Of the deep stem of timm's and PyTorch-Encoding's ResNets: its last norm is called as the plain stem's.
-_DEEP_STEM = {f"conv1.{index}": f"stem.{index}" for index in (0, 1, 3, 4, 6)} | {"bn1": "stem.7"}
+_IN_CONV1 = {f"conv1.{index}": f"stem.{index}" for index in (0, 1, 3, 4, 6)}
 _PLAIN_STEM = {"conv1": "conv1", "bn1": "bn1"}
 
 
 def has_deep_stem(names: Container[str]) -> bool:
     """Whether these names, of timm or alike, are of a ResNet with three convolutions in its stem."""
-    return "conv1.0.weight" in names
+    return any(f"{layer}.weight" in names for layer in _IN_CONV1)
 
 
 def resnet_prefixes(names: Container[str]) -> dict[str, str | None]:
     """What each prefix of a ResNet's names is in mmseg's ``ResNet``, for weights that have ``names``."""
-    stem = _DEEP_STEM if has_deep_stem(names) else _PLAIN_STEM
+    stem = _IN_CONV1 | {"bn1": "stem.7"} if has_deep_stem(names) else _PLAIN_STEM
     stages = {f"layer{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)}
     return {**stem, **stages, "fc": None}
 
@@ -35,6 +35,12 @@ def prefix_of(name: str, prefixes: Container[str]) -> str | None:
     words = name.split(".")
     candidates = (".".join(words[:end]) for end in range(len(words), 0, -1))
     return next((one for one in candidates if one in prefixes), None)
+
+
+def as_mmseg_resnet(weights: Mapping[str, _Value]) -> dict[str, _Value]:
+    """The same for weights of any network: only those of a ResNet are renamed."""
+    is_resnet = "layer1.0.conv1.weight" in weights
+    return as_backbone(weights) if is_resnet else dict(weights)
 
 
 def as_backbone(weights: Mapping[str, _Value]) -> dict[str, _Value]:

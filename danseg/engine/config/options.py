@@ -268,12 +268,15 @@ def pretrained_source(model: dict) -> str | None:
     name = model.get("pretrained") or backbone.get("pretrained") or from_init
     if name is None:
         return None
-    if str(name).startswith(("open-mmlab://", "openmmlab://")):
-        from mmengine.runner.checkpoint import get_external_models
+    if "://" not in str(name):
+        return str(name)
+    from danseg.engine.checkpoints.downloads import address_of
 
-        url = get_external_models().get(str(name).split("://", 1)[1])
-        return f"{name} ({url})" if url else str(name)
-    return str(name)
+    try:
+        address = address_of(str(name))
+    except UserError:  # which is said where it is read
+        address = str(name)
+    return str(name) if address == str(name) else f"{name} ({address})"
 
 
 def require_model(config: Config) -> None:

@@ -31,7 +31,7 @@ from danseg.errors import UserError
 from danseg.io.words import listed
 from danseg.shipped import as_started
 
-# What concerns a run on this machine, and no reader of the network.
+# What concerns a run on one machine: where it writes, and what it goes on from. Neither is for a file to say.
 _OF_A_RUN = {"launcher", "load_from", "resume", "work_dir", NOTE}
 _LOOKED_UP = {"type", "constructor"}  # keys whose texts mmengine looks up, and imports if they are dotted
 _NUMBERS = {"inf": math.inf, "nan": math.nan}  # as mmengine writes them
@@ -79,7 +79,7 @@ def config_to_text(config: Config) -> str:
 
 
 def config_from_text(text: str, source: str | Path) -> Config:
-    """Read a config that is stored as text, without running anything from it.
+    """Read a config that is stored as text, without running anything from it, or what names a run's folders.
 
     Args:
         text: what :func:`config_to_text` or mmengine's ``Config.pretty_text`` gave.
@@ -88,9 +88,33 @@ def config_from_text(text: str, source: str | Path) -> Config:
     Raises:
         UserError: the text is no config, or it asks for code: calls, modules, types that are not registered.
     """
+    return checked_config(values_of_text(text, source), text, source)
+
+
+def checked_config(values: dict[str, Any], text: str, source: str | Path) -> Config:
+    """The config of :func:`config_from_text` from what :func:`values_of_text` gave, which may be changed since.
+
+    Raises:
+        UserError: as ``config_from_text``.
+    """
+    wrong = list(wrong_at_the_top(values))
+    if wrong:
+        raise UserError(f"the config inside {source}: {'; '.join(wrong)}")
+    _check_imports(values.get("custom_imports"), source)
+    _check_types(values, source)
+    values = {name: value for name, value in values.items() if name not in _OF_A_RUN}
+    return Config(values, cfg_text=text, filename=str(source))
+
+
+def values_of_text(text: str, source: str | Path) -> dict[str, Any]:
+    """What a config that is stored as text sets, as data, whether or not its types are known here.
+
+    Raises:
+        UserError: the text is no config, or more than names that are set to data.
+    """
     try:
         statements = ast.parse(text).body
-        values = dict(_setting(statement) for statement in statements)
+        return dict(_setting(statement) for statement in statements)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         at = f" (line {line})" if line else ""
@@ -98,12 +122,6 @@ def config_from_text(text: str, source: str | Path) -> Config:
             f"the config inside {source} cannot be read as data{at}: "
             f"{getattr(error, 'msg', None) or error or type(error).__name__}; {_FIX}"
         ) from error
-    wrong = list(wrong_at_the_top(values))
-    if wrong:
-        raise UserError(f"the config inside {source}: {'; '.join(wrong)}")
-    _check_imports(values.get("custom_imports"), source)
-    _check_types(values, source)
-    return Config(values, cfg_text=text, filename=str(source))
 
 
 def _plain(value: Any, place: str) -> Any:

@@ -120,18 +120,19 @@ def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
     assert socket.getdefaulttimeout() is None
 
 
-def test_short_names_are_mmengines(served, monkeypatch):
+def test_short_names_have_addresses(served, monkeypatch):
     address, folder, _, asked = served
     file = put(folder)
+    mmengine, ours = "mmengine.runner.checkpoint", "danseg.engine.checkpoints.downloads"
     for kind, function in (
-        ("open-mmlab", "get_external_models"),
-        ("openmmlab", "get_external_models"),
-        ("torchvision", "get_torchvision_models"),
-        ("mmcls", "get_mmcls_models"),
+        ("open-mmlab", f"{mmengine}.get_external_models"),
+        ("openmmlab", f"{mmengine}.get_external_models"),
+        ("mmcls", f"{mmengine}.get_mmcls_models"),
+        ("torchvision", f"{ours}.torchvision_models"),
+        ("modelzoo", f"{ours}.torchvision_models"),
+        ("timm", f"{ours}.timm_models"),
     ):
-        monkeypatch.setattr(
-            f"mmengine.runner.checkpoint.{function}", lambda: {"resnet50": f"{address}/{file.name}"}
-        )
+        monkeypatch.setattr(function, lambda: {"resnet50": f"{address}/{file.name}"})
         assert local_file(f"{kind}://resnet50").name == file.name
         assert "did you mean 'resnet50'?" in refused(f"{kind}://resnet5")
     assert len(asked) == 1
@@ -140,7 +141,7 @@ def test_short_names_are_mmengines(served, monkeypatch):
 
 def test_all_that_mmengine_lists_has_an_address():
     names = downloads._models("open-mmlab", "")
-    assert len(names) > 40 and downloads._address("open-mmlab://resnet50_v1c").endswith("-2cccc1ad.pth")
+    assert len(names) > 40 and downloads.address_of("open-mmlab://resnet50_v1c").endswith("-2cccc1ad.pth")
     assert downloads._hash(names["resnet50_v1c"], "") == "2cccc1ad"
     marked = [name for name, url in names.items() if downloads._hash(url, "")]
     assert len(marked) > len(names) * 0.7

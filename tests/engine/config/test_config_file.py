@@ -143,3 +143,26 @@ def test_the_config_that_training_writes_can_be_read(name, tmp_path):
     (tmp_path / "wrong.py").write_text((tmp_path / "written.py").read_text() + "\ntest_pipeline = []\n")
     with pytest.raises(UserError, match="test_pipeline, which nothing reads"):
         load_config(tmp_path / "wrong.py")
+
+
+def test_a_checkpoint_that_carries_its_config_is_read_as_one(tmp_path):
+    import torch
+
+    path = tmp_path / "best.pth"
+    config = load_config("danet_r18_demo")
+    torch.save(dict(state_dict=dict(a=torch.zeros(1)), meta=dict(cfg=config.pretty_text)), path)
+    read = load_config(path)
+    wanted = {name: value for name, value in config.to_dict().items() if name not in ("load_from", "resume")}
+    assert read.to_dict() == wanted and read.filename == str(path)
+    options = {"model.decode_head.num_classes": 5, "test_dataloader.dataset.data_root": "here"}
+    changed = load_config(str(path), options)
+    assert changed.model.decode_head.num_classes == 5 and changed.filename == str(path)
+    assert changed.test_dataloader.dataset.data_root == "here"
+    with pytest.raises(UserError, match="nothing in .*best.pth is computed from this name"):
+        load_config(path, {"data_root": "here"})
+    with pytest.raises(UserError, match=r"no 'modle' at its top level; did you mean 'model'"):
+        load_config(path, {"modle.x": 1})
+    with pytest.raises(UserError, match=r"--data is for configs on a folder .*best\.pth carries a config"):
+        load_config(path, data="street")
+    with pytest.raises(UserError, match=r"none\.pth does not exist"):
+        load_config(tmp_path / "none.pth")

@@ -45,7 +45,9 @@ def test_every_config_comes_back_as_it_was():
 @pytest.mark.parametrize("path", LEAVES[::25], ids=lambda path: path.stem)
 def test_mmengines_own_text_is_read_too(path):
     config = load_config(path)
-    assert typed(config_from_text(config.pretty_text, "a.pth").to_dict()) == typed(config.to_dict())
+    wanted = {name: value for name, value in config.to_dict().items() if name not in ("load_from", "resume")}
+    config.work_dir = "/somewhere"  # which a file does not choose
+    assert typed(config_from_text(config.pretty_text, "a.pth").to_dict()) == typed(wanted)
 
 
 def test_odd_values_come_back():

@@ -1,0 +1,60 @@
+"""Whether a model is being exported, and the loop that exported operators run.
+
+An operator of danseg's is one opaque call, which a file cannot hold: it has to run where danseg is not installed. So
+while a model is exported, the functions of :mod:`danseg.ops` compute with PyTorch's own operators alone. What takes
+much memory stays a loop over blocks, so that a file needs no more than danseg does, at any size of its input:
+
+* ``torch.export``, and the ONNX exporter that stands on it, keep PyTorch's ``while_loop``: :func:`stacked` makes one;
+* ``torch.jit.trace``, and the older ONNX exporter that stands on it, keep the loops of scripted functions.
+
+Both become ONNX's Loop. (``scan`` would copy a little less, but OpenVINO 2026.4 does not read what becomes of it.)
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def exporting() -> bool:
+    """Whether the code runs to be recorded for a file: under torch.export, torch.onnx.export or torch.jit.trace.
+
+    It is False in eager mode and under ``torch.compile``.
+    """
+    return torch.jit.is_tracing() or _under_torch_export()
+
+
+# PyTorch before 2.7 does not tell: there torch.export keeps the operators.
+_under_torch_export: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
+
+
+@cache
+def scripted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` in TorchScript, whose loops ``torch.jit.trace`` keeps."""
+    return torch.jit.script(function)
+
+
+def stacked(count: int, block: Callable[[Tensor], Tensor], out: Tensor) -> Tensor:
+    """``out`` with its first ``count`` entries set to ``block(0)``, ``block(1)`` and so on, for ``torch.export``.
+
+    Args:
+        count: a number that the exporter does not know, such as one that follows from an image's size.
+        block: computes an entry from its index, (1,) int64. It may read any tensors.
+        out: what has room for the entries, (T, ...) with T of at least ``count``, and of at least 2: of a size that
+            may be 1, the exporter assumes that it is not.
+    """
+    from torch._higher_order_ops.while_loop import while_loop
+
+    number = torch.scalar_tensor(count, dtype=torch.int64, device=out.device)  # loops do not take all numbers
+
+    def unfinished(index: Tensor, out: Tensor) -> Tensor:
+        return index < number
+
+    def step(index: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        one = index.reshape(1)
+        return index + 1, out.index_put((one,), block(one))
+
+    start = torch.zeros((), dtype=torch.int64, device=out.device)
+    return while_loop(unfinished, step, (start, out))[1]

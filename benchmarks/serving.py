@@ -19,19 +19,15 @@ import json
 import re
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -41,6 +37,7 @@ from benchmarks.command import require_mmseg
 from benchmarks.inference import settle
 from benchmarks.networks import Network
 from benchmarks.predict import configs
+from benchmarks.serving_requests import LARGEST, Asked, bad_requests, differing, draw_pictures, good_requests
 from danseg.engine.measuring import MIB, environment
 from danseg.errors import UserError, command_line
 from danseg.io.files import whole_file
@@ -48,36 +45,12 @@ from danseg.tool_arguments import parse_count
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK = Network(18, width=8, recipe="camvid")
-SIZES = ((64, 96), (48, 80))  # of the pictures, four of each
-LARGEST = 1_000_000  # bytes of a request
 # In a batch the last bits of a sum change, which may decide between two classes that nearly tie.
 TIES = 1e-3
 # The share by which the memory of the last third of a run may be above that of the first. oneDNN keeps what
 # it prepares for each size of pictures and batches, up to a number; that happens in the seconds before.
 GROWTH, WARM_UP = 0.05, 10
 BAD_SHARE = 10  # one request of so many is bad
-_BORDER = b"c9f2d1"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request, as bytes to send, and what its answer has to be.
-
-    Attributes:
-        what: names it.
-        content: head and body.
-        labels: of the picture, if labels are asked for.
-        counts: pixels of each class, if areas are.
-    """
-
-    what: str
-    content: bytes
-    labels: np.ndarray | None = None
-    counts: list[int] | None = None
-
-    @property
-    def bad(self) -> bool:
-        return self.labels is None and self.counts is None
 
 
 @dataclass
@@ -152,74 +125,6 @@ class Load:
         ]
 
 
-def request(what: str, files: Sequence[tuple[str, bytes]], query: str, **expected: Any) -> Asked:
-    """A request with files in a form."""
-    parts = b"".join(
-        b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="x.png"\r\n\r\n%s\r\n'
-        % (_BORDER, name.encode(), content)
-        for name, content in files
-    )
-    body = parts + b"--%s--\r\n" % _BORDER
-    head = (
-        f"POST /segment{query} HTTP/1.1\r\nHost: loopback\r\nContent-Length: {len(body)}\r\n"
-        f"Content-Type: multipart/form-data; boundary={_BORDER.decode()}\r\n\r\n"
-    )
-    return Asked(what, head.encode() + body, **expected)
-
-
-def bomb(side: int) -> bytes:
-    """A PNG of side x side white pixels of one bit, in a few kilobytes."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(name + content)
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    rows = zlib.compress((b"\0" + b"\xff" * -(-side // 8)) * side, 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def bad_requests(picture: bytes) -> list[Asked]:
-    """What strangers send."""
-    files = {
-        "a text named .png": b"no picture\n" * 20,
-        "a bomb of 100 megapixels": bomb(10_000),
-        "a cut picture": picture[: len(picture) // 2],
-        "an empty file": b"",
-        "too many bytes": picture + bytes(LARGEST),
-        "16 bits": cv2.imencode(".png", np.zeros((64, 96, 3), np.uint16))[1].tobytes(),
-    }
-    return [
-        *(request(what, [("image", content)], "") for what, content in files.items()),
-        request("no file", [], ""),
-        request("two files", [("image", picture)] * 2, ""),
-        request("an unknown output", [("image", picture)], "?output=gif"),
-    ]
-
-
-def draw_pictures() -> list[bytes]:
-    """PNGs of coarse random colours, smoothed, of all sizes."""
-    rng, made = np.random.default_rng(0), []
-    for height, width in 4 * SIZES:
-        coarse = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-        picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        made.append(cv2.imencode(".png", picture)[1].tobytes())
-    return made
-
-
-def good_requests(model: Any, pictures: Sequence[bytes]) -> list[Asked]:
-    """Pictures, with what predicting them directly gives."""
-    from danseg.apis import predict
-
-    made, classes = [], len(model.dataset_meta["classes"])
-    for content in pictures:
-        labels = predict(model, content)
-        counts = np.bincount(labels.ravel(), minlength=classes).tolist()
-        made.append(request("labels", [("image", content)], "?output=labels", labels=labels))
-        made.append(request("areas", [("image", content)], "?output=areas", counts=counts))
-    return made
-
-
 class Clients:
     """Clients that ask for a time, and look at what they get."""
 
@@ -276,7 +181,7 @@ class Clients:
         else:
             key = (id(asked), body)
             if key not in self._seen:
-                self._seen[key] = _differing(asked, body)
+                self._seen[key] = differing(asked, body)
             self._load.differing = max(self._load.differing, self._seen[key])
 
     def _note(self, line: str) -> None:
@@ -308,16 +213,6 @@ async def _exchange(
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     length = re.search(r"^content-length: (\d+)", head, re.MULTILINE)
     return int(head.split(" ", 2)[1]), await reader.readexactly(int(length[1]) if length else 0)
-
-
-def _differing(asked: Asked, body: bytes) -> float:
-    """The share of a picture's pixels that are answered otherwise than predicted."""
-    if asked.labels is not None:
-        from danseg.label_maps.label_png import decode_label_map
-
-        return float((decode_label_map(body, "an answer") != asked.labels).mean())
-    said = [area["pixels"] for area in json.loads(body)["areas"]]
-    return float(np.abs(np.array(said) - asked.counts).sum() / 2 / sum(asked.counts))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from benchmarks import serving
+from benchmarks import serving, serving_requests
 from danseg.io.images import encode_indexed
 
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
@@ -20,8 +20,8 @@ METRICS = b"danseg_batch_size_count 2.0\ndanseg_batch_size_sum 5.0\nprocess_resi
 def under_load(answer) -> serving.Load:
     """Two clients of a server whose ``answer(content)`` gives status and body, or None to hang up."""
     load = serving.Load(2, 0.3)
-    good = [serving.request("labels", [("image", b"a picture")], "?output=labels", labels=LABELS)]
-    bad = [serving.request("no file", [], "")]
+    good = [serving_requests.request("labels", [("image", b"a picture")], "?output=labels", labels=LABELS)]
+    bad = [serving_requests.request("no file", [], "")]
 
     async def handle(reader, writer):
         with contextlib.suppress(asyncio.IncompleteReadError):  # the client has hung up
@@ -102,6 +102,6 @@ def test_a_stored_result_is_read_again(tmp_path, capsys):
 def test_bombs_are_small_and_whole():
     from danseg.io.image_headers import claimed_size, require_whole
 
-    content = serving.bomb(800)
+    content = serving_requests.bomb(800)
     require_whole(content)
     assert claimed_size(content) == (800, 800, 1) and len(content) < 1000

@@ -245,3 +245,20 @@ def require_mmseg(what: str) -> None:
     from danseg.mmseg_import import import_mmseg
 
     import_mmseg()
+
+
+def require_extra(extra: str, what: str, *modules: str) -> None:
+    """Ask for what an extra installs, before it is imported.
+
+    Args:
+        extra: the extra's name.
+        what: what needs it, for the message.
+        modules: names of the modules to import.
+
+    Raises:
+        UserError: some are not installed; the message says how to install them.
+    """
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        listed = ", ".join(missing)
+        raise UserError(f"{what} needs what is not installed: {listed}; pip install 'danseg[{extra}]'")

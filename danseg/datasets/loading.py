@@ -57,7 +57,12 @@ def loading_step(pipeline: Any) -> Any:
 
 def is_known(loader: Any) -> bool:
     """Whether it is known what a step makes of a file and of an array."""
-    return loads_colours(loader) or _is_mmcvs(loader) or keeps_stored_bands(loader)
+    return takes_bytes(loader) or keeps_stored_bands(loader)
+
+
+def takes_bytes(loader: Any) -> bool:
+    """Whether a step can be given the content of a file, or else its path alone."""
+    return loads_colours(loader) or _is_mmcvs(loader)
 
 
 def load_picture(loader: Any, source: str | Path | bytes | np.ndarray) -> dict:
@@ -175,7 +180,7 @@ def _backend(loader: Any) -> str:
 def _from_file(loader: Any, source: str | bytes, what: str) -> dict:
     """Load a file, named by its path or given by its content; messages call it ``what``."""
     path = source if isinstance(source, str) else None
-    if path is None and not (loads_colours(loader) or _is_mmcvs(loader)):
+    if path is None and not takes_bytes(loader):
         raise ValueError(
             f"images are loaded by {described(loader)}, which takes no bytes; give the path of a file"
         )

@@ -1,6 +1,7 @@
 """What the header and the structure of an image file tell, without decoding its pixels."""
 
 import contextlib
+import importlib
 import io
 import mmap
 import struct
@@ -38,6 +39,11 @@ _PIECE = 2**18  # bytes to inflate at a time, and to get from it
 _PLACES = ((273, 279), (324, 325))
 _GREY_TIFF, _UNASSOCIATED_ALPHA = (0, 1), 2
 Content = bytes | mmap.mmap
+
+# Makes Pillow know formats that OpenCV decodes too, and that it loads on demand. Older ones have no AVIF.
+for _format in ("Jpeg2K", "Avif"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"PIL.{_format}ImagePlugin")
 
 
 class UnusableImage(ValueError):
@@ -149,17 +155,18 @@ def require_plausible_size(data: Content) -> None:
         UnusableImage: the header claims more than 64 MiB, at a byte a sample, and more than 1032 times the
             file's size, which is the most that deflate packs.
     """
-    width, height, bands = _claimed_size(data)
+    width, height, bands = claimed_size(data)
     if width * height * bands > max(_HARMLESS_SIZE, DEFLATE_RATIO * len(data)):
         raise UnusableImage(
             "damaged", f"its header claims {width}x{height} pixels, too many for {len(data)} bytes"
         )
 
 
-def _claimed_size(data: Content) -> tuple[int, int, int]:
-    """Width, height and bands that a header claims; 0 where Pillow does not know the format.
+def claimed_size(data: Content) -> tuple[int, int, int]:
+    """Width, height and bands that a header claims, before anything is decoded; 0 for formats it cannot tell.
 
-    Image.open, which does the same, has a limit of its own, above which pictures of any file are refused.
+    These are what Pillow does not know, and what is no picture. Image.open, which does the same, has a limit
+    of its own, above which pictures of any file are refused.
     """
     Image.preinit()
     for factory, accepts in [Image.OPEN[name] for name in Image.ID]:
@@ -174,7 +181,7 @@ def stored_size(path: Any) -> tuple[int, int] | None:
     """Height and width that a picture's header claims; None if the file cannot be read or is no picture."""
     try:
         with mapped(path) as data:
-            width, height, _ = _claimed_size(data)
+            width, height, _ = claimed_size(data)
     except (OSError, UnusableImage):
         return None
     return (height, width) if width and height else None

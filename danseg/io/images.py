@@ -197,11 +197,23 @@ def save_image(
         if palette is None:
             part.write_bytes(encode_image(image, ".png", options))
         else:
-            indexed = Image.frombytes("P", image.shape[::-1], np.ascontiguousarray(image).tobytes())
-            indexed.putpalette(bytes(one for colour in palette for one in colour).ljust(768, b"\0"))
-            with open(part, "wb") as file:
-                indexed.save(file, "PNG", compress_level=3 if compression is None else compression)
+            part.write_bytes(encode_indexed(image, palette, 3 if compression is None else compression))
     return Path(path)
+
+
+def encode_indexed(image: np.ndarray, palette: Sequence[Sequence[int]], compression: int = 3) -> bytes:
+    """A grey uint8 image (H, W) as the content of a PNG that shows its values in the colours of a palette.
+
+    Args:
+        image: the values, which stay what the file holds.
+        palette: one (red, green, blue) a value; values beyond it are black.
+        compression: zlib's level, 0 to 9.
+    """
+    indexed = Image.frombytes("P", image.shape[::-1], np.ascontiguousarray(image).tobytes())
+    indexed.putpalette(bytes(one for colour in palette for one in colour).ljust(768, b"\0"))
+    with io.BytesIO() as file:
+        indexed.save(file, "PNG", compress_level=compression)
+        return file.getvalue()
 
 
 def encode_image(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:

@@ -3,6 +3,8 @@
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -53,6 +55,14 @@ def test_the_size_is_read_from_the_header_alone(tmp_path):
         (tmp_path / name).write_bytes(content)
     assert stored_size(tmp_path / "a") == stored_size(tmp_path / "cut") == (23, 37)
     assert [stored_size(tmp_path / name) for name in ("none", "empty", "missing", ".")] == [None] * 4
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])
+def test_the_size_of_every_format_is_known_in_a_process_that_has_opened_none(kind, tmp_path):
+    (tmp_path / "a").write_bytes(encoded(Image.fromarray(PIXELS), kind))
+    code = "import sys; from danseg.io.image_headers import stored_size; print(stored_size(sys.argv[1]))"
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
+    assert run.stdout == "(23, 37)\n", run.stderr
 
 
 def test_the_thumbnail_of_a_jpeg_is_not_its_end():

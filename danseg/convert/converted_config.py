@@ -1,7 +1,9 @@
 """The config that a converted network needs: a recipe, and what the network has otherwise."""
 
+import json
 import os
 from collections.abc import Mapping
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +114,7 @@ def _model_over(base: Mapping[str, Any], wanted: Settings) -> Settings:
                 found[name] = value
             continue
         kind = value.get("type", old.get("type"))
-        related = kind == old.get("type") or {kind, old.get("type")} <= set(_RESNETS)
+        related = old.get("type") in (None, kind) or {kind, old.get("type")} <= set(_RESNETS)
         if not related:
             found[name] = {"_delete_": True, **{k: old[k] for k in _KEPT if k in old}, **value}
             continue
@@ -140,16 +142,19 @@ def config_text(base: Base, settings: Settings, header: str) -> str:
     said = "".join(f"{name} = {_code(value, '')}\n" for name, value in settings.items())
     return (
         "".join(f"# {line}\n" for line in header.splitlines())
-        + f"_base_ = {base.name!r}\n"
+        + f"_base_ = {_code(base.name, '')}\n"
         + (f"\n{said}" if said else "")
     )
 
 
 def _code(value: Any, indent: str) -> str:
     """A value as configs write it, with dicts that are long in several lines."""
-    if not isinstance(value, Mapping) or not all(
-        isinstance(key, str) and key.isidentifier() for key in value
-    ):
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)  # as Python writes it, in double quotes
+    if isinstance(value, (list, tuple)):
+        inner = ", ".join(_code(one, indent) for one in value)
+        return f"[{inner}]" if isinstance(value, list) else f"({inner},)" if len(value) == 1 else f"({inner})"
+    if not isinstance(value, Mapping) or not all(map(_is_name, value)):
         return repr(value)
     entries = {key: _code(one, f"{indent}    ") for key, one in value.items()}
     line = f"dict({', '.join(f'{key}={text}' for key, text in entries.items())})"
@@ -157,6 +162,10 @@ def _code(value: Any, indent: str) -> str:
         return line
     lines = "".join(f"{indent}    {key}={text},\n" for key, text in entries.items())
     return f"dict(\n{lines}{indent})"
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str) and key.isidentifier() and not iskeyword(key)
 
 
 def check_asked(network: Network, options: Mapping[str, Any], path: Path) -> None:

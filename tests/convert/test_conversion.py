@@ -278,3 +278,10 @@ def test_a_meta_of_another_kind_is_one_message_or_without_effect(meta, brought):
         brought("mmseg", {"state_dict": weights, "meta": meta})
     except UserError as error:
         assert "names, shapes or meta are not as mmseg writes them" in str(error)
+
+
+def test_without_a_recipe_of_the_network_its_data_sets_recipe_is_stood_on(brought):
+    converted = brought("ccnet", _weights(ccnet, 21))
+    assert converted.base == "danseg::_base_/recipes/voc2012"
+    model = load_model(converted.checkpoint, device="cpu")
+    assert len(model.dataset_meta["classes"]) == 21

@@ -33,6 +33,7 @@ def test_resnets_are_told_from_other_backbones():
 @pytest.mark.parametrize(
     "value",
     [
+        dict(one=("x",), quotes="a'b\"c\\d\n\u2028é", none=(), words={"is": 1}, lists=[("a", [1])]),
         dict(a=(1, 2), b=[1.5, None], c="text", d=dict(e={"x.y": 1}, f=dict())),
         dict(long=dict(words=["a" * 30] * 4, others=dict(more="b" * 60)), _delete_=True),
     ],

@@ -93,7 +93,7 @@ def config_from_text(text: str, source: str | Path) -> Config:
 
 
 def checked_config(values: dict[str, Any], text: str, source: str | Path) -> Config:
-    """The config of :func:`config_from_text` from what :func:`values_of_text` gave, which may be changed since.
+    """The config of :func:`config_from_text` from what :func:`values_of_text` gave, changed or not.
 
     Raises:
         UserError: as ``config_from_text``.

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "docs/tutorial.md": "test_tutorial.py",
     "docs/own_data.md": "test_prepare_dataset.py",
     "docs/recipes.md": "test_recipes_page.py",
+    "docs/weights.md": "test_convert.py",  # which runs on files in the layouts of other projects
 }
 # Programs that end by themselves and need nothing but a set and weights.
 PROGRAMS = "analyze browse check_dataset configs doctor evaluate latency predict prepare_dataset test train"
@@ -35,6 +36,9 @@ CAMERA = "CONFIG CHECKPOINT 0 "
 # What a page takes for granted.
 BEFORE = {
     "analysis.md": [f"python tools/train.py configs/{name}_r18_camvid.py" for name in ("danet", "fcn")],
+    "runtimes.md": [
+        "danseg export danet_r101_cityscapes CHECKPOINT --format onnx --dynamic --out danet.onnx",
+    ],
     "testing.md": ["python tools/test.py configs/danet_r101_cityscapes.py CHECKPOINT --out predictions"],
 }
 
@@ -67,7 +71,7 @@ def run(line: str, tool: Tool) -> None:
     """Run a line; the checkpoint that it names is made before. No training takes hundreds of iterations."""
     name, words = parsed(re.sub(r"max_iters=\d{3,}", "max_iters=4", line))
     known = dict(CONFIG="configs/danet_r18_demo.py", CHECKPOINT="weights.pth")
-    words = [known.get(word, word) for word in words]
+    words = [known.get(word, word).replace("=/data/", "=data/") for word in words]
     of_config = (
         bool(words) and (ROOT / "configs" / f"{Path(words[0]).stem}.py").is_file() and name != "configs"
     )

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import own_sets
@@ -61,12 +62,31 @@ def predicted(said: str) -> None:
     assert "15 of 15 predicted now" in said and len(list(Path("pictures").glob("*_overlay.png"))) == 15
 
 
+def exported(said: str) -> None:
+    assert "any number of pictures of any size" in said and Path("street.onnx").is_file()
+
+
+def predicted_by_the_file(said: str) -> None:
+    names = [f"{index:03}_labels.png" for index in range(15)]
+    folders = [Path("pictures"), Path("pictures_of_file")]
+    labels, of_file = (np.stack([read_label_map(folder / name) for name in names]) for folder in folders)
+    assert (of_file == labels).mean() >= 0.9999
+
+
+def published(said: str) -> None:
+    [path] = Path().glob("street-*.safetensors")
+    assert path.name in said and path.with_suffix(".md").is_file()
+
+
 # What has to be true after each line of the page, by how the line begins.
 OUTCOMES = [
     ("danseg prepare folder", prepared),
     ("danseg train", trained),
     ("danseg test", scored),
-    ("danseg predict", predicted),
+    ("danseg predict danet_r18_folder", predicted),
+    ("danseg export", exported),
+    ("danseg predict street.onnx", predicted_by_the_file),
+    ("danseg publish", published),
 ]
 
 

@@ -80,7 +80,7 @@ def config_to_text(config: Config) -> str:
 
 
 def config_from_text(text: str, source: str | Path) -> Config:
-    """Read a config that is stored as text, without running anything from it, or what names a run's folders.
+    """Read a config that is stored as text, but for what names a run's folders, without running anything.
 
     Args:
         text: what :func:`config_to_text` or mmengine's ``Config.pretty_text`` gave.

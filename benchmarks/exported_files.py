@@ -1,4 +1,4 @@
-"""A network as a file of each format, and the file as a function, with what each format's own runtime asks for."""
+"""A network as a file of each format, and the file as a function."""
 
 import contextlib
 import io

@@ -40,7 +40,8 @@ class RelationBlock(nn.Module):
         )
         # Under autocast some norms give float32, while the values' plain convolution gives 16 bits.
         query, key = query.to(value.dtype), key.to(value.dtype)
-        # A file's maps are those of all windows: a share of 1 / (positions of a block) of the map of all pairs.
+        # A file's maps are those of all windows: a share of 1 / (positions of a block) of the map of all
+        # pairs.
         gather = exported_window_attention if exporting() else attention
         out = gather(query, key, value, scale=query.shape[2] ** -0.5)
         return self.output_project(out.transpose(1, 2).unflatten(2, x.shape[2:]))

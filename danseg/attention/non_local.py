@@ -276,7 +276,7 @@ def _half_size(x: Tensor) -> Tensor:
 
 
 def _half_size_of_any(x: Tensor) -> Tensor:
-    """:func:`_half_size` for sides that are not known yet: a side of 1 gets a second position, the smallest."""
+    """:func:`_half_size` for sides that are not known yet; one of 1 gets a second position, the smallest."""
     if x.dim() == 3:  # PyTorch exports its 1d form for one length
         x = F.pad(x, (0, 1 // x.shape[2]), value=-torch.inf)
         return F.max_pool2d(x[:, :, None], (1, 2))[:, :, 0]

@@ -123,7 +123,8 @@ class PointwiseSpatialContext:
         """Size of the attention's grid for a map of ``size``, and whether resizing to it aligns corners.
 
         mmseg's rule: corners are aligned if the factor divides neither side, as with sides of 8n + 1.
-        While a model is exported, sizes are unknown, and so is whether. (A ``compact`` one has a single size.)
+        While a model is exported, sizes are unknown, and so is whether. (A ``compact`` one has a single
+        size.)
         """
         factor, (height, width) = self.shrink_factor, size
         if factor == 1:

@@ -57,8 +57,9 @@ def check_target(out: str | os.PathLike, kind: Format, precision: str, *, overwr
         raise UserError(f"--out {out}: a file of {kind.title} ends in {kind.suffix}; name it so")
     kind.require_packages()
     make_folder(out.parent, "the folder for the file", "choose another --out")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists; name another --out, or replace it by --overwrite")
+    there = [file for file in kind.files(out) if file.exists()]
+    if there and not overwrite:
+        raise UserError(f"{there[0]} exists; name another --out, or replace it by --overwrite")
 
 
 def export_network(

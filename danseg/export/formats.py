@@ -46,7 +46,7 @@ class Format:
         packages: what has to be installed to write and to check it.
         precisions: in which precisions it is written; the first is the default.
         compresses: float16 is a matter of how the file stores weights, not of the network.
-        beside: endings of the files that may lie beside it and belong to it.
+        beside: name of the file that may lie beside it, made of its own ``{name}`` and ``{stem}``.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Format:
     packages: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("float32", "float16")
     compresses: bool = False
+    beside: str | None = None
 
     def require_packages(self) -> None:
         """Raise a :class:`UserError` that names what installs a package that is missing."""
@@ -67,6 +68,11 @@ class Format:
                     f"{self.title} needs {package}, which cannot be imported ({error}); install it with "
                     "pip install 'danseg[export]'"
                 ) from error
+
+    def files(self, out: Path) -> list[Path]:
+        """The file ``out``, and the one that may lie beside it."""
+        beside = [] if self.beside is None else [self.beside.format(name=out.name, stem=out.stem)]
+        return [out, *map(out.with_name, beside)]
 
     def write(self, task: Task, part: Path) -> int:
         """Write a network.
@@ -95,6 +101,7 @@ FORMATS = {
             "onnx_file",
             packages=("onnx", "onnxscript", "onnxruntime"),
             precisions=PRECISIONS,
+            beside="{name}.data",
         ),
         Format(
             "openvino",
@@ -104,6 +111,7 @@ FORMATS = {
             packages=("onnx", "onnxscript", "openvino"),
             precisions=PRECISIONS,
             compresses=True,
+            beside="{stem}.bin",
         ),
         Format("torch-export", ".pt2", "torch.export", "exported_program"),
         Format("torchscript", ".pt", "TorchScript", "torchscript_file"),

@@ -63,7 +63,7 @@ def _mean(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
 
 
 def _searched(a: Tensor, b: Tensor) -> Tensor:
-    """How many keys have ``b_j > -a_i``, as (B, N), for descending ``b``; searchsorted needs an ascending one."""
+    """How many keys have ``b_j > -a_i`` (B, N), for descending ``b``; searchsorted needs an ascending one."""
     return torch.searchsorted(-b.detach().contiguous(), a.detach().contiguous())
 
 

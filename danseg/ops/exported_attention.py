@@ -1,4 +1,4 @@
-"""Softmax attention in PyTorch's own operators, for files: a loop over blocks of queries, never the N x M map."""
+"""Softmax attention in PyTorch's own operators, for files: a loop over blocks of queries."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from danseg.ops.exporting import scripted, stacked
 from danseg.ops.inputs import energy_dtype
 
-# Queries of a block, of each entry of the batch. With fewer, a loop's turns cost more than they save in memory: each
-# of them copies the whole output in ONNX Runtime; benchmarks/exported_attention.py measures it.
+# Queries of a block, of each entry of the batch. With fewer, the loop's turns cost more than they save in
+# memory: in ONNX Runtime, each of them copies the output; benchmarks/exported_attention.py measures it.
 _ROWS = 256
 
 
@@ -18,6 +18,7 @@ def exported_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) 
     query, key_t = query.to(wide) * scale, key.to(wide).transpose(1, 2)
     if torch.jit.is_tracing():
         return scripted(_by_blocks)(query, key_t, value, _ROWS).to(dtype)
+    key_t = key_t.clone()  # the loop takes no two views of one tensor, as keys and values may be
     positions = query.shape[1]
     blocks = (positions + _ROWS - 1) // _ROWS
     room = blocks + 1
@@ -29,13 +30,13 @@ def exported_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) 
 
 
 def exported_window_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """The same without a loop, for many small maps: (B, N, N) numbers are alive, of windows with N positions."""
+    """The same without a loop, for many small maps: (B, N, N) numbers of windows of N positions are alive."""
     wide = energy_dtype(query.dtype)
     return _attend(query.to(wide) * scale, key.to(wide).transpose(1, 2), value)
 
 
 def _by_blocks(query: Tensor, key_t: Tensor, value: Tensor, rows: int) -> Tensor:
-    """The loop in TorchScript, which cannot take a function; there the last block may be smaller than others."""
+    """The loop in TorchScript, which takes no function as an argument; (B, N, D)."""
     positions = query.shape[1]
     rows = min(rows, positions)
     blocks = (positions + rows - 1) // rows

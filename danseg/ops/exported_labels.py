@@ -32,7 +32,7 @@ def exported_confidence(
     padding: Sequence[int],
     threshold: float | None,
 ) -> Tensor:
-    """Probabilities (H, W) of labels; arguments as for :func:`danseg.ops.upsampled_confidence.upsampled_confidence`."""
+    """Probabilities (H, W) of labels; arguments as for ``upsampled_confidence``."""
     resized = _resized(logits[None], size, align_corners, through, padding)[0]
     if threshold is None:
         return resized.softmax(0).amax(0)

@@ -15,8 +15,8 @@ def exported_pointwise_spatial(
 ) -> Tensor:
     """:func:`danseg.ops.pointwise_spatial_attention` of ``x`` (B, C, H, W) and ``hidden`` (B, K, H, W).
 
-    A row's cells of the mask are selected before the product with them, and a row and a column of zeros stand for
-    all that is outside the mask. So a row's energies are one product and one gather.
+    A row's cells of the mask are selected before the product with them, and a row and a column of zeros stand
+    for all that is outside the mask. So a row's energies are one product and one gather.
     """
     wide = energy_dtype(hidden.dtype)
     hidden = hidden.to(wide).permute(0, 2, 3, 1).contiguous()  # (B, H, W, K)
@@ -56,7 +56,7 @@ def _row(
     collect: bool,
     softmax: bool,
 ) -> Tensor:
-    """Outputs (B, W, C) of the row ``index`` (1,) of queries; ``columns`` (W, W) [query, source] are cells."""
+    """Outputs (B, W, C) of the queries' row ``index`` (1,); ``columns`` (W, W) [query, source] are cells."""
     # Sizes are spelt out: inside a loop, the older ONNX exporter does not know how many dimensions there are.
     batch, height, width, features = hidden.shape[0], hidden.shape[1], hidden.shape[2], hidden.shape[3]
     across = cells.shape[1]  # MW + 1
@@ -82,7 +82,7 @@ def _row(
 
 
 def _cells_of(queries: Tensor, length: int, mask_length: int, kind: str) -> Tensor:
-    """Along an axis: the mask's cell (Q, length) that ties a query to a source, ``mask_length`` if none does."""
+    """Along an axis: the mask's cell (Q, length) from a query to a source, or ``mask_length``."""
     sources = torch.arange(length, device=queries.device)
     away = sources - queries[:, None]
     cell = (away if kind == "collect" else -away) + (mask_length - 1) // 2

@@ -34,9 +34,9 @@ def _matrix(x: Tensor, length: int, out_length: int, align_corners: int) -> Tens
 
 
 def exported_grid(factor: int, height: int, width: int) -> tuple[tuple[int, int], Tensor]:
-    """The size of a grid ``factor`` times smaller than a map, and whether resizing to it aligns corners: 0 or 1.
+    """The size of a grid ``factor`` times smaller than a map, and whether resizing to it aligns corners.
 
-    Corners are aligned where the factor divides neither side.
+    That is a number, 0 or 1: 1 where the factor divides neither side.
     """
     sides = torch.stack([torch.scalar_tensor(side, dtype=torch.int64) for side in (height, width)])
     align = (sides % factor != 0).all().long()

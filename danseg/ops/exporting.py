@@ -1,13 +1,16 @@
 """Whether a model is being exported, and the loop that exported operators run.
 
-An operator of danseg's is one opaque call, which a file cannot hold: it has to run where danseg is not installed. So
-while a model is exported, the functions of :mod:`danseg.ops` compute with PyTorch's own operators alone. What takes
-much memory stays a loop over blocks, so that a file needs no more than danseg does, at any size of its input:
+An operator of danseg's is one opaque call. A file cannot hold it, for it has to run where danseg is not
+installed. So while a model is exported, the functions of :mod:`danseg.ops` compute with PyTorch's own
+operators alone. What takes much memory stays a loop over blocks, so that a file, too, never holds the map of
+all pairs:
 
-* ``torch.export``, and the ONNX exporter that stands on it, keep PyTorch's ``while_loop``: :func:`stacked` makes one;
+* ``torch.export``, and the ONNX exporter that stands on it, keep PyTorch's ``while_loop``; :func:`stacked`
+  makes one;
 * ``torch.jit.trace``, and the older ONNX exporter that stands on it, keep the loops of scripted functions.
 
-Both become ONNX's Loop. (``scan`` would copy a little less, but OpenVINO 2026.4 does not read what becomes of it.)
+Both become ONNX's Loop. (``scan`` would copy a little less, but OpenVINO 2026.4 cannot read what becomes of
+it.)
 """
 
 from collections.abc import Callable
@@ -19,7 +22,7 @@ from torch import Tensor
 
 
 def exporting() -> bool:
-    """Whether the code runs to be recorded for a file: under torch.export, torch.onnx.export or torch.jit.trace.
+    """Whether the code runs to be recorded for a file: by torch.export, torch.onnx.export or torch.jit.trace.
 
     It is False in eager mode and under ``torch.compile``.
     """
@@ -33,8 +36,8 @@ _under_torch_export: Callable[[], bool] = getattr(torch.compiler, "is_exporting"
 def as_data(*sizes: int | Tensor) -> tuple[int, ...]:
     """Sizes as if they were data, of which ``torch.export`` knows only that they are at least 1.
 
-    It looks for cases in whatever follows from the input's sizes: whether a formula is 1, or equals another one. So
-    a file would be for some sizes alone, or its export would take minutes.
+    It looks for cases in whatever follows from the input's sizes: whether a formula is 1, or equals another
+    one. So a file would be for some sizes alone, or its export would take minutes.
     """
     if torch.jit.is_tracing():
         return sizes  # type: ignore[return-value]  # it has sizes as tensors
@@ -54,13 +57,13 @@ def scripted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def stacked(count: int, block: Callable[[Tensor], Tensor], out: Tensor) -> Tensor:
-    """``out`` with its first ``count`` entries set to ``block(0)``, ``block(1)`` and so on, for ``torch.export``.
+    """``out`` with its first ``count`` entries set to ``block(0)``, ``block(1)``, ..., for ``torch.export``.
 
     Args:
         count: a number that the exporter does not know, such as one that follows from an image's size.
         block: computes an entry from its index, (1,) int64. It may read any tensors.
-        out: what has room for the entries, (T, ...) with T of at least ``count``, and of at least 2: of a size that
-            may be 1, the exporter assumes that it is not.
+        out: has room for the entries, (T, ...) with T of at least ``count``. T has to be 2 or more for every
+            input, or come by :func:`as_data`: the exporter asks whether it is 1, and writes for that case.
     """
     from torch._higher_order_ops.while_loop import while_loop
 

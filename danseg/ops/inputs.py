@@ -16,8 +16,8 @@ def energy_dtype(dtype: torch.dtype) -> torch.dtype:
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     """Inside, autocast does not change the precision of products on the device of ``x``.
 
-    A model that is exported computes in the precision that its tensors have. (PyTorch would record the block as a
-    submodule, which ``torch.export.save`` refuses where sizes go in.)
+    A model that is exported computes in the precision that its tensors have. (PyTorch would record the block
+    as a submodule, which ``torch.export.save`` refuses where sizes go in.)
     """
     return contextlib.nullcontext() if exporting() else torch.autocast(x.device.type, enabled=False)
 

@@ -1,9 +1,10 @@
 """How the operators are registered with PyTorch: gradients and ``vmap`` work, other derivatives raise.
 
-An operator is one opaque call to ``torch.compile``, ``torch.export`` and PyTorch's transforms. What such a
-call does not define, PyTorch may take for zero: ``torch.library.custom_op`` drops the tangents of forward
-mode, and derivatives of the outputs that are kept for the backward pass count for nothing. So every operator
-is registered here, with one rule for all derivatives: the first one, in reverse mode, or an error.
+An operator is one opaque call to ``torch.compile`` and PyTorch's transforms. (A model that is exported has
+none: :mod:`danseg.ops.exporting`.) What such a call does not define, PyTorch may take for zero:
+``torch.library.custom_op`` drops the tangents of forward mode, and derivatives of the outputs that are kept
+for the backward pass count for nothing. So every operator is registered here, with one rule for all
+derivatives: the first one, in reverse mode, or an error.
 """
 
 import sys

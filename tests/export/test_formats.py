@@ -1,4 +1,5 @@
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,12 @@ def test_a_format(kind):
     assert FORMATS[kind.name] is kind and set(kind.precisions) <= set(PRECISIONS) == set(BOUNDS)
     assert callable(importlib.import_module(f"danseg.export.{kind.writer}").write)
     kind.require_packages()
+
+
+def test_files_that_belong_together():
+    names = {name: [path.name for path in one.files(Path("a/b.c.x"))] for name, one in FORMATS.items()}
+    assert names["onnx"] == ["b.c.x", "b.c.x.data"] and names["openvino"] == ["b.c.x", "b.c.bin"]
+    assert names["torchscript"] == names["torch-export"] == ["b.c.x"]
 
 
 def test_a_package_that_is_missing_is_named():

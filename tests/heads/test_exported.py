@@ -73,14 +73,16 @@ def test_files_run_where_danseg_is_not_installed(tmp_path):
     for name in names:
         head = network(name)
         for form in exported_files.FORMATS:
-            paths.append(
-                exported_files.write(form, head, example, tmp_path / f"{name} {form}", (0, 2, 3))
-            )
+            paths.append(exported_files.write(form, head, example, tmp_path / f"{name} {form}", (0, 2, 3)))
             wanted.append(head(x).detach())
     np.save(tmp_path / "x.npy", x.numpy())
     arguments = [*map(str, paths), str(tmp_path / "x.npy"), str(tmp_path / "y.npz")]
     subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, *arguments], env=environment(), cwd=tmp_path, check=True, timeout=300
+        [sys.executable, "-c", ELSEWHERE, *arguments],
+        env=environment(),
+        cwd=tmp_path,
+        check=True,
+        timeout=300,
     )
     found = np.load(tmp_path / "y.npz")
     assert len(paths) == len(found) == len(names) * len(exported_files.FORMATS)

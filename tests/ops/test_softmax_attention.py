@@ -179,18 +179,6 @@ def test_operators_fulfil_torchs_contract():
         torch.library.opcheck(torch.ops.danseg.attention_backward, args)
 
 
-def test_export_keeps_one_call():
-    class Module(torch.nn.Module):
-        def forward(self, query, key, value):
-            return attention(query, key, value)
-
-    args = tuple(t.detach() for t in _inputs(1, 9, 7, 3, 5, torch.float32))
-    program = torch.export.export(Module(), args)
-    calls = [node for node in program.graph.nodes if "danseg.attention_forward" in str(node.target)]
-    assert len(calls) == 1
-    torch.testing.assert_close(program.module()(*args), attention(*args))
-
-
 def test_compile_without_graph_breaks():
     query, key, value = _inputs(1, 9, 7, 3, 5, torch.float32)
     compiled = torch.compile(lambda *t: attention(*t).square(), fullgraph=True, backend="aot_eager")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks import exported_files
 
 TRACED = (6, 10)
-# Smaller and larger, odd and even, of one image and of three; 17 x 23 positions are more than a block of queries.
+# Smaller and larger, odd and even, of one image and of three; 17 x 23 positions are more than a block.
 OTHERS = [((5, 7), 3), ((17, 23), 1), ((12, 9), 3)]
 QUICK = ["TorchScript", "ONNX, older exporter"]
 SLOW = [name for name in exported_files.FORMATS if name not in QUICK]  # they take seconds for a network

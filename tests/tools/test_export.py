@@ -82,6 +82,8 @@ def test_the_size_of_a_config_that_tests_by_windows_is_its_window(tool, files, t
         (["--out", "{folder}/few_layers.py/net.onnx"], "cannot make the folder for the file"),
         (["--out", "{folder}/folder.onnx", "--overwrite"], "folder.onnx is not a file"),
         (["--out", "{folder}/folder.onnx"], "folder.onnx exists"),
+        (["--out", "{folder}/large.onnx"], "large.onnx.data exists"),
+        (["--format", "openvino", "--out", "{folder}/other.xml"], "other.bin exists"),
         (
             [
                 "--labels",
@@ -106,6 +108,8 @@ def test_the_size_of_a_config_that_tests_by_windows_is_its_window(tool, files, t
 )
 def test_a_mistake_is_one_message(message, files, tmp_path, arguments, said):
     (tmp_path / "folder.onnx").mkdir()
+    for name in ("large.onnx.data", "other.bin"):
+        (tmp_path / name).write_text("of another network")
     given = [one.format(folder=tmp_path) for one in arguments]
     rest = ["--format", "onnx", "--out", tmp_path / "net.onnx"]
     assert said.format(folder=tmp_path) in message(*files, *rest, *given)
@@ -162,7 +166,7 @@ def test_a_network_of_one_size_is_not_exported_for_any(message, files, tmp_path,
     )
 
 
-@pytest.mark.parametrize("name", ["torch-export", "onnx", "torchscript"])
+@pytest.mark.parametrize("name", ["torch-export", "torchscript"])
 def test_what_a_size_decides_is_not_exported_for_any(name, message, files, tmp_path, monkeypatch):
     forward = FewLayers.forward
     monkeypatch.setattr(FewLayers, "forward", lambda self, x: forward(self, x * (2 if x.shape[3] % 8 else 1)))

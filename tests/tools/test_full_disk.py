@@ -54,6 +54,7 @@ TOOLS = {
     "attention": ("predict", *MODEL, "{given}/street.png", "--out", "out", "--attention"),
     "tiles": ("predict", *MODEL, "{given}/street.png", "--out", "out", "--tiles", "64"),
     "analyze": ("analyze", *MODEL, "--out", "out", "--device", "cpu", *DATA),
+    "export": ("export", *MODEL, "--format", "torchscript", "--out", "out/net.pt"),
     "curves": ("analyze", "--runs", "{given}/run", "--out", "out"),
     "browse": ("browse", "{given}/tiny_{number}.py", "--out", "sheet.png", "--count", "1", *DATA[2:]),
     "evaluate": (

@@ -147,7 +147,7 @@ def test_labels_stay_at_any_size(pair, tmp_path, runtime):
         labels = logits.argmax(1)
         assert len(np.unique(labels)) == 4
         assert (found.argmax(1) == labels).mean() > AGREEMENT
-        assert 1e-4 < np.abs(found - logits).max() / np.abs(logits).max() < 0.1
+        assert 1e-4 < np.abs(found - logits).max() / np.abs(logits).max() < 0.2
 
 
 def onnx_description(path) -> Description:

@@ -5,7 +5,6 @@ import pytest
 from drawn_attention import MODE, VARIANTS, feature_map, make
 from exported import QUICK, SLOW, differences
 
-
 #: The newer exporters take seconds for a network: one variant of each module and mode.
 FEW = list({str(MODE(variant)): variant for variant in reversed(VARIANTS)}.values())
 CASES = [(QUICK, *variant) for variant in VARIANTS]

@@ -21,7 +21,7 @@ def exported_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) 
     key_t = key_t.clone()  # the loop takes no two views of one tensor, as keys and values may be
     positions = query.shape[1]
     blocks = (positions + _ROWS - 1) // _ROWS
-    room = blocks + 1
+    room = blocks + 1 // blocks  # 2 for a single block: see :func:`stacked`
     query = F.pad(query, (0, 0, 0, room * _ROWS - positions))
     query = query.unflatten(1, (room, _ROWS)).transpose(0, 1)  # (T, B, R, C)
     out = value.new_zeros(room, query.shape[1], _ROWS, value.shape[2])

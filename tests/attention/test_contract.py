@@ -285,13 +285,6 @@ def test_loads_the_authors_one_element_scales(name):
     MODULES[name](IN_CHANNELS).load_state_dict(state, strict=True)
 
 
-@pytest.mark.slow
-@every_module
-def test_exports(name):
-    module, x = make(name, "cpu"), feature_map(name, "cpu")
-    torch.testing.assert_close(torch.export.export(module, (x,)).module()(x), module(x))
-
-
 WRONG = {
     "twice the channels": lambda x: torch.cat([x, x], dim=1),
     "half the channels": lambda x: x[:, : IN_CHANNELS // 2],

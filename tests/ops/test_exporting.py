@@ -60,7 +60,7 @@ def operators(module: nn.Module, form: str) -> str:
     return "".join(str(one.graph) for one in module.modules() if hasattr(one, "graph"))
 
 
-every_form = pytest.mark.parametrize("form", ["trace", "export"])
+every_form = pytest.mark.parametrize("form", ["trace", pytest.param("export", marks=pytest.mark.slow)])
 every_function = pytest.mark.parametrize("name", CALLS)
 
 

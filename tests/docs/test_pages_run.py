@@ -115,8 +115,9 @@ def pictures(frame: Path) -> None:
     import rasterio
     from rasterio.transform import from_origin
 
-    Path("pictures/below").mkdir(parents=True)
-    for name in ("pictures/one.png", "more.png"):
+    for folder in ("pictures/below", "frames"):
+        Path(folder).mkdir(parents=True)
+    for name in ("pictures/one.png", "frames/one.png", "more.png"):
         shutil.copy(frame, name)
     image = cv2.imread(str(frame))
     cv2.imwrite("street.png", cv2.resize(image, (1024, 512)))

@@ -72,7 +72,11 @@ def test_a_registered_class_becomes_its_name():
     assert back["model"]["type"] == "mmseg.EncoderDecoder"
 
 
-@pytest.mark.parametrize("value", [print, object(), Path, torch.float16, b"bytes"], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [print, object(), Path, torch.float16, b"bytes"],
+    ids=["function", "object", "class", "dtype", "bytes"],
+)
 def test_what_is_no_data_is_refused_with_its_place(value):
     with pytest.raises(UserError, match=r"model\.backbone\.1 of the config is .*cannot be stored as text"):
         config_to_text(Config(dict(model=dict(backbone=[1, value]))))

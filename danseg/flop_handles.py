@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mmengine.analysis import complexity_analysis
+from mmengine.analysis import complexity_analysis, jit_analysis
 from mmengine.analysis.jit_handles import generic_activation_jit
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 import danseg.ops  # noqa: F401  (fills flop_registry)
+from danseg.ops.exporting import operators_kept
 
 
 def _argument(value: Any) -> Any:
@@ -46,3 +47,6 @@ _FORMULAS["aten::scaled_dot_product_attention"] = _sdpa
 for _name, _formula in _FORMULAS.items():
     complexity_analysis._DEFAULT_SUPPORTED_FLOP_OPS.setdefault(_name, _handle(_formula))
     complexity_analysis._DEFAULT_SUPPORTED_ACT_OPS.setdefault(_name, generic_activation_jit())
+
+# The analysis traces a network as an exporter does, but has to find the operators themselves.
+jit_analysis._get_trace_graph = operators_kept()(jit_analysis._get_trace_graph)

@@ -13,6 +13,7 @@ from danseg.apis.preparation import CompiledForward
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
 from danseg.visualization import AttentionMaps, Placement, record_attention
+from danseg.visualization.attention_recording import require_attention
 
 
 @torch.no_grad()
@@ -48,11 +49,7 @@ def attention_maps(
     """
     if not positions:
         raise UserError("name at least one position (x, y) to show the attention of")
-    if is_exported(model):
-        raise UserError(
-            f"{model.backbone.session.path} is an exported network, whose attention has become plain "
-            "operators: ask the checkpoint that it was exported from for maps (CONFIG CHECKPOINT)"
-        )
+    require_maps(model)
     model = _eager_copy(model)
     with record_attention(model) as recorded:
         batch = prepared_batch(model, image, channel_order=channel_order, unit_range=unit_range)
@@ -68,6 +65,16 @@ def attention_maps(
         rows = module.rows(cells)[0].float().cpu().numpy()  # (P, h, w)
         maps[path] = AttentionMaps(path, [(x, y) for x, y in positions], rows, placement, module.scale)
     return maps
+
+
+def require_maps(model: BaseSegmentor) -> None:
+    """Raise a :class:`UserError` if a model has no maps to show."""
+    if is_exported(model):
+        raise UserError(
+            f"{model.backbone.session.path} is an exported network, whose attention has become plain "
+            "operators: ask the checkpoint that it was exported from for maps (CONFIG CHECKPOINT)"
+        )
+    require_attention(model)
 
 
 def _eager_copy(model: BaseSegmentor) -> BaseSegmentor:

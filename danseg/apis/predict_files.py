@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmseg.models import BaseSegmentor
 
-from danseg.apis.attention_maps import attention_maps
+from danseg.apis.attention_maps import attention_maps, require_maps
 from danseg.apis.batches import Batches
 from danseg.apis.finished import Record, settings_of
 from danseg.apis.large import predict_large
@@ -24,7 +24,6 @@ from danseg.apis.tta import augmented_config, augmented_model
 from danseg.engine.distributed import decided_on_rank_zero, on_every_rank
 from danseg.io.files import make_folder
 from danseg.visualization import attention_figure, save_figure, segment_centres
-from danseg.visualization.attention_recording import require_attention
 
 #: Positions whose attention is shown if none is asked for.
 AUTOMATIC_POSITIONS = 3
@@ -135,7 +134,7 @@ def _loaded(config: Config, checkpoint: str, options: Options) -> tuple[BaseSegm
     config = augmented_config(config) if options.tta else config
     model = load_model(config, checkpoint, options.device)
     if options.attention is not None:
-        require_attention(model)
+        require_maps(model)
     chosen = dict(precision=options.precision, tta=options.tta, tiles=options.tiles)
     settings = settings_of(model, **chosen)
     return ready_for_inference(model, precision=options.precision, compile=options.compile), settings

@@ -13,7 +13,9 @@ Both become ONNX's Loop. (``scan`` would copy a little less, but OpenVINO 2026.4
 it.)
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -24,9 +26,22 @@ from torch import Tensor
 def exporting() -> bool:
     """Whether the code runs to be recorded for a file: by torch.export, torch.onnx.export or torch.jit.trace.
 
-    It is False in eager mode and under ``torch.compile``.
+    It is False in eager mode, under ``torch.compile``, and while :func:`operators_kept`.
     """
-    return torch.jit.is_tracing() or _under_torch_export()
+    return (torch.jit.is_tracing() and not _KEPT.get()) or _under_torch_export()
+
+
+_KEPT = ContextVar("operators kept", default=False)
+
+
+@contextlib.contextmanager
+def operators_kept() -> Iterator[None]:
+    """Leave danseg's operators whole in what ``torch.jit`` traces here, for whoever keeps no file of it."""
+    token = _KEPT.set(True)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 # PyTorch before 2.7 does not tell: there torch.export keeps the operators.

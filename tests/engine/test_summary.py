@@ -42,7 +42,7 @@ def test_convolutions_in_tf32_are_told(monkeypatch, capability, precision, overr
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    network = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device("cuda", 0))]))
+    network = SimpleNamespace(data_preprocessor=SimpleNamespace(device=torch.device("cuda", 0)))
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=precision is None):
         assert _devices(SimpleNamespace(network=network, world_size=2)) == f"2 processes on a GPU{told}"
 

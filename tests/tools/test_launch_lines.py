@@ -18,7 +18,7 @@ LINES = [
     (page.name, line)
     for page in DOCUMENTS
     for line in shell_lines(page)
-    if re.search(r"train\.py configs/|\bdanseg train [a-z]|(dist|slurm)_train\.sh", line)
+    if re.search(r"train\.py configs/|\bdanseg train [a-z]\w*(?= |$)|(dist|slurm)_train\.sh", line)
     and "max_iters=" not in line  # no trials
 ]
 

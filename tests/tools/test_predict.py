@@ -84,7 +84,7 @@ def test_precision_and_compile_reach_the_model(main, trained, tmp_path, monkeypa
         asked.append(options)
         return prepare(model, **{**options, "compile": False})  # it needs a C++ compiler and a minute
 
-    monkeypatch.setattr(predict_files, "prepare_for_inference", prepare_and_note)
+    monkeypatch.setattr(predict_files, "ready_for_inference", prepare_and_note)
     options = ["--out", str(tmp_path), "--device", "cpu", "--attention", "10,20"]
     main([*trained, *options, "--precision", "bfloat16", "--compile"])
     assert asked == [dict(precision="bfloat16", compile=True)]

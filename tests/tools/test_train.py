@@ -17,6 +17,7 @@ import torch
 from child_process import environment
 from danseg.engine.checkpoints.checkpoint import read_checkpoint
 from danseg.engine.config import config_file as reading
+from danseg.export import exported_config
 from launch import launch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +119,10 @@ def test_the_config_is_built_and_a_resumed_checkpoint_read_once(command, monkeyp
     options = ["train_cfg.max_iters=1", "default_hooks.checkpoint.interval=1"]
     command("train", options=options)
     configs, read = [], reading.load_config
-    monkeypatch.setattr(reading, "load_config", lambda path, *rest: configs.append(path) or read(path, *rest))
+    for module in (reading, exported_config):
+        monkeypatch.setattr(
+            module, "load_config", lambda path, *rest: configs.append(path) or read(path, *rest)
+        )
     loads, load = [], torch.load
     monkeypatch.setattr(torch, "load", lambda path, *a, **kw: loads.append(str(path)) or load(path, *a, **kw))
     command("train", "--resume", options=["train_cfg.max_iters=2"])

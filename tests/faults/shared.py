@@ -41,7 +41,9 @@ class Shared:
     def _render(self) -> Path:
         # By the server, as all else: this process may have threads by now, with which it must not fork.
         size = ("--train", 6, "--val", 3, "--height", 64, "--width", 128)
-        run = fork_server.start("prepare_dataset", ["demo", self.root / "data", *size], self.root / "render.txt")
+        run = fork_server.start(
+            "prepare_dataset", ["demo", self.root / "data", *size], self.root / "render.txt"
+        )
         if (status := run.wait(120)) != 0:
             raise RuntimeError(f"the data set is not rendered, status {status}:\n{run.text()}")
         return self.root / "data"

@@ -59,17 +59,6 @@ class Cell:
         return measured and self.difference <= MOST_DIFFERENCE and self.agreement >= LEAST_AGREEMENT
 
 
-class _OneInput(nn.Module):
-    """A head as a function of one feature map."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head([x])
-
-
 def networks() -> dict[str, dict]:
     """The configs of all heads, and of ``AttentionHead`` with each module for feature maps, by name."""
     import danseg.attention
@@ -102,15 +91,8 @@ def build(config: dict) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of mmseg's losses, which nothing here computes
         head = MODELS.build({**COMMON, **config})
-    generator = torch.Generator().manual_seed(5)
-    for parameter in head.parameters():
-        if not parameter.any():
-            drawn = torch.randn(parameter.shape, generator=generator) * 0.3 + 0.5
-            parameter.data.copy_(drawn if parameter.dim() else torch.tensor(0.7))
-    for buffer in head.buffers():
-        if buffer.is_floating_point():
-            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
-    return _OneInput(head).eval()
+    exported_files.draw(head)
+    return exported_files.OneInput(head).eval()
 
 
 def feature_map(batch: int, size: tuple[int, int]) -> Tensor:

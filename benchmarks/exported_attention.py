@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import exported_files, report
 from benchmarks.command import carry_out, set_up
@@ -31,22 +31,10 @@ CASE = "DANet head in ONNX Runtime"
 PROMISES = {(CASE, form, size_name(FULL[1])): Promise(time=1.1, memory=0.1) for form in FORMS}
 
 
-class _Logits(nn.Module):
-    """A head as a function of one feature map; of mmseg's three classifiers, the fused one."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.head([x])
-        return out[0] if isinstance(out, (tuple, list)) else out
-
-
 def _export(form: str, side: str, channels: tuple[int, int], stem: Path) -> Path:
     from benchmarks.heads import build
 
-    head = _Logits(build("DANetHead", side, channels, CPU)).eval()
+    head = exported_files.OneInput(build("DANetHead", side, channels, CPU)).eval()
     return exported_files.write(form, head, _features(channels, TRACED, images=2), stem, (0, 2, 3))
 
 

@@ -1,4 +1,4 @@
-"""A network as a file of each format, and the file as a function."""
+"""A head as a network of one input, a network as a file of each format, and the file as a function."""
 
 import contextlib
 import io
@@ -8,9 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Function = Callable[[Tensor], Tensor]
+
+
+class OneInput(nn.Module):
+    """A head as a function of one feature map; of several classifiers, the first, which is the fused one."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.head([x])
+        return out[0] if isinstance(out, (tuple, list)) else out
+
+
+def draw(head: nn.Module) -> None:
+    """Draw at random the parameters that start at zero, and the batch statistics."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in head.parameters():
+        if not parameter.any():
+            drawn = torch.randn(parameter.shape, generator=generator) * 0.3 + 0.5
+            parameter.data.copy_(drawn if parameter.dim() else torch.tensor(0.7))
+    for buffer in head.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
 
 
 def program(module: Any, example: Tensor, dynamic: tuple[int, ...]) -> torch.export.ExportedProgram:

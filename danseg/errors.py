@@ -7,6 +7,7 @@ Packages that need mmseg call :func:`require_mmseg`.
 """
 
 import argparse
+import contextlib
 import errno
 import functools
 import importlib.util
@@ -15,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from danseg.shipped import as_started
@@ -66,6 +67,11 @@ _ENVIRONMENT = {
 def reason_of(error: BaseException) -> str:
     """Why an error of the system was raised, without its number and its file's name."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def first_line_of(error: BaseException) -> str:
+    """The first line of :func:`reason_of`: libraries go on with what is for their developers."""
+    return (reason_of(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # Of errors of the system, those that are about one file's name, whatever the disk is like.
@@ -245,6 +251,25 @@ def require_mmseg(what: str) -> None:
     from danseg.mmseg_import import import_mmseg
 
     import_mmseg()
+
+
+@contextlib.contextmanager
+def importing_extra(extra: str, what: str) -> Iterator[None]:
+    """Import in the block what an extra installs, or say how to install it.
+
+    Args:
+        extra: the extra's name.
+        what: the message's beginning, which goes on "cannot be imported".
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{what} cannot be imported ({error}); install it with pip install 'danseg[{extra}]'"
+        ) from error
 
 
 def require_extra(extra: str, what: str, *modules: str) -> None:

@@ -24,6 +24,7 @@ from danseg.apis.sources import CAMERA, Source
 from danseg.errors import UserError, not_written, reason_of
 from danseg.export.exported_network import is_exported
 from danseg.io.files import append_whole, process_of
+from danseg.io.processes import alive
 from danseg.io.source_files import read_file
 
 _FILES = ".predicted-{}.jsonl"
@@ -170,7 +171,12 @@ class Record:
         A temporary file has the number of its process in its name. It is deleted if the record says that this
         process of this machine wrote here, and if there is no such process any longer.
         """
-        ended = {number for machine, number in self._writers if machine == _machine() and not _runs(number)}
+        posix = os.name == "posix"  # elsewhere it cannot be asked
+        ended = {
+            number
+            for machine, number in self._writers
+            if posix and machine == _machine() and not alive(number)
+        }
         names = {self.out / source.name for source in sources}
         for folder in (
             {name.parent for name in names} | names if ended else ()
@@ -227,19 +233,6 @@ class Record:
 
 def _machine() -> str:
     return platform.node()
-
-
-def _runs(process: int) -> bool:
-    """Whether there is a process of this number, whoever's it is."""
-    if os.name != "posix":
-        return True  # it cannot be asked
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:

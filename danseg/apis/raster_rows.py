@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from danseg.datasets.loading import described, keeps_stored_bands, load_picture, require_finite, turned_by
-from danseg.errors import UserError
+from danseg.errors import UserError, importing_extra
 from danseg.io.image_headers import UnusableImage, mapped, require_whole, tiff_bands
 from danseg.io.images import refuse_alpha
 
@@ -24,14 +24,9 @@ _MOSAIC = ".vrt"
 
 def import_rasterio() -> Any:
     """Import rasterio, or say how to install it."""
-    try:
+    with importing_extra("large", "very large images are read and written with rasterio, which"):
         import rasterio
         import rasterio.windows
-    except ImportError as error:
-        raise UserError(
-            f"very large images are read and written with rasterio, which cannot be imported ({error}); "
-            "install it with pip install 'danseg[large]'"
-        ) from error
     return rasterio
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from mmseg.models import BaseSegmentor
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from danseg.export.description import Output
 from danseg.export.normalisation import Normalisation
+from danseg.ops import upsampled_argmax
 from danseg.segmentors.labels import head_logits
 
 #: Labels of more classes than this are int64; 255 stays free for "no class".
@@ -64,9 +64,7 @@ class DeployedNetwork(nn.Module):
 
     def _labels_of(self, logits: Tensor, image: Tensor) -> Tensor:
         output = self.output
-        logits = F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=output.align_corners)
-        if output.threshold is not None:
-            labels = logits[:, 0].sigmoid() > output.threshold
-        else:
-            labels = logits.argmax(dim=1)
+        labels = upsampled_argmax(
+            logits, image.shape[2:], align_corners=output.align_corners, threshold=output.threshold
+        )
         return labels.byte() if output.dtype == "uint8" else labels.long()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from danseg.engine.checkpoints.downloads import local_file
 from danseg.engine.config.stored_config import config_to_text
-from danseg.errors import UserError, reason_of
+from danseg.errors import UserError, first_line_of, reason_of
 from danseg.export.deployed_network import DeployedNetwork
 from danseg.export.description import Checkpoint, Description, Input, Size
 from danseg.export.formats import FORMATS, Format, Task
@@ -212,7 +212,7 @@ def _reason(error: BaseException) -> str:
     """The first line of the error at the bottom; those above it say how to report it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (reason_of(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line_of(error)
 
 
 def _named(size: tuple[int, int]) -> str:

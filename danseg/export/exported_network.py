@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from danseg.errors import UserError
+from danseg.export.formats import FORMATS
 from danseg.export.read_description import EXPORT
 from danseg.export.sessions import NotTakenError, open_session
 from danseg.segmentors import LazyLogits, LeanEncoderDecoder
@@ -78,8 +79,9 @@ class ExportedNetwork(BaseModule):
 def _digest(path: Path) -> bytes:
     """Of an exported file and those beside it that hold its weights."""
     found = hashlib.sha256()
-    for part in (path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data")):
-        if part.is_file() and (part == path or part.suffix != ".bin" or path.suffix == ".xml"):
+    [kind] = [kind for kind in FORMATS.values() if kind.suffix == path.suffix]
+    for part in kind.files(path):
+        if part.is_file():
             with part.open("rb") as file:
                 while block := file.read(1 << 20):
                     found.update(block)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from danseg.errors import UserError
+from danseg.errors import importing_extra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,13 +61,8 @@ class Format:
     def require_packages(self) -> None:
         """Raise a :class:`UserError` that names what installs a package that is missing."""
         for package in self.packages:
-            try:
+            with importing_extra("export", f"{self.title} needs {package}, which"):
                 importlib.import_module(package)
-            except ImportError as error:
-                raise UserError(
-                    f"{self.title} needs {package}, which cannot be imported ({error}); install it with "
-                    "pip install 'danseg[export]'"
-                ) from error
 
     def files(self, out: Path) -> list[Path]:
         """The file ``out``, and the one that may lie beside it."""

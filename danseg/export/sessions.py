@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from danseg.errors import UserError, reason_of
+from danseg.errors import UserError, first_line_of, importing_extra
 from danseg.export.description import Description
 from danseg.export.read_description import EXPORT, read_description
 from danseg.io.source_files import fault
 
+# How the message begins that a runtime is not there.
+_RUNS_IN = "exported networks of this kind run in {}, and {}"
 # What the runtimes say, and PyTorch's allocators.
 _OUT_OF_MEMORY = ("out of memory", "bad_alloc", "bad allocation", "allocate memory", "Failed to allocate")
 
@@ -84,9 +86,9 @@ class Session(ABC):
             return self._run(np.ascontiguousarray(array))
         except Exception as error:  # each runtime has its own kinds
             if any(text in str(error) for text in _OUT_OF_MEMORY):
-                raise MemoryError(_first_line(error)) from error
+                raise MemoryError(first_line_of(error)) from error
             raise NotTakenError(
-                f"{self.path} cannot run on an input of shape {array.shape}: {_first_line(error)}"
+                f"{self.path} cannot run on an input of shape {array.shape}: {first_line_of(error)}"
             ) from error
 
     @abstractmethod
@@ -154,7 +156,7 @@ class OnnxSession(Session):
 
     def __init__(self, path: Path, description: Description, device: str | None, threads: int) -> None:
         super().__init__(path, description)
-        with _extra("ONNX Runtime", "onnxruntime"):
+        with importing_extra("export", _RUNS_IN.format("ONNX Runtime", "onnxruntime")):
             import onnxruntime
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; the warnings speak of the graph, not of the user's files
@@ -198,7 +200,7 @@ class OpenVinoSession(Session):
 
     def __init__(self, path: Path, description: Description, device: str | None, threads: int) -> None:
         super().__init__(path, description)
-        with _extra("OpenVINO", "openvino"):
+        with importing_extra("export", _RUNS_IN.format("OpenVINO", "openvino")):
             import openvino
         weights = path.with_suffix(".bin")
         if (why := fault(weights)) is not None:
@@ -299,18 +301,6 @@ KINDS: dict[str, type] = {
 
 
 @contextlib.contextmanager
-def _extra(what: str, package: str) -> Iterator[None]:
-    """Import a runtime, or say how to install it."""
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(
-            f"exported networks of this kind run in {what}, and {package} cannot be imported ({error}); "
-            "install it with pip install 'danseg[export]'"
-        ) from error
-
-
-@contextlib.contextmanager
 def _readable(path: Path, runtime: str) -> Iterator[None]:
     """Turn whatever a runtime raises at a file into one message."""
     try:
@@ -318,12 +308,8 @@ def _readable(path: Path, runtime: str) -> Iterator[None]:
     except Exception as error:  # each runtime has its own kinds
         raise UserError(
             f"{path} cannot be opened by {runtime}: it is damaged, or not of its kind "
-            f"({_first_line(error)}); copy it again, or export it again"
+            f"({first_line_of(error)}); copy it again, or export it again"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (reason_of(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _named(length: int | None) -> str:

@@ -14,7 +14,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from danseg.errors import UserError
+from danseg.errors import UserError, first_line_of
 from danseg.export.description import Description
 from danseg.export.normalisation import Normalisation
 from danseg.export.sessions import Session
@@ -145,10 +145,9 @@ class Reference:
             return self(pictures)
         except (ValueError, RuntimeError) as error:
             _, height, width, _ = pictures.shape
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"the network takes no pictures of {height} x {width} (height x width): {reason}; name a "
-                "size that it takes by --size HEIGHT WIDTH, without --dynamic"
+                f"the network takes no pictures of {height} x {width} (height x width): "
+                f"{first_line_of(error)}; name a size that it takes by --size HEIGHT WIDTH, without --dynamic"
             ) from error
 
     @torch.no_grad()

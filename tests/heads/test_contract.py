@@ -22,9 +22,10 @@ from mmseg.structures import SegDataSample
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmarks.exported_files import draw
 from cpu_alone import cpu_alone, one_on_gpu
 from deterministic import deterministic
-from drawn_head import HEADS, Device, build, draw, plain
+from drawn_head import HEADS, Device, build, plain
 from own_test import own_test
 from variants import one_by_one, switches
 

@@ -15,19 +15,8 @@ from exported import QUICK, SLOW, differences
 from small_head import COMMON
 
 
-class OneInput(nn.Module):
-    """A head as a function of one feature map."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head([x])
-
-
 def network(name: str) -> nn.Module:
-    return OneInput(build(name)).eval()
+    return exported_files.OneInput(build(name)).eval()
 
 
 def feature_map(batch: int, size: tuple[int, int]) -> Tensor:

@@ -87,8 +87,10 @@ def in_openvino(file: Path, threads: int, precision: str) -> Call:
     """A file of ONNX, which OpenVINO converts; ``precision`` is what it may compute in."""
     import openvino
 
+    from danseg.export.sessions import openvino_core
+
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-    model = openvino.Core().compile_model(openvino.convert_model(file), "CPU", settings)
+    model = openvino_core().compile_model(openvino.convert_model(file), "CPU", settings)
     request = model.create_infer_request()
     return lambda image: request.infer([image])[0].copy()
 

@@ -18,6 +18,10 @@ ONE_WAY = {
             ("danseg/engine/work_dir.py", "_move"),  # whole files, of an earlier training
         },
     ),
+    "starts OpenVINO": (
+        {"openvino.Core"},
+        {("danseg/export/sessions.py", "_core")},
+    ),
     "makes a folder": (
         {".mkdir", "os.mkdir", "os.makedirs"},
         {("danseg/io/files.py", "make_folder")},

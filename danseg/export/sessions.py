@@ -5,6 +5,7 @@ TorchScript's ``.pt``, are programs that PyTorch carries out: open only those th
 """
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -195,6 +196,27 @@ def _providers(there: list[str], device: str | None) -> list[Any]:
     return [(_CUDA, {"device_id": int(index or 0)}), _CPU]
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def openvino_core() -> Any:
+    """OpenVINO's core, one for the whole process, which stays until its end.
+
+    A core gives the thread that starts it an alternate stack for signals, and puts back the one before when
+    it goes. Of two that go in the order in which they came, the second puts back that of the first, which is
+    gone, and the next signal (Ctrl-C, the end of a child) ends the process with a segmentation fault.
+    """
+    with _ONE_AT_A_TIME:
+        return _core()
+
+
+@functools.cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoSession(Session):
     """An ``.xml`` of OpenVINO, with the weights in the ``.bin`` beside it."""
 
@@ -208,7 +230,7 @@ class OpenVinoSession(Session):
                 f"{path} has its weights in {weights.name} beside it, which cannot be read: {why}; copy both "
                 "files together"
             )
-        core = openvino.Core()
+        core = openvino_core()
         there = [name.lower() for name in core.available_devices]
         self.device = (device or "cpu").lower()
         if self.device not in there:

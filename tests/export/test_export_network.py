@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from mmseg.structures import SegDataSample
@@ -20,6 +19,7 @@ from danseg.export import deployed_network, onnx_file
 from danseg.export.description import FILE, KEY, Description
 from danseg.export.export_network import export_network
 from danseg.export.formats import FORMATS
+from danseg.export.sessions import openvino_core
 from few_layers import CLASSES, few_layers, few_layers_model
 from full_disk import full_disk
 
@@ -50,7 +50,7 @@ def run(path: Path, array: np.ndarray) -> tuple[str, np.ndarray]:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return session.get_modelmeta().custom_metadata_map[KEY], session.run(None, {"image": array})[0]
     if path.suffix == ".xml":
-        core = openvino.Core()
+        core = openvino_core()
         model = core.read_model(path)
         network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return model.get_rt_info(KEY).astype(str), network(array)[0]

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import subprocess
 import sys
 import threading
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from child_process import environment
 from danseg.errors import UserError
 from danseg.export.description import FILE, KEY, Size
 from danseg.export.sessions import KINDS, NotTakenError, open_session
@@ -199,3 +201,17 @@ def test_the_threads_of_openvino(tmp_path):
     session = open_session(written(tmp_path, ".xml", described()), threads=1)
     assert session._network.get_property("INFERENCE_NUM_THREADS") == 1
     assert session._network.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_signals_arrive_when_sessions_of_openvino_are_gone_in_any_order(tmp_path):
+    path = written(tmp_path, ".xml", described())
+    program = (
+        "import os, signal, sys; from danseg.export.sessions import open_session; "
+        "first, second = (open_session(sys.argv[1], 'cpu') for _ in range(2)); del first; del second; "
+        "signal.signal(signal.SIGTERM, lambda *_: print('arrived', flush=True)); "
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(path)], env=environment(), capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout) == (0, "arrived\n"), run.stderr

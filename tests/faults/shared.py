@@ -39,13 +39,9 @@ class Shared:
         return self.once("data", self._render)
 
     def _render(self) -> Path:
-        # By the server, as all else: this process may have threads by now, with which it must not fork.
-        size = ("--train", 6, "--val", 3, "--height", 64, "--width", 128)
-        run = fork_server.start(
-            "prepare_dataset", ["demo", self.root / "data", *size], self.root / "render.txt"
-        )
-        if (status := run.wait(120)) != 0:
-            raise RuntimeError(f"the data set is not rendered, status {status}:\n{run.text()}")
+        from danseg.rendered.street_set import render
+
+        render(self.root / "data", train=6, val=3, height=64, width=128)
         return self.root / "data"
 
     @property

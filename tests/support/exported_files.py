@@ -14,6 +14,7 @@ from danseg.engine.config.stored_config import config_to_text
 from danseg.export.deployed_network import DeployedNetwork
 from danseg.export.description import FILE, KEY, Checkpoint, Description, Input, Output, Size
 from danseg.export.normalisation import normalisation
+from danseg.export.sessions import openvino_core
 
 SUFFIXES = (".onnx", ".xml", ".pt2", ".pt")
 
@@ -55,7 +56,7 @@ def write(path: Path, network: nn.Module, example: Tensor, description: Descript
         graph = path if path.suffix == ".onnx" else path.with_name(f"{path.name}.onnx")
         _write_onnx(graph, network, example, free, description)
         if path.suffix == ".xml":
-            model = openvino.Core().read_model(graph)
+            model = openvino_core().read_model(graph)
             if text is not None:
                 model.set_rt_info(text, KEY)
             openvino.save_model(model, path, compress_to_fp16=False)

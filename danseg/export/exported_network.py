@@ -79,7 +79,7 @@ class ExportedNetwork(BaseModule):
 def _digest(path: Path) -> bytes:
     """Of an exported file and those beside it that hold its weights."""
     found = hashlib.sha256()
-    [kind] = [kind for kind in FORMATS.values() if kind.suffix == path.suffix]
+    [kind] = [kind for kind in FORMATS.values() if kind.suffix == path.suffix.lower()]
     for part in kind.files(path):
         if part.is_file():
             with part.open("rb") as file:

@@ -1,5 +1,7 @@
 """The parts of a segmentor that runs an exported file; tests/apis/test_exported_models.py has all."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,13 @@ def test_it_has_no_parameters_and_is_told_from_others(written):
     model = model_of(written(labels=False))
     assert is_exported(model) and not is_exported(nn.Conv2d(1, 1, 1)) and not list(model.parameters())
     assert [name for name in model.state_dict()] == ["backbone.digest"]
+
+
+def test_a_file_is_the_same_whatever_the_case_of_its_ending(written):
+    path = written(labels=False)
+    other = path.replace(".onnx", ".ONNX")
+    shutil.copy(path, other)
+    assert torch.equal(ExportedNetwork(path).digest, ExportedNetwork(other).digest)
 
 
 def test_labels_are_cut_and_enlarged_like_logits(written):

@@ -28,7 +28,7 @@ from danseg.engine.config.stored_config import config_from_text, config_to_text
 from danseg.engine.config.type_names import type_name
 from danseg.engine.training_settings import trained_images
 from danseg.errors import UserError
-from danseg.io.files import make_folder, whole_file
+from danseg.io.files import files_together, make_folder
 from danseg.known_datasets import KNOWN_DATASETS
 from danseg.model_files import CHECKPOINTS
 from danseg.version import __version__
@@ -98,14 +98,9 @@ def publish(
         if path.exists():
             raise UserError(f"{path} exists already; delete it, or name another file with --out")
     texts = (json.dumps(meta, indent=2) + "\n", model_card(files.weights.name, meta, weights))
-    try:
+    with files_together(files.weights) as part:
         for path, content in zip(files, (data, *(text.encode() for text in texts)), strict=True):
-            with whole_file(path) as part:
-                part.write_bytes(content)
-    except BaseException:
-        for path in files:  # none of which was there before
-            path.unlink(missing_ok=True)
-        raise
+            part.with_name(path.name).write_bytes(content)
     return files
 
 

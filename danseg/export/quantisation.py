@@ -25,21 +25,10 @@ from danseg.version import __version__
 _PRODUCTS = {"MatMul", "Einsum", "Gemm", "Attention"}
 _WITH_GRAPHS = {"Loop", "Scan", "If"}
 # Operators between a projection and a product, which move, scale, centre or thin out its numbers.
-_BETWEEN = {
-    *(
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Slice",
-        "Split",
-        "Gather",
-        "Concat",
-        "Expand",
-    ),
-    *("Pad", "Identity", "Cast", "Mul", "Div", "Sub", "MaxPool", "AveragePool"),
-}
+_BETWEEN = set(
+    "Reshape Transpose Squeeze Unsqueeze Flatten Slice Split Gather Concat Expand "
+    "Pad Identity Cast Mul Div Sub MaxPool AveragePool".split()
+)
 
 
 def quantise(source: str | os.PathLike, target: str | os.PathLike, samples: Iterable[np.ndarray]) -> None:

@@ -59,7 +59,8 @@ def files_together(target: str | os.PathLike) -> Iterator[Path]:
 
     The folder lies beside ``target``. What is written into it takes its place beside ``target`` if the block
     ends without an error: the others first, ``target`` last. A ``target`` that is replaced goes before the
-    others do, so that nobody reads an old one with new files beside it.
+    others do, so that nobody reads an old one with new files beside it. If one cannot take its place, those
+    that have taken theirs go again, but for what is replaced by then.
 
     Raises:
         UserError: a file cannot be written, or ``target`` exists and is not a file.
@@ -74,8 +75,13 @@ def files_together(target: str | os.PathLike) -> Iterator[Path]:
             others = sorted(set(folder.iterdir()) - {folder / target.name})
             if others:
                 target.unlink(missing_ok=True)
-            for path in (*others, folder / target.name):
-                os.replace(path, target.with_name(path.name))
+            with contextlib.ExitStack() as taking_back:
+                for path in (*others, folder / target.name):
+                    place = target.with_name(path.name)
+                    if not place.exists():
+                        taking_back.callback(place.unlink, missing_ok=True)
+                    os.replace(path, place)
+                taking_back.pop_all()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:

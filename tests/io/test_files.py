@@ -81,6 +81,21 @@ def test_none_of_the_files_together_when_writing_fails(error, said, tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.bin": "old"}
 
 
+def test_files_together_go_again_if_one_cannot_take_its_place(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def full(source, target):
+        if target.name == "x.xml":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="No space left"), files_together(tmp_path / "x.xml") as part:
+        part.write_text("new")
+        part.with_suffix(".bin").write_text("new")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads names of open files from /proc")
 def test_a_durable_file_is_written_to_the_disk_with_its_name(tmp_path, monkeypatch):
     synced = []

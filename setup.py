@@ -49,6 +49,11 @@ SERVE = [
     "prometheus-client>=0.20",  # the metrics
 ]
 
+# The page.
+APP = [
+    "gradio>=6",  # pictures, clicks, sessions and a queue in a browser
+]
+
 # Beside the package in a clone; in a wheel in its folder .mim, where danseg, mmengine and mim look for them.
 SHIPPED = ("configs", "tools")
 
@@ -118,6 +123,10 @@ setup(
         "export": EXPORT,
         # danseg serve.
         "serve": SERVE,
+        # danseg app.
+        "app": APP,
+        # Grad-CAM and its kin, of any network.
+        "class-activation": ["captum>=0.7"],
         # Training curves.
         "tensorboard": ["tensorboard>=2.14"],
         # `make docs`.
@@ -140,6 +149,9 @@ setup(
             "pycocotools>=2.0.8",  # so are polygons
             *EXPORT,  # so are exported files
             *SERVE,  # and the service
+            *APP,  # and the page
+            "playwright>=1.50",  # which it drives a browser for
+            "captum>=0.7",  # so is Grad-CAM
             "httpx>=0.27",  # which its framework's test client asks for
         ],
     },

@@ -53,7 +53,7 @@ def attention_maps(
 def require_maps(model: BaseSegmentor) -> None:
     """Raise a :class:`UserError` if a model has no maps to show."""
     require_attention_to_show(model)
-        views = {path: one.attention_views() for path, one in attention_modules(model).items()}
+    views = {path: one.attention_views() for path, one in attention_modules(model).items()}
     if not any(view.kind in MAP_KINDS for of_module in views.values() for view in of_module):
         raise StopsAllError(
             f"{', '.join(views)} weigh channels or branches and have no maps; "

@@ -1,8 +1,8 @@
 """Record the inputs of a running model's attention modules, and show their attention from these.
 
 A module can be shown if it is a :class:`danseg.attention.parts.views.ShowsAttention`.
-:func:`record_attention` keeps the inputs of such modules while the model runs. A map of a position, computed from
-them later, costs one row of the attention matrix, never the whole N x N matrix.
+:func:`record_attention` keeps the inputs of such modules while the model runs. A map of a position, computed
+from them later, costs one row of the attention matrix, never the whole N x N matrix.
 """
 
 import copy

@@ -3,14 +3,12 @@
 Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.scale import ResidualScale
-from danseg.attention.parts.views import ShowsAttention, View
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 from danseg.ops.inputs import without_autocast
 
 
@@ -64,7 +62,7 @@ class ChannelAttention(ShowsAttention, nn.Module):
         return (energy.amax(dim=-1, keepdim=True) - energy).softmax(dim=-1)
 
     def attention_views(self) -> tuple[View, ...]:
-        return (View("channels", lambda x: partial(self.attention_map, x)),)
+        return (View("channels", at_once(self.attention_map)),)
 
     def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
         return x

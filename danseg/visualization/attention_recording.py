@@ -69,8 +69,21 @@ class RecordedAttention:
 
 
 def attention_modules(model: nn.Module) -> dict[str, Any]:
-    """The model's modules whose attention can be shown, by their path in the model."""
-    return {path: one for path, one in model.named_modules() if isinstance(one, ShowsAttention)}
+    """The model's modules whose attention can be shown, by their path in the model.
+
+    What lies inside such a module is its own to show: it may run several times, on features of the module's.
+    """
+    found: dict[str, Any] = {}
+
+    def collect(path: str, module: nn.Module) -> None:
+        if isinstance(module, ShowsAttention):
+            found[path] = module
+            return
+        for name, child in module.named_children():
+            collect(f"{path}.{name}" if path else name, child)
+
+    collect("", model)
+    return found
 
 
 def require_attention(model: nn.Module) -> dict[str, Any]:

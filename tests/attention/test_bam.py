@@ -28,6 +28,7 @@ PARAMETER_NAMES = {
         "spatial.10.bias",
     ]
 }
+NEUTRAL = {"BAM": ["channel.3.weight", "channel.3.bias", "spatial.10.weight"]}
 # With 16 channels there is one hidden unit, active in both images of the contract's batch. The bias moves
 # both images alike, so the normalisation over the batch cancels it. With more units or images it counts.
 ZERO_GRADIENT = {"BAM": ["channel.0.bias"]}

@@ -18,6 +18,7 @@ PARAMETER_NAMES = {
         "spatial_gate.conv.bn.bias",
     ]
 }
+NEUTRAL = {"CBAM": ["mlp.2.weight", "mlp.2.bias", "spatial_gate.conv.bn.weight"]}
 
 
 def _module(kernel_size: int = 3) -> CBAM:

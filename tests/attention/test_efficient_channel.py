@@ -7,6 +7,7 @@ from danseg.attention import EfficientChannelAttention
 from danseg.ops import reference
 
 PARAMETER_NAMES = {"EfficientChannelAttention": ["conv.weight"]}
+NEUTRAL = {"EfficientChannelAttention": ["conv.weight"]}
 VARIANTS = {"EfficientChannelAttention": [dict(kernel_size=9)]}
 
 

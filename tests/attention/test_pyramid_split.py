@@ -18,6 +18,7 @@ PARAMETER_NAMES = {
         "se.fc2.bias",
     ]
 }
+NEUTRAL = {"PyramidSplitAttention": ["se.fc2.weight", "se.fc2.bias"]}
 
 
 def _module(in_channels: int = 16, **arguments) -> PyramidSplitAttention:

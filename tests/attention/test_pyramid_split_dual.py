@@ -24,6 +24,7 @@ PARAMETER_NAMES = {
     ]
 }
 ZERO_GRADIENT = {"PyramidSplitDualAttention": ["dual.pam.key_project.bias"]}  # the softmax cancels it
+NEUTRAL = {"PyramidSplitDualAttention": None}  # without their scales the branches still differ in their means
 
 
 def _module(**arguments) -> PyramidSplitDualAttention:

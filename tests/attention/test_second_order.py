@@ -20,6 +20,7 @@ PARAMETER_NAMES = {
         "expand.bias",
     ]
 }
+NEUTRAL = {"GlobalSecondOrderPooling": ["expand.weight", "expand.bias"]}
 VARIANTS = {"GlobalSecondOrderPooling": [dict(stride=2, relu_first=True)]}
 
 

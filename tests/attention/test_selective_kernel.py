@@ -21,6 +21,7 @@ PARAMETER_NAMES = {
         "attn.fc_select.weight",
     ]
 }
+NEUTRAL = {"SelectiveKernel": ["attn.fc_select.weight"]}
 
 
 def _module(in_channels: int = 12, **arguments) -> SelectiveKernel:

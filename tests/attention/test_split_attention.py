@@ -20,6 +20,7 @@ PARAMETER_NAMES = {
         "fc2.bias",
     ]
 }
+NEUTRAL = {"SplitAttention": ["fc2.weight", "fc2.bias"]}
 ZERO_GRADIENT = {"SplitAttention": ["fc1.bias"]}  # the batch norm after it cancels it
 
 

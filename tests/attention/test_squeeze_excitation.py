@@ -7,6 +7,7 @@ from danseg.attention import SqueezeExcitation
 from danseg.ops import reference
 
 PARAMETER_NAMES = {"SqueezeExcitation": ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]}
+NEUTRAL = {"SqueezeExcitation": ["fc2.weight", "fc2.bias"]}
 
 
 def test_equals_the_equation(device):

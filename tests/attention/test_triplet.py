@@ -14,6 +14,7 @@ PARAMETER_NAMES = {
         for name in ("conv.weight", "bn.weight", "bn.bias")
     ]
 }
+NEUTRAL = {"TripletAttention": [f"{branch}.conv.bn.weight" for branch in ("cw", "hc", "hw")]}
 
 
 def _module(kernel_size: int = 3) -> TripletAttention:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 KINDS = ("position", "everywhere", "channels", "branches")
@@ -34,7 +35,8 @@ class View:
         values: what the numbers are. ``"shares"`` are at least 0 and sum to 1: of kind ``"position"`` and
             ``"everywhere"`` over each map, of ``"channels"`` over each row, of ``"branches"`` over all
             branches.
-            ``"gate"``: factors, as a sigmoid's. ``"weights"``: any numbers, as a dot product's.
+            ``"gate"``: numbers from 0 to 1, each for itself, as a sigmoid's. ``"weights"``: any numbers, as a
+            dot product's.
         parts: what the M maps, R rows or S branches are called; empty if a number says it all.
 
     Raises:
@@ -51,6 +53,20 @@ class View:
         for what, value, allowed in (("kind", self.kind, KINDS), ("values", self.values, VALUES)):
             if value not in allowed:
                 raise ValueError(f"a view's {what} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def at_once(shown: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Callable[[], Tensor]]:
+    """The ``begin`` of a view without positions, from a function that gives all there is to see.
+
+    It is computed once, as the module computes it, and given in at least float32.
+    """
+
+    def begin(x: Tensor) -> Callable[[], Tensor]:
+        all_of_it = shown(x)
+        all_of_it = all_of_it.to(torch.promote_types(all_of_it.dtype, torch.float32))
+        return lambda: all_of_it
+
+    return begin
 
 
 class ShowsAttention:

@@ -1,8 +1,8 @@
 """What every attention module promises to show, checked over all of ``danseg.attention.__all__``.
 
 A module's own test file compares each of its views with its equation. Where its attention still chooses
-something when the module is new, that file names in ``NEUTRAL`` the parameters that, all zero, leave it nothing
-to choose; None says that there are no such parameters.
+something when the module is new, that file names in ``NEUTRAL`` the parameters that, all zero, leave it
+nothing to choose; None says that there are no such parameters.
 """
 
 import copy

@@ -5,11 +5,11 @@ that the table can be made on any machine.
 """
 
 import functools
-import inspect
+import itertools
 import math
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import danseg.attention
 from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
+from danseg.attention.parts.views import attention_modules
 from danseg.registry import OWNED_BY_MMCV
 
 CHANNELS = 512
@@ -38,7 +39,7 @@ class Row(NamedTuple):
     config: str  # its type in a config
     parameters: int  # at CHANNELS channels
     operations: int  # of one image of CHANNELS x SIZE; a multiply-add counts as two
-    map: str | None  # shape of one image's attention map
+    shows: str | None  # the views of its attention
     equation: str  # of the output
     paper: str
     venue: str
@@ -72,7 +73,7 @@ def row(module: type[nn.Module], **arguments) -> Row:
         config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
         parameters=parameters,
         operations=counter.get_total_flops(),
-        map=_map_shape(module, dims, **arguments),
+        shows=_shows(made),
         equation=equation,
         paper=paper,
         venue=venue,
@@ -80,23 +81,28 @@ def row(module: type[nn.Module], **arguments) -> Row:
     )
 
 
-def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
-    """Shape of ``attention_map`` for one image in letters, such as P×H×W for P asked positions."""
-    if not hasattr(module, "attention_map"):
-        return None
-    # Prime numbers, to be told apart from each other and from a module's own.
-    size = dict(zip({1: "L", 2: "HW", 3: "THW"}[dims], (59, 61, 67), strict=False))
-    letters = {CHANNELS: "C", 41: "P"}
-    for letter, side in size.items():
-        letters |= {side: letter, (side + 1) // 2: f"{letter}/2"}
-    with FakeTensorMode(), torch.no_grad():
-        made: Any = module(CHANNELS, **arguments).eval()
-        x = torch.empty(1, CHANNELS, *size.values())
-        if "positions" in inspect.signature(made.attention_map).parameters:
-            shape = made.attention_map(x, [(0,) * dims] * 41).shape
-        else:
-            shape = made.attention_map(x).shape
-    return "×".join(letters.get(side, str(side)) for side in shape[1:])
+def _shows(module: nn.Module) -> str | None:
+    """The names of a module's views, with their kinds where the names do not say them.
+
+    The first view has no name, but its kind. Of views whose names differ in numbers alone, the first and the last are named. Views of parts stand
+    behind the part's name.
+    """
+    shown = []
+    for path, part in attention_modules(module).items():
+        of_kinds = itertools.groupby(
+            part.attention_views(), lambda view: (view.kind, re.sub(r"\d+", "0", view.name))
+        )
+        for (kind, _), views in of_kinds:
+            names = [_named(view.name, kind) for view in views]
+            what = ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
+            shown.append(f"{path}: {what}" if path else what)
+    return ", ".join(shown) or None
+
+
+def _named(view: str, kind: str) -> str:
+    if not view:
+        return kind
+    return f"`{view}`" if view.startswith(kind) else f"`{view}` ({kind})"
 
 
 def _from_docstring(doc: str, *variant: str) -> tuple[str, str, str, str | None]:
@@ -117,11 +123,11 @@ def _from_docstring(doc: str, *variant: str) -> tuple[str, str, str, str | None]
     return equation, paper[1], paper[2], paper[3]
 
 
-_COLUMNS = ("module", "type in a config", "parameters", "operations", "map")
+_COLUMNS = ("module", "type in a config", "parameters", "operations", "shows")
 
 
 def _cells(row: Row) -> list[str]:
-    return [row.module, row.config, _counted(row.parameters), _counted(row.operations), row.map or "none"]
+    return [row.module, row.config, _counted(row.parameters), _counted(row.operations), row.shows or "none"]
 
 
 def _counted(number: int) -> str:

@@ -6,14 +6,15 @@ import pytest
 
 import danseg.attention
 from danseg.attention import (
+    BAM,
     CBAM,
     ChannelAttention,
     CompactGeneralizedNonLocal,
     DualAttention,
     NonLocal2d,
-    NonLocal3d,
     PointwiseSpatialAttention,
     PositionAttention,
+    PyramidSplitDualAttention,
 )
 from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
@@ -48,7 +49,7 @@ def test_a_row_of_position_attention():
     entry = row(PositionAttention)
     assert entry.parameters == 512 * (64 + 64 + 512) + 64 + 64 + 512 + 1
     assert entry.operations == 2 * N * 512 * (64 + 64 + 512) + 2 * N * N * (64 + 512)
-    assert entry.map == "P×H×W"
+    assert entry.shows == "position"
     assert entry.equation == "out_j = gamma.scale · Σ_i softmax_i(q_j · k_i) v_i + x_j"
     assert entry.paper == "Dual Attention Network for Scene Segmentation"
     assert (entry.venue, entry.arxiv) == ("CVPR 2019", "1809.02983")
@@ -64,12 +65,14 @@ def test_modes_have_equations_and_costs_of_their_own():
     assert gaussian.operations == 2 * N * (2 * 512 * 256) + 2 * N * N * (512 + 256)
 
 
-def test_shapes_of_maps():
-    assert row(ChannelAttention).map == "C×C"
-    assert row(CBAM).map == "1×H×W"
-    assert row(NonLocal3d).map == "P×T×H×W"
-    assert row(PointwiseSpatialAttention).map == "P×H/2×W/2"
-    assert row(DualAttention).map is None
+def test_what_modules_show():
+    assert row(ChannelAttention).shows == "channels"
+    assert row(CBAM).shows == "everywhere, `channels`"
+    assert row(BAM).shows == "everywhere, `channels`, `mean gate` (everywhere)"
+    assert row(DualAttention).shows == "pam: position, cam: channels"
+    assert row(PyramidSplitDualAttention).shows == (
+        "branches, `where` (everywhere), `position 3x3` to `position 9x9`, `channels 3x3` to `channels 9x9`"
+    )
 
 
 def test_a_paper_without_arxiv_number_has_no_link():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import danseg.attention
-from danseg.attention.parts.views import ShowsAttention, View
+from danseg.attention.parts.views import ShowsAttention, View, attention_modules
 from danseg.errors import StopsAllError
 from danseg.io.words import listed
 
@@ -66,24 +66,6 @@ class RecordedAttention:
             self._begun[view] = chosen.begin(self.x)
         by_position = self.views[view].kind == "position"
         return self._begun[view](positions) if by_position else self._begun[view]()
-
-
-def attention_modules(model: nn.Module) -> dict[str, Any]:
-    """The model's modules whose attention can be shown, by their path in the model.
-
-    What lies inside such a module is its own to show: it may run several times, on features of the module's.
-    """
-    found: dict[str, Any] = {}
-
-    def collect(path: str, module: nn.Module) -> None:
-        if isinstance(module, ShowsAttention):
-            found[path] = module
-            return
-        for name, child in module.named_children():
-            collect(f"{path}.{name}" if path else name, child)
-
-    collect("", model)
-    return found
 
 
 def require_attention(model: nn.Module) -> dict[str, Any]:

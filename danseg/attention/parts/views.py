@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 KINDS = ("position", "everywhere", "channels", "branches")
 VALUES = ("shares", "gate", "weights")
@@ -100,3 +100,16 @@ class ShowsAttention:
             out: its output; the result has its shape and dtype.
         """
         raise NotImplementedError
+
+
+def attention_modules(model: nn.Module) -> dict[str, Any]:
+    """The model's modules whose attention can be shown, by their path in the model.
+
+    What lies inside such a module is its own to show: it may run several times, on features of the module's.
+    """
+    found: dict[str, Any] = {}
+    for path, one in model.named_modules():  # an outer module comes before those inside it
+        inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
+        if isinstance(one, ShowsAttention) and not inside:
+            found[path] = one
+    return found

@@ -5,11 +5,10 @@ that the table can be made on any machine.
 """
 
 import functools
-import itertools
 import math
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import danseg.attention
 from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
-from danseg.attention.parts.views import attention_modules
+from danseg.attention.parts.views import ShowsAttention, View, attention_modules
 from danseg.registry import OWNED_BY_MMCV
 
 CHANNELS = 512
@@ -48,28 +47,40 @@ class Row(NamedTuple):
 
 def rows() -> list[Row]:
     """A row for each class of ``danseg.attention``, one for each variant that is a different network."""
+    return [row(module, **arguments) for module, arguments in modules()]
+
+
+def modules() -> list[tuple[Any, dict[str, Any]]]:
+    """The classes of ``danseg.attention``, with the arguments that make a different network of them."""
     return [
-        row(getattr(danseg.attention, name), **arguments)
+        (getattr(danseg.attention, name), arguments)
         for name in danseg.attention.__all__
         for arguments in _VARIANTS.get(name, [{}])
     ]
+
+
+def label(module: type[nn.Module], **arguments) -> str:
+    """A class with the arguments that make a different network of it."""
+    return module.__name__ + "".join(f'({key}="{value}")' for key, value in arguments.items())
+
+
+def features_of(module: type[nn.Module], size: tuple[int, int]) -> tuple[int, ...]:
+    """The size of its features: that of an image's, or as many positions in a row, or in a single frame."""
+    return {1: (math.prod(size),), 2: size, 3: (1, *size)}[getattr(module, "dims", 2)]
 
 
 @functools.cache
 def row(module: type[nn.Module], **arguments) -> Row:
     """The row of ``module``, made with its defaults but for ``arguments``."""
     name = module.__name__
-    dims = getattr(module, "dims", 2)
-    # The same number of positions in one and in three dimensions.
-    size = {1: (math.prod(SIZE),), 2: SIZE, 3: (1, *SIZE)}[dims]
     with FakeTensorMode(), torch.no_grad():
         made = module(CHANNELS, **arguments).eval()
         parameters = sum(parameter.numel() for parameter in made.parameters())
         with FlopCounterMode(display=False) as counter:
-            made(torch.empty(1, CHANNELS, *size))
+            made(torch.empty(1, CHANNELS, *features_of(module, SIZE)))
     equation, paper, venue, arxiv = _from_docstring(module.__doc__ or "", *arguments.values())
     return Row(
-        module=name + "".join(f'({key}="{value}")' for key, value in arguments.items()),
+        module=label(module, **arguments),
         config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
         parameters=parameters,
         operations=counter.get_total_flops(),
@@ -82,27 +93,29 @@ def row(module: type[nn.Module], **arguments) -> Row:
 
 
 def _shows(module: nn.Module) -> str | None:
-    """The names of a module's views, with their kinds where the names do not say them.
-
-    The first view has no name, but its kind. Of views whose names differ in numbers alone, the first and the last are named. Views of parts stand
-    behind the part's name.
-    """
+    """What the module shows, and behind their names what its parts show."""
     shown = []
     for path, part in attention_modules(module).items():
-        of_kinds = itertools.groupby(
-            part.attention_views(), lambda view: (view.kind, re.sub(r"\d+", "0", view.name))
-        )
-        for (kind, _), views in of_kinds:
-            names = [_named(view.name, kind) for view in views]
-            what = ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
-            shown.append(f"{path}: {what}" if path else what)
+        shown += [f"{path}: {label}" if path else label for label, _ in groups_of_views(part)]
     return ", ".join(shown) or None
 
 
-def _named(view: str, kind: str) -> str:
-    if not view:
-        return kind
-    return f"`{view}`" if view.startswith(kind) else f"`{view}` ({kind})"
+def groups_of_views(module: ShowsAttention) -> list[tuple[str, list[View]]]:
+    """A module's views, those together whose names differ in numbers alone, and what to call each group.
+
+    The first view, which has no name, is called by its kind; so are others whose names do not say their kind.
+    """
+    groups: dict[tuple[str, str], list[View]] = {}
+    for view in module.attention_views():
+        groups.setdefault((view.kind, re.sub(r"\d+", "0", view.name)), []).append(view)
+
+    def called(kind: str, views: list[View]) -> str:
+        if not views[0].name:
+            return kind
+        names = " to ".join(f"`{name}`" for name in dict.fromkeys((views[0].name, views[-1].name)))
+        return names if views[0].name.startswith(kind) else f"{names} ({kind})"
+
+    return [(called(kind, views), views) for (kind, _), views in groups.items()]
 
 
 def _from_docstring(doc: str, *variant: str) -> tuple[str, str, str, str | None]:

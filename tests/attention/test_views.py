@@ -48,7 +48,7 @@ def positions(x: torch.Tensor) -> list[tuple[int, ...]]:
 
 
 def without_attention(module: Any, x: torch.Tensor) -> torch.Tensor:
-    """What the module gives with its attention switched off, in the shape and type of what it gives with it."""
+    """What the module gives with its attention switched off; its exit gives the same shape and type."""
     kinds = []
 
     def note(running: nn.Module, args: tuple, out: torch.Tensor) -> None:

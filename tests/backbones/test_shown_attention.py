@@ -1,5 +1,7 @@
 """Attention inside a backbone, as convolution or plugin, is found, shown and switched off in each block."""
 
+import itertools
+
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -78,8 +80,8 @@ def test_every_blocks_convolution(kind):
     require_shown(model, [f"{block}.conv2" for block in BLOCKS])
 
 
-@pytest.mark.parametrize("position", ["after_conv2", "after_conv3"])
-@pytest.mark.parametrize("name", PLUGINS)
+# Each module at one of the two places: there are many.
+@pytest.mark.parametrize(("name", "position"), zip(PLUGINS, itertools.cycle(("after_conv2", "after_conv3"))))
 def test_every_blocks_plugin(name, position):
     kind = f"danseg.{name}" if name in OWNED_BY_MMCV else name
     plugin = dict(cfg=dict(type=kind), stages=(False, True, False, True), position=position)

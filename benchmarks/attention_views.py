@@ -31,7 +31,7 @@ from benchmarks import report
 from benchmarks.command import set_up
 from benchmarks.report import size_name
 from danseg import attention_table
-from danseg.attention.parts.views import View, attention_modules
+from danseg.attention.parts.views import View
 from danseg.engine.measuring import (
     MIB,
     MeasurementError,
@@ -104,17 +104,13 @@ def prepared(
     generator = torch.Generator(device).manual_seed(1)
     sides = attention_table.features_of(kind, size)
     x = torch.randn(1, channels, *sides, generator=generator, device=device)
-    parts = attention_modules(module)
+    groups = attention_table.groups_of_views(module)
     inputs = {"": x}
-    if parts and "" not in parts:
+    if any(path for _, path, _ in groups):
         with record_attention(module) as recorded:
             module(x)
         inputs = {path: one.x for path, one in recorded.items()}
-    return [
-        (f"{path}: {label}" if path else label, views[-1], inputs[path])
-        for path, part in parts.items()
-        for label, views in attention_table.groups_of_views(part)
-    ]
+    return [(label, views[-1], inputs[path]) for label, path, views in groups]
 
 
 def question(view: View, begun: Callable[..., Tensor], x: Tensor) -> Question:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import danseg.attention
 from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
-from danseg.attention.parts.views import ShowsAttention, View, attention_modules
+from danseg.attention.parts.views import View, attention_modules
 from danseg.registry import OWNED_BY_MMCV
 
 CHANNELS = 512
@@ -84,7 +84,7 @@ def row(module: type[nn.Module], **arguments) -> Row:
         config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
         parameters=parameters,
         operations=counter.get_total_flops(),
-        shows=_shows(made),
+        shows=", ".join(called for called, *_ in groups_of_views(made)) or None,
         equation=equation,
         paper=paper,
         venue=venue,
@@ -92,30 +92,25 @@ def row(module: type[nn.Module], **arguments) -> Row:
     )
 
 
-def _shows(module: nn.Module) -> str | None:
-    """What the module shows, and behind their names what its parts show."""
-    shown = []
-    for path, part in attention_modules(module).items():
-        shown += [f"{path}: {label}" if path else label for label, _ in groups_of_views(part)]
-    return ", ".join(shown) or None
+def groups_of_views(module: nn.Module) -> list[tuple[str, str, list[View]]]:
+    """A module's views: what to call each group, the path of the part that has it, and the group's views.
 
-
-def groups_of_views(module: ShowsAttention) -> list[tuple[str, list[View]]]:
-    """A module's views, those together whose names differ in numbers alone, and what to call each group.
-
-    The first view, which has no name, is called by its kind; so are others whose names do not say their kind.
+    Views whose names differ in numbers alone are one group. The first view, which has no name, is called by
+    its kind; so are others whose names do not say their kind. Those of parts stand behind the part's path.
     """
-    groups: dict[tuple[str, str], list[View]] = {}
-    for view in module.attention_views():
-        groups.setdefault((view.kind, re.sub(r"\d+", "0", view.name)), []).append(view)
-
-    def called(kind: str, views: list[View]) -> str:
-        if not views[0].name:
-            return kind
-        names = " to ".join(f"`{name}`" for name in dict.fromkeys((views[0].name, views[-1].name)))
-        return names if views[0].name.startswith(kind) else f"{names} ({kind})"
-
-    return [(called(kind, views), views) for (kind, _), views in groups.items()]
+    found = []
+    for path, part in attention_modules(module).items():
+        groups: dict[tuple[str, str], list[View]] = {}
+        for view in part.attention_views():
+            groups.setdefault((view.kind, re.sub(r"\d+", "0", view.name)), []).append(view)
+        for (kind, _), views in groups.items():
+            names = " to ".join(f"`{name}`" for name in dict.fromkeys((views[0].name, views[-1].name)))
+            if not views[0].name:
+                names = kind
+            elif not views[0].name.startswith(kind):
+                names += f" ({kind})"
+            found.append((f"{path}: {names}" if path else names, path, views))
+    return found
 
 
 def _from_docstring(doc: str, *variant: str) -> tuple[str, str, str, str | None]:

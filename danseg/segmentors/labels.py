@@ -11,6 +11,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from danseg.ops import upsampled_argmax
+from danseg.ops.inputs import energy_dtype
+from danseg.ops.upsampled_argmax import taps
 
 # mmseg's methods that turn logits into labels. A class that overrides one of them keeps its own way.
 _SEGMENTOR_METHODS = (
@@ -63,6 +65,26 @@ class CoarseLogits:
             padding=self.padding,
             threshold=self.threshold,
         )
+
+    def at(self, x: int, y: int) -> Tensor:
+        """One pixel (C,) of :meth:`resized` before any sigmoid, in at least float32."""
+        shape = self.logits.shape[1:]
+        through = shape if self.through is None else self.through
+        left, right, top, bottom = self.padding
+        picked = self.logits.to(energy_dtype(self.logits.dtype))
+        for axis, place, edges in ((1, y, (top, bottom)), (2, x, (left, right))):
+            cells, weights = taps(
+                torch.tensor([place]),
+                shape[axis - 1],
+                through[axis - 1],
+                edges,
+                self.size[axis - 1],
+                self.align_corners,
+            )
+            cells, weights = cells[0].to(picked.device), weights[0].to(picked)
+            view = [-1 if one == axis else 1 for one in range(3)]
+            picked = (picked.index_select(axis, cells) * weights.view(view)).sum(axis, keepdim=True)
+        return picked.flatten()
 
     def resized(self) -> Tensor:
         """mmseg's ``seg_logits`` (C, H, W); probabilities if there is only one channel."""
@@ -190,6 +212,27 @@ def coarse_logits(
         )
         for one, meta in zip(logits, metas, strict=True)
     ]
+
+
+@torch.no_grad()
+def whole_image_logits(
+    model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]
+) -> CoarseLogits:
+    """The logits of one image that passes through the network as a whole, whatever the config tests by.
+
+    Args:
+        model, inputs, data_samples: as for :func:`predict_labels`, of one image.
+    """
+    meta = data_samples[0].metainfo
+    logits = head_logits(model, inputs)[0]
+    return CoarseLogits(
+        logits,
+        meta["ori_shape"][:2],
+        model.align_corners,
+        threshold=getattr(model.decode_head, "threshold", None) if len(logits) == 1 else None,
+        through=_resized_to(meta),
+        padding=meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))),
+    )
 
 
 def head_logits(model: BaseSegmentor, inputs: Tensor) -> Tensor:

@@ -6,12 +6,9 @@ from danseg.io.files import make_folder as picture_dir
 from danseg.io.images import read_image, save_image
 from danseg.label_maps.label_png import read_label_map as read_labels
 from danseg.visualization.attention_recording import (
-    AttentionMaps,
-    Placement,
     RecordedAttention,
     attention_modules,
     record_attention,
-    segment_centres,
 )
 from danseg.visualization.colour import classes_present, colourise, overlay
 from danseg.visualization.figures import (
@@ -21,9 +18,12 @@ from danseg.visualization.figures import (
     overview_figure,
 )
 from danseg.visualization.page import save_figure
+from danseg.visualization.positions import segment_centres
+from danseg.visualization.shown_attention import AttentionMaps, AttentionWeights, Placement
 
 __all__ = [
     "AttentionMaps",
+    "AttentionWeights",
     "Placement",
     "RecordedAttention",
     "SaveComparison",

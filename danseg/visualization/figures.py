@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from danseg.evaluation.confusion import Scores, count_pairs
-from danseg.visualization.attention_recording import AttentionMaps
 from danseg.visualization.colour import VOID_COLOUR, classes_present, colourise
 from danseg.visualization.page import GAP, LEGEND_ROW, PANEL_WIDTH, TITLE, Page, fit, rows_of_legend
+from danseg.visualization.shown_attention import AttentionMaps
 
 COLOUR_BAR = 62  # pixels
 HEAT = "inferno"
@@ -144,7 +144,7 @@ def _draw_attention(page, first_row, columns, image, attention, labels, classes)
     # The image is drawn in dim grey, because its own colours could be mistaken for heat.
     grey = np.repeat((image @ np.array([0.299, 0.587, 0.114]))[..., None] / 255, 3, axis=2)
     colour_map = matplotlib.colormaps[HEAT]
-    unit = "× uniform attention" if attention.sums_to_one else "weight × number of cells"
+    unit = "× uniform attention" if attention.values == "shares" else "weight × number of cells"
     for index, ((x, y), heat) in enumerate(zip(attention.positions, attention.over_image(), strict=True)):
         row, column = first_row + index // columns, index % columns
         title = f"{index + 1}: from x={x}, y={y}"

@@ -14,6 +14,7 @@ PARAMETER_NAMES = {
         for kind in ("weight", "bias")
     ]
 }
+NEUTRAL = {"DoubleAttention": ["out_project.weight", "out_project.bias"]}
 # It adds one number to all of a descriptor's scores, which the softmax over positions cancels.
 ZERO_GRADIENT = {"DoubleAttention": ["gather_project.bias"]}
 

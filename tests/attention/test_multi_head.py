@@ -12,6 +12,7 @@ PARAMETER_NAMES = {
         f"{name}_project.{kind}" for name in ("query", "key", "value", "out") for kind in ("weight", "bias")
     ]
 }
+NEUTRAL = {"MultiHeadSelfAttention": ["out_project.weight", "out_project.bias"]}
 # It adds one number to a whole row of energies, which the softmax cancels.
 ZERO_GRADIENT = {"MultiHeadSelfAttention": ["key_project.bias"]}
 

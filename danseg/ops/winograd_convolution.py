@@ -14,8 +14,10 @@ transformed by matrix products.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import product as product_of
 
 import torch
 from torch import Tensor
@@ -138,24 +140,38 @@ def _tiles(size: int, dilation: int) -> int:
     return math.ceil(math.ceil(size / dilation) / _TILE)
 
 
+@dataclass(frozen=True)
+class _Strip:
+    """Tiles side by side of one interleaved grid.
+
+    Attributes:
+        row, column: of the grid's first position.
+        tile_row: which row of tiles in the grid.
+        first, count: which tiles of that row.
+    """
+
+    row: int
+    column: int
+    tile_row: int
+    first: int
+    count: int
+
+
 def _blocks(
-    grids: tuple[int, int], tiles: tuple[int, int], strip: int, capacity: int
-) -> Iterator[list[tuple[int, int, int, int, int]]]:
-    """The tiles in blocks of at most ``capacity``: strips (grid row, grid column, tile row, first, number)."""
-    block: list[tuple[int, int, int, int, int]] = []
+    grids: Sequence[int], tiles: tuple[int, int], longest: int, capacity: int
+) -> Iterator[list[_Strip]]:
+    """All tiles, row by row: strips of at most ``longest`` tiles, in blocks of at most ``capacity``."""
+    block: list[_Strip] = []
     filled = 0
-    for row in range(grids[0]):
-        for column in range(grids[1]):
-            for tile_row in range(tiles[0]):
-                for first in range(0, tiles[1], strip):
-                    count = min(strip, tiles[1] - first)
-                    if filled + count > capacity:
-                        yield block
-                        block, filled = [], 0
-                    block.append((row, column, tile_row, first, count))
-                    filled += count
-    if block:
-        yield block
+    for row, tile_row, column in product_of(range(grids[0]), range(tiles[0]), range(grids[1])):
+        for first in range(0, tiles[1], longest):
+            count = min(longest, tiles[1] - first)
+            if filled + count > capacity:
+                yield block
+                block, filled = [], 0
+            block.append(_Strip(row, column, tile_row, first, count))
+            filled += count
+    yield block
 
 
 @operator(*_NAMES)
@@ -172,68 +188,76 @@ def _winograd_forward(
     down, across = dilation
     rows, columns = (_tiles(n, d) for n, d in zip(size, dilation, strict=True))
     inputs, _, outputs = _matrices(x.dtype)
-    # Enough room for whole tiles of all grids, around and beyond the image.
-    padded = x.new_empty(
-        down * (_TILE * rows + 2) + padding[0], across * (_TILE * columns + 2) + padding[1], channels
-    )
-    inside = padded[padding[0] : padding[0] + height, padding[1] : padding[1] + width]
-    padded[: padding[0]] = padded[padding[0] + height :] = 0
-    padded[:, : padding[1]] = padded[:, padding[1] + width :] = 0
-    whole = [down * _TILE * rows, across * _TILE * columns]
+    whole = [down * _TILE * rows, across * _TILE * columns]  # sides of whole tiles
     room = None if whole == size else x.new_empty(*whole, out_channels)
     per_tile = _POINTS * x.itemsize
-    strip = min(columns, max(1, cached_bytes(x.device) // (per_tile * channels)))
-    capacity = max(_FEWEST_TILES, _BLOCK_BYTES // (per_tile * (channels + out_channels)), strip)
+    longest = min(columns, max(1, cached_bytes(x.device) // (per_tile * channels)))
+    capacity = max(_FEWEST_TILES, _BLOCK_BYTES // (per_tile * (channels + out_channels)), longest)
     capacity = min(capacity, rows * columns * down * across)
     points = x.new_empty(_POINTS, capacity * channels)
     products = x.new_empty(_POINTS, capacity * out_channels)
+    # The input's rows of one row of tiles, with zeros around and beyond the image.
+    band = x.new_zeros(_REACH, across * (_TILE * columns + 2) + padding[1], channels)
     with torch.autocast("cpu", enabled=False):
         for image, result in zip(x, out, strict=True):
-            inside.copy_(image)
             target = result if room is None else room
-            for block in _blocks((down, across), (rows, columns), strip, capacity):
+            there = None
+            for block in _blocks(dilation, (rows, columns), longest, capacity):
                 filled = 0
-                for row, column, tile_row, first, count in block:
-                    tiles = _tile_view(padded, _REACH, dilation, row, column, tile_row, first, count)
-                    there = slice(filled * channels, (filled + count) * channels)
-                    torch.mm(inputs, tiles.reshape(_POINTS, -1), out=points[:, there])
-                    filled += count
+                for strip in block:
+                    if there != (strip.row, strip.tile_row):
+                        there = strip.row, strip.tile_row
+                        _read_band(band, image, strip.row + down * _TILE * strip.tile_row, padding, down)
+                    tiles = _tiles_of(band, _REACH, 1, across, strip.column, strip)
+                    at = slice(filled * channels, (filled + strip.count) * channels)
+                    torch.mm(inputs, tiles.reshape(_POINTS, -1), out=points[:, at])
+                    filled += strip.count
                 for point in range(_POINTS):
-                    at = points[point, : filled * channels].view(1, filled, channels)
-                    done = product(at, evaluated[point][None])
+                    of_tiles = points[point, : filled * channels].view(1, filled, channels)
+                    done = product(of_tiles, evaluated[point][None])
                     products[point, : filled * out_channels].view(1, filled, out_channels).copy_(done)
                 made = torch.mm(outputs, products[:, : filled * out_channels])
                 made = made.view(_TILE, _TILE, filled, out_channels)
                 filled = 0
-                for row, column, tile_row, first, count in block:
-                    tiles = _tile_view(target, _TILE, dilation, row, column, tile_row, first, count)
-                    part = made[:, :, filled : filled + count]
+                for strip in block:
+                    start = (strip.row + down * _TILE * strip.tile_row) * whole[1] + strip.column
+                    tiles = _tiles_of(target, _TILE, down, across, start, strip)
+                    part = made[:, :, filled : filled + strip.count]
                     if bias is None:
                         tiles.copy_(part)
                     else:
                         torch.add(part, bias, out=tiles)
-                    filled += count
+                    filled += strip.count
             if room is not None:
                 result.copy_(room[: size[0], : size[1]])
     return out
 
 
-def _tile_view(
-    x: Tensor,
-    side: int,
-    dilation: list[int],
-    row: int,
-    column: int,
-    tile_row: int,
-    first: int,
-    count: int,
-) -> Tensor:
-    """Tiles of x (H, W, channels) as (side, side, count, channels): a strip of one interleaved grid."""
-    down, across = dilation
-    per_row, per_column, _ = x.stride()
-    start = (row + down * _TILE * tile_row) * per_row + (column + across * _TILE * first) * per_column
-    strides = down * per_row, across * per_column, across * _TILE * per_column, 1
-    return x.as_strided((side, side, count, x.shape[2]), strides, x.storage_offset() + start)
+def _read_band(band: Tensor, image: Tensor, first: int, padding: list[int], down: int) -> None:
+    """Copy the rows that a row of tiles reads: from row ``first`` of the padded image on, ``down`` apart."""
+    height, width, _ = image.shape
+    for index, row in enumerate(range(first - padding[0], first - padding[0] + down * _REACH, down)):
+        inside = band[index, padding[1] : padding[1] + width]
+        if 0 <= row < height:
+            inside.copy_(image[row])
+        else:
+            inside.zero_()
+
+
+def _tiles_of(x: Tensor, side: int, down: int, across: int, start: int, strip: _Strip) -> Tensor:
+    """A strip's tiles (side, side, count, channels) in x (H, W, channels).
+
+    Args:
+        x: contiguous.
+        side: of the tiles.
+        down, across: distance of a tile's positions.
+        start: index of the first position of the row of tiles.
+        strip: which of its tiles.
+    """
+    _, width, channels = x.shape
+    strides = down * width * channels, across * channels, across * _TILE * channels, 1
+    offset = x.storage_offset() + (start + across * _TILE * strip.first) * channels
+    return x.as_strided((side, side, strip.count, channels), strides, offset)
 
 
 @_winograd_forward.register_fake

@@ -61,8 +61,6 @@ def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 def evaluated_weights(weight: Tensor) -> Tensor:
     """The weights (K, C, 3, 3) of a convolution as :func:`winograd_convolution` takes them: (36, K, C).
 
-    They are computed in float64 and rounded once.
-
     Raises:
         ValueError: the weights are no floating-point (K, C, 3, 3).
     """
@@ -71,10 +69,10 @@ def evaluated_weights(weight: Tensor) -> Tensor:
             f"evaluated_weights takes floating-point weights (K, C, 3, 3) of a 3x3 convolution, got "
             f"{tuple(weight.shape)} of {weight.dtype}"
         )
-    _, weights, _ = _matrices(torch.float64)
-    with torch.no_grad():
-        out = torch.einsum("pq,kcq->pkc", weights.to(weight.device), weight.double().flatten(2))
-        return out.to(weight.dtype).contiguous()
+    _, weights, _ = _matrices(weight.dtype)
+    with torch.no_grad(), without_autocast(weight):
+        taps = weight.permute(2, 3, 0, 1).flatten(2).flatten(0, 1)  # (9, K C)
+        return (weights.to(weight.device) @ taps).unflatten(1, weight.shape[:2])
 
 
 def winograd_convolution(

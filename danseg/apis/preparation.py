@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from danseg.apis.winograd_layers import WinogradConv2d, takes
+from danseg.apis.fast_convolutions import faster
 from danseg.engine.channels import input_channels
 from danseg.engine.tf32 import exact_convolutions
 from danseg.errors import UserError
@@ -31,7 +31,11 @@ _TOLERANCE = 1e-4
 
 
 def prepare_for_inference(
-    model: EncoderDecoder, *, precision: str = "float32", compile: bool = False, winograd: bool = True
+    model: EncoderDecoder,
+    *,
+    precision: str = "float32",
+    compile: bool = False,
+    fast_convolutions: bool = True,
 ) -> EncoderDecoder:
     """A copy of a model that gives the same results in less time and memory.
 
@@ -43,8 +47,9 @@ def prepare_for_inference(
       does not pass through (``DANetHead``'s classifiers of single branches); and those of the backbone's
       ``out_indices`` that the head does not read, so that their maps are freed early.
     * Convolutions run in ``channels_last`` on CPUs and, in 16 bits, on GPUs.
-    * In float32 on CPUs, wide 3x3 convolutions go by Winograd's algorithm where maps are large enough for it
-      to pay (:mod:`danseg.apis.winograd_layers`); the model's ``repr`` says which ones.
+    * In float32 on CPUs, 1x1 convolutions are matrix products, and wide 3x3 convolutions go by Winograd's
+      algorithm where maps are large enough for it to pay (:mod:`danseg.apis.fast_convolutions`); the model's
+      ``repr`` says which ones.
     * In 16 bits, backbone, neck and heads store and compute in ``precision``. The exceptions are the energies
       of attention, batch norms that could not be folded, and the last convolution of a head (mmseg's
       ``conv_seg``), so that logits are float32.
@@ -63,8 +68,8 @@ def prepare_for_inference(
         compile: let ``torch.compile`` compile backbone, neck and heads. The first few images that differ in
             size then take up to a minute each. On CPUs it needs a C++ compiler and saves at most a tenth of
             the time. Needs PyTorch 2.6.
-        winograd: False leaves all convolutions as they are. On maps of up to 128x256, Winograd's algorithm
-            keeps four times the weights of its convolutions in memory.
+        fast_convolutions: False leaves all convolutions as they are. On maps below 128x256, Winograd's
+            algorithm keeps four times the weights of its convolutions in memory.
 
     Returns:
         A model of the same class in eval mode, without gradients, for :func:`danseg.apis.predict`,
@@ -82,9 +87,9 @@ def prepare_for_inference(
     if compile and not hasattr(torch.compiler, "set_stance"):
         raise UserError(f"compile=True needs PyTorch 2.6 or later, this is {torch.__version__}")
     prepared = prepared_to_leave(model, precision=precision)
-    if winograd and precision == "float32" and parameter is not None and parameter.device.type == "cpu":
-        wide = {path: layer for path, layer in prepared.named_modules() if takes(layer)}
-        _swap(prepared, {path: WinogradConv2d.of(layer) for path, layer in wide.items()})
+    on_cpu = parameter is not None and parameter.device.type == "cpu"
+    if fast_convolutions and precision == "float32" and on_cpu:
+        _swap(prepared, dict(faster(prepared)))
     if compile:
         for part in _parts(prepared).values():
             part.forward = CompiledForward(part.forward)

@@ -7,11 +7,12 @@ import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from danseg.apis import prepare_for_inference
-from danseg.apis.winograd_layers import WinogradConv2d, takes
+from danseg.apis.fast_convolutions import PointwiseConv2d, WinogradConv2d, faster
 
-MODULE = sys.modules["danseg.apis.winograd_layers"]
+MODULE = sys.modules["danseg.apis.fast_convolutions"]
 
 
 def _conv(**settings) -> nn.Conv2d:
@@ -20,10 +21,16 @@ def _conv(**settings) -> nn.Conv2d:
     return conv.requires_grad_(False)
 
 
+def _fast(conv: nn.Conv2d) -> nn.Module:
+    [(path, layer)] = faster(conv).items()
+    assert path == ""
+    return layer
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_a_layer_computes_its_convolution(dilation):
     conv = _conv(padding=dilation, dilation=dilation)
-    layer = WinogradConv2d.of(conv)
+    layer = _fast(conv)
     x = torch.randn(2, 256, 16, 33)
     got, want = layer(x), conv(x)
     assert not torch.equal(got, want)  # it goes another way
@@ -34,7 +41,7 @@ def test_a_layer_computes_its_convolution(dilation):
 
 def test_small_maps_and_other_types_are_convolved_as_ever():
     conv = _conv()
-    layer = WinogradConv2d.of(conv)
+    layer = _fast(conv)
     small = torch.randn(1, 256, 9, 9)
     assert torch.equal(layer(small), conv(small))
     assert layer._evaluated is None
@@ -43,7 +50,7 @@ def test_small_maps_and_other_types_are_convolved_as_ever():
 
 
 def test_evaluated_weights_are_kept_for_middle_maps_and_not_for_large_ones(monkeypatch):
-    layer = WinogradConv2d.of(_conv())
+    layer = _fast(_conv())
     x = torch.randn(1, 256, 16, 32)
     with monkeypatch.context() as patch:
         patch.setattr(MODULE, "_LARGE_MAP", 16 * 32)
@@ -57,7 +64,7 @@ def test_evaluated_weights_are_kept_for_middle_maps_and_not_for_large_ones(monke
 
 
 def test_a_layer_survives_copying_and_saving():
-    layer = WinogradConv2d.of(_conv())
+    layer = _fast(_conv())
     x = torch.randn(1, 256, 16, 32)
     want = layer(x)
     file = io.BytesIO()
@@ -67,10 +74,30 @@ def test_a_layer_survives_copying_and_saving():
         assert torch.equal(other(x), want)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_pointwise_layer_is_a_product_on_channels_last(bias):
+    conv = _conv(in_channels=24, out_channels=40, kernel_size=1, padding=0, bias=bias)
+    layer = _fast(conv)
+    assert isinstance(layer, PointwiseConv2d)
+    assert "matrix product" in repr(layer)
+    x = torch.randn(2, 24, 5, 7)
+    assert torch.equal(layer(x), conv(x))
+    last = x.contiguous(memory_format=torch.channels_last)
+    with FlopCounterMode(display=False) as counter:
+        got = layer(last)
+    assert torch.ops.aten.convolution not in counter.get_flop_counts().get("Global", {})
+    torch.testing.assert_close(got, conv(x))
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    layer.requires_grad_()
+    layer(last).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        dict(kernel_size=1),
+        dict(kernel_size=1),  # with padding
+        dict(kernel_size=5),
         dict(kernel_size=(3, 1)),
         dict(stride=2),
         dict(groups=2),
@@ -82,9 +109,9 @@ def test_a_layer_survives_copying_and_saving():
     ids=str,
 )
 def test_other_convolutions_are_left(settings):
-    assert takes(_conv())
-    assert not takes(_conv(**settings))
-    assert not takes(WinogradConv2d.of(_conv()))
+    assert faster(_conv())
+    assert not faster(_conv(**settings))
+    assert not faster(_fast(_conv()))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +146,6 @@ def test_prepared_networks_have_such_layers_and_equal_logits(model):
 
 
 def test_one_argument_leaves_all_convolutions_as_they_are(model):
-    assert not _wide(prepare_for_inference(model, winograd=False))
+    assert not _wide(prepare_for_inference(model, fast_convolutions=False))
     assert not _wide(prepare_for_inference(model, precision="bfloat16"))
     assert not _wide(model)

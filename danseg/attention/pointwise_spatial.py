@@ -198,7 +198,11 @@ class PointwiseSpatialContext(ShowsAttention):
         """Rows of the map of those branches that are of some kinds, or of their mean."""
         check_feature_map(self, x)
         size, grid = tuple(x.shape[2:]), self._shrunk(x.shape[2:])[0]
-        energies_of = [self._energies(*branch[1:]) for branch in self._branches(x, kinds)]
+        # A copy of the weight, which training may change before the rows are asked for.
+        energies_of = [
+            self._energies(hidden, weight.clone(), kind)
+            for _, hidden, weight, kind in self._branches(x, kinds)
+        ]
 
         def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
             flat_index(positions, size, x.device)  # raises if a position lies outside the map

@@ -139,6 +139,7 @@ class InterlacedContext(ShowsAttention):
 
     def _attended(self, x: Tensor) -> Tensor:
         """The features that attend to each other, within the first input of :attr:`attention_entry`."""
+        check_feature_map(self, x)
         return x
 
     def _rows(
@@ -260,7 +261,6 @@ class InterlacedSparseAttention(InterlacedContext, nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
-        check_feature_map(self, x)
         return self._rows(x)(positions)
 
     def extra_repr(self) -> str:

@@ -123,8 +123,13 @@ class CompactGeneralizedNonLocal(ShowsAttention, nn.Module):
         """``Σ_b k(θ_a, φ_b) g_b`` of tensors (B, groups, n), without a tensor for all pairs."""
         if self.use_scale:
             g = g / g.shape[2] ** 0.5
-        terms = self._terms(theta, phi, g)
-        return functools.reduce(torch.add, (c * of_b.sum(dim=2, keepdim=True) * of_a for c, of_b, of_a in terms))
+        return functools.reduce(
+            torch.add,
+            (
+                number * of_b.sum(dim=2, keepdim=True) * of_a
+                for number, of_b, of_a in self._terms(theta, phi, g)
+            ),
+        )
 
     def _terms(self, theta: Tensor, phi: Tensor, g: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
         """The terms of ``k(θ_a, φ_b) g_b``: a number, a factor in b, and a factor in a."""
@@ -171,14 +176,11 @@ class CompactGeneralizedNonLocal(ShowsAttention, nn.Module):
         with without_autocast(x):
             theta, phi = (self._grouped(t.to(wide))[:, groups] for t in (theta, phi))  # (B, groups, n)
             scale = theta.shape[2] ** -0.5 if self.use_scale else 1.0
-            query, key = (
-                # A mean over channels for each term: (B, groups, N, terms)
-                torch.stack([one.unflatten(2, (-1, math.prod(size))).mean(dim=2) for one in side], dim=3)
-                for side in zip(
-                    *((of_a, scale * c * of_b) for c, of_b, of_a in self._terms(theta, phi, torch.ones_like(phi))),
-                    strict=True,
-                )
-            )
+            queries, keys = [], []
+            for number, of_b, of_a in self._terms(theta, phi, torch.ones_like(phi)):
+                queries.append(of_a.unflatten(2, (-1, math.prod(size))).mean(dim=2))  # (B, groups, N)
+                keys.append(scale * number * of_b.unflatten(2, (-1, math.prod(size))).mean(dim=2))
+            query, key = torch.stack(queries, dim=3), torch.stack(keys, dim=3)  # (B, groups, N, terms)
 
         def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
             index = flat_index(positions, size, x.device)

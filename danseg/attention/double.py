@@ -79,8 +79,8 @@ class DoubleAttention(ShowsAttention, nn.Module):
     def attention_views(self) -> tuple[View, ...]:
         """What a position gets from where, by way of all descriptors; then the two steps.
 
-        "gather" is :meth:`attention_map`. "distribute" has, for each descriptor, the share that it has in what
-        each position gets; these shares sum to 1 at each position, over the descriptors.
+        "gather" is :meth:`attention_map`. "distribute" has a map for each descriptor too, of the share that
+        it has in what each position gets: at each position, these sum to 1 over the descriptors.
         """
         parts = tuple(f"descriptor {number}" for number in range(1, self.gather_project.out_channels + 1))
         return (

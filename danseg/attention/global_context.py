@@ -5,6 +5,7 @@ arXiv 1904.11492.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +137,8 @@ class GlobalContext(ShowsAttention, nn.Module):
     def _channel_gates(self, x: Tensor) -> Callable[[], Tensor]:
         """``σ(t_mul(z))`` of each channel, as (B, 1, C)."""
         check_feature_map(self, x)
-        energy = self.channel_mul_conv(self._context(x))
+        transform: Any = self.channel_mul_conv
+        energy = transform(self._context(x))
         gates = energy.to(torch.promote_types(energy.dtype, torch.float32)).sigmoid().flatten(2).mT
         return lambda: gates
 

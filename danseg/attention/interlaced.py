@@ -177,7 +177,8 @@ class InterlacedContext(ShowsAttention):
             block = [(row // factor[0], column // factor[1]) for row, column in padded]
             place = [(row % factor[0], column % factor[1]) for row, column in padded]
             in_blocks, in_places = flat_index(block, blocks, x.device), flat_index(place, factor, x.device)
-            whole = near_weights(in_blocks, in_places)[..., None] * far_weights(in_blocks)  # (B, P, near, far)
+            near_by = near_weights(in_blocks, in_places)
+            whole = near_by[..., None] * far_weights(in_blocks)  # (B, P, near, far)
             whole = whole.unflatten(3, blocks).unflatten(2, factor)  # (B, P, near_h, near_w, far_h, far_w)
             whole = whole.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # (B, P, H, W), padded
             whole = whole[..., top : top + height, left : left + width]

@@ -192,9 +192,7 @@ class PointwiseSpatialContext(ShowsAttention):
         """
         return self._rows(x)(positions)
 
-    def _rows(
-        self, x: Tensor, kinds: Sequence[str] = KINDS
-    ) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+    def _rows(self, x: Tensor, kinds: Sequence[str] = KINDS) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
         """Rows of the map of those branches that are of some kinds, or of their mean."""
         check_feature_map(self, x)
         size, grid = tuple(x.shape[2:]), self._shrunk(x.shape[2:])[0]

@@ -89,9 +89,7 @@ def test_views_are_all_recurrences_together_and_each_ones_own_map(recurrence, de
         module.query_conv.weight.data.mul_(-1)  # what has begun looks at the weights of then
         for row, column in [(3, 5), (2, 1)]:
             rows = begun([(row, column)]).flatten(2)
-            torch.testing.assert_close(
-                rows, expected[name][:, [row * 6 + column]], rtol=1e-10, atol=1e-12
-            )
+            torch.testing.assert_close(rows, expected[name][:, [row * 6 + column]], rtol=1e-10, atol=1e-12)
         module.query_conv.weight.data.mul_(-1)
 
 

@@ -28,7 +28,7 @@ MARKED = {1: (12,), 2: (1, 5), 3: (1, 1, 5)}
 ASKING = {1: (16,), 2: (2, 2), 3: (0, 2, 2)}
 OTHER = {1: (28,), 2: (4, 0), 3: (0, 4, 0)}
 
-# The picture's channels. The cell that asks is a little like the marked one, for blocks that compare features.
+# The picture's channels. The cell that asks is a little like the marked one: some blocks compare features.
 MARK, ASK, ONE, OTHER_MARK = range(4)
 SHARP = 20.0
 
@@ -102,7 +102,7 @@ def disentangled(module: Any) -> None:
 
 
 def criss_cross(module: Any) -> None:
-    """Each position attends to the mark where its cross has it, and takes it over; else to its whole cross."""
+    """A position attends to the mark where its cross has it, and takes it over; else to its whole cross."""
     wire(module.query_conv, (0, ONE, SHARP))
     wire(module.key_conv, (0, MARK, 1), (0, ASK, -1))
     wire(module.value_conv, (MARK, MARK, 1))
@@ -200,6 +200,7 @@ def pyramid_dual(module: Any) -> None:
 _TWO = dict(kernel_sizes=(3, 5), groups=(1, 1))
 _POINTWISE = dict(channels=4, mask_size=(9, 13), shrink_factor=1, norm_layer=None)
 _POINTWISE_HEAD = dict(mask_size=(9, 13), shrink_factor=1)
+_KINDS = ("collect", "distribute")
 _BOTH = {"": marked, "collect": marked, "distribute": marked}
 _WHERE = {"where": [marked, other]}
 
@@ -219,11 +220,11 @@ KNOWN: dict[str, list[Known]] = {
     ],
     "PointwiseSpatialAttention": [
         Known(_POINTWISE, pointwise, _BOTH),
-        *(Known(dict(_POINTWISE, psa_type=k), pointwise, {"": marked}) for k in ("collect", "distribute")),
+        *(Known(dict(_POINTWISE, psa_type=k), pointwise, {"": marked}) for k in _KINDS),
     ],
     "PSANetHead": [
         Known(_POINTWISE_HEAD, pointwise, _BOTH),
-        *(Known(dict(_POINTWISE_HEAD, psa_type=k), pointwise, {"": marked}) for k in ("collect", "distribute")),
+        *(Known(dict(_POINTWISE_HEAD, psa_type=k), pointwise, {"": marked}) for k in _KINDS),
     ],
     "InterlacedSparseAttention": [
         Known(dict(isa_channels=4, down_factor=(2, 3), norm_layer=None), interlaced, INTERLACED)

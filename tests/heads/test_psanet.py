@@ -110,7 +110,12 @@ def test_the_authors_projection_has_no_padding():
 @pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
 @pytest.mark.parametrize(
     "changes",
-    [dict(), dict(psa_softmax=False), *(dict(mask_size=(5, 7), compact=True, swap_compact=s) for s in (0, 1))],
+    [
+        dict(),
+        dict(psa_softmax=False),
+        dict(mask_size=(5, 7), compact=True),
+        dict(mask_size=(5, 7), compact=True, swap_compact=True),
+    ],
     ids=str,
 )
 def test_its_recorded_views_are_the_maps_that_it_gathers_with(psa_type, changes, device):
@@ -128,9 +133,9 @@ def test_its_recorded_views_are_the_maps_that_it_gathers_with(psa_type, changes,
     with torch.no_grad():
         branches = {kind: rest for *rest, kind in head._branches(x, ("collect", "distribute"))}
         one_hot = torch.eye(35, dtype=torch.float64).unflatten(1, (5, 7)).expand(2, -1, -1, -1).to(device)
-        gathered = {
-            kind: head._gather(one_hot, hidden, weight, kind) for kind, (_, hidden, weight) in branches.items()
-        }  # (B, N sources, 5, 7)
+        gathered = {  # (B, N sources, 5, 7)
+            kind: head._gather(one_hot, *mask, kind) for kind, (_, *mask) in branches.items()
+        }
     gathered[""] = sum(gathered.values()) / len(gathered)
     # With the projection's padding, row 0 and column 12 come from outside the grid, and row 4 and column 6
     # from its middle.
@@ -141,12 +146,13 @@ def test_its_recorded_views_are_the_maps_that_it_gathers_with(psa_type, changes,
         torch.testing.assert_close(rows.flatten(2), expected, rtol=1e-9, atol=1e-11)
 
 
-def test_a_corner_of_mmsegs_head_comes_from_the_projections_padding_and_its_neighbours_from_the_edge(device):
+def test_a_corner_of_mmsegs_head_comes_from_the_projections_padding_and_its_neighbours_from_the_edge():
     """With ``proj_padding``, a position's cell is not where its place in the map would put it."""
     head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead"})
-    assert [head._cell((row, 0), (33, 33))[0] for row in (0, 2, 4, 16, 28, 30, 32)] == [0, 0, 1, 8, 15, 16, 16]
     without = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead", "proj_padding": 0})
-    assert [without._cell((row, 0), (33, 33))[0] for row in (0, 2, 4, 28, 32)] == [0, 1, 2, 14, 16]
+    for one, cells in ((head, (0, 0, 1, 8, 15, 16, 16)), (without, (0, 1, 2, 8, 14, 15, 16))):
+        of_rows = tuple(one._cell((row, 0), (33, 33))[0] for row in (0, 2, 4, 16, 28, 30, 32))
+        assert of_rows == cells
 
 
 def test_without_attention_the_head_concatenates_zeros(device):

@@ -103,7 +103,7 @@ class CrissCrossAttention(ShowsAttention, nn.Module):
         def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
             weights = last(positions)
             for column, row in reversed(earlier):
-                with without_autocast(x):
+                with without_autocast(weights):
                     weights = torch.einsum("bphw,bhwg->bpgw", weights, column) + torch.einsum(
                         "bphw,bhwv->bphv", weights, row
                     )
@@ -126,8 +126,8 @@ class CrissCrossAttention(ShowsAttention, nn.Module):
         places = torch.arange(size[0] * size[1], device=x.device)
 
         def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
-            index = flat_index(positions, size, x.device)
-            with without_autocast(x):
+            index = flat_index(positions, size, query.device)
+            with without_autocast(query):
                 energy = torch.einsum("bcp,bcn->bpn", query.flatten(2)[..., index], key.flatten(2))
             index = index[:, None]
             cross = (places // size[1] == index // size[1]) | (places % size[1] == index % size[1])  # (P, N)

@@ -150,33 +150,35 @@ class InterlacedContext(ShowsAttention):
         batch, (height, width), factor = len(x), x.shape[2:], self.down_factor
         blocks, (top, left) = _blocks((height, width), factor)
         far, near = blocks[0] * blocks[1], factor[0] * factor[1]
-        x = _by_place(x, factor)
-        far_query, far_key = self.global_relation.query_and_key(x)  # (B·near, far, C')
-        near_query = near_key = far_query
+        by_place, device, wide = _by_place(x, factor), x.device, energy_dtype(x.dtype)
+        far_pair = self.global_relation.query_and_key(by_place)  # (B·near, far, C')
+        near_pair: tuple[Tensor, ...] = ()
         if "near" in stages:
-            x = _by_block(self.global_relation.gather(x, far_query, far_key), batch, factor)
-            near_query, near_key = self.local_relation.query_and_key(x)  # (B·far, near, C')
+            by_block = _by_block(self.global_relation.gather(by_place, *far_pair), batch, factor)
+            near_pair = self.local_relation.query_and_key(by_block)  # (B·far, near, C')
+        kept = {"far": far_pair if "far" in stages else (), "near": near_pair}
 
         def far_weights(block: Tensor) -> Tensor:
             """(B, P, near, far): what each position of P blocks gathers from others at its place."""
-            if "far" not in stages:
-                return F.one_hot(block, far)[None, :, None].to(energy_dtype(far_key.dtype))
-            return _softmax(far_query[:, block], far_key).unflatten(0, (batch, near)).transpose(1, 2)
+            if not kept["far"]:
+                return F.one_hot(block, far)[None, :, None].to(wide)
+            query, key = kept["far"]
+            return _softmax(query[:, block], key).unflatten(0, (batch, near)).transpose(1, 2)
 
         def near_weights(block: Tensor, place: Tensor) -> Tensor:
             """(B, P, near): what P positions gather from those of their block."""
-            if "near" not in stages:
-                return F.one_hot(place, near)[None].to(energy_dtype(far_key.dtype))
-            query, key = (t.unflatten(0, (batch, far)) for t in (near_query, near_key))
+            if not kept["near"]:
+                return F.one_hot(place, near)[None].to(wide)
+            query, key = (t.unflatten(0, (batch, far)) for t in kept["near"])
             query, key = query[:, block, place].flatten(0, 1)[:, None], key[:, block].flatten(0, 1)
             return _softmax(query, key).view(batch, -1, near)
 
         def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
-            flat_index(positions, (height, width), x.device)  # raises if a position lies outside the map
+            flat_index(positions, (height, width), device)  # raises if a position lies outside the map
             padded = [(row + top, column + left) for row, column in positions]
             block = [(row // factor[0], column // factor[1]) for row, column in padded]
             place = [(row % factor[0], column % factor[1]) for row, column in padded]
-            in_blocks, in_places = flat_index(block, blocks, x.device), flat_index(place, factor, x.device)
+            in_blocks, in_places = flat_index(block, blocks, device), flat_index(place, factor, device)
             near_by = near_weights(in_blocks, in_places)
             whole = near_by[..., None] * far_weights(in_blocks)  # (B, P, near, far)
             whole = whole.unflatten(3, blocks).unflatten(2, factor)  # (B, P, near_h, near_w, far_h, far_w)

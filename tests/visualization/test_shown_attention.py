@@ -21,6 +21,24 @@ def test_positions_follow_resize_and_padding():
     assert placement.cell((100, 50), (8, 10)) == (3, 4)  # input pixel (35.25, 190.75)
 
 
+def test_the_pixel_below_a_cell_lies_in_that_cell_and_padding_has_none():
+    for placement, map_size in [
+        (Placement((100, 200), (100, 200), (100, 200)), (13, 25)),
+        (Placement((100, 200), (80, 400), (50, 300), offset=(10, 40)), (8, 10)),
+        (Placement((50, 40), (160, 192), (120, 80), offset=(32, 96)), (20, 24)),
+    ]:
+        rows, columns = placement.pixels(map_size)
+        assert rows.shape == (map_size[0],) and columns.shape == (map_size[1],)
+        assert (rows >= 0).any() and (columns >= 0).any()
+        for row, y in enumerate(rows):
+            for column, x in enumerate(columns):
+                if x >= 0 and y >= 0:
+                    assert placement.cell((x, y), map_size) == (row, column)
+    # Cells of 8 input pixels; the picture takes the input's rows 32 to 151 and columns 96 to 175.
+    assert [row for row, y in enumerate(rows) if y >= 0] == list(range(4, 19))
+    assert [column for column, x in enumerate(columns) if x >= 0] == list(range(12, 22))
+
+
 @pytest.mark.parametrize("position", [(200, 0), (0, 100), (-1, 0), (0, -1)])
 def test_positions_outside_the_image_are_refused(position):
     placement = Placement((100, 200), (100, 200), (100, 200))

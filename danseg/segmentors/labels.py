@@ -240,8 +240,9 @@ def _coarse(model: BaseSegmentor, logits: Tensor, meta: dict, through: Sequence[
 def _threshold(model: BaseSegmentor, logits: Tensor) -> float | None:
     if len(logits) > 1:
         return None
-    head: Any = model.decode_head
-    return (head[-1] if isinstance(head, torch.nn.ModuleList) else head).threshold
+    heads = model.decode_head
+    last: Any = heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads
+    return last.threshold
 
 
 def head_logits(model: BaseSegmentor, inputs: Tensor) -> Tensor:

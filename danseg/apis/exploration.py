@@ -18,7 +18,7 @@ from danseg.attention.parts.views import View
 from danseg.datasets.loading import shown
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
-from danseg.segmentors.labels import CoarseLogits, as_probabilities, image_logits
+from danseg.segmentors.labels import NOT_FINITE, CoarseLogits, as_probabilities, image_logits
 from danseg.visualization import AttentionMaps, AttentionWeights, Placement
 from danseg.visualization.attention_effect import AttentionEffect
 from danseg.visualization.attention_recording import (
@@ -278,7 +278,7 @@ def explore(
 
     Raises:
         UserError: the image cannot be read, no attention module that runs in inference can be shown, the test
-            pipeline mirrors pictures, or the model is an exported network.
+            pipeline mirrors pictures, logits are no numbers, or the model is an exported network.
         ValueError: as :func:`danseg.apis.predict`.
     """
     require_attention_to_show(model)
@@ -295,6 +295,8 @@ def explore(
         )
     with record_attention(own) as recorded:
         logits = image_logits(own, **data)
+    if logits.logits.isnan().any():
+        raise UserError(NOT_FINITE)
     return Exploration(own, data, picture, logits, recorded)
 
 

@@ -20,8 +20,8 @@ RULE = (
     "dead: γ is 0, or no logit changes without the attention; idle: without it fewer than 0.1 % of the "
     "pixels get another label. Of the others, a view is flat if its entropy is 0.99 or more (it takes all "
     "alike), the same from everywhere if the maps of a picture's positions differ by less than 0.01, and "
-    "constant if gates or shares spread by less than 0.01 over a picture and from picture to picture; else it "
-    "is alive."
+    "constant if gates or shares spread by less than 0.01 over a picture and from picture to picture; else "
+    "it is alive."
 )
 
 

@@ -141,7 +141,7 @@ def _in_words(figures: dict[str, Any]) -> str:
         said.append(f"difference {figures['difference']:.2f}")
     if "mean" in figures:
         said.append(f"mean {figures['mean']:.3g}")
-    said += [f"{name}: {share:.2f}" for name, share in figures.get("shares", {}).items()]
+    said += [f"{name}: {share:.2f}" for name, share in figures.get("parts", {}).items()]
     if "spread" in figures:
         said.append(f"spread {figures['spread']:.2g}")
     between = figures.get("between_pictures")

@@ -43,8 +43,8 @@ class ViewStatistics:
               one that lies elsewhere than in the mean of all, 0 to 1;
             - ``mean`` of gates and weights and their ``spread``, the standard deviation over a picture's
               cells or channels;
-            - ``shares``, the mean share (or factor) of each branch, and ``spread``, their standard deviation
-              over channels;
+            - ``parts``, the mean of each branch, or of each of several maps, by its name, and ``spread``,
+              the standard deviation over its channels or cells;
             - ``between_pictures``, the standard deviation of a channel from picture to picture.
         verdict: by :data:`RULE`.
     """
@@ -187,7 +187,8 @@ class _View:
         if self.kind == "branches":
             self._add_branches(rows)
         elif self.values == "gate" or (self.kind != "position" and self.values == "weights"):
-            self._add(mean=rows.mean(), spread=rows.std(axis=1).mean())
+            of_rows = dict(parts=rows.mean(axis=1)) if len(self._parts) > 1 else dict(mean=rows.mean())
+            self._add(**of_rows, spread=rows.std(axis=1).mean())
             if isinstance(shown, AttentionWeights):
                 self._of_pictures.append(rows)
         else:
@@ -201,7 +202,7 @@ class _View:
 
     def _add_branches(self, rows: np.ndarray) -> None:
         self._of_pictures.append(rows)
-        self._add(shares=rows.mean(axis=1), spread=rows.std(axis=1).mean())
+        self._add(parts=rows.mean(axis=1), spread=rows.std(axis=1).mean())
         if self.values == "shares":
             self._add(entropy=entropy(as_shares(rows.T)).mean())
 
@@ -217,12 +218,12 @@ class _View:
 
     def statistics(self, verdict: str) -> ViewStatistics:
         figures: dict[str, Any] = {
-            name: float(np.mean(values)) for name, values in self._measures.items() if name != "shares"
+            name: float(np.mean(values)) for name, values in self._measures.items() if name != "parts"
         }
-        if "shares" in self._measures:
-            of_branches = np.mean(self._measures["shares"], axis=0)
-            names = self._parts or tuple(str(index + 1) for index in range(len(of_branches)))
-            figures["shares"] = {name: float(one) for name, one in zip(names, of_branches, strict=True)}
+        if "parts" in self._measures:
+            of_parts = np.mean(self._measures["parts"], axis=0)
+            names = self._parts or tuple(str(number) for number in range(1, len(of_parts) + 1))
+            figures["parts"] = {name: float(one) for name, one in zip(names, of_parts, strict=True)}
         if self._of_pictures:
             several = len(self._of_pictures) > 1
             spread = np.std(self._of_pictures, axis=0).mean() if several else float("nan")

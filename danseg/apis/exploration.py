@@ -234,7 +234,14 @@ class Exploration:
                 f"{key} shows no channels, which serve classes; of this network's views, "
                 f"{', '.join(able) or 'none'} shows them"
             )
-        return self._recorded[path].x[0]
+        features = self._recorded[path].x[0]
+        weighed = self._recorded[path].show(view=view.name).shape[-1]
+        if weighed != len(features):
+            raise UserError(
+                f"{key} weighs {weighed} channels inside {path}, not the {len(features)} of its input, which "
+                "are compared with classes"
+            )
+        return features
 
     def _cell_labels(self, features: Tensor) -> Tensor:
         """The labels (h, w) below the centres of a feature map's cells, -1 in the padding."""

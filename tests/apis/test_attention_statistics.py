@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import danseg.attention
 from danseg import apis
 from danseg.apis.attention_statistics import attention_statistics
 from danseg.attention.parts.views import ShowsAttention, View
@@ -127,6 +128,7 @@ def test_gates_channels_and_branches_that_are_known(make, pictures):
         View("channels", lambda x: lambda: torch.eye(4)[None], "rows"),
         View("everywhere", lambda x: lambda: x.new_full((1, 1, 4, 4), 1 / 16), "one"),
         View("everywhere", lambda x: lambda: gates.view(1, 1, 2, 2), "gate", "gate"),
+        View("everywhere", lambda x: lambda: gates.view(1, 2, 1, 2), "where", "gate", ("left", "right")),
     )
     by_name = {view.key.partition(":")[2]: view for view in found.views}
     first = by_name[""].figures
@@ -135,12 +137,15 @@ def test_gates_channels_and_branches_that_are_known(make, pictures):
     assert by_name["level"].verdict == "constant" and by_name["of the picture"].verdict == "alive"
     assert by_name["of the picture"].figures["spread"] == pytest.approx(0, abs=1e-6)
     branches = by_name["branches"].figures
-    assert branches["shares"] == pytest.approx({"3x3": 0.2, "5x5": 0.8})
+    assert branches["parts"] == pytest.approx({"3x3": 0.2, "5x5": 0.8})
     assert branches["spread"] == pytest.approx(0.1)
     entropy = [-sum(p * np.log(p) for p in column) / np.log(2) for column in shares.T.tolist()]
     assert branches["entropy"] == pytest.approx(np.mean(entropy))
     rows = by_name["rows"].figures
     assert rows["entropy"] == 0 and rows["difference"] == pytest.approx(0.75) and "distance" not in rows
+    where = by_name["where"].figures
+    assert where.pop("parts") == pytest.approx({"left": 0.3, "right": 0.7})
+    assert where == pytest.approx({"spread": 0.1})
     assert by_name["one"].verdict == "flat" and "difference" not in by_name["one"].figures
     assert (
         by_name["gate"].figures["mean"] == pytest.approx(0.5)
@@ -193,6 +198,32 @@ def test_the_seed_decides_and_the_dict_is_json(make, pictures):
     assert (stored["images"], stored["positions"], stored["seed"]) == (1, 4, 0) and stored["rule"]
     assert stored["modules"][0]["views"][0]["figures"]["entropy"] >= 0
     assert stored["modules"][1]["views"][0]["figures"]["difference"] > 0
+
+
+SHOWING = sorted(
+    name
+    for name in set(danseg.attention.__all__) - {"NonLocal1d", "NonLocal3d"}
+    if issubclass(getattr(danseg.attention, name), ShowsAttention)
+)
+
+
+@pytest.mark.parametrize("name", SHOWING)
+def test_every_module_has_its_figures(make, pictures, name):
+    sizes = dict(mask_size=(5, 7)) if name == "PointwiseSpatialAttention" else {}
+    model = make(dict(type="AttentionHead", attention=dict(type=f"danseg.{name}", **sizes)))
+    found = attention_statistics(model, pictures, positions=3)
+    assert found.modules and all(module.views for module in found.modules)
+    for module in found.modules:
+        assert module.largest_change > 0
+        for view in module.views:
+            assert view.figures and view.verdict
+            assert view.kind != "position" or 0 <= view.figures["entropy"] <= 1 + 1e-9
+            assert view.kind != "branches" or view.values != "shares" or _sum_of(view) == pytest.approx(1)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def _sum_of(view) -> float:
+    return sum(view.figures["parts"].values())
 
 
 def test_mistakes(make, pictures):

@@ -130,7 +130,9 @@ def loaded(
 
 def entered(model: torch.nn.Module, image: str) -> dict[str, torch.Tensor]:
     """The input of every module that has maps and runs, found without danseg's recording."""
-    paths = {module: path for path, module in attention_modules(model).items() if attends(module)}
+    # A head that is a module itself names the child that gets its input: mmseg calls its forward, not the head.
+    shown = {path: module for path, module in attention_modules(model).items() if attends(module)}
+    paths = {module.attention_entry: path for path, module in shown.items()}
     inputs = {}
 
     def keep(module, args):
@@ -142,9 +144,6 @@ def entered(model: torch.nn.Module, image: str) -> dict[str, torch.Tensor]:
     try:
         with torch.no_grad():
             model(**data, mode="tensor")
-            head = model.decode_head
-            if attends(head):  # mmseg calls its forward, not the head
-                inputs["decode_head"] = head._transform_inputs(model.extract_feat(data["inputs"]))
     finally:
         handle.remove()
     return inputs

@@ -211,6 +211,9 @@ SHOWING = sorted(
 def test_every_module_has_its_figures(make, pictures, name):
     sizes = dict(mask_size=(5, 7)) if name == "PointwiseSpatialAttention" else {}
     model = make(dict(type="AttentionHead", attention=dict(type=f"danseg.{name}", **sizes)))
+    for parameter in model.parameters():
+        if not parameter.any():  # some start as if they were not there
+            nn.init.normal_(parameter, std=0.2)
     found = attention_statistics(model, pictures, positions=3)
     assert found.modules and all(module.views for module in found.modules)
     for module in found.modules:

@@ -73,7 +73,7 @@ class Exploration:
         self.labels = as_label_map(logits.labels())
         self._model, self._data, self._logits = model, data, logits
         self._recorded = recorded
-        self._placement = _placement_of(data)
+        self._placement = placement_of(data)
         self._without: dict[str, _Without] = {}
         self._lock = Lock()
         self._keys = {
@@ -290,6 +290,27 @@ def explore(
     """
     require_attention_to_show(model)
     own = eager_copy(model)
+    data, picture = whole_picture(own, image, channel_order=channel_order, unit_range=unit_range)
+    with record_attention(own) as recorded:
+        logits = image_logits(own, **data)
+    if logits.logits.isnan().any():
+        raise UserError(NOT_FINITE)
+    return Exploration(own, data, picture, logits, recorded)
+
+
+def whole_picture(
+    own: Any, image: Picture, *, channel_order: str, unit_range: bool
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What the network gets of a picture that passes through it as a whole.
+
+    Args:
+        own: the call's own copy of a model, whose test mode is set.
+        image, channel_order, unit_range: as for :func:`explore`.
+
+    Returns:
+        ``inputs`` and ``data_samples`` from the data preprocessor, and the picture as
+        :func:`danseg.apis.read_picture` gives it.
+    """
     own.test_cfg = ConfigDict(own.test_cfg or {}, mode="whole")
     pipeline = InputPipeline(own)
     loaded = load(pipeline.loader, image, channel_order=channel_order, unit_range=unit_range)
@@ -300,11 +321,7 @@ def explore(
             "the config's test pipeline mirrors pictures, so that positions in them mean others to the "
             "network: leave its RandomFlip out"
         )
-    with record_attention(own) as recorded:
-        logits = image_logits(own, **data)
-    if logits.logits.isnan().any():
-        raise UserError(NOT_FINITE)
-    return Exploration(own, data, picture, logits, recorded)
+    return data, picture
 
 
 def require_attention_to_show(model: BaseSegmentor) -> None:
@@ -317,7 +334,7 @@ def require_attention_to_show(model: BaseSegmentor) -> None:
     require_attention(model)
 
 
-def _placement_of(data: dict[str, Any]) -> Placement:
+def placement_of(data: dict[str, Any]) -> Placement:
     """Where mmseg put an image, from what the data preprocessor gives for it."""
     height, width = data["inputs"].shape[-2:]
     meta = data["data_samples"][0].metainfo

@@ -53,6 +53,32 @@ class Placement:
         )
         return row, column
 
+    def centres(self, map_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Where the centres of a feature map's cells lie in the image.
+
+        Args:
+            map_size: (height, width) of the feature map; its cells tile the network's input.
+
+        Returns:
+            y of each row of cells and x of each column, in pixels from the image's upper left corner, whose
+            first pixel has its centre at 0.5; outside the image for cells in the padding.
+        """
+        ys, xs = (
+            ((np.arange(cells) + 0.5) * padded / cells - offset) * image / content
+            for image, content, offset, padded, cells in zip(
+                self.image_size, self.content_size, self.offset, self.input_size, map_size, strict=True
+            )
+        )
+        return ys, xs
+
+    def pixels(self, map_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The image's rows and columns below :meth:`centres`; -1 where a centre lies in the padding."""
+        rows, columns = (
+            np.where((centres >= 0) & (centres < image), np.floor(centres), -1).astype(np.int64)
+            for centres, image in zip(self.centres(map_size), self.image_size, strict=True)
+        )
+        return rows, columns
+
     def over_image(self, maps: np.ndarray) -> np.ndarray:
         """Enlarge (P, h, w) maps of the network's input to (P, height, width) of the image.
 

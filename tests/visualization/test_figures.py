@@ -3,8 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from danseg.visualization import figures, page, read_image, save_figure
-from danseg.visualization.attention_recording import AttentionMaps, Placement
+from danseg.visualization import AttentionMaps, Placement, figures, page, read_image, save_figure
 
 CLASSES = ("road", "sky", "car", "rider")
 PALETTE = [(128, 64, 128), (70, 130, 180), (0, 0, 142), (255, 0, 0)]
@@ -183,7 +182,8 @@ def test_names_that_matplotlib_would_read_otherwise():
 def test_weights_that_are_no_shares_are_not_called_uniform_attention():
     image = _frame()[0]
     plain = _attention(1)
-    signed = AttentionMaps(plain.module, plain.positions, plain.rows * 3 - 0.1, plain.placement)
+    rows = plain.rows * 3 - 0.1
+    signed = AttentionMaps(plain.module, plain.positions, rows, plain.placement, values="weights")
     labels = [
         [axes.get_xlabel() for axes in figures.attention_figure(image, maps).axes if axes.get_xlabel()]
         for maps in (plain, signed)

@@ -15,13 +15,14 @@ from danseg.attention.parts.views import View
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
 from danseg.segmentors.labels import CoarseLogits, as_probabilities, whole_image_logits
-from danseg.visualization import AttentionMaps, AttentionWeights, Placement
+from danseg.visualization import AttentionMaps, AttentionWeights
 from danseg.visualization.attention_recording import (
     RecordedAttention,
     record_attention,
     require_attention,
 )
 from danseg.visualization.attention_switch import switched_off
+from danseg.visualization.shown_view import placement_of, shown_view
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Exploration:
         self.labels = as_label_map(logits.labels())
         self._model, self._data, self._logits = model, data, logits
         self._recorded = recorded
-        self._placement = _placement_of(data)
+        self._placement = placement_of(data)
         self._keys = {
             f"{path}:{name}" if name else path: (path, view)
             for path, one in recorded.items()
@@ -110,21 +111,11 @@ class Exploration:
             UserError: there is no such view, no position, or one outside the picture.
         """
         path, view = self._require_view(key)
-        recorded = self._recorded[path]
-        by_position = view.kind == "position"
-        if by_position:
+        if view.kind == "position":
             if not positions:
                 raise UserError("name at least one position (x, y) to show the attention of")
             self._require_inside(positions)
-        cells = [self._placement.cell(one, recorded.map_size) for one in positions if by_position]
-        shown = recorded.show(cells, view.name)[0].float().cpu().numpy()
-        about: dict[str, Any] = dict(
-            view=view.name, values=view.values, parts=view.parts, scale=recorded.scale
-        )
-        if view.kind in ("position", "everywhere"):
-            places = [(x, y) for x, y in positions] if by_position else []
-            return AttentionMaps(path, places, shown, self._placement, **about)
-        return AttentionWeights(path, shown, view.kind, **about)
+        return shown_view(path, self._recorded[path], view.name, positions, self._placement)
 
     @torch.no_grad()
     def effect(self, module: str, positions: Sequence[tuple[int, int]] = ()) -> AttentionEffect:
@@ -211,16 +202,3 @@ def require_attention_to_show(model: BaseSegmentor) -> None:
             "operators: ask the checkpoint that it was exported from for maps (CONFIG CHECKPOINT)"
         )
     require_attention(model)
-
-
-def _placement_of(data: dict[str, Any]) -> Placement:
-    """Where mmseg put an image, from what the data preprocessor gives for it."""
-    height, width = data["inputs"].shape[-2:]
-    meta = data["data_samples"][0].metainfo
-    left, _, top, _ = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
-    return Placement(
-        image_size=tuple(meta["ori_shape"][:2]),
-        input_size=(height, width),
-        content_size=tuple(meta["img_shape"][:2]),
-        offset=(top, left),
-    )

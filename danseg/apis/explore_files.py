@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmseg.models import BaseSegmentor
 
 from danseg.apis.attention_animation import MILLISECONDS, along, animation
-from danseg.apis.exploration import AttentionEffect, Exploration, explore, require_attention_to_show
+from danseg.apis.exploration import Exploration, explore, require_attention_to_show
 from danseg.apis.model import load_model
 from danseg.errors import UserError
 from danseg.io.files import make_folder, whole_file
@@ -20,11 +20,14 @@ from danseg.io.words import counted, listed
 from danseg.ops.upsampled_argmax import label_dtype
 from danseg.visualization import (
     AttentionMaps,
+    AttentionWeights,
+    Channels,
     attention_modules,
     overview_figure,
     save_figure,
     segment_centres,
 )
+from danseg.visualization.attention_effect import AttentionEffect
 
 AUTOMATIC_POSITIONS = 3  # whose attention is shown if none is named
 MOST_VIEWS = 8  # that one figure shows unasked
@@ -132,7 +135,7 @@ def explore_file(
     if question.effect:
         modules = dict.fromkeys(key.partition(":")[0] for key in keys)
         effects = [exploration.effect(module, positions) for module in modules]
-        yield from (said_of_effect(effect) for effect in effects)
+        yield from (effect.summary() for effect in effects)
     if question.path and figure is not None:
         moving = encode_animation(animation(exploration, keys, positions, question.same_scale), MILLISECONDS)
         with whole_file(figure) as part:
@@ -147,6 +150,7 @@ def explore_file(
             classes=exploration.classes,
             palette=exploration.palette,
             name=Path(image).name,
+            channels={key: known_channels(exploration, key, positions) for key in keys},
             effects=effects,
             same_scale=question.same_scale,
         )
@@ -187,6 +191,25 @@ def chosen_views(exploration: Exploration, question: Question) -> list[str]:
     return keys if asked else keys[:MOST_VIEWS]
 
 
+def known_channels(
+    exploration: Exploration, key: str, positions: Sequence[tuple[int, int]]
+) -> Channels | None:
+    """The classes that a view's channels serve, and the channels that are the strongest at positions."""
+    if exploration.views[key].kind != "channels":
+        return None
+    names = [exploration.classes[one] if one >= 0 else "none" for one in exploration.channel_classes(key)]
+    shown = exploration.attention(key)
+    assert isinstance(shown, AttentionWeights)
+    rows, count = shown.weights.shape
+    if len(names) != count:  # channels that the module makes
+        return None
+    strongest: dict[int, list[str]] = {}
+    for number, position in enumerate(positions if rows == count else (), 1):
+        strongest.setdefault(exploration.strongest_channel(key, position), []).append(str(number))
+    said = {channel: f"strongest at {' and '.join(numbers)}" for channel, numbers in strongest.items()}
+    return Channels(names, said)
+
+
 def said_of_positions(exploration: Exploration, positions: Sequence[tuple[int, int]]) -> Iterator[str]:
     """A line for each position: its first classes with their probabilities."""
     for number, (x, y) in enumerate(positions, 1):
@@ -194,14 +217,6 @@ def said_of_positions(exploration: Exploration, positions: Sequence[tuple[int, i
         first = np.argsort(-probabilities, kind="stable")[:FIRST_CLASSES]
         said = ", ".join(f"{exploration.classes[one]} {probabilities[one]:.2f}" for one in first)
         yield f"{number}: x={x}, y={y}: {said}"
-
-
-def said_of_effect(effect: AttentionEffect) -> str:
-    """A line on what a module's attention does."""
-    scale = "" if effect.scale is None else f" (γ = {effect.scale:.3g})"
-    return (
-        f"{effect.module}{scale}: {100 * effect.changed:.2f} % of the labels are others without its attention"
-    )
 
 
 def arrays(
@@ -227,6 +242,8 @@ def arrays(
         shown = exploration.attention(key, positions)
         found[f"attention/{key}"] = shown.rows if isinstance(shown, AttentionMaps) else shown.weights
         found[f"parts/{key}"] = np.array(shown.parts, str)
+        if known := known_channels(exploration, key, positions):
+            found[f"serves/{key}"] = np.array(known.serves)
         scales.append(math.nan if shown.scale is None else shown.scale)
         if isinstance(shown, AttentionMaps):
             place = shown.placement

@@ -18,11 +18,12 @@ from danseg.visualization.overview_figure import overview_figure
 from danseg.visualization.page import save_figure
 from danseg.visualization.positions import segment_centres
 from danseg.visualization.shown_attention import AttentionMaps, AttentionWeights, Placement
-from danseg.visualization.weights_figure import weights_figure
+from danseg.visualization.weights_figure import Channels, weights_figure
 
 __all__ = [
     "AttentionMaps",
     "AttentionWeights",
+    "Channels",
     "Placement",
     "RecordedAttention",
     "SaveComparison",

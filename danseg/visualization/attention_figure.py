@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from danseg.visualization.attention_effect import scale_in_words
 from danseg.visualization.comparison_figure import panel_height
 from danseg.visualization.marks import draw_mark, in_grey, show, shrunk
 from danseg.visualization.page import PANEL_WIDTH, Page, Row, fit, stacked
@@ -151,7 +152,7 @@ class Maps:
 def heading_of(shown: AttentionMaps | AttentionWeights) -> str:
     """Which attention it is, with the learned scale if there is one."""
     name = f"{shown.module}: {shown.view}" if shown.view else shown.module
-    return f"attention of {name}" + ("" if shown.scale is None else f" (γ = {shown.scale:.3g})")
+    return f"attention of {name}{scale_in_words(shown.scale)}"
 
 
 def _titles(attention: AttentionMaps, labels: np.ndarray | None, classes: Sequence[str] | None) -> list[str]:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from danseg.visualization.attention_effect import AttentionEffect
 from danseg.visualization.colour import colourise
 from danseg.visualization.comparison_figure import legend_entries, panel_height
 from danseg.visualization.marks import draw_mark, in_grey
@@ -17,29 +17,10 @@ BAR_ROW = 46  # pixels of a class, with two bars
 WITH, WITHOUT = "#2d7dd2", "#c9c9c9"
 
 
-class Effect(Protocol):
-    """What is drawn of a module's effect; :class:`danseg.apis.AttentionEffect` says what it is."""
-
-    @property
-    def module(self) -> str: ...
-    @property
-    def scale(self) -> float | None: ...
-    @property
-    def labels(self) -> np.ndarray: ...
-    @property
-    def changed(self) -> float: ...
-    @property
-    def positions(self) -> list[tuple[int, int]]: ...
-    @property
-    def with_attention(self) -> np.ndarray: ...
-    @property
-    def without(self) -> np.ndarray: ...
-
-
 def effect_figure(
     image: np.ndarray,
     labels: np.ndarray,
-    effect: Effect,
+    effect: AttentionEffect,
     *,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
@@ -66,7 +47,7 @@ class EffectPart:
         self,
         image: np.ndarray,
         labels: np.ndarray,
-        effect: Effect,
+        effect: AttentionEffect,
         classes: Sequence[str],
         palette: Sequence[Sequence[int]],
         legend: bool = False,
@@ -78,8 +59,7 @@ class EffectPart:
 
     @property
     def rows(self) -> list[Row]:
-        scale = "" if self.effect.scale is None else f" (γ = {self.effect.scale:.3g})"
-        heading = f"what the attention of {self.effect.module}{scale} does: {self._changed()}"
+        heading = self.effect.summary()
         charts = math.ceil(len(self.effect.positions) / 3)
         return [
             Row(panel_height(self.image), heading=heading, legend=self.entries),
@@ -103,11 +83,6 @@ class EffectPart:
                 draw_mark(axes, position, number, self.image.shape[:2])
         for place in range(len(self.effect.positions)):
             self._draw_position(page, first + 1 + place // 3, place)
-
-    def _changed(self) -> str:
-        if not self.effect.changed:
-            return "no label changes"
-        return f"{100 * self.effect.changed:.2g} % of the labels change"
 
     def _draw_position(self, page: Page, row: int, place: int) -> None:
         on, off = self.effect.with_attention[place], self.effect.without[place]

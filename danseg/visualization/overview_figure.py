@@ -1,16 +1,17 @@
 """Draw one page of a picture: its prediction, and below it everything that attention shows of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from danseg.visualization.attention_effect import AttentionEffect
 from danseg.visualization.attention_figure import Maps, common_scale
 from danseg.visualization.comparison_figure import Comparison
-from danseg.visualization.effect_figure import Effect, EffectPart
+from danseg.visualization.effect_figure import EffectPart
 from danseg.visualization.page import Part, stacked
 from danseg.visualization.shown_attention import AttentionMaps, AttentionWeights
-from danseg.visualization.weights_figure import weights_part
+from danseg.visualization.weights_figure import Channels, weights_part
 
 
 def overview_figure(
@@ -22,7 +23,8 @@ def overview_figure(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     name: str = "",
-    effects: Sequence[Effect] = (),
+    channels: Mapping[str, Channels] | None = None,
+    effects: Sequence[AttentionEffect] = (),
     same_scale: bool = False,
 ) -> Figure:
     """The comparison and, below it, the attention, view by view.
@@ -32,6 +34,8 @@ def overview_figure(
     Args:
         attention: what one view shows, or several in their order. The positions of the first one that has
             some are marked in the image.
+        channels: what is known of the channels that views weigh, by ``"MODULE:VIEW"``, or by the module for
+            the view that stands for it.
         effects: what the attention of modules does, drawn below all.
         same_scale: one scale for all maps whose values are of the same kind.
     """
@@ -45,6 +49,7 @@ def overview_figure(
             scale = common_scale(alike) if same_scale else None
             parts.append(Maps(image, one, prediction, classes, scale))
         else:
-            parts.append(weights_part(one))
+            key = f"{one.module}:{one.view}" if one.view else one.module
+            parts.append(weights_part(one, (channels or {}).get(key)))
     parts += [EffectPart(image, prediction, effect, classes, palette) for effect in effects]
     return stacked(3, parts)

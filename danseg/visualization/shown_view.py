@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from danseg.visualization.attention_recording import RecordedAttention
 from danseg.visualization.shown_attention import AttentionMaps, AttentionWeights, Placement
 
@@ -30,7 +32,8 @@ def shown_view(
     view = recorded.views[name]
     places = [(x, y) for x, y in positions] if view.kind == "position" else []
     cells = [placement.cell(place, recorded.map_size) for place in places]
-    shown = recorded.show(cells, name)[0].float().cpu().numpy()
+    # A copy, which may be written into: some of what a view shows is kept.
+    shown = recorded.show(cells, name)[0].to("cpu", torch.float32, copy=True).numpy()
     about: dict[str, Any] = dict(view=name, values=view.values, parts=view.parts, scale=recorded.scale)
     if view.kind in ("position", "everywhere"):
         return AttentionMaps(path, places, shown, placement, **about)

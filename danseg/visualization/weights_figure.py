@@ -1,6 +1,7 @@
 """Draw the weights that attention gives to channels or branches: bars, from the strongest to the weakest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,40 +18,72 @@ ROWS = 2  # rows of a matrix that are drawn, beside the whole
 BAR, MEAN, WEAK = "#2d7dd2", "0.35", "#e0641e"
 
 
-def weights_figure(
-    weights: AttentionWeights, *, rows: Sequence[int] = (), serves: Sequence[str] | None = None
-) -> Figure:
+@dataclass(frozen=True)
+class Channels:
+    """What is known of the channels that a view weighs.
+
+    Attributes:
+        serves: for each channel what it serves, such as a class's name, which is named after the channel;
+            empty if that is not known.
+        rows: which channels' rows to draw, where each has one, with what to say of each; if it is empty, the
+            two that choose most.
+    """
+
+    serves: Sequence[str] = ()
+    rows: Mapping[int, str] = field(default_factory=dict)
+
+    def named(self, channel: int) -> str:
+        """What to call a channel beside a bar."""
+        return f"{channel}: {self.serves[channel]}" if self.serves else f"{channel}"
+
+    def titled(self, channel: int) -> str:
+        """What to call a channel's row."""
+        served = f" ({self.serves[channel]})" if self.serves else ""
+        said = self.rows.get(channel, "")
+        return f"channel {channel}{served}{said and f', {said},'} gathers from"
+
+
+def weights_figure(weights: AttentionWeights, channels: Channels | None = None) -> Figure:
     """Weights of channels or branches as bars.
 
     - One row for all channels alike: all channels from the strongest to the weakest, a strip with their
       weights in their own order, and the names of those at either end.
     - A row for each channel: all rows as a picture, and of two of them the channels from which they gather
       most.
-    - Branches: the mean over channels with the range that holds 80 % of them, and in how many channels each
-      branch has the largest share.
+    - Branches: the mean over channels with the range that holds 80 % of them, in how many channels each
+      branch has the largest share, and all channels as a picture.
 
     Args:
         weights: of one module.
-        rows: which channels' rows to draw, where each has one; by default the two that choose most.
-        serves: for each channel what it serves, such as a class's name; it is named after the channel.
+        channels: what is known of its channels.
+
+    Raises:
+        ValueError: ``channels`` names a row that is not there, or has not one name for each channel.
     """
-    return stacked(3, [weights_part(weights, rows, serves)])
+    return stacked(3, [weights_part(weights, channels)])
 
 
-def weights_part(
-    weights: AttentionWeights, rows: Sequence[int] = (), serves: Sequence[str] | None = None
-) -> Part:
+def weights_part(weights: AttentionWeights, channels: Channels | None = None) -> Part:
     """The rows of :func:`weights_figure`, on a page of three columns."""
     if weights.kind == "branches":
         return _Branches(weights)
-    return _Alike(weights, serves) if len(weights.weights) == 1 else _Matrix(weights, rows, serves)
+    channels = channels or Channels()
+    rows, count = weights.weights.shape
+    if channels.serves and len(channels.serves) != count:
+        raise ValueError(f"serves has one name for each of {count} channels, got {len(channels.serves)}")
+    if rows == 1:
+        return _Alike(weights, channels)
+    wrong = [row for row in channels.rows if not 0 <= row < rows]
+    if wrong:
+        raise ValueError(f"rows of channels go from 0 to {rows - 1}, got {wrong[0]}")
+    return _Matrix(weights, channels)
 
 
 class _Alike:
     """Weights of channels that are the same for all channels, as a gate's."""
 
-    def __init__(self, weights: AttentionWeights, serves: Sequence[str] | None) -> None:
-        self.weights, self.row, self.serves = weights, weights.weights[0], serves
+    def __init__(self, weights: AttentionWeights, channels: Channels) -> None:
+        self.weights, self.row, self.channels = weights, weights.weights[0], channels
 
     @property
     def rows(self) -> list[Row]:
@@ -76,7 +109,7 @@ class _Alike:
         strip.set_xlabel(f"the same channels in their order, 0 to {count - 1}", fontsize=9, labelpad=3)
         most = min(MOST, count // 2) or 1
         ends = [*order[:most], *(order[-most:] if count > 1 else [])]
-        names = [channel_name(one, self.serves) for one in ends]
+        names = [self.channels.named(one) for one in ends]
         chart = page.chart(first, 2, "strongest and weakest", names)
         _draw_bars(chart, row[ends], [BAR] * most + [WEAK] * (len(ends) - most))
         chart.set_xlim(low, high + 0.15 * (high - low))
@@ -85,14 +118,10 @@ class _Alike:
 class _Matrix:
     """A row of weights for each channel, as channel attention's."""
 
-    def __init__(self, weights: AttentionWeights, rows: Sequence[int], serves: Sequence[str] | None) -> None:
-        self.weights, self.serves = weights, serves
-        count = len(weights.weights)
-        wrong = [row for row in rows if not 0 <= row < count]
-        if wrong:
-            raise ValueError(f"rows of channels go from 0 to {count - 1}, got {wrong[0]}")
+    def __init__(self, weights: AttentionWeights, channels: Channels) -> None:
+        self.weights, self.channels = weights, channels
         peaks = np.abs(weights.weights).max(axis=1)
-        self.chosen = list(rows)[:ROWS] or np.argsort(-peaks, kind="stable")[:ROWS].tolist()
+        self.chosen = list(channels.rows)[:ROWS] or np.argsort(-peaks, kind="stable")[:ROWS].tolist()
 
     @property
     def rows(self) -> list[Row]:
@@ -115,8 +144,8 @@ class _Matrix:
         for column, row in enumerate(self.chosen, 1):
             order = _strongest(matrix[row])
             values = matrix[row][order]
-            title = f"{row_name(row, self.weights.parts, self.serves)} gathers from"
-            chart = page.chart(first, column, title, [channel_name(one, self.serves) for one in order])
+            names = [self.channels.named(one) for one in order]
+            chart = page.chart(first, column, self.channels.titled(row), names)
             notes = (
                 [f"{one:.3g} ({one * channels:.2g} × uniform)" for one in values]
                 if self.weights.values == "shares"
@@ -169,18 +198,6 @@ def _strongest(row: np.ndarray) -> np.ndarray:
     size = np.abs(row)
     order = np.argsort(-size, kind="stable")[:GATHERED]
     return order[size[order] >= 1e-3 * size[order[0]]]
-
-
-def channel_name(channel: int, serves: Sequence[str] | None) -> str:
-    """What to call a channel."""
-    return f"{channel}" if serves is None else f"{channel}: {serves[channel]}"
-
-
-def row_name(row: int, parts: Sequence[str], serves: Sequence[str] | None) -> str:
-    """What to call a row of weights."""
-    if parts:
-        return parts[row]
-    return f"channel {row}" if serves is None else f"channel {row} ({serves[row]})"
 
 
 def _set_range(axes: Axes, values: str, row: np.ndarray) -> None:

@@ -1,11 +1,10 @@
 """What a figure's page says: its texts, and those of them that overlap."""
 
-from types import SimpleNamespace
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from danseg.visualization import AttentionMaps, Placement
+from danseg.visualization.attention_effect import AttentionEffect
 
 CLASSES = ("road", "sky", "car", "rider")
 PALETTE = [(128, 64, 128), (70, 130, 180), (0, 0, 142), (255, 0, 0)]
@@ -32,18 +31,19 @@ def maps(count: int, height: int = 60, width: int = 120, *, positions: bool = Tr
     return AttentionMaps("decode_head.pam", places, about.pop("rows", rows), placement, **about)
 
 
-def effect(labels: np.ndarray, count: int = 2, channels: int = 4, changed: bool = True) -> SimpleNamespace:
+def effect(labels: np.ndarray, count: int = 2, channels: int = 4, changed: bool = True) -> AttentionEffect:
     """What is drawn of an effect: rows 0 to 5 are riders without the attention."""
     without = labels.copy()
     if changed:
         without[:6] = 3
     rng = np.random.default_rng(0)
     logits, others = rng.normal(size=(2, count, channels)) * 3
-    return SimpleNamespace(
+    return AttentionEffect(
         module="decode_head.pam",
         scale=-0.2,
         labels=without,
         changed=float((without != labels).mean()),
+        largest_change=1.5,
         positions=[(7 * k, 5 * k) for k in range(count)],
         with_attention=logits,
         without=others,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from danseg.visualization import AttentionWeights, weights_figure
+from danseg.visualization import AttentionWeights, Channels, weights_figure
 from drawn_figures import overlapping_texts, texts
 
 
@@ -27,7 +27,7 @@ def alike(row, values="gate") -> AttentionWeights:
 def test_a_gate_names_its_strongest_and_weakest_channels():
     row = np.linspace(0, 1, 21)[np.random.default_rng(0).permutation(21)]
     serves = [f"c{k}" for k in range(21)]
-    figure = weights_figure(alike(row), serves=serves)
+    figure = weights_figure(alike(row), Channels(serves))
     ends = titled(figure, "strongest and weakest")
     order = np.argsort(-row)
     expected = [*order[:5], *order[-5:]]
@@ -61,25 +61,27 @@ def matrix(values="shares", signed=0.0) -> AttentionWeights:
 
 def test_rows_of_channels_show_from_what_they_gather():
     weights = matrix()
-    figure = weights_figure(weights, serves=[f"c{k}" for k in range(12)])
+    figure = weights_figure(weights, Channels([f"c{k}" for k in range(12)]))
     chosen = titled(figure, "channel 7 (c7) gathers from")  # it chooses most
     assert names(chosen)[0] == "3: c3" and lengths(chosen)[0] == pytest.approx(0.9 + 0.1 / 12)
     assert chosen.texts[0].get_text() == "0.908 (11 × uniform)"
     assert chosen.get_lines()[0].get_xdata()[0] == pytest.approx(1 / 12)  # uniform
-    figure = weights_figure(weights, rows=[5, 2])
-    for row in (5, 2):
-        axes = titled(figure, f"channel {row} gathers from")
+    figure = weights_figure(weights, Channels(rows={5: "strongest at 1", 2: ""}))
+    for row, title in ((5, "channel 5, strongest at 1, gathers from"), (2, "channel 2 gathers from")):
+        axes = titled(figure, title)
         assert lengths(axes) == pytest.approx(sorted(weights.weights[row], reverse=True)[:10])
     assert any("γ = -0.3" in text for text in texts(figure))
     whole = titled(figure, "channels (down)")
     assert (np.asarray(whole.get_images()[0].get_array()) == weights.weights).all()
     with pytest.raises(ValueError, match="0 to 11, got 12"):
-        weights_figure(weights, rows=[12])
+        weights_figure(weights, Channels(rows={12: ""}))
+    with pytest.raises(ValueError, match="each of 12 channels, got 1"):
+        weights_figure(weights, Channels(["c0"]))
 
 
 def test_channels_of_which_nothing_is_left_are_not_listed():
     weights = AttentionWeights("cam", np.eye(12) + 1e-9, "channels")
-    axes = titled(weights_figure(weights, rows=[4]), "channel 4")
+    axes = titled(weights_figure(weights, Channels(rows={4: ""})), "channel 4")
     assert names(axes) == ["4"]
 
 
@@ -100,7 +102,7 @@ def test_branches_have_mean_spread_and_how_often_they_win():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("serves", [None, ["a class with a long name, longer than there is room"] * 12])
+@pytest.mark.parametrize("serves", [[], ["a class with a long name, longer than there is room"] * 12])
 def test_no_text_overlaps_or_leaves_the_page(serves):
     rng = np.random.default_rng(0)
     long = "5x5 convolution, dilated, of a long name"
@@ -112,5 +114,5 @@ def test_no_text_overlaps_or_leaves_the_page(serves):
         AttentionWeights("sk", rng.dirichlet(np.ones(3), 12).T, "branches", parts=("3x3", long, "$x$")),
     ]
     for weights in made:
-        figure = weights_figure(weights, serves=serves)
+        figure = weights_figure(weights, Channels(serves))
         assert overlapping_texts(figure) == []

@@ -13,6 +13,7 @@ an animation of a position that moves. docs/explore.md says the rest.
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from danseg.tool_arguments import (
     add_cfg_options,
@@ -23,6 +24,12 @@ from danseg.tool_arguments import (
     parse_trained,
     pixel,
 )
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+# Options of what is drawn into files, which the page has itself.
+ON_FILES = ("out", "numbers", "points", "path", "view", "module", "effect", "same_scale")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -84,34 +91,28 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace the files of --out and --numbers")
     add_cfg_options(parser)
     add_device(parser)
-    args = parse_trained(parser, argv, then="image")
-    if len(args.image) > 1:
-        parser.error(f"one picture at a time: leave out {' '.join(args.image[1:])}")
-    [args.image] = args.image
-    return args
+    return parse_trained(parser, argv, then="image")
 
 
 def run(args: argparse.Namespace) -> None:
-    question = _checked(args)
-    if args.interactive:
-        from danseg.app import launch
-
-        launch(args)
-        return
+    question, image = _checked(args)
     from danseg.apis.explore_files import Question, check_targets, explore_file
     from danseg.engine.config.cfg_options import parse_options
     from danseg.engine.out_of_memory import explaining_memory
     from danseg.export.exported_config import trained_config
 
-    figure, numbers = check_targets(
-        args.out, args.numbers, args.image, moving=bool(args.path), overwrite=args.overwrite
-    )
     config = trained_config(args.config, parse_options(args.cfg_options), args.data)
+    if args.interactive:
+        _open_page(args, config, image)
+        return
+    figure, numbers = check_targets(
+        args.out, args.numbers, image, moving=bool(args.path), overwrite=args.overwrite
+    )
     with explaining_memory("take a smaller picture", "compute on the CPU (--device cpu)"):
         lines = explore_file(
             config,
             args.checkpoint,
-            args.image,
+            image,
             Question(**question),
             figure=figure,
             numbers=numbers,
@@ -121,14 +122,25 @@ def run(args: argparse.Namespace) -> None:
             print(line)
 
 
-def _checked(args: argparse.Namespace) -> dict:
-    """What is asked, as :class:`danseg.apis.explore_files.Question` takes it.
+def _open_page(args: argparse.Namespace, config: "Config", image: str) -> None:
+    import importlib
+    from pathlib import Path
+
+    launch = importlib.import_module("danseg.app").launch
+    launch([(config, args.checkpoint)], pictures=[Path(image)], device=args.device)
+
+
+def _checked(args: argparse.Namespace) -> tuple[dict, str]:
+    """What is asked, as :class:`danseg.apis.explore_files.Question` takes it, and of which picture.
 
     Raises:
         UserError: options do not go together.
     """
     from danseg.errors import UserError
 
+    image, *others = args.image
+    if others:
+        raise UserError(f"one picture at a time, and {image} is one; leave out {' '.join(others)}")
     points = [pixel("--points", text) for text in args.points]
     path = [pixel("--path", text) for text in args.path]
     if len(path) == 1:
@@ -138,7 +150,12 @@ def _checked(args: argparse.Namespace) -> dict:
             raise UserError(
                 f"--path moves one position, so {option} does not go with it; leave out one of the two"
             )
-    return dict(
+    if args.interactive and any(getattr(args, name) for name in ON_FILES):
+        given = next(name for name in ON_FILES if getattr(args, name))
+        raise UserError(
+            f"--interactive opens a page and writes nothing; leave out --{given.replace('_', '-')}"
+        )
+    asked = dict(
         points=points,
         path=path,
         frames=args.frames,
@@ -147,6 +164,7 @@ def _checked(args: argparse.Namespace) -> dict:
         same_scale=args.same_scale,
         effect=args.effect,
     )
+    return asked, image
 
 
 def main(argv: Sequence[str] | None = None) -> None:

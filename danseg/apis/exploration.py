@@ -28,7 +28,7 @@ from danseg.visualization.attention_recording import (
 )
 from danseg.visualization.attention_switch import switched_off
 from danseg.visualization.channel_classes import classes_of_channels, strongest_channel
-from danseg.visualization.shown_view import placement_of, shown_view
+from danseg.visualization.shown_view import placement_of, shown_view, view_keys
 
 
 class _Without(NamedTuple):
@@ -77,11 +77,7 @@ class Exploration:
         self._placement = placement_of(data)
         self._without: dict[str, _Without] = {}
         self._lock = Lock()
-        self._keys = {
-            f"{path}:{name}" if name else path: (path, view)
-            for path, one in recorded.items()
-            for name, view in one.views.items()
-        }
+        self._keys = view_keys(recorded)
         self.views: dict[str, View] = {key: view for key, (_, view) in self._keys.items()}
 
     @property

@@ -28,9 +28,9 @@ from danseg.visualization import (
     segment_centres,
 )
 from danseg.visualization.attention_effect import AttentionEffect
+from danseg.visualization.shown_view import usual_views
 
 AUTOMATIC_POSITIONS = 3  # whose attention is shown if none is named
-MOST_VIEWS = 8  # that one figure shows unasked
 STILL, MOVING = (".png", ".pdf"), ".gif"
 FIRST_CLASSES = 3
 
@@ -150,13 +150,13 @@ def explore_file(
             classes=exploration.classes,
             palette=exploration.palette,
             name=Path(image).name,
-            channels={key: known_channels(exploration, key, positions) for key in keys},
+            channels={key: one for key in keys if (one := known_channels(exploration, key, positions))},
             effects=effects,
             same_scale=question.same_scale,
         )
         yield str(save_figure(drawn, figure))
     if numbers is not None:
-        found = arrays(exploration, keys, positions, effects)
+        found: dict[str, Any] = arrays(exploration, keys, positions, effects)
         with whole_file(numbers) as part, open(part, "wb") as file:
             np.savez_compressed(file, **found)
         yield str(numbers)
@@ -180,7 +180,7 @@ def chosen_views(exploration: Exploration, question: Question) -> list[str]:
     keys = [key for key in views if key in question.views or key.partition(":")[0] in question.modules]
     asked = bool(keys)
     if not asked:
-        keys = [key for key in views if key.startswith("decode_head")] or list(views)
+        keys = usual_views(views)
     if question.path:
         positional = [key for key in keys if views[key].kind == "position"]
         if not positional:
@@ -188,7 +188,7 @@ def chosen_views(exploration: Exploration, question: Question) -> list[str]:
                 f"--path moves a position, and {', '.join(keys)} show the same for all: leave out --path"
             )
         keys = positional
-    return keys if asked else keys[:MOST_VIEWS]
+    return keys
 
 
 def known_channels(

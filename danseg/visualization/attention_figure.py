@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -130,7 +131,8 @@ class Maps:
             mappable = ScalarMappable(Normalize(scale.low, scale.high), scale.colours)
             bar = page.figure.colorbar(mappable, cax=page.bar(row, column), orientation="horizontal")
             bar.ax.tick_params(labelsize=9, length=2, pad=2)
-            bar.outline.set_linewidth(0.5)
+            outline: Any = bar.outline  # which matplotlib's types take for a method
+            outline.set_linewidth(0.5)
             bar.set_label(self._bar_label(scale, maps[index]), fontsize=9, labelpad=2)
 
     def _heading(self) -> str:

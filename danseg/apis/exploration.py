@@ -18,7 +18,7 @@ from danseg.attention.parts.views import View
 from danseg.datasets.loading import shown
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
-from danseg.segmentors.labels import CoarseLogits, as_probabilities, image_logits
+from danseg.segmentors.labels import NOT_FINITE, CoarseLogits, as_probabilities, image_logits
 from danseg.visualization import AttentionMaps, AttentionWeights
 from danseg.visualization.attention_effect import AttentionEffect
 from danseg.visualization.attention_recording import (
@@ -222,7 +222,14 @@ class Exploration:
                 f"{key} shows no channels, which serve classes; of this network's views, "
                 f"{', '.join(able) or 'none'} shows them"
             )
-        return self._recorded[path].x[0]
+        features = self._recorded[path].x[0]
+        weighed = self._recorded[path].show(view=view.name).shape[-1]
+        if weighed != len(features):
+            raise UserError(
+                f"{key} weighs {weighed} channels inside {path}, not the {len(features)} of its input, which "
+                "are compared with classes"
+            )
+        return features
 
     def _cell_labels(self, features: Tensor) -> Tensor:
         """The labels (h, w) below the centres of a feature map's cells, -1 in the padding."""
@@ -266,7 +273,7 @@ def explore(
 
     Raises:
         UserError: the image cannot be read, no attention module that runs in inference can be shown, the test
-            pipeline mirrors pictures, or the model is an exported network.
+            pipeline mirrors pictures, logits are no numbers, or the model is an exported network.
         ValueError: as :func:`danseg.apis.predict`.
     """
     require_attention_to_show(model)
@@ -283,6 +290,8 @@ def explore(
         )
     with record_attention(own) as recorded:
         logits = image_logits(own, **data)
+    if logits.logits.isnan().any():
+        raise UserError(NOT_FINITE)
     return Exploration(own, data, picture, logits, recorded)
 
 

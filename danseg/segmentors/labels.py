@@ -25,6 +25,11 @@ _SEGMENTOR_METHODS = (
     "_forward",
 )
 _HEAD_METHODS = ("predict", "predict_by_feat")
+#: What is wrong with a network that gives no numbers.
+NOT_FINITE = (
+    "the network's logits are not finite (nan or inf), so that its labels mean nothing; compute in float32, "
+    "or take another checkpoint"
+)
 # The methods ``predict`` of segmentors whose labels are those of coarse logits, where there are any.
 COARSE_PREDICTS = {EncoderDecoder.predict}
 

@@ -197,12 +197,14 @@ def known_channels(
     """The classes that a view's channels serve, and the channels that are the strongest at positions."""
     if exploration.views[key].kind != "channels":
         return None
-    names = [exploration.classes[one] if one >= 0 else "none" for one in exploration.channel_classes(key)]
+    try:
+        served = exploration.channel_classes(key)
+    except UserError:  # the module makes these channels, which no class is known of
+        return None
+    names = [exploration.classes[one] if one >= 0 else "none" for one in served]
     shown = exploration.attention(key)
     assert isinstance(shown, AttentionWeights)
     rows, count = shown.weights.shape
-    if len(names) != count:  # channels that the module makes
-        return None
     strongest: dict[int, list[str]] = {}
     for number, position in enumerate(positions if rows == count else (), 1):
         strongest.setdefault(exploration.strongest_channel(key, position), []).append(str(number))

@@ -147,7 +147,7 @@ class Maps:
         if scale.values == "gate":
             return f"{label}: here from {heat.min():.2f} to {heat.max():.2f}, mean {heat.mean():.2f}"
         if scale.low < 0:
-            return f"{label}, negative in blue: here from {heat.min():.2g} to {heat.max():.2g}"
+            return f"{label}, negative in blue: here from {heat.min():.3g} to {heat.max():.3g}"
         return f"{label}, from 0 to {'the maximum of all maps' if self.scale else 'this map’s maximum'}"
 
 

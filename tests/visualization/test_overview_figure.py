@@ -37,6 +37,16 @@ def test_a_row_for_each_view_and_the_positions_marked_in_the_image():
     assert [text.get_text() for text in picture.texts] == ["1", "2", "3", "4"]
 
 
+def test_the_positions_of_an_effect_are_marked_where_no_map_has_any():
+    image, _, prediction = frame()
+    found = effect(prediction)
+    figure = overview_figure(image, None, prediction, everything()[1:], **ALL, effects=[found])
+    picture = next(axes for axes in figure.axes if axes.get_title() == "image")
+    assert {(line.get_xdata()[0], line.get_ydata()[0]) for line in picture.get_lines()} == set(
+        found.positions
+    )
+
+
 def test_one_view_may_stand_alone():
     image, truth, prediction = frame()
     alone = overview_figure(image, truth, prediction, maps(2), **ALL)

@@ -208,7 +208,7 @@ def known_channels(
     strongest: dict[int, list[str]] = {}
     for number, position in enumerate(positions if rows == count else (), 1):
         strongest.setdefault(exploration.strongest_channel(key, position), []).append(str(number))
-    said = {channel: f"strongest at {' and '.join(numbers)}" for channel, numbers in strongest.items()}
+    said = {channel: f"at {', '.join(numbers)}" for channel, numbers in strongest.items()}
     return Channels(names, said)
 
 

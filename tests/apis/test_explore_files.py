@@ -54,8 +54,8 @@ def test_channels_are_named_after_their_classes_and_positions(exploration):
     classes = exploration.channel_classes("decode_head.cam")
     assert list(known.serves) == [exploration.classes[one] if one >= 0 else "none" for one in classes]
     first, second = (exploration.strongest_channel("decode_head.cam", one) for one in positions[:2])
-    expected = {first: "strongest at 1 and 2 and 3"} if first == second else {}
-    assert known.rows == (expected or {first: "strongest at 1 and 3", second: "strongest at 2"})
+    expected = {first: "at 1, 2, 3"} if first == second else {}
+    assert known.rows == (expected or {first: "at 1, 3", second: "at 2"})
     assert known_channels(exploration, "decode_head.pam", positions) is None
 
 

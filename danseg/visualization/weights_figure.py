@@ -25,7 +25,7 @@ class Channels:
     Attributes:
         serves: for each channel what it serves, such as a class's name, which is named after the channel;
             empty if that is not known.
-        rows: which channels' rows to draw, where each has one, with what to say before each; if it is empty, the
+        rows: which channels' rows to draw, where each has one, with what to say before each; if empty, the
             two that choose most.
     """
 

@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from danseg import apis
 from danseg.engine.config.config_file import load_config
 from danseg.engine.config.options import configure_training
-from danseg.engine.hooks import ShowAttention
+from danseg.engine.hooks import ShowAttention, show_attention
 from danseg.engine.runner import DansegRunner
 from danseg.engine.train import train
 from danseg.errors import UserError
@@ -145,6 +146,18 @@ def test_a_validation_by_itself_draws_nothing(tiny, tmp_path):
     options = {**TWICE, "custom_hooks": [SHOW], "default_hooks.checkpoint.save_best": None}
     DansegRunner.from_cfg(tiny(options)).val()
     assert not pictures(tmp_path / "work")
+
+
+def test_the_first_process_alone_draws(monkeypatch):
+    hook, drawn = ShowAttention(), []
+    monkeypatch.setattr(ShowAttention, "_show", lambda self, runner, place, names: drawn.append(place))
+    monkeypatch.setattr(show_attention, "output_names", lambda dataset: {})
+    runner = SimpleNamespace(val_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=range(100))))
+    hook.before_train(runner)
+    for first in (False, True):
+        monkeypatch.setattr(show_attention, "is_main_process", lambda first=first: first)
+        hook.after_val_epoch(runner)
+        assert drawn == ([16, 50, 83] if first else [])  # at equal distances
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])

@@ -187,8 +187,8 @@ class _View:
         if self.kind == "branches":
             self._add_branches(rows)
         elif self.values == "gate" or (self.kind != "position" and self.values == "weights"):
-            of_rows = dict(parts=rows.mean(axis=1)) if len(self._parts) > 1 else dict(mean=rows.mean())
-            self._add(**of_rows, spread=rows.std(axis=1).mean())
+            means = dict(parts=rows.mean(axis=1)) if len(self._parts) > 1 else dict(mean=rows.mean())
+            self._add(**means, spread=rows.std(axis=1).mean())
             if isinstance(shown, AttentionWeights):
                 self._of_pictures.append(rows)
         else:

@@ -278,6 +278,27 @@ def explore(
     """
     require_attention_to_show(model)
     own = eager_copy(model)
+    data, picture = whole_picture(own, image, channel_order=channel_order, unit_range=unit_range)
+    with record_attention(own) as recorded:
+        logits = image_logits(own, **data)
+    if logits.logits.isnan().any():
+        raise UserError(NOT_FINITE)
+    return Exploration(own, data, picture, logits, recorded)
+
+
+def whole_picture(
+    own: Any, image: Picture, *, channel_order: str, unit_range: bool
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What the network gets of a picture that passes through it as a whole.
+
+    Args:
+        own: the call's own copy of a model, whose test mode is set.
+        image, channel_order, unit_range: as for :func:`explore`.
+
+    Returns:
+        ``inputs`` and ``data_samples`` from the data preprocessor, and the picture as
+        :func:`danseg.apis.read_picture` gives it.
+    """
     own.test_cfg = ConfigDict(own.test_cfg or {}, mode="whole")
     pipeline = InputPipeline(own)
     loaded = load(pipeline.loader, image, channel_order=channel_order, unit_range=unit_range)
@@ -288,11 +309,7 @@ def explore(
             "the config's test pipeline mirrors pictures, so that positions in them mean others to the "
             "network: leave its RandomFlip out"
         )
-    with record_attention(own) as recorded:
-        logits = image_logits(own, **data)
-    if logits.logits.isnan().any():
-        raise UserError(NOT_FINITE)
-    return Exploration(own, data, picture, logits, recorded)
+    return data, picture
 
 
 def require_attention_to_show(model: BaseSegmentor) -> None:

@@ -210,9 +210,10 @@ def coarse_logits(
     return [_coarse(model, one, meta, through) for one, meta in zip(logits, metas, strict=True)]
 
 
-@torch.no_grad()
 def image_logits(model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> CoarseLogits:
     """The logits of one image before mmseg resizes them, whose labels are those of ``model.predict``.
+
+    They can be differentiated.
 
     Args:
         model, inputs, data_samples: as for :func:`predict_labels`, of one image.

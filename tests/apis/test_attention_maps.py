@@ -130,7 +130,7 @@ def loaded(
 
 def entered(model: torch.nn.Module, image: str) -> dict[str, torch.Tensor]:
     """The input of every module that has maps and runs, found without danseg's recording."""
-    # A head that is a module itself names the child that gets its input: mmseg calls its forward, not the head.
+    # A head that is a module itself names the child that gets its input: mmseg calls a head's forward alone.
     shown = {path: module for path, module in attention_modules(model).items() if attends(module)}
     paths = {module.attention_entry: path for path, module in shown.items()}
     inputs = {}

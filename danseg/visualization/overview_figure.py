@@ -41,7 +41,8 @@ def overview_figure(
     """
     shown = [attention] if isinstance(attention, AttentionMaps) else list(attention)
     maps = [one for one in shown if isinstance(one, AttentionMaps)]
-    marked = next((one.positions for one in (*maps, *effects) if one.positions), [])
+    positions = [one.positions for one in maps] + [one.positions for one in effects]
+    marked = next(filter(None, positions), [])
     parts: list[Part] = [Comparison(image, truth, prediction, classes, palette, name, marked)]
     for one in shown:
         if isinstance(one, AttentionMaps):

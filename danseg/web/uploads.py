@@ -7,14 +7,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from danseg.io.image_headers import claimed_size
-from danseg.serve.limits import Limits, RefusedError
+from danseg.web.request_limits import RefusedError, RequestLimits
 
 #: The field of the form that holds the picture.
 FIELD = "image"
 HOW = f"send one picture as the file of the form's field {FIELD!r} (curl -F {FIELD}=@street.png)"
 
 
-async def read_upload(request: Request, limits: Limits) -> UploadFile:
+async def read_upload(request: Request, limits: RequestLimits) -> UploadFile:
     """The picture's file, which was read to its end; above 1 MiB it lies on the disk. To be closed.
 
     Raises:

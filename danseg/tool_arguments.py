@@ -131,7 +131,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
 
 
-def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
+def add_listening(parser: argparse.ArgumentParser, port: int, seconds: float) -> None:
     """Where a tool listens, and what it takes of requests: :mod:`danseg.web`."""
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s; 0.0.0.0 for all)"
@@ -159,7 +159,7 @@ def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument(
         "--timeout",
         type=number(float, 0.001),
-        default=20,
+        default=seconds,
         metavar="SECONDS",
         help="for a request, and for a stop (default: %(default)g)",
     )

@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_trained(parser)
     add_data(parser)
-    add_listening(parser, port=8000)
+    add_listening(parser, port=8000, seconds=20)
     parser.add_argument(
         "--batch-size",
         type=parse_count,

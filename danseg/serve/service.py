@@ -13,7 +13,7 @@ from danseg.apis.batches import Batches, NotTakenError
 from danseg.apis.pictures import load
 from danseg.apis.predict import InputPipeline
 from danseg.apis.prediction import Prediction
-from danseg.datasets.loading import described, keeps_values, takes_bytes
+from danseg.datasets.loading import keeps_values
 from danseg.engine.channels import input_channels
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
@@ -71,11 +71,7 @@ class Service(Places):
                 f"which has {_MOST_CLASSES} colours at most"
             )
         pipeline = InputPipeline(model)
-        if not takes_bytes(pipeline.loader):
-            raise UserError(
-                f"the config's pictures are loaded by {described(pipeline.loader)}, which takes paths alone; "
-                "a service needs a test pipeline that begins with LoadImageFromFile"
-            )
+        pipeline.require_contents("a service")
         self._batches = Batches(model, pipeline, size=batch_size, remedies=("send a smaller picture",))
         self._batcher = Batcher(
             self._network, self._batches.limit, self.limits.wait, self.metrics.batches.observe

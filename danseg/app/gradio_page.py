@@ -291,19 +291,18 @@ class _Network:
 
     def __init__(self, number: int, name: str, of: int) -> None:
         self.number, self.name = number, name
-        with gr.Group() if of > 1 else gr.Column():
-            if of > 1:
-                gr.HTML(f"<h2>{html.escape(name)}</h2>", padding=True)
-            with gr.Row():
+        if of > 1:
+            gr.HTML(f"<h2>{html.escape(name)}</h2>")
+        with gr.Row():
+            with gr.Column(scale=5, min_width=300):
                 self.stage = _viewer("labels", number)
+            with gr.Column(scale=5, min_width=300):
                 self.look = _viewer("attention", number)
-                with gr.Column(min_width=240, scale=1):
-                    self.view = gr.Dropdown(
-                        [], label="Attention of", elem_id=f"view-{number}", info="module: view of it"
-                    )
-                    self.part = gr.Dropdown([], label="Part of it", visible=False, elem_id=f"part-{number}")
-                    self.effect = gr.Button("What does this attention do?", elem_id=f"effect-{number}")
-                    self.legend = gr.HTML("", elem_id=f"legend-{number}")
+            with gr.Column(scale=3, min_width=240):
+                self.view = gr.Dropdown([], label="Attention of", elem_id=f"view-{number}")
+                self.part = gr.Dropdown([], label="Part of it", visible=False, elem_id=f"part-{number}")
+                self.effect = gr.Button("What does this attention do?", elem_id=f"effect-{number}")
+                self.legend = gr.HTML("", elem_id=f"legend-{number}")
 
 
 def _viewer(shows: str, number: int) -> gr.HTML:
@@ -314,9 +313,7 @@ def _viewer(shows: str, number: int) -> gr.HTML:
         shows=shows,
         number=number,
         elem_id=f"{shows}-{number}",
-        elem_classes=[f"danseg-{shows}"] if shows == "attention" else [],
-        scale=2,
-        min_width=300,
+        elem_classes=[f"danseg-of-{shows}"],
     )
 
 

@@ -34,6 +34,23 @@ def number(kind: type[int] | type[float], low: float, high: float | None = None)
 parse_count = number(int, 1)
 
 
+def pixel(option: str, text: str) -> tuple[int, int]:
+    """Read a pixel ``x,y`` of an option.
+
+    Raises:
+        UserError: it is none.
+    """
+    from danseg.errors import UserError
+
+    try:
+        x, y = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"{option} takes pixels as x,y, two whole numbers such as 640,400; got {text!r}"
+        ) from None
+    return x, y
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help=as_started("config file, for example configs/danet_r18_camvid.py"))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmseg.models import BaseSegmentor, EncoderDecoder
@@ -201,38 +202,47 @@ def coarse_logits(
         logits, through = _mean_of_windows(model, inputs), None
     else:
         logits, through = head_logits(model, inputs), _resized_to(metas[0])
-    return [
-        CoarseLogits(
-            one,
-            meta["ori_shape"][:2],
-            model.align_corners,
-            threshold=model.decode_head.threshold if len(one) == 1 else None,
-            through=through,
-            padding=meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))),
-        )
-        for one, meta in zip(logits, metas, strict=True)
-    ]
+    return [_coarse(model, one, meta, through) for one, meta in zip(logits, metas, strict=True)]
 
 
 @torch.no_grad()
-def whole_image_logits(
-    model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]
-) -> CoarseLogits:
-    """The logits of one image that passes through the network as a whole, whatever the config tests by.
+def image_logits(model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> CoarseLogits:
+    """The logits of one image before mmseg resizes them, whose labels are those of ``model.predict``.
 
     Args:
         model, inputs, data_samples: as for :func:`predict_labels`, of one image.
+
+    Returns:
+        Logits of the image's size where a class turns logits into labels in its own way: C · height · width.
     """
-    meta = data_samples[0].metainfo
-    logits = head_logits(model, inputs)[0]
+    coarse = coarse_logits(model, inputs, data_samples) if type(model).predict in COARSE_PREDICTS else None
+    if coarse is not None:
+        return coarse[0]
+    [result] = model.predict(inputs, [sample.clone() for sample in data_samples])  # it writes into them
+    logits = result.seg_logits.data
+    if len(logits) == 1:  # mmseg's are probabilities
+        logits = logits.logit(torch.finfo(logits.dtype).eps)
+    size = logits.shape[1:]
+    return CoarseLogits(logits, size, model.align_corners, _threshold(model, logits), through=size)
+
+
+def _coarse(model: BaseSegmentor, logits: Tensor, meta: dict, through: Sequence[int] | None) -> CoarseLogits:
     return CoarseLogits(
         logits,
         meta["ori_shape"][:2],
         model.align_corners,
-        threshold=getattr(model.decode_head, "threshold", None) if len(logits) == 1 else None,
-        through=_resized_to(meta),
+        threshold=_threshold(model, logits),
+        through=through,
         padding=meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))),
     )
+
+
+def _threshold(model: BaseSegmentor, logits: Tensor) -> float | None:
+    if len(logits) > 1:
+        return None
+    heads = model.decode_head
+    last: Any = heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads
+    return last.threshold
 
 
 def head_logits(model: BaseSegmentor, inputs: Tensor) -> Tensor:

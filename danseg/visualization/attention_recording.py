@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ class RecordedAttention:
     def __init__(self, module: Any, x: Tensor) -> None:
         self.module = module
         self.x = x
-        self._begun: dict[str, Callable[..., Tensor]] = {}
+        self._begun: dict[str, Callable[[Sequence[tuple[int, int]]], Tensor]] = {}
+        self._lock = Lock()
 
     @property
     def map_size(self) -> tuple[int, int]:
@@ -53,19 +55,26 @@ class RecordedAttention:
         """What a view shows, as :class:`danseg.attention.parts.views.View` says for its kind.
 
         What all maps of a view need is computed the first time and kept, with the weights that the module has
-        then.
+        then; of other kinds than ``"position"``, it is what the view shows. Threads can ask at the same time.
 
         Args:
             positions: (row, column) in the feature map, for a view of kind ``"position"`` alone.
             view: its name.
         """
-        if view not in self._begun:
-            # In training mode, batch norms would add this pass to their statistics.
-            module = copy.deepcopy(self.module) if self.module.training else self.module
-            chosen = {one.name: one for one in module.attention_views()}[view]
-            self._begun[view] = chosen.begin(self.x)
-        by_position = self.views[view].kind == "position"
-        return self._begun[view](positions) if by_position else self._begun[view]()
+        with self._lock:
+            if view not in self._begun:
+                self._begun[view] = self._begin(view)
+        return self._begun[view](positions)
+
+    def _begin(self, name: str) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        # In training mode, batch norms would add this pass to their statistics.
+        module = copy.deepcopy(self.module) if self.module.training else self.module
+        view = {one.name: one for one in module.attention_views()}[name]
+        begun = view.begin(self.x)
+        if view.kind == "position":
+            return begun
+        shown = begun()
+        return lambda positions: shown
 
 
 def attention_modules(model: nn.Module) -> dict[str, Any]:

@@ -19,10 +19,11 @@ def switched_off(model: nn.Module, path: str) -> Iterator[None]:
     """
     module: Any = model.get_submodule(path)
 
-    def replace(_: nn.Module, args: tuple, out: Tensor) -> Tensor:
-        return module.without_attention(args[0], out)
+    def replace(running: nn.Module, args: tuple, named: dict, out: Tensor) -> Tensor:
+        x, *_ = (*args, *named.values())
+        return module.without_attention(x, out)
 
-    handle = module.attention_exit.register_forward_hook(replace)
+    handle = module.attention_exit.register_forward_hook(replace, with_kwargs=True)
     try:
         yield
     finally:

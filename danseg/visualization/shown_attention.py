@@ -53,6 +53,24 @@ class Placement:
         )
         return row, column
 
+    def pixels(self, map_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels below the centres of a feature map's cells.
+
+        Args:
+            map_size: (height, width) of the feature map; its cells tile the network's input.
+
+        Returns:
+            The image's rows, one for each row of cells, and its columns; -1 where a cell's centre lies in the
+            padding.
+        """
+        rows, columns = (
+            _pixels_of(np.arange(cells), cells, padded, offset, content, image)
+            for image, content, offset, padded, cells in zip(
+                self.image_size, self.content_size, self.offset, self.input_size, map_size, strict=True
+            )
+        )
+        return rows, columns
+
     def over_image(self, maps: np.ndarray) -> np.ndarray:
         """Enlarge (P, h, w) maps of the network's input to (P, height, width) of the image.
 
@@ -135,6 +153,14 @@ class AttentionWeights:
     values: str = "shares"
     parts: tuple[str, ...] = ()
     scale: float | None = None
+
+
+def _pixels_of(
+    index: np.ndarray, cells: int, padded: int, offset: int, content: int, image: int
+) -> np.ndarray:
+    """Along one axis: the image's pixel below each cell's centre, -1 in the padding."""
+    pixels = np.floor(((index + 0.5) * padded / cells - offset) * image / content).astype(np.int64)
+    return np.where((pixels >= 0) & (pixels < image), pixels, -1)
 
 
 def _resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

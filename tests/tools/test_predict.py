@@ -261,14 +261,14 @@ def test_attention_of_a_network_without_maps_is_an_error_and_writes_nothing(main
     other = changed(trained, tmp_path, replaced(trained, 'type="FCNHead", num_convs=1'))
     out = tmp_path / "out"
     said = failing(main, capsys, *other, "--out", out, "--attention", "10,20")
-    assert "FCNHead has no attention of single positions to show" in said
+    assert "FCNHead has no attention to show" in said
     assert not written(out)
 
 
 def test_attention_that_no_picture_has_is_told_once(main, trained, folder, tmp_path, capsys):
     other = changed(trained, tmp_path, replaced(trained, 'type="FCNHead", num_convs=1'))
     said = failing(main, capsys, *other[:2], str(folder), "--out", tmp_path / "out", "--attention")
-    assert said.count("FCNHead has no attention of single positions to show") == said.count("error: ") == 1
+    assert said.count("FCNHead has no attention to show") == said.count("error: ") == 1
     assert "skipped" not in said and not (tmp_path / "out").exists()
 
 

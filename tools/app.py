@@ -24,8 +24,8 @@ MOST = 2  # networks that are shown together
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Show where networks look, on a page: choose a picture, click a pixel.",
-        epilog="SIGTERM and Ctrl-C stop it; visitors' pictures are deleted when they leave, and at the latest "
-        "then. The pictures to choose from are those of the set that the first config tests on.",
+        epilog="SIGTERM and Ctrl-C stop it. Visitors' pictures are deleted when they leave, or then. "
+        "The pictures to choose from are those of the set that the first config tests on.",
     )
     parser.add_argument(
         "networks",
@@ -41,7 +41,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=parse_count,
         default=2**31,
         metavar="N",
-        help="bytes of forward passes that are kept in memory; the longest unused go, and are made again when "
+        help="bytes of forward passes that are kept in memory; the longest unused go, and are made again if "
         "they are asked for (default: %(default)s)",
     )
     parser.add_argument(
@@ -68,8 +68,8 @@ def _pairs(parser: argparse.ArgumentParser, typed: Sequence[str]) -> list[tuple[
             pairs.append((config, waiting.pop(0)))
         else:
             parser.error(
-                f"name the checkpoint of {config} behind it: CONFIG CHECKPOINT, or a file that carries its config, "
-                "alone"
+                f"name the checkpoint of {config} behind it: CONFIG CHECKPOINT, or a file that carries its "
+                "config, alone"
             )
     if len(pairs) > MOST:
         parser.error(f"{len(pairs)} networks are too many to stand side by side; name at most {MOST}")

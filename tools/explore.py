@@ -94,9 +94,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     question = _checked(args)
     if args.interactive:
-        from danseg.app import launch
-
-        launch(args)
+        _interactive(args, question)
         return
     from danseg.apis.explore_files import Question, check_targets, explore_file
     from danseg.engine.config.cfg_options import parse_options
@@ -119,6 +117,25 @@ def run(args: argparse.Namespace) -> None:
         )
         for line in lines:
             print(line)
+
+
+def _interactive(args: argparse.Namespace, question: dict) -> None:
+    """The page of ``danseg app``, with the picture alone to choose."""
+    from pathlib import Path
+    from urllib.parse import urlencode
+
+    from danseg.app import launch
+    from danseg.engine.config.cfg_options import parse_options
+    from danseg.export.exported_config import trained_config
+
+    view = {"view": args.view[0]} if args.view else {}
+    point = dict(zip("xy", question["points"][0], strict=True)) if question["points"] else {}
+    launch(
+        [(trained_config(args.config, parse_options(args.cfg_options), args.data), args.checkpoint)],
+        pictures=[Path(args.image)],
+        device=args.device,
+        hint=f"the picture is at /?{urlencode(dict(picture=0, **point, **view))}",
+    )
 
 
 def _checked(args: argparse.Namespace) -> dict:

@@ -1,4 +1,4 @@
-"""A page that shows where networks look: a picture, a click, what the network takes the pixel for, and its attention.
+"""A page that shows where networks look: a picture, a click, the pixel's class, and where attention goes.
 
 ``danseg app`` starts it, and docs/app.md says what is on it. The way of a click:
 :mod:`danseg.app.page_server` lets through what the page asks, :mod:`danseg.app.gradio_page` has its parts and

@@ -2,22 +2,26 @@
 
 import base64
 import html
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
-from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from danseg.apis import AttentionEffect, Exploration, Prediction
+from danseg.apis.explore_files import known_channels
 from danseg.errors import UserError
 from danseg.io.images import encode_image
 from danseg.visualization import AttentionMaps, AttentionWeights
+from danseg.visualization.attention_figure import UNITS, heading_of, scale_of
+from danseg.visualization.weights_figure import Channels
 
 SHOWN, HEAT = 1024, 512  # pixels of the longest side of a picture as it is shown, and of a map over it
 FIRST = 3  # classes whose probabilities are told
-MOST_PARTS = 512  # maps or rows of a view that can be chosen from
+BARS = 12  # channels that are shown
+UNITS_OF_WEIGHTS = {"shares": "shares", "gate": "gates", "weights": "weights"}
+_STOPS = 9  # colours of a map's bar, between which a browser mixes
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 90)
 
 
@@ -76,14 +80,13 @@ def classed(exploration: Exploration, position: tuple[int, int]) -> str:
 
 
 def parts_of(exploration: Exploration, key: str) -> list[str]:
-    """The names of a view's maps or rows, if there are several to choose from."""
+    """The names of a view's maps, if there are several to choose from."""
     view = exploration.views[key]
-    if view.kind == "position" or view.kind == "branches":
+    if view.kind != "everywhere":
         return []
     shown = exploration.attention(key)
-    rows = shown.rows if isinstance(shown, AttentionMaps) else shown.weights
-    count = min(len(rows), MOST_PARTS)
-    return list(view.parts[:count]) or [str(number) for number in range(count)] if count > 1 else []
+    count = len(shown.rows) if isinstance(shown, AttentionMaps) else 1
+    return list(view.parts) or [f"map {number}" for number in range(1, count + 1)] if count > 1 else []
 
 
 def looking(exploration: Exploration, key: str, part: int, position: tuple[int, int]) -> dict[str, Any]:
@@ -92,79 +95,90 @@ def looking(exploration: Exploration, key: str, part: int, position: tuple[int, 
     Args:
         exploration: of the picture.
         key: one of its views.
-        part: which of the view's maps or rows, if it has several.
+        part: which of the view's maps, if it is the same for all positions.
         position: (x, y) of the picture.
 
     Raises:
         UserError: there is no such view, or the position lies outside the picture.
     """
-    by_position = key not in exploration.views or exploration.views[key].kind == "position"
-    shown = exploration.attention(key, [position] if by_position else [])
+    shown = exploration.attention(key, [position])
     if isinstance(shown, AttentionMaps):
-        return _map(exploration, shown, part if not by_position else 0)
-    return _weights(shown, part)
+        return _map(exploration, shown, 0 if shown.positions else part)
+    return _weights(exploration, key, shown, position)
+
+
+def _weights(
+    exploration: Exploration, key: str, shown: AttentionWeights, position: tuple[int, int]
+) -> dict[str, Any]:
+    """Branches by their mean share; of channels those with the largest weights."""
+    if shown.kind == "branches":
+        values = shown.weights.mean(axis=1)
+        names = list(shown.parts) or [f"branch {number}" for number in range(1, len(values) + 1)]
+        order, what = (
+            np.arange(len(values)),
+            f"{UNITS_OF_WEIGHTS[shown.values]} of branches, mean over channels",
+        )
+    else:
+        channels = known_channels(exploration, key, [position]) or Channels()
+        row = next(iter(channels.rows), 0)
+        values = shown.weights[row]
+        names = [channels.named(number) for number in range(len(values))]
+        order = np.argsort(-np.abs(values), kind="stable")[:BARS]
+        what = f"{UNITS_OF_WEIGHTS[shown.values]} of channels, the largest of {len(values)}"
+        if len(shown.weights) > 1:
+            what = f"from which channel {channels.named(row)}, the strongest here, gathers most"
+    longest = max(float(np.abs(values).max()), 1e-12)
+    return dict(
+        kind=shown.kind,
+        bars=[[names[one], abs(float(values[one])) / longest, f"{values[one]:.3g}"] for one in order],
+        caption=f"{heading_of(shown)}: {what}.{_ignored(shown)}",
+    )
 
 
 def _map(exploration: Exploration, shown: AttentionMaps, part: int) -> dict[str, Any]:
-    part = min(max(part, 0), len(shown.rows) - 1)
     height, width = exploration.labels.shape
-    scale = min(1.0, HEAT / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
+    reduced = min(1.0, HEAT / max(height, width))
+    rows, columns = max(1, round(height * reduced)), max(1, round(width * reduced))
     one = replace(
         shown,
         rows=shown.rows[part : part + 1],
-        positions=shown.positions[part : part + 1],
-        placement=replace(shown.placement, image_size=size),
-        parts=(),
+        placement=replace(shown.placement, image_size=(rows, columns)),
     )
     heat = one.over_image()[0]
-    low, high = min(0.0, float(heat.min())), max(float(heat.max()), 1e-12)
+    scale = scale_of(shown.values, heat)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-    x, y = int((column + 0.5) * width / size[1]), int((row + 0.5) * height / size[0])
-    most = f"x = {x}, y = {y} ({exploration.classes[exploration.labels[y, x]]})"
-    unit = {"shares": " × uniform", "gate": "", "weights": " (weight × number of cells)"}[shown.values]
-    table = (255 * colormaps["inferno"](np.arange(256))).round().astype(np.uint8)
-    table[:, 3] = np.linspace(0.35 * 255, 0.85 * 255, 256)
-    strength = np.clip((heat - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    x, y = int((column + 0.5) * width / columns), int((row + 0.5) * height / rows)
     where = "from here" if shown.positions else "the same from everywhere"
-    verb = "strongest at" if shown.values != "shares" else "most at"
+    unit = f" {UNITS[shown.values]}"
+    most = f"x = {x}, y = {y} ({exploration.classes[exploration.labels[y, x]]})"
     return dict(
         kind="map",
-        source=_data("image/png", encode_image(table[strength], ".png")),
-        low=f"{low:.3g}",
-        high=f"{high:.3g}{unit}",
-        caption=f"{_heading(shown)}, {where}: {verb} {most}, {high:.3g}{unit}.{_ignored(shown)}",
+        source=_data("image/png", encode_image((255 * scale.coloured(heat)).astype(np.uint8), ".png")),
+        low=f"{scale.low:.3g}",
+        high=f"{scale.high:.3g}{unit}",
+        bar=[to_hex(one) for one in scale.colours(np.linspace(0, 1, _STOPS))],
+        caption=f"{heading_of(shown)}, {where}: most at {most}, {heat.max():.3g}{unit}.{_ignored(shown)}",
     )
-
-
-def _weights(shown: AttentionWeights, part: int) -> dict[str, Any]:
-    raise UserError("not yet")
-
-
-def _heading(shown: AttentionMaps | AttentionWeights) -> str:
-    scale = "" if shown.scale is None else f" (γ = {shown.scale:.3g})"
-    return f"{shown.module}{f', {shown.view}' if shown.view else ''}{scale}"
 
 
 def _ignored(shown: AttentionMaps | AttentionWeights) -> str:
     return " γ is 0: the network ignores what this branch gathers." if shown.scale == 0 else ""
 
 
-def effect_words(exploration: Exploration, effect: AttentionEffect) -> Iterator[str]:
-    """Sentences on what the attention of a module does to the picture and to one pixel."""
-    scale = "" if effect.scale is None else f" (γ = {effect.scale:.3g})"
-    name = html.escape(effect.module)
-    if effect.changed:
-        yield f"Without the attention of {name}{scale}, {effect.changed:.2%} of the pixels get another label."
-    else:
-        yield f"Without the attention of {name}{scale}, all labels stay the same."
+def effect_words(exploration: Exploration, effect: AttentionEffect) -> str:
+    """What the attention of a module does to the picture, and to the labels of the positions."""
+    said = [f"{effect.summary()}."]
     for (x, y), on, off in zip(effect.positions, effect.with_attention, effect.without, strict=True):
-        before, after = exploration.labels[y, x], effect.labels[y, x]
-        names = [html.escape(exploration.classes[one]) for one in (before, after)]
-        logit = (on[before], off[before]) if len(on) > 1 else (on[0], off[0])
-        what = f"stays {names[0]}" if before == after else f"becomes {names[1]} in the place of {names[0]}"
-        of = names[0] if len(on) > 1 else html.escape(exploration.classes[1])
-        yield f"The pixel {what}; its logit for {of} goes from {logit[0]:.3g} to {logit[1]:.3g}."
+        before, after = (exploration.classes[labels[y, x]] for labels in (exploration.labels, effect.labels))
+        one = int(exploration.labels[y, x]) if len(on) > 1 else 0
+        logit = f"the logit of {exploration.classes[one if len(on) > 1 else 1]}"
+        said.append(
+            f"Without it, x = {x}, y = {y} {f'stays {before}' if before == after else f'becomes {after}'}: "
+            f"{logit} goes from {on[one]:.3g} to {off[one]:.3g}."
+        )
+    if effect.changed:
+        said.append("White: where the labels change.")
+    return " ".join(said)
 
 
 def changed_map(exploration: Exploration, effect: AttentionEffect) -> str:
@@ -195,6 +209,6 @@ def as_position(x: Any, y: Any, exploration: Exploration) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def as_key(key: Any, exploration: Exploration, earlier: Sequence[str] = ()) -> str:
-    """The view to show: the one that is asked for, or else the first."""
-    return key if isinstance(key, str) and key in exploration.views else next(iter(exploration.views))
+def as_numbers(x: Any, y: Any) -> tuple[Any, Any]:
+    """Numbers of an address's texts; what is none stays, for :func:`as_position` to refuse."""
+    return tuple(int(one) if isinstance(one, str) and one.isdecimal() else one for one in (x, y))  # type: ignore

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,7 +77,7 @@ class Explorer(Places):
         Args:
             picture: its name.
             session: who asks; None for whoever knows the picture's secret name.
-            question: runs in another thread, while nobody else uses these explorations.
+            question: runs in another thread.
 
         Raises:
             RefusedError: there is no such picture, no place, or time is over.
@@ -133,14 +132,8 @@ class Explorer(Places):
             self._visitors.path(picture)
         entries = [await self._entry((picture, number)) for number in range(len(self.networks))]
 
-        def answer() -> T:
-            with ExitStack() as held:
-                for entry in entries:
-                    held.enter_context(entry.lock)
-                return question([entry.value for entry in entries])
-
         try:
-            return await self._in(self._answers, answer)
+            return await self._in(self._answers, question, [entry.value for entry in entries])
         finally:
             for entry in entries:
                 self._kept.measure(entry)

@@ -10,6 +10,7 @@ import gradio as gr
 
 from danseg.apis import Exploration
 from danseg.app.answers import (
+    as_numbers,
     as_position,
     changed_map,
     classed,
@@ -29,6 +30,10 @@ ABOUT = (
     "Choose a picture, then click a pixel: what the network takes it for, and where it attends from there. "
     "Arrow keys move the position too."
 )
+_PAINT = """(opacity) => {
+  document.documentElement.style.setProperty("--danseg-opacity", opacity);
+  window.danseg?.relink?.();
+}"""
 Outputs = dict[Any, Any]
 
 
@@ -55,34 +60,31 @@ class GradioPage:
         self.blocks = blocks
 
     def _add_head(self) -> None:
-        names = html.escape(self._explorer.name)
-        gr.HTML(
-            f"<h1>Where {names} look{'s' if len(self._explorer.networks) == 1 else ''}</h1><p>{ABOUT}</p>"
-        )
+        names = [html.escape(one.name) for one in self._explorer.networks]
+        heading = f"Where {names[0]} looks" if len(names) == 1 else f"Where {' and '.join(names)} look"
+        gr.HTML(f"<h1>{heading}</h1><p>{ABOUT}</p>")
         self._message = gr.HTML(
             "",
             html_template='<div class="danseg-message" role="alert">${value}</div>',
             js_on_load=asset("message.js"),
         )
         with gr.Row():
-            self._chooser = gr.HTML(
-                "",
-                html_template=asset("chooser.html"),
-                js_on_load=asset("chooser.js"),
-                most=self._explorer.limits.bytes,
-                elem_id="chooser",
-                min_width=280,
-            )
-            self._of_the_set = gr.Dropdown(
-                [
-                    (f"{number}: {path.name}", str(number))
-                    for number, path in enumerate(self._explorer.pictures)
-                ],
-                value=None,
-                label=f"Or one of the test set ({len(self._explorer.pictures)} pictures)",
-                visible=bool(self._explorer.pictures),
-                min_width=280,
-            )
+            with gr.Column(min_width=280):
+                self._chooser = gr.HTML(
+                    "",
+                    html_template=asset("chooser.html"),
+                    js_on_load=asset("chooser.js"),
+                    most=self._explorer.limits.bytes,
+                    elem_id="chooser",
+                )
+            with gr.Column(min_width=280, visible=bool(self._explorer.pictures)):
+                named = [f"{number}: {path.name}" for number, path in enumerate(self._explorer.pictures)]
+                self._of_the_set = gr.Dropdown(
+                    [(name, str(number)) for number, name in enumerate(named)],
+                    value=None,
+                    label=f"Or one of the test set ({len(named)})",
+                    elem_id="set",
+                )
         with gr.Row():
             self._x = gr.Number(label="x", precision=0, minimum=0, min_width=90, elem_id="x")
             self._y = gr.Number(label="y", precision=0, minimum=0, min_width=90, elem_id="y")
@@ -108,11 +110,11 @@ class GradioPage:
         choices = [part for column in self._columns for part in (column.view, column.part)]
         # The explorer has places of its own, and says so if there is none.
         how: dict[str, Any] = dict(concurrency_limit=None, show_progress="hidden")
-        opening = dict(
+        opening: dict[str, Any] = dict(
             how, show_progress="minimal", show_progress_on=[column.stage for column in self._columns]
         )
         last: dict[str, Any] = dict(how, trigger_mode="always_last")
-        private = dict(api_visibility="private")
+        private: dict[str, Any] = dict(api_visibility="private")
         self._chooser.submit(self._open, self._chooser, opened, api_name="open", **opening)
         self._of_the_set.input(self._open, self._of_the_set, opened, **opening, **private)
         gr.on(
@@ -135,8 +137,7 @@ class GradioPage:
                 **dict(how, show_progress="minimal"),
                 **private,
             )
-        paint = "(o) => { document.documentElement.style.setProperty('--danseg-opacity', o); window.danseg?.relink?.(); }"
-        self._opacity.change(None, self._opacity, js=paint, **private)
+        self._opacity.change(None, self._opacity, js=_PAINT, **private)
         blocks.load(self._restore, None, [*opened, self._opacity, self._of_the_set], **opening, **private)
         blocks.unload(self._leave)
 
@@ -161,7 +162,8 @@ class GradioPage:
             outputs[self._opacity] = gr.skip()
         if asked.get("picture") == OWN:
             return outputs | {
-                self._message: "The link was made with a picture of its maker's own, which is not kept. Choose it again."
+                self._message: "The link was made with a picture of its maker's own, which is not kept; "
+                "choose it again."
             }
         if "picture" not in asked:
             return outputs
@@ -194,7 +196,7 @@ class GradioPage:
         def shown(explorations: list[Exploration]) -> Outputs:
             first = explorations[0]
             centres = segment_centres(first.labels, 1)
-            where = centres[0] if position is None else _as_numbers(position)
+            where = centres[0] if position is None else as_numbers(*position)
             outputs: Outputs = {}
             choices: list[Any] = []
             for column, exploration in zip(self._columns, explorations, strict=True):
@@ -320,12 +322,6 @@ def _viewer(shows: str, number: int) -> gr.HTML:
 def asset(name: str) -> str:
     """A file of the page's own."""
     return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
-
-
-def _as_numbers(position: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Numbers of a link's texts; what is none stays, to be refused."""
-    x, y = (int(one) if str(one).isdecimal() else one for one in position)
-    return x, y
 
 
 def _session(request: gr.Request) -> str:

@@ -1,9 +1,8 @@
 """What was made for pictures, kept until newer things need its room."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from danseg.app.held_bytes import held_bytes
@@ -11,11 +10,10 @@ from danseg.app.held_bytes import held_bytes
 
 @dataclass(eq=False)
 class Entry:
-    """Something kept, and a lock for whoever uses it."""
+    """Something kept, and its bytes."""
 
     value: Any
     size: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Kept:

@@ -30,6 +30,7 @@ def launch(
     device: str | None = None,
     precision: str = "float32",
     share: bool = False,
+    hint: str = "",
 ) -> None:
     """Show networks on a page until SIGTERM or SIGINT comes; for the main thread.
 
@@ -41,6 +42,7 @@ def launch(
         device, precision: as for :func:`danseg.apis.load_model` and
             :func:`danseg.apis.prepare_for_inference`.
         share: whether to ask Gradio's servers for a public address that leads here.
+        hint: printed behind the address.
 
     Raises:
         UserError: the port is taken, a network cannot be loaded or shows no attention, or there is no public
@@ -60,6 +62,7 @@ def launch(
         if missing:
             print(f"no pictures of the test set to choose from: {missing}", flush=True)
         explorer = Explorer(networks, pictures, Path(name), limits or PageLimits())
+        explorer.hint = hint
         app = page_application(explorer)
         if share:
             _share(host, listening.getsockname()[1])

@@ -104,7 +104,8 @@ def page_application(explorer: Explorer) -> FastAPI:
 async def _download(explorer: Explorer, request: Request, make: Any, kind: str) -> Response:
     asked = dict(request.query_params)
     picture = asked.get("picture", "")
-    content = await explorer.ask(picture, None, lambda explorations: make(explorations, asked))
+    names = [one.name for one in explorer.networks]
+    content = await explorer.ask(picture, None, lambda explorations: make(explorations, names, asked))
     return Response(content, media_type=kind, headers={"Cache-Control": "no-store"})
 
 

@@ -23,7 +23,7 @@ class ShownNetwork:
         name: what the page calls it.
 
     Raises:
-        UserError: it has no attention to show, is an exported network, or loads pictures by their paths alone.
+        UserError: it has no attention to show, is exported, or loads pictures by their paths alone.
     """
 
     model: Any
@@ -52,9 +52,9 @@ def pictures_of_the_set(config: Any) -> tuple[list[Path], str]:
 
 
 def names_of(trained: Sequence[tuple[str, str]]) -> list[str]:
-    """What to call networks, given their configs and checkpoints: by the config, or both where it is shared."""
+    """What to call networks, given their configs and checkpoints: by both where the config is shared."""
     stems = [Path(config).name.removesuffix(".py") for config, _ in trained]
     return [
-        stem if stems.count(stem) == 1 else f"{stem}, {Path(checkpoint).name}"
+        stem if stems.count(stem) == 1 else f"{stem} ({Path(checkpoint).name})"
         for stem, (_, checkpoint) in zip(stems, trained, strict=True)
     ]

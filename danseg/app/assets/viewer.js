@@ -104,6 +104,17 @@ frame.addEventListener("keydown", (event) => {
   move(within(x + far * steps[event.key][0], stage.width), within(y + far * steps[event.key][1], stage.height));
 });
 
+// A row of a table: a name, a bar of some length from 0 to 1, a number.
+function row([name, length, number]) {
+  const made = document.createElement("tr");
+  const [head, middle, end] = ["th", "td", "td"].map((kind) => made.appendChild(document.createElement(kind)));
+  head.scope = "row";
+  head.textContent = name;
+  middle.appendChild(document.createElement("span")).style.width = `${100 * length}%`;
+  end.textContent = number;
+  return made;
+}
+
 async function shown() {
   if (!props.value) return;
   if (showsLabels) {
@@ -113,14 +124,16 @@ async function shown() {
     page.viewers.filter((one) => one.number === number).forEach((one) => one.redraw());
     return;
   }
-  const { kind, source, low, high, caption, position } = props.value;
-  frame.classList.toggle("danseg-plot", kind === "plot");
-  heat.src = source;
+  const { source, bars, low, high, bar, caption, position } = props.value;
+  heat.hidden = !source;
+  if (source) heat.src = source;
   heat.alt = caption;
-  heat.hidden = false;
+  find("bars").hidden = !bars;
+  find("bars").replaceChildren(...(bars ?? []).map(row));
   find("scale").hidden = !high;
   find("low").textContent = low ?? "";
   find("high").textContent = high ?? "";
+  if (bar) find("bar").style.background = `linear-gradient(to right, ${bar.join(", ")})`;
   find("caption").textContent = caption;
   if (position) {
     page.position = position;

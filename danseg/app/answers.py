@@ -52,7 +52,7 @@ def stage(exploration: Exploration, name: str) -> dict[str, Any]:
 
 
 def legend(exploration: Exploration) -> str:
-    """A table of the classes that occur, the largest first, with the share that each takes of the picture."""
+    """A list of the classes that occur, the largest first, with the share that each takes of the picture."""
     areas = Prediction(
         exploration.labels, exploration.image, exploration.classes, exploration.palette
     ).areas()
@@ -61,12 +61,12 @@ def legend(exploration: Exploration) -> str:
         for (name, area), colour in zip(areas.items(), exploration.palette, strict=False)
         if area.pixels
     )
-    rows = "".join(
-        f'<tr><td><span class="danseg-swatch" style="background:rgb{tuple(map(int, colour))}"></span></td>'
-        f'<th scope="row">{html.escape(name)}</th><td class="danseg-number">{share:.1%}</td></tr>'
+    entries = "".join(
+        f'<li><span class="danseg-swatch" style="background:rgb{tuple(map(int, colour))}"></span>'
+        f"<span>{html.escape(name)}</span><span>{share:.1%}</span></li>"
         for _, name, share, colour in found
     )
-    return f'<table class="danseg-legend"><caption>Classes and their areas</caption>{rows}</table>'
+    return f'<ul class="danseg-legend" aria-label="Classes and their areas">{entries}</ul>'
 
 
 def classed(exploration: Exploration, position: tuple[int, int]) -> str:
@@ -112,7 +112,7 @@ def _weights(
 ) -> dict[str, Any]:
     """Branches by their mean share; of channels those with the largest weights."""
     if shown.kind == "branches":
-        values = shown.weights.mean(axis=1)
+        values = np.asarray(shown.weights.mean(axis=1))
         names = list(shown.parts) or [f"branch {number}" for number in range(1, len(values) + 1)]
         order, what = (
             np.arange(len(values)),

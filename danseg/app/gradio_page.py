@@ -296,15 +296,17 @@ class _Network:
         if of > 1:
             gr.HTML(f"<h2>{html.escape(name)}</h2>")
         with gr.Row():
-            with gr.Column(scale=5, min_width=300):
+            with gr.Column(min_width=300):
                 self.stage = _viewer("labels", number)
-            with gr.Column(scale=5, min_width=300):
-                self.look = _viewer("attention", number)
-            with gr.Column(scale=3, min_width=240):
-                self.view = gr.Dropdown([], label="Attention of", elem_id=f"view-{number}")
-                self.part = gr.Dropdown([], label="Part of it", visible=False, elem_id=f"part-{number}")
-                self.effect = gr.Button("What does this attention do?", elem_id=f"effect-{number}")
                 self.legend = gr.HTML("", elem_id=f"legend-{number}")
+            with gr.Column(min_width=300):
+                self.look = _viewer("attention", number)
+                with gr.Row():
+                    self.view = gr.Dropdown([], label="Attention of", elem_id=f"view-{number}", min_width=240)
+                    self.part = gr.Dropdown(
+                        [], label="Map of it", visible=False, elem_id=f"part-{number}", min_width=160
+                    )
+                self.effect = gr.Button("What does this attention do?", elem_id=f"effect-{number}")
 
 
 def _viewer(shows: str, number: int) -> gr.HTML:

@@ -79,7 +79,7 @@ class GradioPage:
                 )
             with gr.Column(min_width=280, visible=bool(self._explorer.pictures)):
                 named = [f"{number}: {path.name}" for number, path in enumerate(self._explorer.pictures)]
-                self._of_the_set = gr.Dropdown(
+                self._of_the_set = _Chooser(
                     [(name, str(number)) for number, name in enumerate(named)],
                     value=None,
                     label=f"Or one of the test set ({len(named)})",
@@ -205,7 +205,7 @@ class GradioPage:
                 choices += [key, part]
                 outputs[column.stage] = stage(exploration, column.name)
                 outputs[column.legend] = legend(exploration)
-                outputs[column.view] = gr.Dropdown(list(exploration.views), value=key, interactive=True)
+                outputs[column.view] = _Chooser(list(exploration.views), value=key, interactive=True)
             return outputs | self._answers(picture, where, choices, explorations)
 
         session = _session(request)
@@ -233,7 +233,7 @@ class GradioPage:
             parts = parts_of(exploration, key) if key in exploration.views else []
             part = int(part) if str(part).isdecimal() and int(part) < len(parts) else 0
             outputs[column.look] = dict(looking(exploration, key, part, position), position=list(position))
-            outputs[column.part] = gr.Dropdown(
+            outputs[column.part] = _Chooser(
                 [(name, str(number)) for number, name in enumerate(parts)],
                 value=str(part) if parts else None,
                 visible=bool(parts),
@@ -288,6 +288,19 @@ class GradioPage:
             return {self._message: html.escape(str(error))}
 
 
+class _Chooser(gr.Dropdown):
+    """A dropdown whose choice is looked at where it is used.
+
+    Gradio looks it up among the choices of the session, which it forgets when there are many sessions.
+    """
+
+    is_template = True  # drawn as what it is derived from
+
+    def preprocess(self, payload: Any) -> Any:
+        """What was chosen."""
+        return payload
+
+
 class _Network:
     """What the page has of each network."""
 
@@ -302,8 +315,8 @@ class _Network:
             with gr.Column(min_width=300):
                 self.look = _viewer("attention", number)
                 with gr.Row():
-                    self.view = gr.Dropdown([], label="Attention of", elem_id=f"view-{number}", min_width=240)
-                    self.part = gr.Dropdown(
+                    self.view = _Chooser([], label="Attention of", elem_id=f"view-{number}", min_width=240)
+                    self.part = _Chooser(
                         [], label="Map of it", visible=False, elem_id=f"part-{number}", min_width=160
                     )
                 self.effect = gr.Button("What does this attention do?", elem_id=f"effect-{number}")

@@ -111,6 +111,7 @@ def _weights(
     exploration: Exploration, key: str, shown: AttentionWeights, position: tuple[int, int]
 ) -> dict[str, Any]:
     """Branches by their mean share; of channels those with the largest weights."""
+    order: np.ndarray
     if shown.kind == "branches":
         values = np.asarray(shown.weights.mean(axis=1))
         names = list(shown.parts) or [f"branch {number}" for number in range(1, len(values) + 1)]

@@ -1,6 +1,7 @@
 """The page itself: its parts, what each tells the explorer, and what comes back."""
 
 import html
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class GradioPage:
     def __init__(self, explorer: Explorer) -> None:
         self._explorer = explorer
         self._chosen: dict[str, str] = {}  # the picture of each session
+        self._numbers = {path.name: number for number, path in enumerate(explorer.pictures)}
+        self._answered = itertools.count()  # so that two equal answers are two
         with gr.Blocks(title=f"danseg: {explorer.name}", analytics_enabled=False, fill_width=True) as blocks:
             self._add_head()
             self._columns = [
@@ -79,7 +82,7 @@ class GradioPage:
                 )
             with gr.Column(min_width=280, visible=bool(self._explorer.pictures)):
                 named = [f"{number}: {path.name}" for number, path in enumerate(self._explorer.pictures)]
-                self._of_the_set = _Chooser(
+                self._of_the_set = _chooser(
                     [(name, str(number)) for number, name in enumerate(named)],
                     value=None,
                     label=f"Or one of the test set ({len(named)})",
@@ -127,7 +130,7 @@ class GradioPage:
         )
         for column in self._columns:
             for viewer in (column.stage, column.look):
-                viewer.select(self._select, choices, looks, **last, **private)
+                viewer.select(self._select, choices, looks, trigger_mode="multiple", **how, **private)
             for chooser in (column.view, column.part):
                 chooser.input(self._look, [self._x, self._y, *choices], looks, **last, **private)
             column.effect.click(
@@ -142,7 +145,7 @@ class GradioPage:
         blocks.unload(self._leave)
 
     async def _open(self, picture: str, request: gr.Request) -> Outputs:
-        """Show a picture: its number in the test set, or the name that sending it gave."""
+        """Show a picture: its number or name in the test set, or the name that sending it gave."""
         return await self._telling(self._opened(picture, request, None, []))
 
     async def _look(self, request: gr.Request, x: float, y: float, *choices: Any) -> Outputs:
@@ -205,12 +208,12 @@ class GradioPage:
                 choices += [key, part]
                 outputs[column.stage] = stage(exploration, column.name)
                 outputs[column.legend] = legend(exploration)
-                outputs[column.view] = _Chooser(list(exploration.views), value=key, interactive=True)
+                outputs[column.view] = _chooser(list(exploration.views), value=key)
             return outputs | self._answers(picture, where, choices, explorations)
 
-        session = _session(request)
-        outputs = await self._explorer.ask(str(picture), session, shown)
-        self._chosen[session] = str(picture)
+        session, picture = _session(request), str(self._numbers.get(picture, picture))
+        outputs = await self._explorer.ask(picture, session, shown)
+        self._chosen[session] = picture
         return outputs
 
     async def _looked(self, x: Any, y: Any, choices: Any, request: gr.Request) -> Outputs:
@@ -232,12 +235,12 @@ class GradioPage:
             key, part = choices[2 * column.number], choices[2 * column.number + 1]
             parts = parts_of(exploration, key) if key in exploration.views else []
             part = int(part) if str(part).isdecimal() and int(part) < len(parts) else 0
-            outputs[column.look] = dict(looking(exploration, key, part, position), position=list(position))
-            outputs[column.part] = _Chooser(
+            shown = looking(exploration, key, part, position)
+            outputs[column.look] = dict(shown, position=list(position), answer=next(self._answered))
+            outputs[column.part] = _chooser(
                 [(name, str(number)) for number, name in enumerate(parts)],
                 value=str(part) if parts else None,
                 visible=bool(parts),
-                interactive=True,
             )
             name = f"{html.escape(column.name)}: " if len(explorations) > 1 else ""
             said.append(f"<p>{name}{classed(exploration, position)}</p>")
@@ -271,10 +274,12 @@ class GradioPage:
             exploration = explorations[column.number]
             position = as_position(x, y, exploration)
             effect = exploration.effect(str(key).partition(":")[0], [position])
-            words = " ".join(effect_words(exploration, effect))
-            source = changed_map(exploration, effect)
             value = dict(
-                kind="changed", source=source, low="", high="", caption=words, position=list(position)
+                kind="changed",
+                source=changed_map(exploration, effect),
+                caption=effect_words(exploration, effect),
+                position=list(position),
+                answer=next(self._answered),
             )
             return {self._message: "", column.look: value}
 
@@ -288,17 +293,12 @@ class GradioPage:
             return {self._message: html.escape(str(error))}
 
 
-class _Chooser(gr.Dropdown):
-    """A dropdown whose choice is looked at where it is used.
+def _chooser(choices: Any = (), **how: Any) -> gr.Dropdown:
+    """A dropdown whose value is looked at where it is used.
 
     Gradio looks it up among the choices of the session, which it forgets when there are many sessions.
     """
-
-    is_template = True  # drawn as what it is derived from
-
-    def preprocess(self, payload: Any) -> Any:
-        """What was chosen."""
-        return payload
+    return gr.Dropdown(choices, allow_custom_value=True, interactive=True, **how)
 
 
 class _Network:
@@ -315,9 +315,9 @@ class _Network:
             with gr.Column(min_width=300):
                 self.look = _viewer("attention", number)
                 with gr.Row():
-                    self.view = _Chooser([], label="Attention of", elem_id=f"view-{number}", min_width=240)
-                    self.part = _Chooser(
-                        [], label="Map of it", visible=False, elem_id=f"part-{number}", min_width=160
+                    self.view = _chooser(label="Attention of", elem_id=f"view-{number}", min_width=240)
+                    self.part = _chooser(
+                        label="Map of it", visible=False, elem_id=f"part-{number}", min_width=160
                     )
                 self.effect = gr.Button("What does this attention do?", elem_id=f"effect-{number}")
 

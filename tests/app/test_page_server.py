@@ -67,6 +67,15 @@ def test_another_session_does_not_get_it(client):
     assert event(client, "look", "another", 5, 40, *[None] * 4)[0] == "choose a picture first"
 
 
+def test_a_session_goes_on_after_many_others(client):
+    """Gradio forgets sessions, with the choices that their parts have."""
+    event(client, "open", "first of many", "1")
+    for number in range(66):
+        event(client, "look", f"one of many {number}", 0, 0, *[None] * 4)
+    choices = ["decode_head.cam", None, "decode_head.pam", None]
+    assert event(client, "look", "first of many", 3, 4, *choices)[:1] == [""]
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_file_gets_one_message(client, what):
     content, message = BAD[what]

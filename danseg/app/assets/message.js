@@ -5,3 +5,6 @@ page.say = (text) => {
   escaped.textContent = text;
   props.value = escaped.innerHTML;
 };
+watch("value", () => {
+  if (props.value) page.awaited = null; // a move was refused
+});

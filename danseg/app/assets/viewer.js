@@ -72,6 +72,16 @@ function under(event) {
 function move(x, y) {
   page.position = [x, y];
   page.viewers.forEach((one) => one.place());
+  page.ask = ask;
+  ask();
+}
+
+// One question at a time; when its answer is there, the next one is about the place that was reached meanwhile.
+function ask() {
+  if (page.awaited && Date.now() < page.until) return;
+  const [x, y] = page.position;
+  page.awaited = String(page.position);
+  page.until = Date.now() + 20000;
   trigger("select", { x, y });
 }
 
@@ -121,13 +131,13 @@ async function shown() {
     const stage = props.value;
     Object.assign(stage, await decoded(stage));
     page.stages[number] = stage;
+    page.awaited = null;
     page.viewers.filter((one) => one.number === number).forEach((one) => one.redraw());
     return;
   }
   const { source, bars, low, high, bar, caption, position } = props.value;
   heat.hidden = !source;
   if (source) heat.src = source;
-  heat.alt = caption;
   find("bars").hidden = !bars;
   find("bars").replaceChildren(...(bars ?? []).map(row));
   find("scale").hidden = !high;
@@ -135,7 +145,10 @@ async function shown() {
   find("high").textContent = high ?? "";
   if (bar) find("bar").style.background = `linear-gradient(to right, ${bar.join(", ")})`;
   find("caption").textContent = caption;
-  if (position) {
+  if (page.awaited === String(position)) {
+    page.awaited = null;
+    if (String(page.position) !== String(position)) page.ask();
+  } else if (!page.awaited) {
     page.position = position;
     page.viewers.forEach((one) => one.place());
   }

@@ -13,7 +13,6 @@ an animation of a position that moves. docs/explore.md says the rest.
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from danseg.tool_arguments import (
     add_cfg_options,
@@ -25,11 +24,8 @@ from danseg.tool_arguments import (
     pixel,
 )
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
-
-# Options of what is drawn into files, which the page has itself.
-ON_FILES = ("out", "numbers", "points", "path", "view", "module", "effect", "same_scale")
+# Options of what is drawn into files, beside those that the page begins with.
+ON_FILES = ("out", "numbers", "overwrite", "path", "module", "effect", "same_scale")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -86,7 +82,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="positions along --path (default: %(default)s)",
     )
     parser.add_argument(
-        "--interactive", action="store_true", help="open the page of danseg app on this picture instead"
+        "--interactive",
+        action="store_true",
+        help="open the page of danseg app on this picture, at a point and a view that are named, instead",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the files of --out and --numbers")
     add_cfg_options(parser)
@@ -96,15 +94,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     question, image = _checked(args)
+    if args.interactive:
+        _interactive(args, question, image)
+        return
     from danseg.apis.explore_files import Question, check_targets, explore_file
     from danseg.engine.config.cfg_options import parse_options
     from danseg.engine.out_of_memory import explaining_memory
     from danseg.export.exported_config import trained_config
 
     config = trained_config(args.config, parse_options(args.cfg_options), args.data)
-    if args.interactive:
-        _open_page(args, config, image)
-        return
     figure, numbers = check_targets(
         args.out, args.numbers, image, moving=bool(args.path), overwrite=args.overwrite
     )
@@ -122,12 +120,23 @@ def run(args: argparse.Namespace) -> None:
             print(line)
 
 
-def _open_page(args: argparse.Namespace, config: "Config", image: str) -> None:
-    import importlib
+def _interactive(args: argparse.Namespace, question: dict, image: str) -> None:
+    """The page of ``danseg app``, with the picture alone to choose."""
     from pathlib import Path
+    from urllib.parse import urlencode
 
-    launch = importlib.import_module("danseg.app").launch
-    launch([(config, args.checkpoint)], pictures=[Path(image)], device=args.device)
+    from danseg.app import launch
+    from danseg.engine.config.cfg_options import parse_options
+    from danseg.export.exported_config import trained_config
+
+    view = {"view": args.view[0]} if args.view else {}
+    point = dict(zip("xy", question["points"][0], strict=True)) if question["points"] else {}
+    launch(
+        [(trained_config(args.config, parse_options(args.cfg_options), args.data), args.checkpoint)],
+        pictures=[Path(image)],
+        device=args.device,
+        hint=f"the picture is at /?{urlencode(dict(picture=0, **point, **view))}",
+    )
 
 
 def _checked(args: argparse.Namespace) -> tuple[dict, str]:
@@ -155,6 +164,9 @@ def _checked(args: argparse.Namespace) -> tuple[dict, str]:
         raise UserError(
             f"--interactive opens a page and writes nothing; leave out --{given.replace('_', '-')}"
         )
+    several = [*args.points[1:], *args.view[1:]]
+    if args.interactive and several:
+        raise UserError(f"--interactive begins at one point and one view; leave out {' '.join(several)}")
     asked = dict(
         points=points,
         path=path,

@@ -71,13 +71,17 @@ class Scale:
             return SIGNED
         return matplotlib.colormaps["viridis" if self.values == "gate" else "inferno"]
 
-    def over(self, grey: np.ndarray, heat: np.ndarray) -> np.ndarray:
-        """Lay a map (H, W) over an image in grey (H, W, 3), uint8; what is far from 0 covers it more."""
+    def coloured(self, heat: np.ndarray) -> np.ndarray:
+        """A map (H, W) as colours with opacity (H, W, 4), 0 to 1; what is far from 0 covers more."""
         place = np.clip((heat - self.low) / (self.high - self.low), 0, 1)
         strength = np.abs(2 * place - 1) if self.low < 0 else place
-        opacity = 0.35 + 0.5 * strength[..., None]
-        mixed = (1 - opacity) * grey + 255 * opacity * self.colours(place)[..., :3]
-        return mixed.round().astype(np.uint8)
+        return np.dstack([self.colours(place)[..., :3], 0.35 + 0.5 * strength])
+
+    def over(self, grey: np.ndarray, heat: np.ndarray) -> np.ndarray:
+        """Lay a map (H, W) over an image in grey (H, W, 3), uint8."""
+        coloured = self.coloured(heat)
+        opacity = coloured[..., 3:]
+        return ((1 - opacity) * grey + 255 * opacity * coloured[..., :3]).round().astype(np.uint8)
 
 
 def scale_of(values: str, *maps: np.ndarray) -> Scale:

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import danseg.app
 from danseg import apis
 from danseg.visualization import read_image, segment_centres
 
@@ -157,6 +157,10 @@ MISTAKES = [
     (["--out", "a.svg"], "a.svg: --out is a figure, so name it *.png or *.pdf"),
     (["--out", "a.gif"], "name it *.png or *.pdf; .gif needs --path"),
     (["--numbers", "a.csv"], "a.csv: the numbers are NumPy's *.npz; name it so"),
+    (
+        ["--interactive", "--points", "1,1", "2,2"],
+        "--interactive begins at one point and one view; leave out 2,2",
+    ),
     (["--interactive", "--out", "a.png"], "--interactive opens a page and writes nothing; leave out --out"),
 ]
 
@@ -194,9 +198,11 @@ def test_networks_that_show_nothing(main, trained, here, capsys, monkeypatch):
 
 def test_the_page_gets_the_network_and_the_picture(main, trained, monkeypatch):
     opened = []
-    page = SimpleNamespace(launch=lambda *args, **options: opened.append((args, options)))
-    monkeypatch.setitem(__import__("sys").modules, "danseg.app", page)
+    monkeypatch.setattr(danseg.app, "launch", lambda *args, **options: opened.append((args, options)))
     main([*trained, "--interactive", "--device", "cpu"])
-    [([[(config, checkpoint)]], options)] = opened
-    assert config.filename == trained[0] and checkpoint == trained[1]
-    assert options == dict(pictures=[Path(trained[2])], device="cpu")
+    main([*trained, "--interactive", "--points", "7,5", "--view", "decode_head.cam", "--device", "cpu"])
+    for ([[(config, checkpoint)]], options), place in zip(
+        opened, ("picture=0", "picture=0&x=7&y=5&view=decode_head.cam"), strict=True
+    ):
+        assert config.filename == trained[0] and checkpoint == trained[1]
+        assert options == dict(pictures=[Path(trained[2])], device="cpu", hint=f"the picture is at /?{place}")

@@ -11,7 +11,7 @@ from mmseg.models import BaseSegmentor
 from torch import Tensor, nn
 
 from danseg.apis.eager_copy import eager_copy
-from danseg.apis.exploration import placement_of, whole_picture
+from danseg.apis.exploration import whole_picture
 from danseg.apis.pictures import Picture
 from danseg.apis.predict import as_label_map
 from danseg.errors import UserError, importing_extra
@@ -19,6 +19,7 @@ from danseg.export.exported_network import is_exported
 from danseg.io.words import did_you_mean, listed
 from danseg.segmentors.labels import CoarseLogits, image_logits
 from danseg.visualization import AttentionMaps, Placement
+from danseg.visualization.shown_view import placement_of
 
 #: Points of the way along which integrated gradients are summed.
 STEPS = 20

@@ -19,7 +19,7 @@ from danseg.datasets.loading import shown
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
 from danseg.segmentors.labels import NOT_FINITE, CoarseLogits, as_probabilities, image_logits
-from danseg.visualization import AttentionMaps, AttentionWeights, Placement
+from danseg.visualization import AttentionMaps, AttentionWeights
 from danseg.visualization.attention_effect import AttentionEffect
 from danseg.visualization.attention_recording import (
     RecordedAttention,
@@ -28,6 +28,7 @@ from danseg.visualization.attention_recording import (
 )
 from danseg.visualization.attention_switch import switched_off
 from danseg.visualization.channel_classes import classes_of_channels, strongest_channel
+from danseg.visualization.shown_view import placement_of, shown_view, view_keys
 
 
 class _Without(NamedTuple):
@@ -76,11 +77,7 @@ class Exploration:
         self._placement = placement_of(data)
         self._without: dict[str, _Without] = {}
         self._lock = Lock()
-        self._keys = {
-            f"{path}:{name}" if name else path: (path, view)
-            for path, one in recorded.items()
-            for name, view in one.views.items()
-        }
+        self._keys = view_keys(recorded)
         self.views: dict[str, View] = {key: view for key, (_, view) in self._keys.items()}
 
     @property
@@ -121,19 +118,10 @@ class Exploration:
             ValueError: a position is no pair of whole numbers.
         """
         path, view = self._require_view(key)
-        recorded = self._recorded[path]
         places = self._places(positions) if view.kind == "position" else []
         if view.kind == "position" and not places:
             raise UserError("name at least one position (x, y) to show the attention of")
-        cells = [self._placement.cell(place, recorded.map_size) for place in places]
-        # A copy, which may be written into: some of what a view shows is kept.
-        found = recorded.show(cells, view.name)[0].to("cpu", torch.float32, copy=True).numpy()
-        about: dict[str, Any] = dict(
-            view=view.name, values=view.values, parts=view.parts, scale=recorded.scale
-        )
-        if view.kind in ("position", "everywhere"):
-            return AttentionMaps(path, places, found, self._placement, **about)
-        return AttentionWeights(path, found, view.kind, **about)
+        return shown_view(path, self._recorded[path], view.name, places, self._placement)
 
     @torch.no_grad()
     def channel_classes(self, key: str) -> np.ndarray:
@@ -332,16 +320,3 @@ def require_attention_to_show(model: BaseSegmentor) -> None:
             "operators: ask the checkpoint that it was exported from for maps (CONFIG CHECKPOINT)"
         )
     require_attention(model)
-
-
-def placement_of(data: dict[str, Any]) -> Placement:
-    """Where mmseg put an image, from what the data preprocessor gives for it."""
-    height, width = data["inputs"].shape[-2:]
-    meta = data["data_samples"][0].metainfo
-    left, _, top, _ = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
-    return Placement(
-        image_size=tuple(meta["ori_shape"][:2]),
-        input_size=(height, width),
-        content_size=tuple(meta["img_shape"][:2]),
-        offset=(top, left),
-    )

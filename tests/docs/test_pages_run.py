@@ -32,7 +32,7 @@ ELSEWHERE = {
 }
 # Programs that end by themselves and need nothing but a set and weights.
 PROGRAMS = (
-    "analyze attention_statistics browse check_dataset configs doctor evaluate latency predict "
+    "analyze attention_statistics browse check_dataset configs doctor evaluate explore latency predict "
     "prepare_dataset test train"
 )
 CAMERA = "CONFIG CHECKPOINT 0 "

@@ -24,6 +24,9 @@ from danseg.tool_arguments import (
     pixel,
 )
 
+# Options of what is drawn into files, beside those that the page begins with.
+ON_FILES = ("out", "numbers", "overwrite", "path", "module", "effect", "same_scale")
+
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -79,37 +82,35 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="positions along --path (default: %(default)s)",
     )
     parser.add_argument(
-        "--interactive", action="store_true", help="open the page of danseg app on this picture instead"
+        "--interactive",
+        action="store_true",
+        help="open the page of danseg app on this picture, at a point and a view that are named, instead",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the files of --out and --numbers")
     add_cfg_options(parser)
     add_device(parser)
-    args = parse_trained(parser, argv, then="image")
-    if len(args.image) > 1:
-        parser.error(f"one picture at a time: leave out {' '.join(args.image[1:])}")
-    [args.image] = args.image
-    return args
+    return parse_trained(parser, argv, then="image")
 
 
 def run(args: argparse.Namespace) -> None:
-    question = _checked(args)
+    question, image = _checked(args)
     if args.interactive:
-        _interactive(args, question)
+        _interactive(args, question, image)
         return
     from danseg.apis.explore_files import Question, check_targets, explore_file
     from danseg.engine.config.cfg_options import parse_options
     from danseg.engine.out_of_memory import explaining_memory
     from danseg.export.exported_config import trained_config
 
-    figure, numbers = check_targets(
-        args.out, args.numbers, args.image, moving=bool(args.path), overwrite=args.overwrite
-    )
     config = trained_config(args.config, parse_options(args.cfg_options), args.data)
+    figure, numbers = check_targets(
+        args.out, args.numbers, image, moving=bool(args.path), overwrite=args.overwrite
+    )
     with explaining_memory("take a smaller picture", "compute on the CPU (--device cpu)"):
         lines = explore_file(
             config,
             args.checkpoint,
-            args.image,
+            image,
             Question(**question),
             figure=figure,
             numbers=numbers,
@@ -119,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
             print(line)
 
 
-def _interactive(args: argparse.Namespace, question: dict) -> None:
+def _interactive(args: argparse.Namespace, question: dict, image: str) -> None:
     """The page of ``danseg app``, with the picture alone to choose."""
     from pathlib import Path
     from urllib.parse import urlencode
@@ -132,20 +133,23 @@ def _interactive(args: argparse.Namespace, question: dict) -> None:
     point = dict(zip("xy", question["points"][0], strict=True)) if question["points"] else {}
     launch(
         [(trained_config(args.config, parse_options(args.cfg_options), args.data), args.checkpoint)],
-        pictures=[Path(args.image)],
+        pictures=[Path(image)],
         device=args.device,
         hint=f"the picture is at /?{urlencode(dict(picture=0, **point, **view))}",
     )
 
 
-def _checked(args: argparse.Namespace) -> dict:
-    """What is asked, as :class:`danseg.apis.explore_files.Question` takes it.
+def _checked(args: argparse.Namespace) -> tuple[dict, str]:
+    """What is asked, as :class:`danseg.apis.explore_files.Question` takes it, and of which picture.
 
     Raises:
         UserError: options do not go together.
     """
     from danseg.errors import UserError
 
+    image, *others = args.image
+    if others:
+        raise UserError(f"one picture at a time, and {image} is one; leave out {' '.join(others)}")
     points = [pixel("--points", text) for text in args.points]
     path = [pixel("--path", text) for text in args.path]
     if len(path) == 1:
@@ -155,7 +159,15 @@ def _checked(args: argparse.Namespace) -> dict:
             raise UserError(
                 f"--path moves one position, so {option} does not go with it; leave out one of the two"
             )
-    return dict(
+    if args.interactive and any(getattr(args, name) for name in ON_FILES):
+        given = next(name for name in ON_FILES if getattr(args, name))
+        raise UserError(
+            f"--interactive opens a page and writes nothing; leave out --{given.replace('_', '-')}"
+        )
+    several = [*args.points[1:], *args.view[1:]]
+    if args.interactive and several:
+        raise UserError(f"--interactive begins at one point and one view; leave out {' '.join(several)}")
+    asked = dict(
         points=points,
         path=path,
         frames=args.frames,
@@ -164,6 +176,7 @@ def _checked(args: argparse.Namespace) -> dict:
         same_scale=args.same_scale,
         effect=args.effect,
     )
+    return asked, image
 
 
 def main(argv: Sequence[str] | None = None) -> None:

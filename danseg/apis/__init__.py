@@ -24,6 +24,8 @@ from danseg.errors import require_mmseg
 require_mmseg("danseg.apis")
 
 from danseg.apis.attention_maps import attention_maps
+from danseg.apis.attention_statistics import attention_statistics
+from danseg.apis.class_activation import class_activation_map
 from danseg.apis.exploration import AttentionEffect, Exploration, explore
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
@@ -40,6 +42,8 @@ __all__ = [
     "Prediction",
     "Segmenter",
     "attention_maps",
+    "attention_statistics",
+    "class_activation_map",
     "dataset_meta",
     "explore",
     "load_model",

@@ -18,7 +18,7 @@ from danseg.attention.parts.views import View
 from danseg.datasets.loading import shown
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
-from danseg.segmentors.labels import CoarseLogits, as_probabilities, image_logits
+from danseg.segmentors.labels import NOT_FINITE, CoarseLogits, as_probabilities, image_logits
 from danseg.visualization import AttentionMaps, AttentionWeights
 from danseg.visualization.attention_effect import AttentionEffect
 from danseg.visualization.attention_recording import (
@@ -28,7 +28,7 @@ from danseg.visualization.attention_recording import (
 )
 from danseg.visualization.attention_switch import switched_off
 from danseg.visualization.channel_classes import classes_of_channels, strongest_channel
-from danseg.visualization.shown_view import placement_of, shown_view
+from danseg.visualization.shown_view import placement_of, shown_view, view_keys
 
 
 class _Without(NamedTuple):
@@ -77,11 +77,7 @@ class Exploration:
         self._placement = placement_of(data)
         self._without: dict[str, _Without] = {}
         self._lock = Lock()
-        self._keys = {
-            f"{path}:{name}" if name else path: (path, view)
-            for path, one in recorded.items()
-            for name, view in one.views.items()
-        }
+        self._keys = view_keys(recorded)
         self.views: dict[str, View] = {key: view for key, (_, view) in self._keys.items()}
 
     @property
@@ -226,7 +222,14 @@ class Exploration:
                 f"{key} shows no channels, which serve classes; of this network's views, "
                 f"{', '.join(able) or 'none'} shows them"
             )
-        return self._recorded[path].x[0]
+        features = self._recorded[path].x[0]
+        weighed = self._recorded[path].show(view=view.name).shape[-1]
+        if weighed != len(features):
+            raise UserError(
+                f"{key} weighs {weighed} channels inside {path}, not the {len(features)} of its input, which "
+                "are compared with classes"
+            )
+        return features
 
     def _cell_labels(self, features: Tensor) -> Tensor:
         """The labels (h, w) below the centres of a feature map's cells, -1 in the padding."""
@@ -270,11 +273,32 @@ def explore(
 
     Raises:
         UserError: the image cannot be read, no attention module that runs in inference can be shown, the test
-            pipeline mirrors pictures, or the model is an exported network.
+            pipeline mirrors pictures, logits are no numbers, or the model is an exported network.
         ValueError: as :func:`danseg.apis.predict`.
     """
     require_attention_to_show(model)
     own = eager_copy(model)
+    data, picture = whole_picture(own, image, channel_order=channel_order, unit_range=unit_range)
+    with record_attention(own) as recorded:
+        logits = image_logits(own, **data)
+    if logits.logits.isnan().any():
+        raise UserError(NOT_FINITE)
+    return Exploration(own, data, picture, logits, recorded)
+
+
+def whole_picture(
+    own: Any, image: Picture, *, channel_order: str, unit_range: bool
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What the network gets of a picture that passes through it as a whole.
+
+    Args:
+        own: the call's own copy of a model, whose test mode is set.
+        image, channel_order, unit_range: as for :func:`explore`.
+
+    Returns:
+        ``inputs`` and ``data_samples`` from the data preprocessor, and the picture as
+        :func:`danseg.apis.read_picture` gives it.
+    """
     own.test_cfg = ConfigDict(own.test_cfg or {}, mode="whole")
     pipeline = InputPipeline(own)
     loaded = load(pipeline.loader, image, channel_order=channel_order, unit_range=unit_range)
@@ -285,9 +309,7 @@ def explore(
             "the config's test pipeline mirrors pictures, so that positions in them mean others to the "
             "network: leave its RandomFlip out"
         )
-    with record_attention(own) as recorded:
-        logits = image_logits(own, **data)
-    return Exploration(own, data, picture, logits, recorded)
+    return data, picture
 
 
 def require_attention_to_show(model: BaseSegmentor) -> None:

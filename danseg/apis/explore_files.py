@@ -28,9 +28,9 @@ from danseg.visualization import (
     segment_centres,
 )
 from danseg.visualization.attention_effect import AttentionEffect
+from danseg.visualization.shown_view import usual_views
 
 AUTOMATIC_POSITIONS = 3  # whose attention is shown if none is named
-MOST_VIEWS = 8  # that one figure shows unasked
 STILL, MOVING = (".png", ".pdf"), ".gif"
 FIRST_CLASSES = 3
 
@@ -150,13 +150,13 @@ def explore_file(
             classes=exploration.classes,
             palette=exploration.palette,
             name=Path(image).name,
-            channels={key: known_channels(exploration, key, positions) for key in keys},
+            channels={key: one for key in keys if (one := known_channels(exploration, key, positions))},
             effects=effects,
             same_scale=question.same_scale,
         )
         yield str(save_figure(drawn, figure))
     if numbers is not None:
-        found = arrays(exploration, keys, positions, effects)
+        found: dict[str, Any] = arrays(exploration, keys, positions, effects)
         with whole_file(numbers) as part, open(part, "wb") as file:
             np.savez_compressed(file, **found)
         yield str(numbers)
@@ -180,7 +180,7 @@ def chosen_views(exploration: Exploration, question: Question) -> list[str]:
     keys = [key for key in views if key in question.views or key.partition(":")[0] in question.modules]
     asked = bool(keys)
     if not asked:
-        keys = [key for key in views if key.startswith("decode_head")] or list(views)
+        keys = usual_views(views)
     if question.path:
         positional = [key for key in keys if views[key].kind == "position"]
         if not positional:
@@ -188,7 +188,7 @@ def chosen_views(exploration: Exploration, question: Question) -> list[str]:
                 f"--path moves a position, and {', '.join(keys)} show the same for all: leave out --path"
             )
         keys = positional
-    return keys if asked else keys[:MOST_VIEWS]
+    return keys
 
 
 def known_channels(
@@ -197,16 +197,18 @@ def known_channels(
     """The classes that a view's channels serve, and the channels that are the strongest at positions."""
     if exploration.views[key].kind != "channels":
         return None
-    names = [exploration.classes[one] if one >= 0 else "none" for one in exploration.channel_classes(key)]
+    try:
+        served = exploration.channel_classes(key)
+    except UserError:  # the module makes these channels, which no class is known of
+        return None
+    names = [exploration.classes[one] if one >= 0 else "none" for one in served]
     shown = exploration.attention(key)
     assert isinstance(shown, AttentionWeights)
     rows, count = shown.weights.shape
-    if len(names) != count:  # channels that the module makes
-        return None
     strongest: dict[int, list[str]] = {}
     for number, position in enumerate(positions if rows == count else (), 1):
         strongest.setdefault(exploration.strongest_channel(key, position), []).append(str(number))
-    said = {channel: f"strongest at {' and '.join(numbers)}" for channel, numbers in strongest.items()}
+    said = {channel: f"at {', '.join(numbers)}" for channel, numbers in strongest.items()}
     return Channels(names, said)
 
 

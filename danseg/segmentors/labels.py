@@ -25,6 +25,11 @@ _SEGMENTOR_METHODS = (
     "_forward",
 )
 _HEAD_METHODS = ("predict", "predict_by_feat")
+#: What is wrong with a network that gives no numbers.
+NOT_FINITE = (
+    "the network's logits are not finite (nan or inf), so that its labels mean nothing; compute in float32, "
+    "or take another checkpoint"
+)
 # The methods ``predict`` of segmentors whose labels are those of coarse logits, where there are any.
 COARSE_PREDICTS = {EncoderDecoder.predict}
 
@@ -205,9 +210,10 @@ def coarse_logits(
     return [_coarse(model, one, meta, through) for one, meta in zip(logits, metas, strict=True)]
 
 
-@torch.no_grad()
 def image_logits(model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> CoarseLogits:
     """The logits of one image before mmseg resizes them, whose labels are those of ``model.predict``.
+
+    They can be differentiated.
 
     Args:
         model, inputs, data_samples: as for :func:`predict_labels`, of one image.

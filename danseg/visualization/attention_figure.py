@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -134,7 +135,8 @@ class Maps:
             mappable = ScalarMappable(Normalize(scale.low, scale.high), scale.colours)
             bar = page.figure.colorbar(mappable, cax=page.bar(row, column), orientation="horizontal")
             bar.ax.tick_params(labelsize=9, length=2, pad=2)
-            bar.outline.set_linewidth(0.5)
+            outline: Any = bar.outline  # which matplotlib's types take for a method
+            outline.set_linewidth(0.5)
             bar.set_label(self._bar_label(scale, maps[index]), fontsize=9, labelpad=2)
 
     def _heading(self) -> str:
@@ -149,7 +151,7 @@ class Maps:
         if scale.values == "gate":
             return f"{label}: here from {heat.min():.2f} to {heat.max():.2f}, mean {heat.mean():.2f}"
         if scale.low < 0:
-            return f"{label}, negative in blue: here from {heat.min():.2g} to {heat.max():.2g}"
+            return f"{label}, negative in blue: here from {heat.min():.3g} to {heat.max():.3g}"
         return f"{label}, from 0 to {'the maximum of all maps' if self.scale else 'this map’s maximum'}"
 
 

@@ -33,7 +33,7 @@ def overview_figure(
 
     Args:
         attention: what one view shows, or several in their order. The positions of the first one that has
-            some are marked in the image.
+            some, or else those of the effects, are marked in the image.
         channels: what is known of the channels that views weigh, by ``"MODULE:VIEW"``, or by the module for
             the view that stands for it.
         effects: what the attention of modules does, drawn below all.
@@ -41,7 +41,8 @@ def overview_figure(
     """
     shown = [attention] if isinstance(attention, AttentionMaps) else list(attention)
     maps = [one for one in shown if isinstance(one, AttentionMaps)]
-    marked = next((one.positions for one in maps if one.positions), [])
+    positions = [one.positions for one in maps] + [one.positions for one in effects]
+    marked = next(filter(None, positions), [])
     parts: list[Part] = [Comparison(image, truth, prediction, classes, palette, name, marked)]
     for one in shown:
         if isinstance(one, AttentionMaps):

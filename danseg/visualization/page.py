@@ -100,7 +100,8 @@ class Page:
         left, top = self.corner(row, column)
         width = span * self.panel_width + (span - 1) * GAP
         axes = self.axes(left + room, top, width - room - GAP, self.rows[row].height)
-        axes.set_title(fit(title, width - room), fontsize=12, pad=6, parse_math=False)
+        middle = (width / 2 - room) / (width - room - GAP)  # of the panel, not of the axes
+        axes.set_title(fit(title, width), x=middle, fontsize=12, pad=6, parse_math=False)
         axes.tick_params(labelsize=9, length=2, pad=2)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)

@@ -53,21 +53,29 @@ class Placement:
         )
         return row, column
 
-    def pixels(self, map_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The pixels below the centres of a feature map's cells.
+    def centres(self, map_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Where the centres of a feature map's cells lie in the image.
 
         Args:
             map_size: (height, width) of the feature map; its cells tile the network's input.
 
         Returns:
-            The image's rows, one for each row of cells, and its columns; -1 where a cell's centre lies in the
-            padding.
+            y of each row of cells and x of each column, in pixels from the image's upper left corner, whose
+            first pixel has its centre at 0.5; outside the image for cells in the padding.
         """
-        rows, columns = (
-            _pixels_of(np.arange(cells), cells, padded, offset, content, image)
+        ys, xs = (
+            ((np.arange(cells) + 0.5) * padded / cells - offset) * image / content
             for image, content, offset, padded, cells in zip(
                 self.image_size, self.content_size, self.offset, self.input_size, map_size, strict=True
             )
+        )
+        return ys, xs
+
+    def pixels(self, map_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The image's rows and columns below :meth:`centres`; -1 where a centre lies in the padding."""
+        rows, columns = (
+            np.where((centres >= 0) & (centres < image), np.floor(centres), -1).astype(np.int64)
+            for centres, image in zip(self.centres(map_size), self.image_size, strict=True)
         )
         return rows, columns
 
@@ -153,14 +161,6 @@ class AttentionWeights:
     values: str = "shares"
     parts: tuple[str, ...] = ()
     scale: float | None = None
-
-
-def _pixels_of(
-    index: np.ndarray, cells: int, padded: int, offset: int, content: int, image: int
-) -> np.ndarray:
-    """Along one axis: the image's pixel below each cell's centre, -1 in the padding."""
-    pixels = np.floor(((index + 0.5) * padded / cells - offset) * image / content).astype(np.int64)
-    return np.where((pixels >= 0) & (pixels < image), pixels, -1)
 
 
 def _resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,12 +1,30 @@
-"""Ask a recorded module what one of its views shows of a picture."""
+"""What the views of recorded modules are called, and what one of them shows of a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from danseg.attention.parts.views import View
 from danseg.visualization.attention_recording import RecordedAttention
 from danseg.visualization.shown_attention import AttentionMaps, AttentionWeights, Placement
+
+MOST_VIEWS = 8  # that a figure shows unasked
+
+
+def view_keys(recorded: Mapping[str, RecordedAttention]) -> dict[str, tuple[str, View]]:
+    """What can be shown: a module's path and its view, by ``"PATH:NAME"``, or the path for its first view."""
+    return {
+        f"{path}:{name}" if name else path: (path, view)
+        for path, one in recorded.items()
+        for name, view in one.views.items()
+    }
+
+
+def usual_views(keys: Iterable[str]) -> list[str]:
+    """Those that a figure shows unasked: the first eight of the head, or of all if the head has none."""
+    keys = list(keys)
+    return ([key for key in keys if key.startswith("decode_head")] or keys)[:MOST_VIEWS]
 
 
 def shown_view(

@@ -25,7 +25,7 @@ class Channels:
     Attributes:
         serves: for each channel what it serves, such as a class's name, which is named after the channel;
             empty if that is not known.
-        rows: which channels' rows to draw, where each has one, with what to say of each; if it is empty, the
+        rows: which channels' rows to draw, where each has one, with what to say before each; if empty, the
             two that choose most.
     """
 
@@ -40,7 +40,7 @@ class Channels:
         """What to call a channel's row."""
         served = f" ({self.serves[channel]})" if self.serves else ""
         said = self.rows.get(channel, "")
-        return f"channel {channel}{served}{said and f', {said},'} gathers from"
+        return f"{said and f'{said}: '}channel {channel}{served} gathers from"
 
 
 def weights_figure(weights: AttentionWeights, channels: Channels | None = None) -> Figure:

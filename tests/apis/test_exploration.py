@@ -418,6 +418,20 @@ class Gate(ShowsAttention, nn.Module):
         return x * self.gates(x).mean(1)[:, None, None, None]
 
 
+def test_channels_that_are_not_those_of_the_input_serve_no_class(make, picture):
+    class Inside(Gate):
+        def attention_views(self):
+            return (View("channels", lambda x: lambda: self.gates(x)[:, None, :5], values="gate"),)
+
+    model = make(dict(type="FCNHead", num_convs=1))
+    model.backbone.layer4 = nn.Sequential(model.backbone.layer4, Inside())
+    explored = apis.explore(model, picture)
+    with pytest.raises(
+        UserError, match=r"weighs 5 channels inside backbone.layer4.1, not the 64 of its input"
+    ):
+        explored.channel_classes("backbone.layer4.1")
+
+
 class Level(Gate):
     """Every channel gets the mean of all gates."""
 

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, MODELS
 from PIL import Image
 
 from child_process import environment
 from danseg import apis
 from danseg.apis import batches, predict_files
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.engine.config.config_file import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
 from launch import launch
@@ -255,6 +256,30 @@ def test_psanets_attention_is_drawn(main, trained, tmp_path, capsys):
     main([*other, "--out", str(tmp_path / "out"), "--device", "cpu", "--attention", "10,20"])
     drawn = tmp_path / "out" / "street_attention_decode_head.png"
     assert str(drawn) in capsys.readouterr().out.split() and drawn.is_file()
+
+
+@MODELS.register_module(force=True)
+class Gated(ShowsAttention, torch.nn.Module):
+    """A gate for each position, which is the same wherever one looks from."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+        self.gate = torch.nn.Conv2d(in_channels, 1, 1)
+
+    def forward(self, x):
+        return x * self.gate(x).sigmoid()
+
+    def attention_views(self):
+        return (View("everywhere", lambda x: lambda: self.gate(x).sigmoid(), values="gate"),)
+
+
+def test_maps_that_are_the_same_for_all_positions_are_drawn(main, trained, tmp_path, capsys):
+    head = 'type="AttentionHead", attention=dict(type="Gated")'
+    other = changed(trained, tmp_path, replaced(trained, head))
+    main([*other, "--out", str(tmp_path / "out"), "--device", "cpu", "--attention", "10,20", "50,20"])
+    drawn = tmp_path / "out" / "street_attention_decode_head.attention.png"
+    assert str(drawn) in capsys.readouterr().out.split()
+    assert 500 < read_image(drawn).shape[1] < 2 * 500  # one panel, whatever the positions
 
 
 def test_attention_of_a_network_without_maps_is_an_error_and_writes_nothing(main, trained, tmp_path, capsys):

@@ -67,7 +67,7 @@ def test_the_colours_are_those_of_the_bar_over_the_image_in_grey():
     image = frame()[0]
     panels, bars = split(attention_figure(image, maps(1, rows=rows, values="weights")))
     assert bars[0].get_xlim() == pytest.approx((-0.02 * 72, 0.02 * 72))
-    assert bars[0].get_xlabel() == "weight × number of cells, negative in blue: here from -1.4 to 0.72"
+    assert bars[0].get_xlabel() == "weight × number of cells, negative in blue: here from -1.44 to 0.72"
     shown = panels[0].get_images()[0].get_array()
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(float)
     for (row, column), place, strength in (((0, 0), 0, 1), ((0, 119), 0.5, 0), ((59, 119), 0.75, 0.5)):

@@ -1,11 +1,28 @@
 """One page of everything: its rows, its marks, one scale for maps of one kind."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
+from torch import nn
 
-from danseg.visualization import AttentionWeights, overview_figure
+import danseg.attention
+from danseg.visualization import (
+    AttentionWeights,
+    Placement,
+    attention_modules,
+    overview_figure,
+    record_attention,
+)
+from danseg.visualization.shown_view import shown_view, view_keys
+from drawn_attention import feature_map, make
 from drawn_figures import CLASSES, PALETTE, effect, frame, maps, overlapping_texts, texts
 
+IN_2D = [
+    name
+    for name in danseg.attention.__all__
+    if getattr(getattr(danseg.attention, name), "dims", 2) == 2 and attention_modules(make(name, "cpu"))
+]
 ALL = dict(classes=CLASSES, palette=PALETTE)
 
 
@@ -37,6 +54,16 @@ def test_a_row_for_each_view_and_the_positions_marked_in_the_image():
     assert [text.get_text() for text in picture.texts] == ["1", "2", "3", "4"]
 
 
+def test_the_positions_of_an_effect_are_marked_where_no_map_has_any():
+    image, _, prediction = frame()
+    found = effect(prediction)
+    figure = overview_figure(image, None, prediction, everything()[1:], **ALL, effects=[found])
+    picture = next(axes for axes in figure.axes if axes.get_title() == "image")
+    assert {(line.get_xdata()[0], line.get_ydata()[0]) for line in picture.get_lines()} == set(
+        found.positions
+    )
+
+
 def test_one_view_may_stand_alone():
     image, truth, prediction = frame()
     alone = overview_figure(image, truth, prediction, maps(2), **ALL)
@@ -50,6 +77,27 @@ def test_one_scale_for_the_maps_of_one_kind():
     bars = [axes.get_xlim() for axes in figure.axes if axes.get_xlabel().startswith(("×", "gate"))]
     top = float(high.over_image().max())
     assert bars == [pytest.approx((0, top))] * 2 + [(0, 1)] * 2
+
+
+def shown_of(name: str, size: tuple[int, int]) -> list:
+    """Everything that a module shows of a picture, and what is inside it."""
+    arguments = dict(mask_size=(5, 7)) if name.startswith("Pointwise") else {}
+    model = nn.Sequential(OrderedDict(attends=make(name, "cpu", **arguments)))
+    with record_attention(model) as recorded:
+        model(feature_map(name, "cpu"))
+    placement = Placement(size, size, size)
+    return [
+        shown_view(path, recorded[path], view.name, [(3, 5), (99, 40)], placement)
+        for path, view in view_keys(recorded).values()
+    ]
+
+
+@pytest.mark.parametrize("name", IN_2D)
+def test_every_module_can_be_drawn(name):
+    image, _, prediction = frame()
+    shown = shown_of(name, prediction.shape)
+    found = texts(overview_figure(image, None, prediction, shown, **ALL))
+    assert shown and len([text for text in found if text.startswith("attention of attends")]) == len(shown)
 
 
 @pytest.mark.slow

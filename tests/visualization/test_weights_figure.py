@@ -66,8 +66,8 @@ def test_rows_of_channels_show_from_what_they_gather():
     assert names(chosen)[0] == "3: c3" and lengths(chosen)[0] == pytest.approx(0.9 + 0.1 / 12)
     assert chosen.texts[0].get_text() == "0.908 (11 × uniform)"
     assert chosen.get_lines()[0].get_xdata()[0] == pytest.approx(1 / 12)  # uniform
-    figure = weights_figure(weights, Channels(rows={5: "strongest at 1", 2: ""}))
-    for row, title in ((5, "channel 5, strongest at 1, gathers from"), (2, "channel 2 gathers from")):
+    figure = weights_figure(weights, Channels(rows={5: "at 1", 2: ""}))
+    for row, title in ((5, "at 1: channel 5 gathers from"), (2, "channel 2 gathers from")):
         axes = titled(figure, title)
         assert lengths(axes) == pytest.approx(sorted(weights.weights[row], reverse=True)[:10])
     assert any("γ = -0.3" in text for text in texts(figure))

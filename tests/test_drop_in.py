@@ -130,7 +130,6 @@ def _network(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     return network.eval()
 
 
-@pytest.mark.xfail(strict=True, reason="the modules that attend by position do not show it yet")
 def test_every_head_but_fcn_shows_its_attention(monkeypatch):
     silent = [name for name in HEADS if not attention_modules(_network(name, monkeypatch))]
     assert silent == ["FCNHead"]

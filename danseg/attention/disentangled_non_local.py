@@ -13,7 +13,7 @@ from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import positions_first
 from danseg.attention.parts.scale import ResidualScale
-from danseg.attention.parts.views import View
+from danseg.attention.parts.views import View, at_once
 from danseg.ops.inputs import without_autocast
 
 # Queries and keys are (B, N, C').
@@ -121,13 +121,9 @@ class DisentangledNonLocal2d(NonLocal2d):
         """A position's own map, the one that all share, and their sum, with which a position gathers."""
         return (
             *super().attention_views(),
-            View("everywhere", self._unary, "unary"),
+            View("everywhere", at_once(self.unary_map), "unary"),
             View("position", self._sum, "sum", "weights"),
         )
-
-    def _unary(self, x: Tensor) -> Callable[[], Tensor]:
-        unary = self.unary_map(x)
-        return lambda: unary
 
     def _sum(self, x: Tensor) -> Callable[[Sequence[tuple[int, ...]]], Tensor]:
         """Rows of ``w_ij + softmax_j(m_j)``, or with the learned factor on ``w_ij``."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index
-from danseg.attention.parts.views import ShowsAttention, View
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 from danseg.ops.inputs import without_autocast
 
 
@@ -85,8 +85,8 @@ class DoubleAttention(ShowsAttention, nn.Module):
         parts = tuple(f"descriptor {number}" for number in range(1, self.gather_project.out_channels + 1))
         return (
             View("position", self._rows),
-            View("everywhere", self._gathered, "gather", parts=parts),
-            View("everywhere", self._distributed, "distribute", "gate", parts),
+            View("everywhere", at_once(self.attention_map), "gather", parts=parts),
+            View("everywhere", at_once(self._distributed), "distribute", "gate", parts),
         )
 
     def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class DoubleAttention(ShowsAttention, nn.Module):
 
     def _rows(self, x: Tensor) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
         """Rows of the product of the steps: ``Σ_d softmax_d(v_id) softmax_j(b_jd)``."""
-        gather, distribute = self._gathered(x)().flatten(2), self._distributed(x)().flatten(2)  # (B, n, N)
+        gather, distribute = self.attention_map(x).flatten(2), self._distributed(x).flatten(2)  # (B, n, N)
         size = tuple(x.shape[2:])
 
         def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
@@ -104,12 +104,8 @@ class DoubleAttention(ShowsAttention, nn.Module):
 
         return rows
 
-    def _gathered(self, x: Tensor) -> Callable[[], Tensor]:
-        maps = self.attention_map(x)
-        return lambda: maps
-
-    def _distributed(self, x: Tensor) -> Callable[[], Tensor]:
+    def _distributed(self, x: Tensor) -> Tensor:
+        """The share of each descriptor in what each position gets (B, n, H, W)."""
         check_feature_map(self, x)
         scores = self.distribute_project(x)
-        maps = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=1)  # (B, n, H, W)
-        return lambda: maps
+        return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=1)

@@ -4,7 +4,7 @@ Cao et al., "GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyo
 arXiv 1904.11492.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.pooling import wide_mean
-from danseg.attention.parts.views import ShowsAttention, View
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 from danseg.ops.inputs import without_autocast
 
 _POOLINGS = ("att", "avg")
@@ -120,27 +120,22 @@ class GlobalContext(ShowsAttention, nn.Module):
         return energy.softmax(dim=2).unflatten(2, x.shape[2:])
 
     def attention_views(self) -> tuple[View, ...]:
-        views = (View("everywhere", self._everywhere),)
+        views = (View("everywhere", at_once(self.attention_map)),)
         if self.channel_mul_conv is None:
             return views
-        return (*views, View("channels", self._channel_gates, "channels", "gate"))
+        return (*views, View("channels", at_once(self._channel_gates), "channels", "gate"))
 
     def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
         if self.channel_mul_conv is None:
             return x
-        return x * self._channel_gates(x)().mean(dim=2)[..., None, None].to(x.dtype)
+        return x * self._channel_gates(x).mean(dim=2)[..., None, None].to(x.dtype)
 
-    def _everywhere(self, x: Tensor) -> Callable[[], Tensor]:
-        maps = self.attention_map(x)
-        return lambda: maps
-
-    def _channel_gates(self, x: Tensor) -> Callable[[], Tensor]:
+    def _channel_gates(self, x: Tensor) -> Tensor:
         """``σ(t_mul(z))`` of each channel, as (B, 1, C)."""
         check_feature_map(self, x)
         transform: Any = self.channel_mul_conv
         energy = transform(self._context(x))
-        gates = energy.to(torch.promote_types(energy.dtype, torch.float32)).sigmoid().flatten(2).mT
-        return lambda: gates
+        return energy.to(torch.promote_types(energy.dtype, torch.float32)).sigmoid().flatten(2).mT
 
 
 def _bottleneck(channels: int, planes: int) -> nn.Sequential:

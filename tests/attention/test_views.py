@@ -26,7 +26,6 @@ every_case = pytest.mark.parametrize(("name", "arguments"), one_on_gpu(CASES, MO
 every_showing = pytest.mark.parametrize("name", SHOWING)
 
 
-@pytest.mark.xfail(strict=True, reason="the modules that attend by position do not show it yet")
 def test_every_module_shows_its_attention_or_has_parts_that_do():
     assert [name for name in MODULES if not attention_modules(make(name, "cpu"))] == []
 

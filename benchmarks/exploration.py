@@ -1,17 +1,16 @@
 """Measure what it costs to see where a network looks: the first position of a picture, and a second click.
 
-    python -m benchmarks.exploration                              # networks on a frame of 1024x2048: half an hour
+    python -m benchmarks.exploration                              # a frame of 1024x2048, half an hour
     python -m benchmarks.exploration --cases danet ccnet
-    python -m benchmarks.exploration --quick                      # narrow networks on a small picture
+    python -m benchmarks.exploration --quick                      # narrow networks, a small picture
     python -m benchmarks.exploration --markdown benchmarks/results/NAME.json
 
-A plain pass is ``predict``: a picture in memory to its labels. The first position is ``explore`` and one map of
-the network's first view; both take turns. A second click asks another position of the same exploration: each
-view by itself, the probabilities, a channel. An effect is asked for once, which is a pass, and then again.
-Memory is the extra peak of a process of its own, and what is kept afterwards.
+A plain pass is ``predict``: a picture in memory to its labels. The first position is ``explore`` and one map
+of the network's first view; both take turns. A second click asks another position of the same exploration:
+each view by itself, the probabilities, a channel. The effect of the last module is asked for once, which is
+a pass, and then again. Memory is the extra peak of a process of its own, and what is kept.
 """
 
-import gc
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -61,9 +60,9 @@ class Cost:
         view: the network's first one, whose map is asked for.
         plain_seconds, plain_bytes: median and extra peak of a plain pass.
         first_seconds, first_bytes: of the exploration with its first position.
-        kept_bytes: what the exploration keeps after that.
+        kept_bytes: what the exploration keeps from the start.
         clicks: median seconds of a second click, by what is asked.
-        effect_seconds: of the first question about a module's effect, the longest of all modules.
+        effect_seconds: of the first question about the effect of the last module.
     """
 
     network: str
@@ -89,6 +88,8 @@ def build(name: str, width: int, device: torch.device) -> Any:
     config = load_config(CONFIGS / f"{NETWORKS[name]}.py")
     model = config.model
     model.test_cfg = dict(mode="whole")
+    dataset = config.test_dataloader.dataset  # its pictures are not resized
+    dataset.pipeline = [step for step in dataset.pipeline if step["type"] != "Resize"]
     if width != 64:
         model.backbone.update(base_channels=width)
         if "stem_channels" in model.backbone:
@@ -127,23 +128,7 @@ def measure_memory(name: str, width: int, size: tuple[int, int], device_type: st
     plain = extra_peak(lambda: predict(model, image), device)
     kept: list[Any] = []
     peak = extra_peak(lambda: kept.append(first_position(model, image)), device)
-    return dict(plain=plain, first=peak, kept=_held(kept, device))
-
-
-def _held(kept: list[Any], device: torch.device) -> int:
-    """The bytes that are free again once ``kept`` is empty: tensors' and arrays', by their sizes."""
-    tensors = {
-        one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
-        for one in gc.get_objects()
-        if isinstance(one, torch.Tensor) and one.device.type == device.type
-    }
-    arrays = kept[0].image.nbytes + kept[0].labels.nbytes
-    kept.clear()
-    gc.collect()
-    for one in gc.get_objects():
-        if isinstance(one, torch.Tensor) and one.device.type == device.type:
-            tensors.pop(one.untyped_storage().data_ptr(), None)
-    return arrays + sum(tensors.values())
+    return dict(plain=plain, first=peak, kept=kept[0].nbytes)
 
 
 def questions(exploration: Any) -> dict[str, Callable[[tuple[int, int]], Any]]:
@@ -158,8 +143,8 @@ def questions(exploration: Any) -> dict[str, Callable[[tuple[int, int]], Any]]:
             except UserError:  # those of a part inside
                 continue
             asked[f"{key}, its strongest channel"] = partial(exploration.strongest_channel, key)
-    for module in exploration.modules:
-        asked[f"{module}, its effect"] = partial(_effect, exploration, module)
+    last = exploration.modules[-1]
+    asked[f"{last}, its effect"] = partial(_effect, exploration, last)
     return {**asked, "probabilities": exploration.probabilities}
 
 
@@ -185,9 +170,7 @@ def measure_time(
     plain, first = alternate(calls, repeats, device)
     exploration = first_position(model, image)
     height, across = size
-    effects = [
-        alternate([partial(exploration.effect, module)], 1, device)[0][0] for module in exploration.modules
-    ]
+    [[effect]] = alternate([partial(exploration.effect, exploration.modules[-1])], 1, device)
     clicks: dict[str, float] = {}
     for asked, ask in questions(exploration).items():
         ask((across // 3, height // 3))  # the first one, which begins the view
@@ -199,7 +182,7 @@ def measure_time(
         ]
         clicks[asked] = statistics.median(seconds)
     view = next(iter(exploration.views))
-    return dict(plain=plain, first=first, clicks=clicks, effect=max(effects), view=view)
+    return dict(plain=plain, first=first, clicks=clicks, effect=effect, view=view)
 
 
 def measure(name: str, width: int, size: tuple[int, int], device: torch.device, repeats: int) -> Cost:
@@ -284,7 +267,8 @@ def read(path: Path) -> tuple[list[Cost], dict[str, Any]]:
         return [Cost(**cost) for cost in content["costs"]], content["about"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"cannot read {path} as costs of explorations ({error}); give a .json file that this benchmark wrote"
+            f"cannot read {path} as costs of explorations ({error}); give a .json file that this benchmark "
+            "wrote"
         ) from error
 
 

@@ -335,6 +335,40 @@ def test_every_head_with_a_counterpart_is_compared():
 
 
 @pytest.mark.slow
+def test_quick_exploration_benchmark_runs_and_asks_every_view(tmp_path, capsys):
+    pytest.importorskip("mmseg")
+    from benchmarks import exploration
+
+    options = ["--cases", "danet", "--quick", "--repeats", "2", "--device", "cpu", "--threads", "1"]
+    exploration.main([*options, "--out", str(tmp_path)])
+    [stored] = tmp_path.glob("exploration_cpu-*_torch*_mmseg*_quick.json")
+    [cost] = json.loads(stored.read_text())["costs"]
+    assert cost["note"] == "" and cost["view"] == "decode_head.pam"
+    assert {"decode_head.pam", "decode_head.cam", "probabilities", "decode_head.cam, its effect"} <= set(
+        cost["clicks"]
+    )
+    assert len(cost["plain_rounds"]) == len(cost["first_rounds"]) == 2
+    assert 0 < max(cost["clicks"].values()) < cost["effect_seconds"] and cost["kept_bytes"] > 64 * 128 * 11
+    exploration.main(["--markdown", str(stored)])
+    assert "| danet | decode_head.pam |" in capsys.readouterr().out
+
+
+def test_promises_of_explorations_are_judged():
+    from benchmarks import exploration
+
+    cost = exploration.Cost(
+        "danet",
+        plain_seconds=10,
+        first_seconds=11,
+        plain_bytes=2 * 10**9,
+        first_bytes=int(2.5e9),
+        clicks={"decode_head.pam": 0.01, "decode_head.cam": 0.3},
+    )
+    assert [line.split(":")[0] for line in exploration.promises(cost)] == ["kept", "kept", "MISSED"]
+    assert exploration.promises(exploration.Cost("danet", note="killed")) == []
+
+
+@pytest.mark.slow
 def test_quick_predict_benchmark_runs_and_writes_its_files(monkeypatch, tmp_path, capsys):
     pytest.importorskip("mmseg")
     from benchmarks import predict

@@ -32,7 +32,8 @@ ELSEWHERE = {
 }
 # Programs that end by themselves and need nothing but a set and weights.
 PROGRAMS = (
-    "analyze browse check_dataset configs doctor evaluate explore latency predict prepare_dataset test train"
+    "analyze attention_statistics browse check_dataset configs doctor evaluate explore latency predict "
+    "prepare_dataset test train"
 )
 CAMERA = "CONFIG CHECKPOINT 0 "
 # What a page takes for granted.

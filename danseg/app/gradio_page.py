@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from danseg.apis import Exploration
-from danseg.app.answers import (
+from danseg.app.explorer import Explorer
+from danseg.app.page_answers import (
     as_numbers,
     as_position,
     changed_map,
@@ -21,7 +22,6 @@ from danseg.app.answers import (
     parts_of,
     stage,
 )
-from danseg.app.explorer import Explorer
 from danseg.errors import UserError
 from danseg.visualization import segment_centres
 from danseg.web.request_limits import RefusedError

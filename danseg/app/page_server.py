@@ -10,9 +10,9 @@ import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from danseg.app.downloads import figure_png, numbers_npz
 from danseg.app.explorer import Explorer
 from danseg.app.gradio_page import GradioPage, asset
+from danseg.app.page_downloads import figure_png, numbers_npz
 from danseg.errors import UserError
 from danseg.web.request_limits import RefusedError
 from danseg.web.uploads import counted

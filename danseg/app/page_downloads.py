@@ -9,7 +9,7 @@ import numpy as np
 
 from danseg.apis import Exploration
 from danseg.apis.explore_files import arrays, known_channels
-from danseg.app.answers import as_numbers, as_position
+from danseg.app.page_answers import as_numbers, as_position
 from danseg.io.images import encode_image
 from danseg.visualization import overview_figure
 from danseg.visualization.page import pixels

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from danseg.apis import Exploration, explore
-from danseg.app import answers
+from danseg.app import page_answers as answers
 from danseg.errors import UserError
 from danseg.visualization import AttentionMaps, AttentionWeights, Placement
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from danseg.apis import explore
-from danseg.app.downloads import figure_png, numbers_npz
+from danseg.app.page_downloads import figure_png, numbers_npz
 from danseg.errors import UserError
 
 ASKED = {"x": "11", "y": "30", "view": "decode_head.pam", "view1": "decode_head.cam"}

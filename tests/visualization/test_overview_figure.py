@@ -92,6 +92,7 @@ def shown_of(name: str, size: tuple[int, int]) -> list:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_2D)
 def test_every_module_can_be_drawn(name):
     image, _, prediction = frame()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from danseg import apis
 from danseg.apis.class_activation import METHODS

@@ -83,9 +83,9 @@ def run(args: argparse.Namespace) -> None:
     config = trained_config(args.config, parse_options(args.cfg_options), args.data)
     if args.out:
         make_folder(args.out.parent, fix="name another file with --out")
-    pictures = split_pictures(config, args.split, args.images)
     model = load_model(config, args.checkpoint, args.device)
     require_attention_to_show(model)
+    pictures = split_pictures(config, args.split, args.images)
     model = ready_for_inference(model, precision=args.precision)
     with progress_bar() as bar:
         found = attention_statistics(

@@ -156,9 +156,7 @@ class Exploration:
         height, width = features.shape[1:]
         [place] = self._places([position])
         cell = self._placement.cell(place, (height, width))
-        inside = self._cell_labels(features) >= 0
-        inside[cell] = True  # the cell of a pixel at the edge may have its centre in the padding
-        return strongest_channel(features, inside, cell)
+        return strongest_channel(features, self._cell_labels(features) >= 0, cell)
 
     def effect(self, module: str, positions: Sequence[tuple[int, int]] = ()) -> AttentionEffect:
         """The logits with and without a module's attention, everything else as it is.

@@ -50,7 +50,7 @@ def strongest_channel(features: Tensor, inside: Tensor, cell: tuple[int, int]) -
 
     Args:
         features, inside: as for :func:`standardised`.
-        cell: one of those inside.
+        cell: any cell; that of a pixel at the edge may have its centre in the padding.
     """
     row, column = cell
     return int(standardised(features, inside)[:, row, column].argmax())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from danseg import apis
 from danseg.apis.class_activation import METHODS
@@ -190,6 +191,26 @@ def test_the_model_stays_as_it_was(make, picture):
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+ASKS_FOR_GRADIENTS: list[bool] = []
+
+
+class Spy(nn.Module):
+    """Notes whether what comes by is kept for gradients."""
+
+    def forward(self, x):
+        ASKS_FOR_GRADIENTS.append(x.requires_grad)
+        return x
+
+
+def test_what_lies_before_the_layer_keeps_nothing_for_gradients(make, picture):
+    model = make()
+    model.backbone.layer2 = nn.Sequential(model.backbone.layer2, Spy())
+    for layer, kept in (("backbone.layer3", False), ("backbone.layer1", True)):
+        ASKS_FOR_GRADIENTS.clear()
+        apis.class_activation_map(model, picture, (50, 20), layer=layer)
+        assert ASKS_FOR_GRADIENTS[-1] is kept and len(ASKS_FOR_GRADIENTS) > 1
 
 
 MISTAKES = {

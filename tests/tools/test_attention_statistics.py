@@ -80,7 +80,7 @@ def test_a_mistake_is_one_message(tool, trained, capsys, arguments, said):
 def test_a_network_without_attention_is_refused_before_any_picture(tool, trained, capsys):
     head = dict(type="FCNHead", num_convs=1, in_channels=64, in_index=3, channels=16, num_classes=19)
     weights = trained[1].replace("weights", "other")
-    options = ["--cfg-options", f"model.decode_head={dict(head, _delete_=True)}"]
+    options = ["--cfg-options", f"model.decode_head={dict(head, _delete_=True)}", "data_root=nowhere"]
     from danseg.engine.config.cfg_options import parse_options
 
     model = load_model(load_config(trained[0], parse_options(options[1:])), None, "cpu")

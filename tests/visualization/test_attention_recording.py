@@ -1,5 +1,6 @@
 import asyncio
 import copy
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -106,6 +107,24 @@ def test_a_view_is_begun_once_and_asked_by_its_name():
         torch.testing.assert_close(one.show(), module.norm(x))
         one.show([(7, 7)])  # positions are for views of positions
     assert module.begun == ["channels", "maps"]
+
+
+def test_threads_that_ask_at_the_same_time_begin_a_view_once():
+    class Slow(Counting):
+        def attention_views(self):
+            def begin(x):
+                time.sleep(0.05)
+                self.begun.append("slow")
+                return lambda: x
+
+            return (View("everywhere", begin, values="weights"),)
+
+    module, x = Slow().eval(), torch.randn(2, 8, 3, 5)
+    with record_attention(module) as recorded:
+        module(x)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(torch.equal(one, x) for one in pool.map(lambda _: recorded[""].show(), range(4)))
+    assert module.begun == ["slow"]
 
 
 def test_what_is_asked_later_is_of_the_weights_of_the_first_question():

@@ -3,7 +3,8 @@
 ``danseg app`` starts it, and docs/app.md says what is on it. The way of a click:
 :mod:`danseg.app.page_server` lets through what the page asks, :mod:`danseg.app.gradio_page` has its parts and
 events, :mod:`danseg.app.explorer` finds the picture's kept pass or makes one, and
-:mod:`danseg.app.page_answers` says what is seen. :mod:`danseg.app.visitors` has the visitors' pictures, and whose they are.
+:mod:`danseg.app.page_answers` says what is seen. :mod:`danseg.app.visitors` has the visitors' pictures, and
+whose they are.
 """
 
 import os

@@ -127,7 +127,8 @@ def _weights(
         order = np.argsort(-np.abs(values), kind="stable")[:BARS]
         what = f"{UNITS_OF_WEIGHTS[shown.values]} of channels, the largest of {len(values)}"
         if len(shown.weights) > 1:
-            what = f"from which channel {channels.named(row)}, the strongest here, gathers most"
+            known = ", the strongest here," if channels.rows else ""
+            what = f"from which channel {channels.named(row)}{known} gathers most"
     longest = max(float(np.abs(values).max()), 1e-12)
     return dict(
         kind=shown.kind,

@@ -9,10 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+import danseg.attention
+from bad_files import drawn
 from danseg.apis import Exploration, explore
 from danseg.app import page_answers as answers
+from danseg.attention.parts.views import ShowsAttention
 from danseg.errors import UserError
 from danseg.visualization import AttentionMaps, AttentionWeights, Placement
+from few_layers import few_layers, few_layers_model
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +186,27 @@ def test_positions_of_an_address_are_numbers(exploration):
 def test_another_view_is_refused(exploration):
     with pytest.raises(UserError, match="there is no view 'x'; there are decode_head.pam, decode_head.cam"):
         answers.looking(exploration, "x", 0, (0, 0))
+
+
+SHOWN = [
+    name
+    for name in danseg.attention.__all__
+    if issubclass(getattr(danseg.attention, name), ShowsAttention) and not name.endswith(("1d", "3d"))
+]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_view_of_every_module_has_a_picture_or_bars_and_a_caption(name):
+    model = few_layers_model(few_layers(dict(type="AttentionHead", attention=dict(type=name))))
+    exploration = explore(model, drawn(3))
+    assert exploration.views
+    for key, view in exploration.views.items():
+        parts = answers.parts_of(exploration, key)
+        for part in range(max(1, len(parts))):
+            made = answers.looking(exploration, key, part, (30, 20))
+            assert (view.kind in ("position", "everywhere")) == ("source" in made) == ("bars" not in made)
+            assert key.partition(":")[0] in made["caption"] and view.name in made["caption"]
+            if "source" in made:
+                assert decoded(made["source"]).shape == (48, 72, 4)
+            else:
+                assert made["bars"] and max(length for _, length, _ in made["bars"]) == 1

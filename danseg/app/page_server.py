@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.routing import Mount
 
 from danseg.app.explorer import Explorer
 from danseg.app.gradio_page import GradioPage, asset
@@ -85,7 +86,7 @@ def page_application(explorer: Explorer) -> FastAPI:
 
     page.blocks.queue(max_size=None, api_open=False)
     page.blocks.state_session_capacity = 64
-    return gr.mount_gradio_app(
+    app = gr.mount_gradio_app(
         app,
         page.blocks,
         path="/",
@@ -99,6 +100,9 @@ def page_application(explorer: Explorer) -> FastAPI:
         theme=gr.themes.Default(font=["Arial", "sans-serif"], font_mono=["monospace"]),
         css=asset("page.css"),
     )
+    # The one that listens; leaving the block of the page's parts has made another, which does not.
+    page.blocks.app = next(route.app for route in app.routes if isinstance(route, Mount))
+    return app
 
 
 async def _download(explorer: Explorer, request: Request, make: Any, kind: str) -> Response:

@@ -110,7 +110,6 @@ def documented(table: str) -> str:
     return page.partition(f"<!-- {table}: begin -->\n\n")[2].partition(f"\n<!-- {table}: end -->")[0]
 
 
-@pytest.mark.xfail(strict=True, reason="the costs have not been measured yet")
 def test_the_documented_costs_are_those_of_all_that_modules_show():
     wanted = [
         (f"`{label(module, **arguments)}`", called)

@@ -27,7 +27,7 @@ from danseg.visualization.attention_recording import (
     require_attention,
 )
 from danseg.visualization.attention_switch import switched_off
-from danseg.visualization.channel_classes import classes_of_channels, strongest_channel
+from danseg.visualization.channel_classes import classes_of_channels, standards, strongest_channel
 from danseg.visualization.shown_view import placement_of, shown_view, view_keys
 
 
@@ -76,6 +76,7 @@ class Exploration:
         self._recorded = recorded
         self._placement = placement_of(data)
         self._without: dict[str, _Without] = {}
+        self._standards: dict[str, tuple[Tensor, Tensor]] = {}
         self._lock = Lock()
         self._keys = view_keys(recorded)
         self.views: dict[str, View] = {key: view for key, (_, view) in self._keys.items()}
@@ -156,7 +157,9 @@ class Exploration:
         height, width = features.shape[1:]
         [place] = self._places([position])
         cell = self._placement.cell(place, (height, width))
-        return strongest_channel(features, self._cell_labels(features) >= 0, cell)
+        if key not in self._standards:
+            self._standards[key] = standards(features, self._cell_labels(features) >= 0)
+        return strongest_channel(features, self._standards[key], cell)
 
     def effect(self, module: str, positions: Sequence[tuple[int, int]] = ()) -> AttentionEffect:
         """The logits with and without a module's attention, everything else as it is.

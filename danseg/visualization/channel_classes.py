@@ -7,23 +7,39 @@ import torch
 from torch import Tensor
 
 
-def standardised(features: Tensor, inside: Tensor) -> Tensor:
-    """Every channel less its mean over some cells, divided by its standard deviation there.
+def standards(features: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Every channel's mean over some cells, and the factor that standardises its distance from it.
 
     Args:
         features: ``(C, h, w)``.
         inside: ``(h, w)`` bool, the cells that count, at least one.
 
     Returns:
-        ``(C, h, w)``, at least float32; 0 for a channel that is the same everywhere.
+        Two ``(C,)``, at least float32. The second one is the inverse of the standard deviation; 0 for a
+        channel that is the same everywhere.
     """
-    values = features.to(torch.promote_types(features.dtype, torch.float32))
-    of_cells = values[:, inside]  # (C, n)
+    of_cells = _wide(features)[:, inside]  # (C, n)
     mean, spread = of_cells.mean(1), of_cells.std(1, correction=0)
     # The rounding of a mean makes a constant channel seem to vary.
     varies = spread > 1e-5 * of_cells.abs().amax(1)
-    scale = torch.where(varies, 1 / spread, torch.zeros_like(spread))
-    return (values - mean[:, None, None]) * scale[:, None, None]
+    return mean, torch.where(varies, 1 / spread, torch.zeros_like(spread))
+
+
+def standardised(features: Tensor, inside: Tensor) -> Tensor:
+    """Every channel less its mean over some cells, divided by its standard deviation there.
+
+    Args:
+        features, inside: as for :func:`standards`.
+
+    Returns:
+        ``(C, h, w)``, at least float32; 0 for a channel that is the same everywhere.
+    """
+    mean, factor = standards(features, inside)
+    return (_wide(features) - mean[:, None, None]) * factor[:, None, None]
+
+
+def _wide(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def classes_of_channels(features: Tensor, labels: Tensor) -> Tensor:
@@ -45,12 +61,14 @@ def classes_of_channels(features: Tensor, labels: Tensor) -> Tensor:
     return torch.where(values.any(1), present[means.argmax(1)], -1)
 
 
-def strongest_channel(features: Tensor, inside: Tensor, cell: tuple[int, int]) -> int:
+def strongest_channel(features: Tensor, of_channels: tuple[Tensor, Tensor], cell: tuple[int, int]) -> int:
     """The channel that lies farthest above its mean in a cell (row, column), in standard deviations.
 
     Args:
-        features, inside: as for :func:`standardised`.
+        features: ``(C, h, w)``.
+        of_channels: their :func:`standards`.
         cell: any cell; that of a pixel at the edge may have its centre in the padding.
     """
+    mean, factor = of_channels
     row, column = cell
-    return int(standardised(features, inside)[:, row, column].argmax())
+    return int(((_wide(features[:, row, column]) - mean) * factor).argmax())

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from danseg.visualization.channel_classes import classes_of_channels, standardised, strongest_channel
+from danseg.visualization.channel_classes import (
+    classes_of_channels,
+    standardised,
+    standards,
+    strongest_channel,
+)
 
 # Two rows of class 7, one of class 2, one that does not count.
 LABELS = torch.tensor([[7, 7, 7], [7, 7, 7], [2, 2, 2], [-1, -1, -1]])
@@ -37,9 +42,12 @@ def test_size_and_offset_of_a_channel_do_not_matter():
 
 def test_the_strongest_channel_of_a_cell():
     inside = LABELS >= 0
-    assert strongest_channel(features(), inside, (0, 1)) == 3
-    assert strongest_channel(features(), inside, (0, 0)) == 1
-    assert strongest_channel(features(), inside, (2, 0)) in (0, 4)  # the same once they are standardised
+    assert strongest_channel(features(), standards(features(), inside), (0, 1)) == 3
+    assert strongest_channel(features(), standards(features(), inside), (0, 0)) == 1
+    assert strongest_channel(features(), standards(features(), inside), (2, 0)) in (
+        0,
+        4,
+    )  # the same once they are standardised
 
 
 def test_standardised_has_mean_0_and_deviation_1_where_it_counts(device):

@@ -86,6 +86,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["danseg", "danseg.*"]),
+    package_data={"danseg.app": ["assets/*"]},  # what the page is made of in a browser
     cmdclass={"build_py": BuildWithShipped},
     entry_points={"console_scripts": ["danseg = danseg.command:main"]},
     # Neither line of mmseg: a project that has one keeps it, and danseg.ops and danseg.attention need none.

@@ -5,7 +5,6 @@ that the table can be made on any machine.
 """
 
 import functools
-import inspect
 import math
 import re
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import danseg.attention
 from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
+from danseg.attention.parts.views import View, attention_modules
 from danseg.registry import OWNED_BY_MMCV
 
 CHANNELS = 512
@@ -38,7 +38,7 @@ class Row(NamedTuple):
     config: str  # its type in a config
     parameters: int  # at CHANNELS channels
     operations: int  # of one image of CHANNELS x SIZE; a multiply-add counts as two
-    map: str | None  # shape of one image's attention map
+    shows: str | None  # the views of its attention
     equation: str  # of the output
     paper: str
     venue: str
@@ -47,32 +47,44 @@ class Row(NamedTuple):
 
 def rows() -> list[Row]:
     """A row for each class of ``danseg.attention``, one for each variant that is a different network."""
+    return [row(module, **arguments) for module, arguments in modules()]
+
+
+def modules() -> list[tuple[Any, dict[str, Any]]]:
+    """The classes of ``danseg.attention``, with the arguments that make a different network of them."""
     return [
-        row(getattr(danseg.attention, name), **arguments)
+        (getattr(danseg.attention, name), arguments)
         for name in danseg.attention.__all__
         for arguments in _VARIANTS.get(name, [{}])
     ]
+
+
+def label(module: type[nn.Module], **arguments) -> str:
+    """A class with the arguments that make a different network of it."""
+    return module.__name__ + "".join(f'({key}="{value}")' for key, value in arguments.items())
+
+
+def features_of(module: type[nn.Module], size: tuple[int, int]) -> tuple[int, ...]:
+    """The size of its features: that of an image's, or as many positions in a row, or in a single frame."""
+    return {1: (math.prod(size),), 2: size, 3: (1, *size)}[getattr(module, "dims", 2)]
 
 
 @functools.cache
 def row(module: type[nn.Module], **arguments) -> Row:
     """The row of ``module``, made with its defaults but for ``arguments``."""
     name = module.__name__
-    dims = getattr(module, "dims", 2)
-    # The same number of positions in one and in three dimensions.
-    size = {1: (math.prod(SIZE),), 2: SIZE, 3: (1, *SIZE)}[dims]
     with FakeTensorMode(), torch.no_grad():
         made = module(CHANNELS, **arguments).eval()
         parameters = sum(parameter.numel() for parameter in made.parameters())
         with FlopCounterMode(display=False) as counter:
-            made(torch.empty(1, CHANNELS, *size))
+            made(torch.empty(1, CHANNELS, *features_of(module, SIZE)))
     equation, paper, venue, arxiv = _from_docstring(module.__doc__ or "", *arguments.values())
     return Row(
-        module=name + "".join(f'({key}="{value}")' for key, value in arguments.items()),
+        module=label(module, **arguments),
         config=f"danseg.{name}" if name in OWNED_BY_MMCV else name,
         parameters=parameters,
         operations=counter.get_total_flops(),
-        map=_map_shape(module, dims, **arguments),
+        shows=", ".join(called for called, *_ in groups_of_views(made)) or None,
         equation=equation,
         paper=paper,
         venue=venue,
@@ -80,23 +92,25 @@ def row(module: type[nn.Module], **arguments) -> Row:
     )
 
 
-def _map_shape(module: type[nn.Module], dims: int, **arguments) -> str | None:
-    """Shape of ``attention_map`` for one image in letters, such as P×H×W for P asked positions."""
-    if not hasattr(module, "attention_map"):
-        return None
-    # Prime numbers, to be told apart from each other and from a module's own.
-    size = dict(zip({1: "L", 2: "HW", 3: "THW"}[dims], (59, 61, 67), strict=False))
-    letters = {CHANNELS: "C", 41: "P"}
-    for letter, side in size.items():
-        letters |= {side: letter, (side + 1) // 2: f"{letter}/2"}
-    with FakeTensorMode(), torch.no_grad():
-        made: Any = module(CHANNELS, **arguments).eval()
-        x = torch.empty(1, CHANNELS, *size.values())
-        if "positions" in inspect.signature(made.attention_map).parameters:
-            shape = made.attention_map(x, [(0,) * dims] * 41).shape
-        else:
-            shape = made.attention_map(x).shape
-    return "×".join(letters.get(side, str(side)) for side in shape[1:])
+def groups_of_views(module: nn.Module) -> list[tuple[str, str, list[View]]]:
+    """A module's views: what to call each group, the path of the part that has it, and the group's views.
+
+    Views whose names differ in numbers alone are one group. The first view, which has no name, is called by
+    its kind; so are others whose names do not say their kind. Those of parts stand behind the part's path.
+    """
+    found = []
+    for path, part in attention_modules(module).items():
+        groups: dict[tuple[str, str], list[View]] = {}
+        for view in part.attention_views():
+            groups.setdefault((view.kind, re.sub(r"\d+", "0", view.name)), []).append(view)
+        for (kind, _), views in groups.items():
+            names = " to ".join(f"`{name}`" for name in dict.fromkeys((views[0].name, views[-1].name)))
+            if not views[0].name:
+                names = kind
+            elif not views[0].name.startswith(kind):
+                names += f" ({kind})"
+            found.append((f"{path}: {names}" if path else names, path, views))
+    return found
 
 
 def _from_docstring(doc: str, *variant: str) -> tuple[str, str, str, str | None]:
@@ -117,11 +131,11 @@ def _from_docstring(doc: str, *variant: str) -> tuple[str, str, str, str | None]
     return equation, paper[1], paper[2], paper[3]
 
 
-_COLUMNS = ("module", "type in a config", "parameters", "operations", "map")
+_COLUMNS = ("module", "type in a config", "parameters", "operations", "shows")
 
 
 def _cells(row: Row) -> list[str]:
-    return [row.module, row.config, _counted(row.parameters), _counted(row.operations), row.map or "none"]
+    return [row.module, row.config, _counted(row.parameters), _counted(row.operations), row.shows or "none"]
 
 
 def _counted(number: int) -> str:

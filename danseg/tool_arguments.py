@@ -34,6 +34,23 @@ def number(kind: type[int] | type[float], low: float, high: float | None = None)
 parse_count = number(int, 1)
 
 
+def pixel(option: str, text: str) -> tuple[int, int]:
+    """Read a pixel ``x,y`` of an option.
+
+    Raises:
+        UserError: it is none.
+    """
+    from danseg.errors import UserError
+
+    try:
+        x, y = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"{option} takes pixels as x,y, two whole numbers such as 640,400; got {text!r}"
+        ) from None
+    return x, y
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help=as_started("config file, for example configs/danet_r18_camvid.py"))
 
@@ -129,6 +146,47 @@ def add_work_dir(parser: argparse.ArgumentParser, what: str, default: str = "wor
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: the GPU if there is one)")
+
+
+def add_listening(parser: argparse.ArgumentParser, port: int, seconds: float) -> None:
+    """Where a tool listens, and what it takes of requests: :mod:`danseg.web`."""
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s; 0.0.0.0 for all)"
+    )
+    parser.add_argument(
+        "--port",
+        type=number(int, 0, 65535),
+        default=port,
+        help="port to listen on; 0 for any that is free, which is printed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=parse_count,
+        default=32 * 2**20,
+        metavar="N",
+        help="of a request (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=parse_count,
+        default=2**23,
+        metavar="N",
+        help="of a picture, as its header claims them (default: %(default)s, a frame of 3840x2160)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=number(float, 0.001),
+        default=seconds,
+        metavar="SECONDS",
+        help="for a request, and for a stop (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--queue",
+        type=parse_count,
+        default=256,
+        metavar="N",
+        help="requests that are in work or wait; others get a 503 (default: %(default)s)",
+    )
 
 
 def add_precision(parser: argparse.ArgumentParser, note: str = "") -> None:

@@ -6,18 +6,19 @@ import pytest
 
 import danseg.attention
 from danseg.attention import (
+    BAM,
     CBAM,
     ChannelAttention,
     CompactGeneralizedNonLocal,
     DualAttention,
     NonLocal2d,
-    NonLocal3d,
     PointwiseSpatialAttention,
     PositionAttention,
+    PyramidSplitDualAttention,
 )
 from danseg.attention.compact_non_local import KERNELS
 from danseg.attention.non_local import MODES
-from danseg.attention_table import markdown, row, rows, text
+from danseg.attention_table import groups_of_views, label, markdown, modules, row, rows, text
 from danseg.registry import MODELS
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "attention.md"
@@ -48,7 +49,7 @@ def test_a_row_of_position_attention():
     entry = row(PositionAttention)
     assert entry.parameters == 512 * (64 + 64 + 512) + 64 + 64 + 512 + 1
     assert entry.operations == 2 * N * 512 * (64 + 64 + 512) + 2 * N * N * (64 + 512)
-    assert entry.map == "P×H×W"
+    assert entry.shows == "position"
     assert entry.equation == "out_j = gamma.scale · Σ_i softmax_i(q_j · k_i) v_i + x_j"
     assert entry.paper == "Dual Attention Network for Scene Segmentation"
     assert (entry.venue, entry.arxiv) == ("CVPR 2019", "1809.02983")
@@ -64,12 +65,14 @@ def test_modes_have_equations_and_costs_of_their_own():
     assert gaussian.operations == 2 * N * (2 * 512 * 256) + 2 * N * N * (512 + 256)
 
 
-def test_shapes_of_maps():
-    assert row(ChannelAttention).map == "C×C"
-    assert row(CBAM).map == "1×H×W"
-    assert row(NonLocal3d).map == "P×T×H×W"
-    assert row(PointwiseSpatialAttention).map == "P×H/2×W/2"
-    assert row(DualAttention).map is None
+def test_what_modules_show():
+    assert row(ChannelAttention).shows == "channels"
+    assert row(CBAM).shows == "everywhere, `channels`"
+    assert row(BAM).shows == "everywhere, `channels`, `mean gate` (everywhere)"
+    assert row(DualAttention).shows == "pam: position, cam: channels"
+    assert row(PyramidSplitDualAttention).shows == (
+        "branches, `where` (everywhere), `position 3x3` to `position 9x9`, `channels 3x3` to `channels 9x9`"
+    )
 
 
 def test_a_paper_without_arxiv_number_has_no_link():
@@ -101,10 +104,23 @@ def test_counts_are_given_to_three_digits(number, shown):
     assert f"| {shown} |" in markdown([entry])
 
 
+def documented(table: str) -> str:
+    """What stands in the page between a table's marks."""
+    page = DOCUMENT.read_text()
+    return page.partition(f"<!-- {table}: begin -->\n\n")[2].partition(f"\n<!-- {table}: end -->")[0]
+
+
+def test_the_documented_costs_are_those_of_all_that_modules_show():
+    wanted = [
+        (f"`{label(module, **arguments)}`", called)
+        for module, arguments in modules()
+        for called, *_ in groups_of_views(module(64, **arguments))
+    ]
+    rows_of_costs = [
+        line.strip("|").split("|") for line in documented("costs").splitlines()[2:] if "|" in line
+    ]
+    assert [(name.strip(), shows.strip()) for name, shows, *_ in rows_of_costs] == wanted
+
+
 def test_the_documented_table_is_this_one(table):
-    shown = (
-        DOCUMENT.read_text()
-        .partition("<!-- modules: begin -->\n\n")[2]
-        .partition("\n<!-- modules: end -->")[0]
-    )
-    assert shown == markdown(table), "print it anew: python tools/list_modules.py --markdown"
+    assert documented("modules") == markdown(table), "print it anew: python tools/list_modules.py --markdown"

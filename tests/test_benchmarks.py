@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+import danseg.attention
 from benchmarks import measure, report
 from danseg.engine.measuring import MIB
 
@@ -335,6 +336,40 @@ def test_every_head_with_a_counterpart_is_compared():
 
 
 @pytest.mark.slow
+def test_quick_exploration_benchmark_runs_and_asks_every_view(tmp_path, capsys):
+    pytest.importorskip("mmseg")
+    from benchmarks import exploration
+
+    options = ["--cases", "danet", "--quick", "--repeats", "2", "--device", "cpu", "--threads", "1"]
+    exploration.main([*options, "--out", str(tmp_path)])
+    [stored] = tmp_path.glob("exploration_cpu-*_torch*_mmseg*_quick.json")
+    [cost] = json.loads(stored.read_text())["costs"]
+    assert cost["note"] == "" and cost["view"] == "decode_head.pam"
+    assert {"decode_head.pam", "decode_head.cam", "probabilities", "decode_head.cam, its effect"} <= set(
+        cost["clicks"]
+    )
+    assert len(cost["plain_rounds"]) == len(cost["first_rounds"]) == 2
+    assert 0 < max(cost["clicks"].values()) < cost["effect_seconds"] and cost["kept_bytes"] > 64 * 128 * 11
+    exploration.main(["--markdown", str(stored)])
+    assert "| danet | decode_head.pam |" in capsys.readouterr().out
+
+
+def test_promises_of_explorations_are_judged():
+    from benchmarks import exploration
+
+    cost = exploration.Cost(
+        "danet",
+        plain_seconds=10,
+        first_seconds=11,
+        plain_bytes=2 * 10**9,
+        first_bytes=int(2.5e9),
+        clicks={"decode_head.pam": 0.01, "decode_head.cam": 0.3},
+    )
+    assert [line.split(":")[0] for line in exploration.promises(cost)] == ["kept", "kept", "MISSED"]
+    assert exploration.promises(exploration.Cost("danet", note="killed")) == []
+
+
+@pytest.mark.slow
 def test_quick_predict_benchmark_runs_and_writes_its_files(monkeypatch, tmp_path, capsys):
     pytest.importorskip("mmseg")
     from benchmarks import predict
@@ -374,3 +409,81 @@ def test_predict_benchmark_notices_other_labels(tmp_path):
             continue
         with pytest.raises(RuntimeError, match="0.005 of the labels of 1 pictures differ"):
             predict.differing(tmp_path / "ours", tmp_path / "pred")
+
+
+def test_every_module_with_views_is_measured_and_a_modules_parts_by_what_they_get():
+    from benchmarks import attention_views
+    from danseg.attention.parts.views import attention_modules
+
+    for case in attention_views.CASES:
+        views = attention_views.prepared(case, 64, (4, 6), CPU)
+        module = getattr(danseg.attention, case.name)(64, **case.arguments)
+        assert bool(views) == bool(attention_modules(module)), case
+        for _, view, x in views:
+            assert attention_views.question(view, view.begin(x), x)().isfinite().all()
+    [dual] = [case for case in attention_views.CASES if case.name == "DualAttention"]
+    assert [label for label, *_ in attention_views.prepared(dual, 64, (4, 6), CPU)] == [
+        "pam: position",
+        "cam: channels",
+    ]
+
+
+@pytest.mark.slow
+def test_quick_views_benchmark_runs_and_prints_the_table_of_the_page(tmp_path, capsys):
+    pytest.importorskip("mmseg")
+    from benchmarks import attention_views
+
+    options = ["--quick", "--repeats", "2", "--device", "cpu", "--out", str(tmp_path)]
+    attention_views.main(["--cases", "CBAM", "PositionAttention", *options])
+    capsys.readouterr()
+    [stored] = tmp_path.glob("attention_views_cpu-*_torch*_mmseg*_quick.json")
+    content = json.loads(stored.read_text())
+    assert [(cost["module"], cost["view"], cost["kind"]) for cost in content["costs"]] == [
+        ("CBAM", "everywhere", "everywhere"),
+        ("CBAM", "`channels`", "channels"),
+        ("PositionAttention", "position", "position"),
+    ]
+    for cost in content["costs"]:
+        assert cost["note"] == "" and cost["begin_seconds"] > 0 and cost["extra_bytes"] >= 0
+        assert len(cost["begin_rounds"]) == 2
+        assert bool(cost["position_seconds"]) == bool(cost["position_rounds"]) == (cost["kind"] == "position")
+    attention_views.main(["--markdown", str(stored)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| module | shows | begin, ms | further position, ms | extra MiB |"
+    assert lines[3].startswith("| `CBAM` | `channels` | ") and "| – |" in lines[3]
+    assert lines[-1].startswith("One image of 64 channels at 16x24, float32, ")
+
+
+def test_a_file_that_holds_no_costs_of_views_is_one_message(tmp_path, capsys):
+    from benchmarks import attention_views
+
+    path = tmp_path / "x.json"
+    path.write_text("{}")
+    with pytest.raises(SystemExit) as ending:
+        attention_views.main(["--markdown", str(path)])
+    assert ending.value.code == 1
+    assert "give a .json file that this benchmark wrote" in capsys.readouterr().err
+
+
+def test_a_view_that_cannot_be_measured_says_why(monkeypatch):
+    from benchmarks import attention_views
+    from danseg.engine.measuring import MeasurementError
+
+    def killed(*arguments):
+        raise MeasurementError("the measuring process ended with status -9, most likely for want of memory")
+
+    monkeypatch.setattr(attention_views, "in_subprocess", killed)
+    [case] = [case for case in attention_views.CASES if case.name == "CBAM"]
+    costs = attention_views.measure(case, 64, (4, 6), CPU, 2)
+    about = dict(channels=64, size=(4, 6), device_name="none", torch="2", repeats=2)
+    table = attention_views.markdown(costs, about)
+    assert "- `CBAM`, view 1: memory: the measuring process ended with status -9" in table
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(None, "–"), (0, "0"), (1234.5, "1234"), (12.345, "12.3"), (0.0123, "0.012")]
+)
+def test_costs_have_three_digits_and_no_exponent(value, said):
+    from benchmarks import attention_views
+
+    assert attention_views._number(value, 1) == said

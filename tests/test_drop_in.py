@@ -16,6 +16,9 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 
 import danseg.heads
+from danseg.visualization import attention_modules
+from danseg.visualization.attention_recording import record_attention
+from danseg.visualization.attention_switch import switched_off
 
 MIM = Path(mmseg.__file__).parent / ".mim"
 BY_MMSEG = dict(MODELS.module_dict)
@@ -113,6 +116,47 @@ def test_it_takes_mmsegs_weights_and_gives_its_logits(name):
         want = theirs([x])
         want = want[0] if isinstance(want, (tuple, list)) else want
         torch.testing.assert_close(ours([x]), want, rtol=1e-5, atol=1e-5 * want.abs().max().item())
+
+
+def _network(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    """A small network of mmseg's config, built under mmseg's names, with danseg's classes behind them."""
+    for registered, made in {**HEADS, **SEGMENTORS}.items():
+        monkeypatch.setitem(MODELS.module_dict, registered, made)
+    backbone = dict(type="ResNetV1c", depth=18, base_channels=8, stem_channels=8, norm_cfg=dict(type="BN"))
+    head = {**_stock_arguments(name), "type": name, "in_channels": 64, "in_index": 3}
+    model = dict(type="EncoderDecoder", backbone=backbone, decode_head=head, test_cfg=dict(mode="whole"))
+    network = MODELS.build(model)
+    _draw(network.decode_head)
+    return network.eval()
+
+
+def test_every_head_but_fcn_shows_its_attention(monkeypatch):
+    silent = [name for name in HEADS if not attention_modules(_network(name, monkeypatch))]
+    assert silent == ["FCNHead"]
+
+
+@every_pair
+@torch.no_grad()
+def test_what_has_attention_shows_it_in_mmsegs_network(name, monkeypatch):
+    network = _network(name, monkeypatch)
+    modules = attention_modules(network)
+    if not modules:
+        pytest.skip("test_every_head_but_fcn_shows_its_attention says which these are")
+    image = torch.randn(1, 3, 72, 104, generator=torch.Generator().manual_seed(0))
+    with record_attention(network) as recorded:
+        logits = network(image, mode="tensor")
+    assert recorded.keys() == modules.keys()
+    for path, one in recorded.items():
+        assert path == "decode_head" or path.startswith("decode_head.")
+        for view in one.views.values():
+            asked = [(0, 0), (1, 2)] if view.kind == "position" else []
+            seen = one.show(asked, view.name)
+            assert seen.isfinite().all() and seen.shape[0] == 1
+            assert view.kind != "position" or seen.shape[1] == 2
+        with switched_off(network, path):
+            without = network(image, mode="tensor")
+        assert without.shape == logits.shape and not torch.allclose(without, logits, rtol=1e-4)
+    assert torch.equal(network(image, mode="tensor"), logits)
 
 
 def _stock(network: str) -> Path:

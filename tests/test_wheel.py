@@ -96,9 +96,8 @@ def test_the_wheel_holds_every_config_and_tool_and_nothing_else_beside_the_packa
             assert wheel.read(f"danseg/.mim/{name}") == (ROOT / name).read_bytes(), name
     mim = {name.removeprefix("danseg/.mim/") for name in names if name.startswith("danseg/.mim/")}
     assert mim == {*SHIPPED, "model-index.yml", "metafile.yml"} and len(SHIPPED) > 90
-    code = {
-        f"danseg/{path.relative_to(ROOT / 'danseg').as_posix()}" for path in (ROOT / "danseg").rglob("*.py")
-    }
+    files = [*(ROOT / "danseg").rglob("*.py"), *(ROOT / "danseg" / "app" / "assets").iterdir()]
+    code = {path.relative_to(ROOT).as_posix() for path in files}
     rest = {name for name in names if not name.startswith("danseg/.mim/") and ".dist-info/" not in name}
     assert rest == {name for name in code if "/.mim/" not in name}
 
@@ -114,7 +113,7 @@ def test_the_index_is_what_the_mm_family_reads(installed):
 def test_a_wheel_can_be_built_from_the_source_distribution(built):
     with tarfile.open(only(built / "sdist")) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {*SHIPPED, "setup.py", "danseg/recipes.py", "README.md"} <= names
+    assert {*SHIPPED, "setup.py", "danseg/recipes.py", "danseg/app/assets/viewer.js", "README.md"} <= names
     assert not [name for name in names if name.startswith(("tests", "data", "danseg/.mim"))]
 
 

@@ -45,6 +45,7 @@ from danseg.tool_arguments import (
     add_tta,
     parse_count,
     parse_trained,
+    pixel,
 )
 
 # The paths of more pictures than these are not printed.
@@ -177,7 +178,7 @@ def _checked(args: argparse.Namespace) -> list[tuple[int, int]] | None:
     if args.tta and (args.tiles is not None or args.attention is not None):
         other = "attention" if args.tiles is None else "tiles"
         raise UserError(f"--tta averages views of whole images, of which --{other} knows one; leave out one")
-    return None if args.attention is None else [_position(text) for text in args.attention]
+    return None if args.attention is None else [pixel("--attention", text) for text in args.attention]
 
 
 def _predict(args: argparse.Namespace, positions: list[tuple[int, int]] | None) -> bool:
@@ -239,18 +240,6 @@ def _ways_to_less_memory(args: argparse.Namespace) -> Iterator[str]:
     if args.precision == "float32":
         yield "compute in 16 bits (--precision bfloat16)"
     yield "compute on the CPU (--device cpu)"
-
-
-def _position(text: str) -> tuple[int, int]:
-    from danseg.errors import UserError
-
-    try:
-        x, y = (int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(
-            f"--attention takes pixels as x,y, two whole numbers such as 640,400; got {text!r}"
-        ) from None
-    return x, y
 
 
 def main(argv: Sequence[str] | None = None) -> None:

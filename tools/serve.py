@@ -13,6 +13,7 @@ from danseg.tool_arguments import (
     add_cfg_options,
     add_data,
     add_device,
+    add_listening,
     add_precision,
     add_trained,
     number,
@@ -30,43 +31,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_trained(parser)
     add_data(parser)
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s; 0.0.0.0 for all)"
-    )
-    parser.add_argument(
-        "--port",
-        type=number(int, 0, 65535),
-        default=8000,
-        help="port to listen on; 0 for any that is free, which is printed (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-bytes",
-        type=parse_count,
-        default=32 * 2**20,
-        metavar="N",
-        help="of a request (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=parse_count,
-        default=2**23,
-        metavar="N",
-        help="of a picture, as its header claims them (default: %(default)s, a frame of 3840x2160)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=number(float, 0.001),
-        default=20,
-        metavar="SECONDS",
-        help="for a request, and for a stop (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--queue",
-        type=parse_count,
-        default=256,
-        metavar="N",
-        help="requests that are in work or wait; others get a 503 (default: %(default)s)",
-    )
+    add_listening(parser, port=8000, seconds=20)
     parser.add_argument(
         "--batch-size",
         type=parse_count,

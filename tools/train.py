@@ -11,6 +11,7 @@ from danseg.tool_arguments import (
     add_patience,
     add_processes,
     add_work_dir,
+    parse_count,
 )
 
 
@@ -43,6 +44,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="scale the learning rate to the total batch: processes x batch_size x accumulative_counts",
     )
+    parser.add_argument(
+        "--show-attention",
+        nargs="?",
+        const=3,
+        type=parse_count,
+        metavar="N",
+        help="draw prediction and attention of N validation pictures (default: 3) at every validation",
+    )
     parser.add_argument("--seed", type=int, help="seed of all random numbers (default: random, and logged)")
     parser.add_argument(
         "--deterministic", action="store_true", help="use algorithms only that repeat to the bit"
@@ -71,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
             deterministic=args.deterministic,
             amp=args.amp,
             auto_scale_lr=args.auto_scale_lr,
+            show_attention=args.show_attention,
         )
         return config
 

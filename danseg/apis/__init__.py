@@ -13,6 +13,7 @@ and in single steps::
     labels = predict(model, "street.png")                            # (H, W) class ids
     maps = attention_maps(model, "street.png", [(640, 400)])         # from pixel x=640, y=400
     heat = maps["decode_head.pam"].over_image()                      # (1, H, W)
+    exploration = explore(model, "street.png")                       # one pass for any number of views
     predict_large(model, "aerial.tif", "labels.tif")                 # an image of any size, by tiles
 
 ``docs/api.md`` has more.
@@ -23,6 +24,9 @@ from danseg.errors import require_mmseg
 require_mmseg("danseg.apis")
 
 from danseg.apis.attention_maps import attention_maps
+from danseg.apis.attention_statistics import attention_statistics
+from danseg.apis.class_activation import class_activation_map
+from danseg.apis.exploration import AttentionEffect, Exploration, explore
 from danseg.apis.large import predict_large
 from danseg.apis.model import dataset_meta, load_model
 from danseg.apis.predict import predict, read_picture
@@ -33,10 +37,15 @@ from danseg.apis.segmenter import Segmenter
 __all__ = [
     "PRECISIONS",
     "Area",
+    "AttentionEffect",
+    "Exploration",
     "Prediction",
     "Segmenter",
     "attention_maps",
+    "attention_statistics",
+    "class_activation_map",
     "dataset_meta",
+    "explore",
     "load_model",
     "predict",
     "predict_large",

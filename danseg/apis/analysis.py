@@ -29,6 +29,7 @@ from danseg.evaluation.calibration import Calibration
 from danseg.evaluation.confusion import Scores
 from danseg.evaluation.metric import ExactIoUMetric, ids_of
 from danseg.segmentors import label_confidences
+from danseg.segmentors.labels import NOT_FINITE
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,7 @@ class _Watch(Hook):
             known = labels < len(self.metric.classes)
             confidences = label_confidences(sample).float().cpu().numpy()
             if np.isnan(confidences).any():
-                raise UserError(
-                    f"{result['image']}: the network's logits are not finite (nan or inf), so that its "
-                    "labels mean nothing; compute in float32, or take another checkpoint"
-                )
+                raise UserError(f"{result['image']}: {NOT_FINITE}")
             self.calibration.add(confidences[known], (labels == predictions)[known])
             self._keep(result["image"], self.metric.scores_of([result]).mean_iou, labels, predictions)
 

@@ -1,22 +1,17 @@
 """Compute where a model looks from given pixels of an image."""
 
-import copy
 from collections.abc import Sequence
 
-import torch
 from mmseg.models import BaseSegmentor
-from torch import Tensor
 
+from danseg.apis.exploration import explore, require_attention_to_show
 from danseg.apis.pictures import Picture
-from danseg.apis.predict import prepared_batch
-from danseg.apis.preparation import CompiledForward
-from danseg.errors import UserError
-from danseg.export.exported_network import is_exported
-from danseg.visualization import AttentionMaps, Placement, record_attention
-from danseg.visualization.attention_recording import require_attention
+from danseg.errors import StopsAllError, UserError
+from danseg.visualization import AttentionMaps, attention_modules
+
+MAP_KINDS = ("position", "everywhere")
 
 
-@torch.no_grad()
 def attention_maps(
     model: BaseSegmentor,
     image: Picture,
@@ -25,85 +20,42 @@ def attention_maps(
     channel_order: str = "rgb",
     unit_range: bool = False,
 ) -> dict[str, AttentionMaps]:
-    """Compute where the model looks from some pixels of an image.
+    """Compute where a model looks from some pixels of an image: one view of each module that has maps.
 
-    The whole image passes through the network in the size that the test pipeline gives it. This also holds if
-    the config tests by sliding windows, because attention within a window ends at its edges and would not
-    explain the whole image. The maps are then those of the whole image, not of any window.
-
-    The model stays untouched, so that several threads can ask one model for labels and maps at a time.
+    :func:`danseg.apis.explore` is for all views, for weights of channels and branches, and for more than one
+    question about a picture; it says how the image passes through the network.
 
     Args:
-        model: from :func:`load_model` or :func:`prepare_for_inference`.
-        image, channel_order, unit_range: as for :func:`danseg.apis.predict`, for a single image.
+        model, image, channel_order, unit_range: as for :func:`danseg.apis.explore`.
         positions: pairs (x, y) in pixels of the image, of the upright one if its file is turned. A
             position's map is that of the feature cell that contains the pixel's centre.
 
     Returns:
-        The maps of every module that can compute them and runs in inference, by the module's path in the
-        model. There is at least one.
+        The maps of every module that has some and runs in inference, by the module's path in the model. There
+        is at least one. Maps that are the same for all positions come without them.
 
     Raises:
-        UserError: the image cannot be read, a position lies outside it, there is no position, or no attention
-            module that runs in inference can compute maps; the model is an exported network.
+        UserError: as :func:`danseg.apis.explore`; a position lies outside the image, there is no position, or
+            no module has maps.
     """
     if not positions:
         raise UserError("name at least one position (x, y) to show the attention of")
     require_maps(model)
-    model = _eager_copy(model)
-    with record_attention(model) as recorded:
-        batch = prepared_batch(model, image, channel_order=channel_order, unit_range=unit_range)
-        data = model.data_preprocessor(batch, training=False)
-        model(**data, mode="tensor")
-    placement = _placement(data["inputs"].shape[-2:], data["data_samples"][0].metainfo)
-    maps = {}
-    for path, module in recorded.items():
-        try:
-            cells = [placement.cell(position, module.map_size) for position in positions]
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        rows = module.rows(cells)[0].float().cpu().numpy()  # (P, h, w)
-        maps[path] = AttentionMaps(path, [(x, y) for x, y in positions], rows, placement, module.scale)
-    return maps
+    exploration = explore(model, image, channel_order=channel_order, unit_range=unit_range)
+    chosen: dict[str, str] = {}  # a module's first view with maps
+    for key, view in exploration.views.items():
+        if view.kind in MAP_KINDS:
+            chosen.setdefault(key.partition(":")[0], key)
+    shown = {path: exploration.attention(key, positions) for path, key in chosen.items()}
+    return {path: maps for path, maps in shown.items() if isinstance(maps, AttentionMaps)}
 
 
 def require_maps(model: BaseSegmentor) -> None:
     """Raise a :class:`UserError` if a model has no maps to show."""
-    if is_exported(model):
-        raise UserError(
-            f"{model.backbone.session.path} is an exported network, whose attention has become plain "
-            "operators: ask the checkpoint that it was exported from for maps (CONFIG CHECKPOINT)"
+    require_attention_to_show(model)
+    views = {path: one.attention_views() for path, one in attention_modules(model).items()}
+    if not any(view.kind in MAP_KINDS for of_module in views.values() for view in of_module):
+        raise StopsAllError(
+            f"{', '.join(views)} weigh channels or branches and have no maps; "
+            "danseg explore draws these weights"
         )
-    require_attention(model)
-
-
-def _eager_copy(model: BaseSegmentor) -> BaseSegmentor:
-    """A copy for one call: it shares the weights, is in eval mode, and nothing in it is compiled.
-
-    Hooks on the model itself would be seen by other threads, and compiled code would not call them.
-    """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile(model) wraps
-    shared = [
-        *model.parameters(),
-        *model.buffers(),
-        *(value for part in model.modules() for value in vars(part).values() if isinstance(value, Tensor)),
-        *(getattr(model, name, None) for name in ("cfg", "dataset_meta")),
-    ]
-    own = copy.deepcopy(model, {id(one): one for one in shared})
-    for part in own.modules():
-        for name, child in part._modules.items():
-            part._modules[name] = getattr(child, "_orig_mod", child)
-        if isinstance(vars(part).get("forward"), CompiledForward):
-            part.forward = part.forward.forward
-    return own.eval()
-
-
-def _placement(input_size: Sequence[int], meta: dict) -> Placement:
-    """Where mmseg put an image, from the meta information of its transforms and preprocessor."""
-    left, _, top, _ = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
-    return Placement(
-        image_size=tuple(meta["ori_shape"][:2]),
-        input_size=(input_size[0], input_size[1]),
-        content_size=tuple(meta["img_shape"][:2]),
-        offset=(top, left),
-    )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from danseg.apis.model import tested_dataset
 from danseg.apis.pictures import Picture, load, named
-from danseg.datasets.loading import described, loading_step, shown
+from danseg.datasets.loading import described, loading_step, shown, takes_bytes
 from danseg.engine.channels import input_channels
 from danseg.engine.config.options import without_labels
 from danseg.errors import UserError
@@ -130,6 +130,14 @@ class InputPipeline:
         self.loader = loading_step([first])
         self._model = model
         self._steps = Compose(steps)
+
+    def require_contents(self, what: str) -> None:
+        """Raise a UserError if the loader takes paths alone, and no content of a file, which ``what`` has."""
+        if not takes_bytes(self.loader):
+            raise UserError(
+                f"the config's pictures are loaded by {described(self.loader)}, which takes paths alone; "
+                f"{what} needs a test pipeline that begins with LoadImageFromFile"
+            )
 
     def prepared(self, loaded: dict, image: Picture) -> dict:
         """What the other steps make of an image that was loaded: ``inputs`` (C, h, w) and ``data_samples``.

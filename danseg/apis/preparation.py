@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from danseg.apis.fast_convolutions import faster
 from danseg.engine.channels import input_channels
 from danseg.engine.tf32 import exact_convolutions
 from danseg.errors import UserError
@@ -30,7 +31,11 @@ _TOLERANCE = 1e-4
 
 
 def prepare_for_inference(
-    model: EncoderDecoder, *, precision: str = "float32", compile: bool = False
+    model: EncoderDecoder,
+    *,
+    precision: str = "float32",
+    compile: bool = False,
+    fast_convolutions: bool = True,
 ) -> EncoderDecoder:
     """A copy of a model that gives the same results in less time and memory.
 
@@ -42,6 +47,9 @@ def prepare_for_inference(
       does not pass through (``DANetHead``'s classifiers of single branches); and those of the backbone's
       ``out_indices`` that the head does not read, so that their maps are freed early.
     * Convolutions run in ``channels_last`` on CPUs and, in 16 bits, on GPUs.
+    * In float32 on CPUs, 1x1 convolutions are matrix products, and wide 3x3 convolutions go by Winograd's
+      algorithm where maps are large enough for it to pay (:mod:`danseg.apis.fast_convolutions`); the model's
+      ``repr`` says which ones.
     * In 16 bits, backbone, neck and heads store and compute in ``precision``. The exceptions are the energies
       of attention, batch norms that could not be folded, and the last convolution of a head (mmseg's
       ``conv_seg``), so that logits are float32.
@@ -60,6 +68,8 @@ def prepare_for_inference(
         compile: let ``torch.compile`` compile backbone, neck and heads. The first few images that differ in
             size then take up to a minute each. On CPUs it needs a C++ compiler and saves at most a tenth of
             the time. Needs PyTorch 2.6.
+        fast_convolutions: False leaves all convolutions as they are. On maps below 128x256, Winograd's
+            algorithm keeps four times the weights of its convolutions in memory.
 
     Returns:
         A model of the same class in eval mode, without gradients, for :func:`danseg.apis.predict`,
@@ -74,7 +84,16 @@ def prepare_for_inference(
     parameter = next(model.parameters(), None)
     if precision == "float16" and parameter is not None and parameter.device.type == "cpu":
         raise UserError("precision float16 needs a GPU; on a CPU use bfloat16")
-    return prepared_to_leave(model, precision=precision, compile=compile)
+    if compile and not hasattr(torch.compiler, "set_stance"):
+        raise UserError(f"compile=True needs PyTorch 2.6 or later, this is {torch.__version__}")
+    prepared = prepared_to_leave(model, precision=precision)
+    on_cpu = parameter is not None and parameter.device.type == "cpu"
+    if fast_convolutions and precision == "float32" and on_cpu:
+        _swap(prepared, dict(faster(prepared)))
+    if compile:
+        for part in _parts(prepared).values():
+            part.forward = CompiledForward(part.forward)
+    return prepared
 
 
 def ready_for_inference(
@@ -90,14 +109,12 @@ def ready_for_inference(
     return prepare_for_inference(model, precision=precision, compile=compile)
 
 
-def prepared_to_leave(
-    model: EncoderDecoder, *, precision: str = "float32", compile: bool = False
-) -> EncoderDecoder:
+def prepared_to_leave(model: EncoderDecoder, *, precision: str = "float32") -> EncoderDecoder:
     """:func:`prepare_for_inference` for a network that is going to run elsewhere: in float16 on a CPU, too.
 
     It can be exported and compared there, slowly.
     """
-    _check(model, precision, compile)
+    _check(model, precision)
     model = copy.deepcopy(model).eval().requires_grad_(False)
     if model.with_auxiliary_head:
         model.auxiliary_head = None
@@ -107,13 +124,10 @@ def prepared_to_leave(
         _keep_if_equal(lambda: _swap(model, dict.fromkeys(_untouched(model, seen.called))), model, seen)
         _keep_if_equal(lambda: _narrow(model), model, seen)
     _convert(model, PRECISIONS[precision], seen.image.device)
-    if compile:
-        for part in _parts(model).values():
-            part.forward = CompiledForward(part.forward)
     return model
 
 
-def _check(model: nn.Module, precision: str, compile: bool) -> None:
+def _check(model: nn.Module, precision: str) -> None:
     if not isinstance(model, EncoderDecoder):
         raise UserError(
             f"prepare_for_inference takes mmseg's EncoderDecoder and classes made from it, got "
@@ -134,8 +148,6 @@ def _check(model: nn.Module, precision: str, compile: bool) -> None:
             f"prepare_for_inference takes a model in float32, this one holds {', '.join(map(str, narrow))}; "
             "prepare the model that was loaded, not one that has been prepared"
         )
-    if compile and not hasattr(torch.compiler, "set_stance"):
-        raise UserError(f"compile=True needs PyTorch 2.6 or later, this is {torch.__version__}")
 
 
 def _decode_heads(model: EncoderDecoder) -> dict[str, Any]:

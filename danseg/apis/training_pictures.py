@@ -9,11 +9,9 @@ from mmengine.registry import init_default_scope
 
 from danseg.apis.model import tested_dataset
 from danseg.apis.pictures import load
-from danseg.datasets.check_files import build_dataset, list_pairs, require_folders
+from danseg.apis.split_pictures import split_pictures
 from danseg.datasets.loading import loading_step, shown
-from danseg.datasets.wrappers import inner_configs
 from danseg.engine.config.options import without_labels
-from danseg.engine.data import loader_of
 from danseg.errors import UserError
 
 
@@ -37,14 +35,7 @@ def training_pictures(config: Config, count: int) -> Iterator[np.ndarray]:
     pipeline = without_labels(tested_dataset(config)["pipeline"])
     loader = loading_step(pipeline)
     steps = Compose([step for step in pipeline[1:] if step["type"] not in _AFTER_THE_PICTURE])
-    paths: list[str] = []
-    for part in inner_configs(loader_of(config, "train")["dataset"]):
-        dataset = build_dataset(part, "train")
-        require_folders(dataset, "the train split", config.get("prepare_command"), with_labels=False)
-        pairs = list_pairs(dataset, "the train split", config.get("prepare_command"), with_labels=False)
-        paths += [path for path, _ in pairs]
-    for place in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int):
-        path = paths[place]
+    for path in split_pictures(config, "train", count):
         pixels = steps(load(loader, path))["img"]
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise UserError(

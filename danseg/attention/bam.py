@@ -8,12 +8,14 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_batch_norm, check_feature_map
+from danseg.attention.parts.channel_gate import as_row
 from danseg.attention.parts.pooling import wide_mean
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 
 FUSIONS = ("sum", "product")
 
 
-class BAM(nn.Module):
+class BAM(ShowsAttention, nn.Module):
     """BAM's gate over channels and positions at once, with its residual.
 
     For feature map ``x``::
@@ -87,13 +89,20 @@ class BAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+        return x * (1 + self._gate(x))
+
+    def _gate(self, x: Tensor) -> Tensor:
+        m_c, m_s = self._channel_energy(x), self._branches()[1](x)  # (B, C, 1, 1) and (B, 1, H, W)
+        energy = m_c + m_s if self.fusion == "sum" else m_c * m_s
+        return energy.sigmoid().to(x.dtype)  # (B, C, H, W)
+
+    def _channel_energy(self, x: Tensor) -> Tensor:
         check_feature_map(self, x)
-        channel, spatial = self._branches()
+        channel = self._branches()[0]
         for norm in channel.modules():
             check_batch_norm(norm, x.shape[0])
-        m_c, m_s = channel(wide_mean(x, (2, 3))), spatial(x)  # (B, C, 1, 1) or (B, C), and (B, 1, H, W)
-        energy = m_c + m_s if self.fusion == "sum" else m_c[:, :, None, None] * m_s
-        return x * (1 + energy.sigmoid().to(x.dtype))  # (B, C, H, W)
+        m_c = channel(wide_mean(x, (2, 3)))
+        return m_c if self.fusion == "sum" else m_c[:, :, None, None]
 
     def _branches(self) -> tuple[nn.Module, nn.Module]:
         return (self.channel, self.spatial) if self.fusion == "sum" else (self.channel_att, self.spatial_att)
@@ -106,6 +115,23 @@ class BAM(nn.Module):
         """
         check_feature_map(self, x)
         return self._branches()[1](x).sigmoid()
+
+    def attention_views(self) -> tuple[View, ...]:
+        """The spatial branch; the channel branch σ(M_c); and the gate itself, averaged over the channels.
+
+        "channels" shows the gate at a position whose ``M_s`` is 0, or 1 where the branches are multiplied.
+        "mean gate" cannot be read from the two: the sigmoid of both together is not their product.
+        """
+        return (
+            View("everywhere", at_once(self.attention_map), values="gate"),
+            View(
+                "channels", at_once(lambda x: as_row(self._channel_energy(x).sigmoid())), "channels", "gate"
+            ),
+            View("everywhere", at_once(lambda x: wide_mean(self._gate(x), 1)), "mean gate", "gate"),
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x * (1 + wide_mean(self._gate(x), (1, 2, 3)))
 
     def extra_repr(self) -> str:
         return f"fusion={self.fusion}"

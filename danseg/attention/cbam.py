@@ -6,11 +6,13 @@ Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv 1807.
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
+from danseg.attention.parts.channel_gate import as_row
 from danseg.attention.parts.pooling import wide_mean
 from danseg.attention.parts.spatial_gate import SpatialGate
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 
 
-class CBAM(nn.Module):
+class CBAM(ShowsAttention, nn.Module):
     """CBAM's channel gate and spatial gate, one after the other.
 
     For feature map ``x``::
@@ -52,15 +54,26 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
-        check_feature_map(self, x)
-        y = self._gate_channels(x)
+        y = x * self._channel_gate(x)
         return y * self.spatial_gate(y)
 
-    def _gate_channels(self, x: Tensor) -> Tensor:
+    def _channel_gate(self, x: Tensor) -> Tensor:
+        check_feature_map(self, x)
         energy = self.mlp(wide_mean(x, (2, 3))) + self.mlp(x.amax((2, 3), keepdim=True))  # (B, C, 1, 1)
-        return x * energy.sigmoid().to(x.dtype)
+        return energy.sigmoid().to(x.dtype)
 
     def attention_map(self, x: Tensor) -> Tensor:
         """The spatial gate ``(B, 1, H, W)``, between 0 and 1, for the module's input ``x`` (B, C, H, W)."""
-        check_feature_map(self, x)
-        return self.spatial_gate(self._gate_channels(x))
+        return self.spatial_gate(x * self._channel_gate(x))
+
+    def attention_views(self) -> tuple[View, ...]:
+        """The spatial gate, and the gate over the channels, "channels"."""
+        return (
+            View("everywhere", at_once(self.attention_map), values="gate"),
+            View("channels", at_once(lambda x: as_row(self._channel_gate(x))), "channels", "gate"),
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        channels = self._channel_gate(x)
+        positions = self.spatial_gate(x * channels)
+        return x * (wide_mean(channels, 1) * wide_mean(positions, (2, 3)))

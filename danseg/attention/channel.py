@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.scale import ResidualScale
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 from danseg.ops.inputs import without_autocast
 
 
-class ChannelAttention(nn.Module):
+class ChannelAttention(ShowsAttention, nn.Module):
     """DANet's channel attention module.
 
     For feature map ``x`` with channels i, j, seen as ``A`` (C, N)::
@@ -59,6 +60,12 @@ class ChannelAttention(nn.Module):
             a = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, C, N)
             energy = torch.bmm(a, a.transpose(1, 2))  # (B, C, C)
         return (energy.amax(dim=-1, keepdim=True) - energy).softmax(dim=-1)
+
+    def attention_views(self) -> tuple[View, ...]:
+        return (View("channels", at_once(self.attention_map)),)
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x
 
     def extra_repr(self) -> str:
         return f"in_channels={self.in_channels}"

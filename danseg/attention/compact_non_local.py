@@ -3,19 +3,23 @@
 Yue et al., "Compact Generalized Non-local Network", NeurIPS 2018, arXiv 1810.13125.
 """
 
+import functools
 import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from danseg.attention.parts.arguments import check_at_least_one, check_feature_map
+from danseg.attention.parts.query_positions import flat_index
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.ops.inputs import without_autocast
 
 KERNELS = ("dot", "gaussian", "rbf")
 
 
-class CompactGeneralizedNonLocal(nn.Module):
+class CompactGeneralizedNonLocal(ShowsAttention, nn.Module):
     """Every channel at every position gathers from all channels of its group at all positions.
 
     The channels form groups. a and b run over the n entries of one group: all its positions *and*
@@ -119,18 +123,86 @@ class CompactGeneralizedNonLocal(nn.Module):
         """``Σ_b k(θ_a, φ_b) g_b`` of tensors (B, groups, n), without a tensor for all pairs."""
         if self.use_scale:
             g = g / g.shape[2] ** 0.5
+        return functools.reduce(
+            torch.add,
+            (
+                number * of_b.sum(dim=2, keepdim=True) * of_a
+                for number, of_b, of_a in self._terms(theta, phi, g)
+            ),
+        )
+
+    def _terms(self, theta: Tensor, phi: Tensor, g: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """The terms of ``k(θ_a, φ_b) g_b``: a number, a factor in b, and a factor in a."""
         if self.kernel == "dot":
-            return (phi * g).sum(dim=2, keepdim=True) * theta
+            yield 1.0, phi * g, theta
+            return
         if self.kernel == "gaussian":
             weighted, power, factor = g, torch.ones_like(theta), math.exp(-2 * self.gamma)
         else:
             weighted, factor = (-self.gamma * phi.square()).exp() * g, 1.0
             power = (-self.gamma * theta.square()).exp()
-        out = torch.zeros_like(theta)
         for p in range(self.order + 1):
-            out = out + factor * weighted.sum(dim=2, keepdim=True) * power
+            yield factor, weighted, power
             weighted, power, factor = weighted * phi, power * theta, factor * 2 * self.gamma / (p + 1)
-        return out
+
+    def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """The weights of the given positions for all others: means of ``k`` over channels.
+
+        The block has a weight for every pair of a position *and channel* with another one of the same group.
+        The weight of two positions is the mean of these over the channels of both, and over the groups. With
+        ``dot`` it is the product of a number for the one and a number for the other, so that all maps of a
+        group differ in a factor alone.
+
+        Args:
+            x: ``(B, C, H, W)``, the module's input.
+            positions: P pairs (row, column) in the feature map.
+
+        Returns:
+            ``(B, P, H, W)`` in at least float32, of any sum and sign; over √n with ``use_scale``. Only the P
+            rows are computed.
+
+        Raises:
+            ValueError: when a position lies outside the map, or none is given.
+        """
+        return self._rows(x)(positions)
+
+    def _rows(self, x: Tensor, group: int | None = None) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """Rows of one group's map, or of the mean of all."""
+        check_feature_map(self, x)
+        size = tuple(x.shape[2:])
+        groups = slice(None) if group is None else slice(group, group + 1)
+        theta, phi = self.theta(x), self.phi(x)
+        wide = torch.promote_types(theta.dtype, torch.float32)
+        with without_autocast(x):
+            theta, phi = (self._grouped(t.to(wide))[:, groups] for t in (theta, phi))  # (B, groups, n)
+            scale = theta.shape[2] ** -0.5 if self.use_scale else 1.0
+            queries, keys = [], []
+            for number, of_b, of_a in self._terms(theta, phi, torch.ones_like(phi)):
+                queries.append(of_a.unflatten(2, (-1, math.prod(size))).mean(dim=2))  # (B, groups, N)
+                keys.append(scale * number * of_b.unflatten(2, (-1, math.prod(size))).mean(dim=2))
+            query, key = torch.stack(queries, dim=3), torch.stack(keys, dim=3)  # (B, groups, N, terms)
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            index = flat_index(positions, size, x.device)
+            with without_autocast(x):
+                return (query[:, :, index] @ key.mT).mean(dim=1).unflatten(2, size)
+
+        return rows
+
+    def attention_views(self) -> tuple[View, ...]:
+        views = (View("position", self._rows, values="weights"),)
+        if self.groups == 1:
+            return views
+        return (
+            *views,
+            *(
+                View("position", functools.partial(self._rows, group=group), f"group {group + 1}", "weights")
+                for group in range(self.groups)
+            ),
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x
 
     def _grouped(self, x: Tensor) -> Tensor:
         """(B, C', H, W) to (B, groups, n), where n is H · W times the channels of a group."""

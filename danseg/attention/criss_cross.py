@@ -3,7 +3,8 @@
 Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, arXiv 1811.11721.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index
 from danseg.attention.parts.scale import ResidualScale
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.ops import criss_cross_attention
 from danseg.ops.inputs import without_autocast
 
 
-class CrissCrossAttention(nn.Module):
+class CrissCrossAttention(ShowsAttention, nn.Module):
     """CCNet's recurrent criss-cross attention, with nothing to compile.
 
     Position u attends to the positions i of its row and its column, and counts itself once. The
@@ -59,9 +61,7 @@ class CrissCrossAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, H, W)``, in the memory format of ``x``."""
         check_feature_map(self, x)
-        # The attention needs channels last, and on CPUs 1x1 convolutions are up to three times as fast
-        # with it. So the layout changes once, for all recurrences. (``vmap`` knows no memory formats.)
-        out = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        out = _channels_last(x)
         for _ in range(self.recurrence):
             out = self._once(out)
         return out if x.stride(1) == 1 else out.contiguous()
@@ -88,33 +88,67 @@ class CrissCrossAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        return self._composed(x)(positions)
+
+    def _composed(self, x: Tensor) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """Rows of the product of all recurrences' maps."""
         check_feature_map(self, x)
         height, width = x.shape[2:]
-        index = flat_index(positions, (height, width), x.device)
-        earlier = []
+        x, earlier = _channels_last(x), []
         for _ in range(self.recurrence - 1):
-            earlier.append(x)
+            earlier.append(self._weights(x).split((height, width), dim=-1))
             x = self._once(x)
-        rows = self._rows(x, index)
-        for given in reversed(earlier):
-            column, row = self._weights(given).split((height, width), dim=-1)
-            with without_autocast(x):
-                rows = torch.einsum("bphw,bhwg->bpgw", rows, column) + torch.einsum(
-                    "bphw,bhwv->bphv", rows, row
-                )
+        last = self._rows(x)
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            weights = last(positions)
+            for column, row in reversed(earlier):
+                with without_autocast(weights):
+                    weights = torch.einsum("bphw,bhwg->bpgw", weights, column) + torch.einsum(
+                        "bphw,bhwv->bphv", weights, row
+                    )
+            return weights
+
         return rows
 
-    def _rows(self, x: Tensor, index: Tensor) -> Tensor:
-        """One recurrence's weights (B, P, H, W) of the positions with row-major indices ``index``."""
-        height, width = x.shape[2:]
+    def _rows_of_one(self, x: Tensor, before: int) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """Rows of one recurrence's own map, that of the recurrence which so many others come before."""
+        check_feature_map(self, x)
+        x = _channels_last(x)
+        for _ in range(before):
+            x = self._once(x)
+        return self._rows(x)
+
+    def _rows(self, x: Tensor) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """Rows (B, P, H, W) of the map of the recurrence whose input is ``x``."""
+        size = tuple(x.shape[2:])
         query, key = self._queries_and_keys(x)
-        with without_autocast(x):
-            energy = torch.einsum("bcp,bchw->bphw", query.flatten(2)[..., index], key)
-        places = torch.arange(height * width, device=x.device)
-        index = index[:, None]
-        cross = (places // width == index // width) | (places % width == index % width)  # (P, N)
-        energy = energy.flatten(2).masked_fill(~cross, -torch.inf)
-        return energy.softmax(dim=-1).unflatten(2, (height, width))
+        places = torch.arange(size[0] * size[1], device=x.device)
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            index = flat_index(positions, size, query.device)
+            with without_autocast(query):
+                energy = torch.einsum("bcp,bcn->bpn", query.flatten(2)[..., index], key.flatten(2))
+            index = index[:, None]
+            cross = (places // size[1] == index // size[1]) | (places % size[1] == index % size[1])  # (P, N)
+            return energy.masked_fill(~cross, -torch.inf).softmax(dim=-1).unflatten(2, size)
+
+        return rows
+
+    def attention_views(self) -> tuple[View, ...]:
+        views = (View("position", self._composed),)
+        if self.recurrence == 1:
+            return views
+        return (
+            *views,
+            *(
+                View("position", partial(self._rows_of_one, before=before), f"recurrence {before + 1}")
+                for before in range(self.recurrence)
+            ),
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x
 
     def _weights(self, x: Tensor) -> Tensor:
         """All of one recurrence's weights (B, H, W, H + W): each position's column, then its row."""
@@ -133,3 +167,12 @@ class CrissCrossAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"recurrence={self.recurrence}"
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """``x`` in another layout, once for all recurrences.
+
+    The attention needs channels last, and on CPUs 1x1 convolutions are up to three times as fast with it.
+    (``vmap`` knows no memory formats.)
+    """
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

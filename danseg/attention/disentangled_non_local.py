@@ -3,6 +3,8 @@
 Yin et al., "Disentangled Non-Local Neural Networks", ECCV 2020, arXiv 2006.06668.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import positions_first
 from danseg.attention.parts.scale import ResidualScale
+from danseg.attention.parts.views import View, at_once
 from danseg.ops.inputs import without_autocast
 
 # Queries and keys are (B, N, C').
@@ -113,6 +116,20 @@ class DisentangledNonLocal2d(NonLocal2d):
         mask = self.conv_mask(x)
         wide = mask.to(torch.promote_types(mask.dtype, torch.float32))
         return wide.flatten(2).softmax(dim=-1).unflatten(2, x.shape[2:])
+
+    def attention_views(self) -> tuple[View, ...]:
+        """A position's own map, the one that all share, and their sum, with which a position gathers."""
+        return (
+            *super().attention_views(),
+            View("everywhere", at_once(self.unary_map), "unary"),
+            View("position", self._sum, "sum", "weights"),
+        )
+
+    def _sum(self, x: Tensor) -> Callable[[Sequence[tuple[int, ...]]], Tensor]:
+        """Rows of ``w_ij + softmax_j(m_j)``, or with the learned factor on ``w_ij``."""
+        pairwise, unary = self._rows(x), self.unary_map(x)
+        scale = 1.0 if self.gamma is None else self.gamma.scale.clone()
+        return lambda positions: scale * pairwise(positions) + unary
 
     def _query(self, x: Tensor) -> Tensor:
         return self._centred(super()._query(x))

@@ -3,14 +3,18 @@
 Chen et al., "A²-Nets: Double Attention Networks", NeurIPS 2018, arXiv 1810.11579.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
+from danseg.attention.parts.query_positions import flat_index
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 from danseg.ops.inputs import without_autocast
 
 
-class DoubleAttention(nn.Module):
+class DoubleAttention(ShowsAttention, nn.Module):
     """Second-order gathering and distribution of features, linear in the number of positions.
 
     For feature map ``x`` with positions i, j, and n descriptors d::
@@ -71,3 +75,37 @@ class DoubleAttention(nn.Module):
         scores = self.gather_project(x)
         wide = torch.promote_types(scores.dtype, torch.float32)
         return scores.to(wide).flatten(2).softmax(dim=-1).unflatten(2, x.shape[2:])
+
+    def attention_views(self) -> tuple[View, ...]:
+        """What a position gets from where, by way of all descriptors; then the two steps.
+
+        "gather" is :meth:`attention_map`. "distribute" has a map for each descriptor too, of the share that
+        it has in what each position gets: at each position, these sum to 1 over the descriptors.
+        """
+        parts = tuple(f"descriptor {number}" for number in range(1, self.gather_project.out_channels + 1))
+        return (
+            View("position", self._rows),
+            View("everywhere", at_once(self.attention_map), "gather", parts=parts),
+            View("everywhere", at_once(self._distributed), "distribute", "gate", parts),
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x
+
+    def _rows(self, x: Tensor) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """Rows of the product of the steps: ``Σ_d softmax_d(v_id) softmax_j(b_jd)``."""
+        gather, distribute = self.attention_map(x).flatten(2), self._distributed(x).flatten(2)  # (B, n, N)
+        size = tuple(x.shape[2:])
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            index = flat_index(positions, size, x.device)
+            with without_autocast(x):
+                return (distribute[:, :, index].transpose(1, 2) @ gather).unflatten(2, size)
+
+        return rows
+
+    def _distributed(self, x: Tensor) -> Tensor:
+        """The share of each descriptor in what each position gets (B, n, H, W)."""
+        check_feature_map(self, x)
+        scores = self.distribute_project(x)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=1)

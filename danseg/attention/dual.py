@@ -20,7 +20,7 @@ class DualAttention(nn.Module):
     Paper: Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019,
     arXiv 1809.02983, section 3.1. The paper puts 3x3 convolutions before and after each
     module; those belong to the head (:class:`danseg.heads.DANetHead`). As in the paper,
-    each module has its own residual, so the input enters the sum twice.
+    each module has its own residual, so the input enters the sum twice. Each shows its attention itself.
 
     Args:
         in_channels: channels of the input and of the output.

@@ -9,10 +9,11 @@ import math
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
+from danseg.attention.parts.channel_gate import ChannelGate
 from danseg.attention.parts.pooling import wide_mean
 
 
-class EfficientChannelAttention(nn.Module):
+class EfficientChannelAttention(ChannelGate):
     """ECA-Net's channel gate.
 
     For feature map ``x`` with N positions i and channels c::
@@ -62,9 +63,8 @@ class EfficientChannelAttention(nn.Module):
             raise ValueError(f"kernel_size must be odd and at least 1, got {kernel_size}")
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+    def _gate(self, x: Tensor) -> Tensor:
         check_feature_map(self, x)
         mean = wide_mean(x, (2, 3)).flatten(1).unsqueeze(1)  # (B, 1, C)
         gate = self.conv(mean).sigmoid().to(x.dtype)
-        return x * gate.transpose(1, 2).unsqueeze(3)
+        return gate.transpose(1, 2).unsqueeze(3)  # (B, C, 1, 1)

@@ -5,19 +5,21 @@ arXiv 1904.11492.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.pooling import wide_mean
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 from danseg.ops.inputs import without_autocast
 
 _POOLINGS = ("att", "avg")
 _FUSIONS = ("channel_add", "channel_mul")
 
 
-class GlobalContext(nn.Module):
+class GlobalContext(ShowsAttention, nn.Module):
     """GCNet's global context block.
 
     For feature map ``x`` with positions i, j::
@@ -106,17 +108,34 @@ class GlobalContext(nn.Module):
             x: ``(B, C, H, W)``, the module's input.
 
         Returns:
-            ``(B, 1, H, W)`` in at least float32; each H x W slice sums to 1.
-
-        Raises:
-            ValueError: with average pooling, which has no map.
+            ``(B, 1, H, W)`` in at least float32; each H x W slice sums to 1. With average pooling it is the
+            same number everywhere.
         """
-        if self.pooling_type == "avg":
-            raise ValueError("pooling_type='avg' weighs all positions alike; a map needs pooling_type='att'")
         check_feature_map(self, x)
+        if self.pooling_type == "avg":
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return torch.full_like(x[:, :1], 1 / x[0, 0].numel(), dtype=wide)
         energy = self.conv_mask(x).flatten(2)  # (B, 1, N)
         energy = energy.to(torch.promote_types(energy.dtype, torch.float32))
         return energy.softmax(dim=2).unflatten(2, x.shape[2:])
+
+    def attention_views(self) -> tuple[View, ...]:
+        views = (View("everywhere", at_once(self.attention_map)),)
+        if self.channel_mul_conv is None:
+            return views
+        return (*views, View("channels", at_once(self._channel_gates), "channels", "gate"))
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        if self.channel_mul_conv is None:
+            return x
+        return x * self._channel_gates(x).mean(dim=2)[..., None, None].to(x.dtype)
+
+    def _channel_gates(self, x: Tensor) -> Tensor:
+        """``σ(t_mul(z))`` of each channel, as (B, 1, C)."""
+        check_feature_map(self, x)
+        transform: Any = self.channel_mul_conv
+        energy = transform(self._context(x))
+        return energy.to(torch.promote_types(energy.dtype, torch.float32)).sigmoid().flatten(2).mT
 
 
 def _bottleneck(channels: int, planes: int) -> nn.Sequential:

@@ -4,17 +4,19 @@ Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv 1706.03762.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.ops import attention
 from danseg.ops.products import energies
 
 
-class MultiHeadSelfAttention(nn.Module):
+class MultiHeadSelfAttention(ShowsAttention, nn.Module):
     """Scaled dot-product self-attention of several heads, in linear memory, added to its input.
 
     For feature map ``x`` with positions i, j, and heads h of d = C / heads channels::
@@ -81,13 +83,38 @@ class MultiHeadSelfAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        return self._rows(x)(positions)
+
+    def _rows(self, x: Tensor, head: int | None = None) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """Rows of one head's map, or of the mean of all."""
         check_feature_map(self, x)
-        index = flat_index(positions, x.shape[2:], x.device)
-        query = self._split(self.query_project(x))[:, index]  # (B·heads, P, d)
-        key = self._split(self.key_project(x))  # (B·heads, N, d)
-        energy = energies(query, key) * query.shape[2] ** -0.5
-        weight = energy.softmax(dim=-1).unflatten(0, (-1, self.heads)).mean(dim=1)
-        return weight.unflatten(2, x.shape[2:])
+        size = tuple(x.shape[2:])
+        heads = slice(None) if head is None else slice(head, head + 1)
+        query, key = (
+            # (B, heads, N, d). A copy of one head's, or all would be kept for it.
+            self._split(project(x)).unflatten(0, (-1, self.heads))[:, heads].clone()
+            for project in (self.query_project, self.key_project)
+        )
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            index = flat_index(positions, size, x.device)
+            energy = energies(query[:, :, index].flatten(0, 1), key.flatten(0, 1)) * query.shape[3] ** -0.5
+            weight = energy.softmax(dim=-1).unflatten(0, query.shape[:2]).mean(dim=1)  # (B, P, N)
+            return weight.unflatten(2, size)
+
+        return rows
+
+    def attention_views(self) -> tuple[View, ...]:
+        views = (View("position", self._rows),)
+        if self.heads == 1:
+            return views
+        return (
+            *views,
+            *(View("position", partial(self._rows, head=h), f"head {h + 1}") for h in range(self.heads)),
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.ops import attention, concatenation_attention
 from danseg.ops.exporting import exporting
 from danseg.ops.inputs import energy_dtype
@@ -30,7 +31,7 @@ _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
-class NonLocal2d(nn.Module):
+class NonLocal2d(ShowsAttention, nn.Module):
     """Non-local block on a feature map, in linear memory for all four pairwise functions.
 
     For feature map ``x`` with N positions i, j::
@@ -187,17 +188,6 @@ class NonLocal2d(nn.Module):
             return a, (to_key @ self.phi(x).flatten(2)).squeeze(1)
         return a, _folded(self._source(x), self._projection("phi"), to_key)
 
-    def _weights(self, x: Tensor, index: Tensor) -> Tensor:
-        """Rows (B, P, M) of the map ``f / C``, of the positions with row-major indices ``index``."""
-        if self.mode == "concatenation":
-            a, b = (half.to(energy_dtype(half.dtype)) for half in self._halves(x))
-            return (a[:, index, None] + b[:, None, :]).relu() / b.shape[1]
-        query, key = self._query(x), self._key(x)
-        energy = energies(query[:, index], key)
-        if self.mode == "dot_product":
-            return energy / key.shape[1]
-        return (energy * self._scale(query)).softmax(dim=-1)
-
     def attention_map(self, x: Tensor, positions: Sequence[tuple[int, ...]]) -> Tensor:
         """The weights ``f(x_i, x_j) / C(x_i)`` of the given positions i.
 
@@ -213,10 +203,40 @@ class NonLocal2d(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        return self._rows(x)(positions)
+
+    def _rows(self, x: Tensor) -> Callable[[Sequence[tuple[int, ...]]], Tensor]:
+        """Rows (B, P, *size) of the map ``f / C``."""
         check_feature_map(self, x)
-        index = flat_index(positions, tuple(x.shape[2:]), x.device)
-        size = _half_size(x[:, :1]).shape[2:] if self.sub_sample else x.shape[2:]
-        return self._weights(x, index).unflatten(2, size)
+        size = tuple(x.shape[2:])
+        key_size = tuple(_half_size(x[:, :1]).shape[2:]) if self.sub_sample else size
+        weights = self._weights(x)
+
+        def rows(positions: Sequence[tuple[int, ...]]) -> Tensor:
+            return weights(flat_index(positions, size, x.device)).unflatten(2, key_size)
+
+        return rows
+
+    def _weights(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Rows (B, P, M) of the map ``f / C``, as a function of P row-major indices of positions."""
+        if self.mode == "concatenation":
+            a, b = (half.to(energy_dtype(half.dtype)) for half in self._halves(x))
+            return lambda index: (a[:, index, None] + b[:, None, :]).relu() / b.shape[1]
+        query, key = self._query(x), self._key(x)
+        if self.mode == "dot_product":
+            return lambda index: energies(query[:, index], key) / key.shape[1]
+        scale = self._scale(query)
+        return lambda index: (energies(query[:, index], key) * scale).softmax(dim=-1)
+
+    @property
+    def _values(self) -> str:
+        return "weights" if self.mode in ("dot_product", "concatenation") else "shares"
+
+    def attention_views(self) -> tuple[View, ...]:
+        return (View("position", self._rows, values=self._values),)
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x
 
     def extra_repr(self) -> str:
         return f"mode={self.mode}, use_scale={self.use_scale}, sub_sample={self.sub_sample}"

@@ -3,7 +3,9 @@
 Zhao et al., "PSANet: Point-wise Spatial Attention Network for Scene Parsing", ECCV 2018.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,16 +16,17 @@ from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.attention.parts.scale import ResidualScale
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.ops import attention as softmax_attention
 from danseg.ops.exported_resize import exported_grid, exported_resize
 from danseg.ops.exporting import exporting
-from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, row_energies
+from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, position_energies
 from danseg.ops.products import dot_product, energies
 
 TYPES = (*KINDS, "bi-direction")
 
 
-class PointwiseSpatialContext:
+class PointwiseSpatialContext(ShowsAttention):
     """The layers of PSANet up to the resized projection, which the module and the head inherit.
 
     The layers have the names that they have in mmseg's head.
@@ -61,6 +64,7 @@ class PointwiseSpatialContext:
         self.swap_compact = swap_compact
         self.shrink_factor = shrink_factor
         self.psa_softmax = psa_softmax
+        self.proj_padding = proj_padding
         if normalization_factor is None:
             normalization_factor = mask_size[0] * mask_size[1]
         self.normalization_factor = normalization_factor
@@ -82,10 +86,25 @@ class PointwiseSpatialContext:
         """The child that receives the attention's input ``x`` on every way through the module or head."""
         return self.reduce
 
+    @property
+    def attention_exit(self) -> nn.Module:
+        """The projection of what all positions gather, which the module scales and the head concatenates."""
+        return self.proj
+
+    def attention_views(self) -> tuple[View, ...]:
+        values = "shares" if self.psa_softmax else "weights"
+        views = (View("position", self._rows, values=values),)
+        if self.psa_type != "bi-direction":
+            return views
+        return (*views, *(View("position", partial(self._rows, kinds=(k,)), k, values) for k in KINDS))
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return torch.zeros_like(out)
+
     def context(self, x: Tensor) -> Tensor:
         """The features that all positions gather, projected and resized to the size of ``x`` (B, C, H, W)."""
         check_feature_map(self, x)
-        gathered = [self._gather(*branch) for branch in self._branches(x)]
+        gathered = [self._gather(*branch) for branch in self._branches(x, self._kinds())]
         out = self.proj(torch.cat(gathered, dim=1) / self.normalization_factor)
         return self._resized(out, x.shape[2:], self._shrunk(x.shape[2:])[1])
 
@@ -101,12 +120,16 @@ class PointwiseSpatialContext:
         out = gather(query, key, value)
         return out.transpose(1, 2).unflatten(2, features.shape[2:])
 
-    def _branches(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, str]]:
-        """For each branch: its shrunk features, and the hidden features, weight and kind of its mask."""
+    def _kinds(self) -> tuple[str, ...]:
+        return KINDS if self.psa_type == "bi-direction" else (self.psa_type,)
+
+    def _branches(self, x: Tensor, kinds: Sequence[str]) -> list[tuple[Tensor, Tensor, Tensor, str]]:
+        """For some branches: shrunk features, and the hidden features, weight and kind of the mask."""
         size, align_corners = self._shrunk(x.shape[2:])
-        kinds = KINDS if self.psa_type == "bi-direction" else (self.psa_type,)
         branches = []
-        for suffix, kind in zip(("", "_p"), kinds, strict=False):
+        for suffix, kind in zip(("", "_p"), self._kinds(), strict=False):
+            if kind not in kinds:
+                continue
             features = getattr(self, f"reduce{suffix}")(x)
             if self.shrink_factor != 1:
                 features = self._resized(features, size, align_corners)
@@ -152,32 +175,67 @@ class PointwiseSpatialContext:
     def attention_map(self, x: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
         """What the given positions gather from; with both branches, the mean of the two.
 
+        A position of the feature map is resized from a few cells of the attention's grid. Its map is that of
+        the cell that has the largest part in it.
+
         Args:
             x: ``(B, C, H, W)``, the module's input.
             positions: P pairs (row, column) in the feature map.
 
         Returns:
             ``(B, P, h, w)`` on the attention's grid, which is ``shrink_factor`` times smaller than
-            the map, in at least float32. With ``psa_softmax`` each slice sums to 1.
+            the map, in at least float32. With ``psa_softmax`` each slice sums to 1. Only the P rows are
+            computed.
 
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        return self._rows(x)(positions)
+
+    def _rows(self, x: Tensor, kinds: Sequence[str] = KINDS) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
+        """Rows of the map of those branches that are of some kinds, or of their mean."""
         check_feature_map(self, x)
-        flat_index(positions, x.shape[2:], x.device)  # raises if a position lies outside the map
-        (height, width), _ = self._shrunk(x.shape[2:])
-        cells = [(row * height // x.shape[2], column * width // x.shape[3]) for row, column in positions]
-        maps = []
-        for _, hidden, weight, kind in self._branches(x):
-            if self.compact:
-                query, key = self._compact_pair(hidden, weight, kind)
-                energy = energies(query[:, flat_index(cells, (height, width), x.device)], key)  # (B, P, N)
-            else:
-                energy = torch.stack(
-                    [row_energies(hidden, weight, self.mask_size, kind, r)[:, c] for r, c in cells], dim=1
-                )
-            maps.append(energy.softmax(dim=-1) if self.psa_softmax else energy)
-        return torch.stack(maps).mean(dim=0).unflatten(2, (height, width))
+        size, grid = tuple(x.shape[2:]), self._shrunk(x.shape[2:])[0]
+        # A copy of the weight, which training may change before the rows are asked for.
+        energies_of = [
+            self._energies(hidden, weight.clone(), kind)
+            for _, hidden, weight, kind in self._branches(x, kinds)
+        ]
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            flat_index(positions, size, x.device)  # raises if a position lies outside the map
+            index = flat_index([self._cell(position, size) for position in positions], grid, x.device)
+            maps = [of(index) for of in energies_of]  # (B, P, N)
+            maps = [one.softmax(dim=-1) for one in maps] if self.psa_softmax else maps
+            return torch.stack(maps).mean(dim=0).unflatten(2, grid)
+
+        return rows
+
+    def _energies(self, hidden: Tensor, weight: Tensor, kind: str) -> Callable[[Tensor], Tensor]:
+        """A branch's energies (B, P, N), as a function of P indices of queries."""
+        if not self.compact:
+            return partial(position_energies, hidden, weight, self.mask_size, kind)
+        query, key = self._compact_pair(hidden, weight, kind)
+        return lambda index: energies(query[:, index], key)
+
+    def _cell(self, position: tuple[int, int], size: tuple[int, ...]) -> tuple[int, int]:
+        """The cell of the grid that has the largest part in a position's features.
+
+        What is resized to the feature map is the projection, whose grid has ``proj_padding`` more cells on
+        each side.
+        """
+        grid, aligned = self._shrunk(size)
+        row, column = (
+            _nearest(place, side, cells + 2 * self.proj_padding, aligned) - self.proj_padding
+            for place, side, cells in zip(position, size, grid, strict=True)
+        )
+        return min(max(row, 0), grid[0] - 1), min(max(column, 0), grid[1] - 1)
+
+
+def _nearest(place: int, side: int, cells: int, aligned: bool) -> int:
+    """The one of ``cells`` that is nearest to one of ``side`` places which are interpolated between them."""
+    at = place * (cells - 1) / max(1, side - 1) if aligned else (place + 0.5) * cells / side - 0.5
+    return math.ceil(at - 0.5)
 
 
 class PointwiseSpatialAttention(PointwiseSpatialContext, nn.Module):

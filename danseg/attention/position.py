@@ -3,18 +3,19 @@
 Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 1809.02983.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
 from danseg.attention.parts.query_positions import flat_index, positions_first
 from danseg.attention.parts.scale import ResidualScale
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.ops import attention
 from danseg.ops.products import energies
 
 
-class PositionAttention(nn.Module):
+class PositionAttention(ShowsAttention, nn.Module):
     """DANet's position attention module in linear memory.
 
     For feature map ``x`` with positions i, j::
@@ -80,8 +81,21 @@ class PositionAttention(nn.Module):
         Raises:
             ValueError: when a position lies outside the map, or none is given.
         """
+        return self._rows(x)(positions)
+
+    def _rows(self, x: Tensor) -> Callable[[Sequence[tuple[int, int]]], Tensor]:
         check_feature_map(self, x)
-        index = flat_index(positions, x.shape[2:], x.device)
-        query = positions_first(self.query_project(x))[:, index]  # (B, P, C')
-        key = positions_first(self.key_project(x))  # (B, N, C')
-        return energies(query, key).softmax(dim=-1).unflatten(2, x.shape[2:])
+        query = positions_first(self.query_project(x))  # (B, N, C')
+        key = positions_first(self.key_project(x))
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            index = flat_index(positions, x.shape[2:], x.device)
+            return energies(query[:, index], key).softmax(dim=-1).unflatten(2, x.shape[2:])
+
+        return rows
+
+    def attention_views(self) -> tuple[View, ...]:
+        return (View("position", self._rows),)
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return x

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_at_least_one, check_feature_map
+from danseg.attention.parts.branch_views import kernel_name, where_view, wide_softmax
 from danseg.attention.parts.pooling import wide_mean
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 
 
-class PyramidSplit(nn.Module, ABC):
+class PyramidSplit(ShowsAttention, nn.Module, ABC):
     """Branches of different kernel sizes, weighted by a subclass's :meth:`score` and concatenated."""
 
     def __init__(
@@ -46,6 +48,7 @@ class PyramidSplit(nn.Module, ABC):
         self.in_channels = in_channels
         self.branches = len(kernel_sizes)
         self.branch_channels = in_channels // self.branches
+        self.branch_names = tuple(kernel_name(size, dilation) for size in kernel_sizes)
         for i, (size, group) in enumerate(zip(kernel_sizes, groups, strict=True), start=1):
             conv = nn.Conv2d(
                 in_channels,
@@ -65,11 +68,30 @@ class PyramidSplit(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        return torch.cat(self._weighed(x)[::-1], dim=1).to(x.dtype)
+
+    def _features(self, x: Tensor) -> list[Tensor]:
         check_feature_map(self, x)
-        features = [getattr(self, f"conv_{i}")(x) for i in range(1, self.branches + 1)]
+        return [conv(x) for conv in self._convs()]
+
+    def _convs(self) -> list[nn.Module]:
+        return [getattr(self, f"conv_{i}") for i in range(1, self.branches + 1)]
+
+    def _weighed(self, x: Tensor) -> list[Tensor]:
+        features = self._features(x)
         weight = self.score(features).softmax(dim=1).to(features[0].dtype)[..., None, None]
-        weighed = [w * f for w, f in zip(weight.unbind(dim=1), features, strict=True)]
-        return torch.cat(weighed[::-1], dim=1).to(x.dtype)
+        return [w * f for w, f in zip(weight.unbind(dim=1), features, strict=True)]
+
+    def attention_views(self) -> tuple[View, ...]:
+        """The branches' weights; and which branch wins where, "where"."""
+        weights = at_once(lambda x: wide_softmax(self.score(self._features(x))))
+        return (
+            View("branches", weights, parts=self.branch_names),
+            where_view(self._weighed, self.branch_names),
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        return torch.cat(self._features(x)[::-1], dim=1).to(x.dtype) / self.branches
 
 
 class PyramidSplitAttention(PyramidSplit):

@@ -4,12 +4,16 @@ Fu et al., "Dual Attention Network for Scene Segmentation", CVPR 2019, arXiv 180
 Zhang et al., "EPSANet", ACCV 2022, arXiv 2105.14447.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from danseg.attention.dual import DualAttention
+from danseg.attention.parts.arguments import check_feature_map
+from danseg.attention.parts.query_positions import flat_index
+from danseg.attention.parts.views import View
 from danseg.attention.pyramid_split import PyramidSplit
 
 
@@ -62,3 +66,30 @@ class PyramidSplitDualAttention(PyramidSplit):
         wide = torch.promote_types(features[0].dtype, torch.float32)
         pooled = [self.dual(f).mean(dim=(2, 3), dtype=wide) for f in features]  # S of (B, C / S)
         return torch.stack(pooled, dim=1).sigmoid()
+
+    def attention_views(self) -> tuple[View, ...]:
+        """Those of a pyramid; then position and channel attention, which run once for each branch.
+
+        They are called "position 3x3", "channels 3x3" and so on, after the branch whose features they see.
+        """
+        views = list(super().attention_views())
+        for what, module in (("position", self.dual.pam), ("channels", self.dual.cam)):
+            [view] = module.attention_views()
+            for i, name in enumerate(self.branch_names):
+                begin = partial(self._begin_in_branch, view, i)
+                views.append(View(view.kind, begin, f"{what} {name}", view.values, view.parts))
+        return tuple(views)
+
+    def _begin_in_branch(self, view: View, branch: int, x: Tensor) -> Callable[..., Tensor]:
+        check_feature_map(self, x)
+        features = self._convs()[branch](x)
+        shown = view.begin(features)
+        if view.kind != "position":
+            return shown
+
+        def rows(positions: Sequence[tuple[int, int]]) -> Tensor:
+            flat_index(positions, x.shape[2:], x.device)  # refuses what lies outside
+            (height, width), (h, w) = x.shape[2:], features.shape[2:]
+            return shown([(row * h // height, column * w // width) for row, column in positions])
+
+        return rows

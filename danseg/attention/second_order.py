@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
+from danseg.attention.parts.channel_gate import ChannelGate
 from danseg.attention.parts.conv_norm import ConvNorm
 from danseg.ops.inputs import without_autocast
 
 
-class GlobalSecondOrderPooling(nn.Module):
+class GlobalSecondOrderPooling(ChannelGate):
     """GSoP-Net's channel gate from the covariance of channels.
 
     For feature map ``x`` with N positions i::
@@ -64,15 +65,14 @@ class GlobalSecondOrderPooling(nn.Module):
         self.row_conv = nn.Conv2d(rows, 4 * rows, (rows, 1), groups=rows)
         self.expand = nn.Conv2d(4 * rows, in_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+    def _gate(self, x: Tensor) -> Tensor:
         check_feature_map(self, x)
         seen = x[:, :, :: self.stride, :: self.stride]
         reduced = self.reduce(seen.relu() if self.relu_first else seen)
         rows = _covariance(reduced).to(x.dtype).unsqueeze(3)  # (B, R, R, 1), each row as a column
         check_batch_norm(self.row_norm, rows.shape[0], rows.shape[2])
         gate = self.expand(self.row_conv(self.row_norm(rows))).sigmoid()  # (B, C, 1, 1)
-        return x * gate.to(x.dtype)
+        return gate.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, relu_first={self.relu_first}"

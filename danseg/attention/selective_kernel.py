@@ -5,15 +5,18 @@ Li et al., "Selective Kernel Networks", CVPR 2019, arXiv 1903.06586.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
+from danseg.attention.parts.branch_views import kernel_name, where_view, wide_softmax
 from danseg.attention.parts.pooling import wide_mean
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 
 
-class SelectiveKernel(nn.Module):
+class SelectiveKernel(ShowsAttention, nn.Module):
     """SKNet's selective kernel convolution.
 
     For feature map ``x`` and branches i = 1 ... M, where branch i has dilation i::
@@ -70,6 +73,7 @@ class SelectiveKernel(nn.Module):
         if branches < 2:
             raise ValueError(f"branches must be at least 2, or there is nothing to select, got {branches}")
         self.in_channels = in_channels
+        self.branch_names = tuple(kernel_name(3, dilation * (i + 1)) for i in range(branches))
         squeezed = max(in_channels // reduction, min_channels)
 
         def path(rate: int) -> nn.Sequential:
@@ -97,10 +101,28 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        return sum(self._weighed(x)).to(x.dtype)
+
+    def _features(self, x: Tensor) -> list[Any]:
         check_feature_map(self, x)
         check_batch_norm(self.attn.bn, x.shape[0])
-        features = [path(x) for path in self.paths]  # M of (B, C, H, W)
-        fused = sum(features)
-        energy = self.attn(wide_mean(fused, (2, 3))).unflatten(1, (len(features), -1))  # (B, M, C, 1, 1)
-        weight = energy.softmax(dim=1).to(fused.dtype)
-        return sum(w * u for w, u in zip(weight.unbind(dim=1), features, strict=True)).to(x.dtype)
+        return [path(x) for path in self.paths]  # M of (B, C, H, W)
+
+    def _energy(self, features: list[Any]) -> Tensor:
+        squeezed = wide_mean(sum(features), (2, 3))
+        return self.attn(squeezed).unflatten(1, (len(features), -1))  # (B, M, C, 1, 1)
+
+    def _weighed(self, x: Tensor) -> Iterator[Any]:
+        features = self._features(x)
+        weight = self._energy(features).softmax(dim=1).to(features[0].dtype)
+        return (w * u for w, u in zip(weight.unbind(dim=1), features, strict=True))
+
+    def attention_views(self) -> tuple[View, ...]:
+        """The branches' weights; and which branch wins where, "where"."""
+        weights = at_once(lambda x: wide_softmax(self._energy(self._features(x))).flatten(2))
+        names = self.branch_names
+        return View("branches", weights, parts=names), where_view(self._weighed, names)
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        features = self._features(x)
+        return (sum(features) / len(features)).to(x.dtype)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_at_least_one, check_batch_norm, check_feature_map
+from danseg.attention.parts.branch_views import where_view, wide_softmax
 from danseg.attention.parts.pooling import mean_3x3
+from danseg.attention.parts.views import ShowsAttention, View, at_once
 
 
-class SplitAttention(nn.Module):
+class SplitAttention(ShowsAttention, nn.Module):
     """ResNeSt's split-attention convolution.
 
     For feature map ``x``, splits i = 1 ... R (the radix) and, within each, cardinal groups k::
@@ -98,22 +100,49 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, ceil(H / stride), ceil(W / stride))``."""
+        return self._pooled(self._weighed(x)).to(x.dtype)
+
+    def _splits(self, x: Tensor) -> Tensor:
         check_feature_map(self, x)
         check_batch_norm(self.bn1, x.shape[0])
-        features = self.bn0(self.conv(x)).relu()
-        splits = features.unflatten(1, (self.radix, -1))  # (B, R, C, H, W)
-        weight = self._weight(splits).to(splits.dtype)  # (B, R, C, 1, 1)
-        out = (weight * splits).sum(dim=1)
+        return self.bn0(self.conv(x)).relu().unflatten(1, (self.radix, -1))  # (B, R, C, H, W)
+
+    def _weighed(self, x: Tensor) -> Tensor:
+        splits = self._splits(x)
+        energy = self._energy(splits)
+        weight = energy.softmax(dim=1) if self.radix > 1 else energy.sigmoid()
+        return weight.flatten(2, 3).to(splits.dtype) * splits
+
+    def _pooled(self, weighed: Tensor) -> Tensor:
+        out = weighed.sum(dim=1)
         if self.stride > 1 or self.always_pool:
             out = mean_3x3(out, self.stride)
-        return out.to(x.dtype)
+        return out
 
-    def _weight(self, splits: Tensor) -> Tensor:
+    def _energy(self, splits: Tensor) -> Tensor:
         wide = torch.promote_types(splits.dtype, torch.float32)
         pooled = splits.mean(dim=(3, 4), dtype=wide).sum(dim=1)  # (B, C)
         z = self.bn1(self.fc1(pooled[:, :, None, None].to(splits.dtype))).relu()
         # fc2 is grouped, so its channels are ordered by cardinal group first, then by split.
         energy = self.fc2(z).unflatten(1, (self.groups, self.radix, -1))  # (B, K, R, C / K, 1, 1)
-        energy = energy.transpose(1, 2)
-        weight = energy.softmax(dim=1) if self.radix > 1 else energy.sigmoid()
-        return weight.flatten(2, 3)
+        return energy.transpose(1, 2)  # (B, R, K, C / K, 1, 1)
+
+    def _shares(self, splits: Tensor) -> Tensor:
+        energy = self._energy(splits)
+        return (wide_softmax(energy) if self.radix > 1 else energy.sigmoid()).flatten(2)  # (B, R, C)
+
+    def attention_views(self) -> tuple[View, ...]:
+        """The splits' weights; and which split wins where, "where", if there are several."""
+        weights = at_once(lambda x: self._shares(self._splits(x)))
+        if self.radix == 1:
+            return (View("branches", weights, values="gate"),)
+        parts = tuple(f"split {i}" for i in range(1, self.radix + 1))
+        return View("branches", weights, parts=parts), where_view(
+            lambda x: self._weighed(x).unbind(dim=1), parts
+        )
+
+    def without_attention(self, x: Tensor, out: Tensor) -> Tensor:
+        splits = self._splits(x)
+        # Of shares the mean over splits and channels is 1 / R, of a single split's gates it is that gate.
+        mean = self._shares(splits).mean(dim=(1, 2)).to(splits.dtype)
+        return self._pooled(mean[:, None, None, None, None] * splits).to(x.dtype)

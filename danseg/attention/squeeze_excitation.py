@@ -6,10 +6,11 @@ Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv 1709.01507.
 from torch import Tensor, nn
 
 from danseg.attention.parts.arguments import check_feature_map
+from danseg.attention.parts.channel_gate import ChannelGate
 from danseg.attention.parts.pooling import wide_mean
 
 
-class SqueezeExcitation(nn.Module):
+class SqueezeExcitation(ChannelGate):
     """SENet's channel gate.
 
     For feature map ``x`` with N positions i::
@@ -42,8 +43,7 @@ class SqueezeExcitation(nn.Module):
         self.fc1 = nn.Conv2d(in_channels, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, in_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C, H, W)``."""
+    def _gate(self, x: Tensor) -> Tensor:
         check_feature_map(self, x)
         gate = self.fc2(self.fc1(wide_mean(x, (2, 3))).relu()).sigmoid()  # (B, C, 1, 1)
-        return x * gate.to(x.dtype)
+        return gate.to(x.dtype)

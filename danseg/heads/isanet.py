@@ -9,15 +9,15 @@ import torch
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
-from danseg.attention.interlaced import RelationBlock, interlace
+from danseg.attention.interlaced import InterlacedContext, RelationBlock, interlace
 from danseg.heads.loss import UpsampledLoss
 from danseg.norm_layer import norm_layer_of
 
 
 @MODELS.register_module()
-class ISANetHead(UpsampledLoss, BaseDecodeHead):
+class ISANetHead(InterlacedContext, UpsampledLoss, BaseDecodeHead):
     """Decode head of ISANet.
 
     Parameter names are those of mmseg's ``ISAHead``: weights load in both directions under
@@ -60,6 +60,17 @@ class ISANetHead(UpsampledLoss, BaseDecodeHead):
             norm_cfg=self.norm_cfg,
             act_cfg=self.act_cfg,
         )
+
+    @property
+    def attention_entry(self) -> nn.Module:
+        """What gets the context and, behind it, the features that it is made of.
+
+        These are asked for here, where a map needs no 3x3 convolution.
+        """
+        return self.out_conv
+
+    def _attended(self, x: Tensor) -> Tensor:
+        return x[:, self.channels :]
 
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         """The features (B, channels, H, W) that ``conv_seg`` classifies."""

@@ -15,7 +15,7 @@ read the first alone; TIFFs whose alpha would darken their colours, as OpenCV do
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -227,6 +227,24 @@ def encode_image(image: np.ndarray, suffix: str, options: Sequence[int] = ()) ->
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     return cv2.imencode(suffix, image, options)[1].tobytes()
+
+
+def encode_animation(frames: Iterable[np.ndarray], milliseconds: int) -> bytes:
+    """Pictures of one size as the content of a GIF that repeats itself.
+
+    Args:
+        frames: at least one, (H, W, 3) uint8 RGB; each gets 256 colours that spread over its own.
+        milliseconds: that each stays.
+    """
+    first, *others = (
+        Image.frombytes("RGB", one.shape[1::-1], np.ascontiguousarray(one).tobytes()).quantize(
+            256, method=Image.Quantize.MAXCOVERAGE
+        )
+        for one in frames
+    )
+    with io.BytesIO() as file:
+        first.save(file, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+        return file.getvalue()
 
 
 def sample_bits(image: Image.Image, data: bytes) -> int:

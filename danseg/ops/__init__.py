@@ -11,6 +11,7 @@ from danseg.ops.pointwise_spatial_attention import pointwise_spatial_attention
 from danseg.ops.softmax_attention import attention
 from danseg.ops.upsampled_argmax import upsampled_argmax
 from danseg.ops.upsampled_cross_entropy import upsampled_cross_entropy
+from danseg.ops.winograd_convolution import winograd_convolution
 
 concatenation = concatenation_attention  # its former name
 
@@ -22,4 +23,5 @@ __all__ = [
     "pointwise_spatial_attention",
     "upsampled_argmax",
     "upsampled_cross_entropy",
+    "winograd_convolution",
 ]

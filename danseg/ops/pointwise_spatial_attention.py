@@ -77,15 +77,35 @@ def pointwise_spatial_attention(
     return out.permute(0, 3, 1, 2)
 
 
-def row_energies(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str, row: int) -> Tensor:
-    """Energies (B, W, N) of :func:`pointwise_spatial_attention`, of one row's queries for all sources."""
+def position_energies(
+    hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str, index: Tensor
+) -> Tensor:
+    """Energies (B, P, N) of :func:`pointwise_spatial_attention`, of some queries for all sources.
+
+    It is meant for the few queries that a user asks for: it computes one number for each source, where the
+    operator's products go by whole rows of queries.
+
+    Args:
+        hidden, weight, mask_size, kind: as for :func:`pointwise_spatial_attention`.
+        index: ``(P,)``, the row-major indices of the queries.
+    """
     _check(hidden, weight, mask_size, kind)
-    if not 0 <= row < hidden.shape[2]:
-        raise ValueError(f"row must be from 0 to {hidden.shape[2] - 1}, got {row}")
-    wide = energy_dtype(hidden.dtype)
-    mask = Mask(weight.to(wide), mask_size, kind, hidden.shape[2:], rows=1)
+    wide, width = energy_dtype(hidden.dtype), hidden.shape[3]
+    places, index = torch.arange(hidden.shape[2:].numel(), device=hidden.device), index[:, None]
+    down, right = places // width - index // width, places % width - index % width  # (P, N): query to source
+    if kind == "distribute":  # the mask's owner is the source
+        down, right = -down, -right
+    row, column = down + (mask_size[0] - 1) // 2, right + (mask_size[1] - 1) // 2
+    inside = (0 <= row) & (row < mask_size[0]) & (0 <= column) & (column < mask_size[1])
+    cell = (row * mask_size[1] + column).masked_fill(~inside, 0)
+    given, cells = hidden.flatten(2).mT.to(wide), weight.to(wide)  # (B, N, K), (cells, K)
     with torch.autocast(hidden.device.type, enabled=False):
-        return mask.energies(hidden.permute(0, 2, 3, 1).to(wide), row, row + 1).flatten(2)
+        if kind == "collect":
+            numbers = given[:, index[:, 0]] @ cells.T  # (B, P, cells)
+            energy = numbers.gather(2, cell.expand(len(given), -1, -1))
+        else:
+            energy = torch.stack([(given * cells[of_source]).sum(dim=2) for of_source in cell], dim=1)
+    return energy.masked_fill(~inside, 0)
 
 
 def _check(hidden: Tensor, weight: Tensor, mask_size: tuple[int, int], kind: str) -> None:

@@ -94,15 +94,15 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: 
     return (x - mean.view(shape)) * scale.view(shape) + bias.view(shape)
 
 
-def selective_kernel(
+def selective_kernel_branches(
     x: Tensor,
     branches: list[tuple[Tensor, tuple[Tensor, ...]]],
     groups: int,
     w_reduce: Tensor,
     norm_reduce: tuple[Tensor, ...],
     w_select: Tensor,
-) -> Tensor:
-    """SKNet (arXiv 1903.06586) equations 1 to 6 on ``x`` (B, C, H, W).
+) -> tuple[Tensor, Tensor]:
+    """SKNet (arXiv 1903.06586) equations 1 to 5 on ``x`` (B, C, H, W): weights (B, M, C), U (B, M, C, H, W).
 
     ``branches`` holds each kernel (C, C / groups, 3, 3) with its batch norm; branch i, counted from 1, has
     dilation i. ``w_reduce`` is (d, C). ``w_select`` is (M, C, d), the paper's A, B, ...
@@ -113,11 +113,15 @@ def selective_kernel(
     s = torch.einsum("bchw->bc", sum(u)) / (x.shape[2] * x.shape[3])
     z = batch_norm(torch.einsum("dc,bc->bd", w_reduce, s), *norm_reduce).clamp(min=0)
     energy = torch.einsum("mcd,bd->bmc", w_select, z)
-    weight = energy.exp() / energy.exp().sum(dim=1, keepdim=True)
-    return torch.einsum("bmc,bmchw->bchw", weight, torch.stack(u, dim=1))
+    return energy.exp() / energy.exp().sum(dim=1, keepdim=True), torch.stack(u, dim=1)
 
 
-def split_attention(
+def selective_kernel(x: Tensor, *weights) -> Tensor:
+    """SKNet equation 6, ``V_c = Σ_m a_m,c U_m,c``, of :func:`selective_kernel_branches`."""
+    return torch.einsum("bmc,bmchw->bchw", *selective_kernel_branches(x, *weights))
+
+
+def split_attention_branches(
     x: Tensor,
     w_conv: Tensor,
     norm_conv: tuple[Tensor, ...],
@@ -128,8 +132,8 @@ def split_attention(
     b_2: Tensor,
     radix: int,
     groups: int,
-) -> Tensor:
-    """ResNeSt (arXiv 2004.08955) equations 1 to 3 on ``x`` (B, C, H, W), one cardinal group after another.
+) -> tuple[Tensor, Tensor]:
+    """ResNeSt (arXiv 2004.08955) on ``x`` (B, C, H, W): equation 3's weights (B, R, C), U (B, R, C, H, W).
 
     Split i of group k is block i · groups + k of the convolution's output channels. ``w_1`` (d, C / groups)
     and ``w_2`` (C · radix, d / groups) stack the matrices of the groups; within a group, ``w_2`` stacks those
@@ -137,7 +141,7 @@ def split_attention(
     """
     u = batch_norm(convolution(x, w_conv, groups=radix * groups), *norm_conv).clamp(min=0)
     blocks = u.chunk(radix * groups, dim=1)
-    out = []
+    of_groups = []  # one cardinal group after another
     for k in range(groups):
         splits = [blocks[i * groups + k] for i in range(radix)]
         s = torch.einsum("bchw->bc", sum(splits)) / (x.shape[2] * x.shape[3])
@@ -151,9 +155,14 @@ def split_attention(
             weights = [e.exp() / sum(other.exp() for other in energy) for e in energy]
         else:
             weights = [1 / (1 + (-energy[0]).exp())]
-        weighed = [torch.einsum("bc,bchw->bchw", a, v) for a, v in zip(weights, splits, strict=True)]
-        out.append(torch.stack(weighed).sum(dim=0))
-    return torch.cat(out, dim=1)
+        of_groups.append((torch.stack(weights, dim=1), torch.stack(splits, dim=1)))
+    weights_of_groups, splits_of_groups = zip(*of_groups, strict=True)
+    return torch.cat(weights_of_groups, dim=2), torch.cat(splits_of_groups, dim=2)
+
+
+def split_attention(x: Tensor, *weights) -> Tensor:
+    """ResNeSt equation 2, ``V_c = Σ_i a_i,c U_i,c``, of :func:`split_attention_branches`."""
+    return torch.einsum("brc,brchw->bchw", *split_attention_branches(x, *weights))
 
 
 def _pyramid_split(features: list[Tensor], scores: list[Tensor]) -> Tensor:
@@ -198,6 +207,12 @@ def pyramid_split_dual_attention(
         dual = position_attention(flat, *position_weights, alpha) + channel_attention(flat, beta)
         scores.append(1 / (1 + (-torch.einsum("bcn->bc", dual) / flat.shape[2]).exp()))
     return _pyramid_split(features, scores)
+
+
+def branch_shares(weighed: Tensor) -> Tensor:
+    """``‖v_m(p)‖ / Σ_k ‖v_k(p)‖`` at each position p, for what M branches give, (B, M, C, H, W)."""
+    size = torch.einsum("bmchw,bmchw->bmhw", weighed, weighed).sqrt()
+    return size / torch.einsum("bmhw->bhw", size)[:, None]
 
 
 def concatenation(a: Tensor, b: Tensor, value: Tensor) -> Tensor:

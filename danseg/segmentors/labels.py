@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmseg.models import BaseSegmentor, EncoderDecoder
@@ -11,6 +12,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from danseg.ops import upsampled_argmax
+from danseg.ops.inputs import energy_dtype
+from danseg.ops.upsampled_argmax import taps
 
 # mmseg's methods that turn logits into labels. A class that overrides one of them keeps its own way.
 _SEGMENTOR_METHODS = (
@@ -22,6 +25,11 @@ _SEGMENTOR_METHODS = (
     "_forward",
 )
 _HEAD_METHODS = ("predict", "predict_by_feat")
+#: What is wrong with a network that gives no numbers.
+NOT_FINITE = (
+    "the network's logits are not finite (nan or inf), so that its labels mean nothing; compute in float32, "
+    "or take another checkpoint"
+)
 # The methods ``predict`` of segmentors whose labels are those of coarse logits, where there are any.
 COARSE_PREDICTS = {EncoderDecoder.predict}
 
@@ -63,6 +71,26 @@ class CoarseLogits:
             padding=self.padding,
             threshold=self.threshold,
         )
+
+    def at(self, x: int, y: int) -> Tensor:
+        """One pixel (C,) of :meth:`resized` before any sigmoid, in at least float32."""
+        shape = self.logits.shape[1:]
+        through = shape if self.through is None else self.through
+        left, right, top, bottom = self.padding
+        picked = self.logits.to(energy_dtype(self.logits.dtype))
+        for axis, place, edges in ((1, y, (top, bottom)), (2, x, (left, right))):
+            cells, weights = taps(
+                torch.tensor([place]),
+                shape[axis - 1],
+                through[axis - 1],
+                edges,
+                self.size[axis - 1],
+                self.align_corners,
+            )
+            cells, weights = cells[0].to(picked.device), weights[0].to(picked)
+            view = [-1 if one == axis else 1 for one in range(3)]
+            picked = (picked.index_select(axis, cells) * weights.view(view)).sum(axis, keepdim=True)
+        return picked.flatten()
 
     def resized(self) -> Tensor:
         """mmseg's ``seg_logits`` (C, H, W); probabilities if there is only one channel."""
@@ -179,17 +207,48 @@ def coarse_logits(
         logits, through = _mean_of_windows(model, inputs), None
     else:
         logits, through = head_logits(model, inputs), _resized_to(metas[0])
-    return [
-        CoarseLogits(
-            one,
-            meta["ori_shape"][:2],
-            model.align_corners,
-            threshold=model.decode_head.threshold if len(one) == 1 else None,
-            through=through,
-            padding=meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))),
-        )
-        for one, meta in zip(logits, metas, strict=True)
-    ]
+    return [_coarse(model, one, meta, through) for one, meta in zip(logits, metas, strict=True)]
+
+
+def image_logits(model: BaseSegmentor, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> CoarseLogits:
+    """The logits of one image before mmseg resizes them, whose labels are those of ``model.predict``.
+
+    They can be differentiated.
+
+    Args:
+        model, inputs, data_samples: as for :func:`predict_labels`, of one image.
+
+    Returns:
+        Logits of the image's size where a class turns logits into labels in its own way: C · height · width.
+    """
+    coarse = coarse_logits(model, inputs, data_samples) if type(model).predict in COARSE_PREDICTS else None
+    if coarse is not None:
+        return coarse[0]
+    [result] = model.predict(inputs, [sample.clone() for sample in data_samples])  # it writes into them
+    logits = result.seg_logits.data
+    if len(logits) == 1:  # mmseg's are probabilities
+        logits = logits.logit(torch.finfo(logits.dtype).eps)
+    size = logits.shape[1:]
+    return CoarseLogits(logits, size, model.align_corners, _threshold(model, logits), through=size)
+
+
+def _coarse(model: BaseSegmentor, logits: Tensor, meta: dict, through: Sequence[int] | None) -> CoarseLogits:
+    return CoarseLogits(
+        logits,
+        meta["ori_shape"][:2],
+        model.align_corners,
+        threshold=_threshold(model, logits),
+        through=through,
+        padding=meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))),
+    )
+
+
+def _threshold(model: BaseSegmentor, logits: Tensor) -> float | None:
+    if len(logits) > 1:
+        return None
+    heads = model.decode_head
+    last: Any = heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads
+    return last.threshold
 
 
 def head_logits(model: BaseSegmentor, inputs: Tensor) -> Tensor:

@@ -6,9 +6,9 @@
     serve(application(service), service, bound_socket("127.0.0.1", 8000))
 
 The way of a request: :mod:`danseg.serve.application` gives it a place in the queue,
-:mod:`danseg.serve.uploads` reads its picture, :mod:`danseg.serve.service` decodes it,
+:mod:`danseg.web.uploads` reads its picture, :mod:`danseg.serve.service` decodes it,
 :mod:`danseg.serve.batcher` takes it through the network with others of its size, and
-:mod:`danseg.serve.answers` makes what was asked for. :mod:`danseg.serve.server` listens, and stops.
+:mod:`danseg.serve.answers` makes what was asked for. :mod:`danseg.web.server` listens, and stops.
 """
 
 from danseg.errors import require_extra
@@ -17,7 +17,7 @@ require_extra("serve", "the service", "fastapi", "uvicorn", "prometheus_client",
 
 from danseg.serve.application import application
 from danseg.serve.limits import Limits
-from danseg.serve.server import bound_socket, serve
 from danseg.serve.service import Service
+from danseg.web.server import bound_socket, serve
 
 __all__ = ["Limits", "Service", "application", "bound_socket", "serve"]

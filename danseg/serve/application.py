@@ -15,12 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from danseg.serve.answers import ANSWERS, JSON, PNG, Output
-from danseg.serve.limits import RefusedError
 from danseg.serve.service import Service
 from danseg.serve.service_metrics import CountedRequests
 from danseg.serve.service_page import page
-from danseg.serve.uploads import FIELD, read_upload
 from danseg.version import __version__
+from danseg.web.request_limits import RefusedError
+from danseg.web.uploads import FIELD, read_upload
 
 SEGMENT = "/segment"
 # nginx's number for a client that did not wait for its answer; it is counted, and nobody gets it.

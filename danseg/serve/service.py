@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,17 +13,19 @@ from danseg.apis.batches import Batches, NotTakenError
 from danseg.apis.pictures import load
 from danseg.apis.predict import InputPipeline
 from danseg.apis.prediction import Prediction
-from danseg.datasets.loading import described, keeps_values, takes_bytes
+from danseg.datasets.loading import keeps_values
 from danseg.engine.channels import input_channels
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
 from danseg.io.parallel import available_cpus
 from danseg.serve.answers import ANSWERS, Output
 from danseg.serve.batcher import Batcher
-from danseg.serve.limits import Limits, RefusedError
+from danseg.serve.limits import Limits
 from danseg.serve.room import Room
 from danseg.serve.service_metrics import Metrics
-from danseg.serve.uploads import claimed_pixels
+from danseg.web.places import Places
+from danseg.web.request_limits import RefusedError
+from danseg.web.uploads import claimed_pixels
 
 # So many pictures of the largest size may be in memory at the same time, or more smaller ones.
 _LARGEST = 4
@@ -34,7 +35,7 @@ _FIRST = (512, 512)  # size of the first picture, where the config does not say 
 _LAST_BATCH = 5
 
 
-class Service:
+class Service(Places):
     """A network that answers many requests at a time.
 
     It takes a first picture, of zeros, as soon as it is made, so that no client waits for what happens only
@@ -47,9 +48,7 @@ class Service:
             have as many pixels as a frame of Cityscapes.
 
     Attributes:
-        limits: what it takes.
         metrics: what it counts.
-        places: how many requests are in work or wait.
         name: of the network.
 
     Raises:
@@ -57,10 +56,12 @@ class Service:
             first picture.
     """
 
+    hint = "/docs tells how"
+    limits: Limits
+
     def __init__(self, model: Any, limits: Limits | None = None, batch_size: int | None = None) -> None:
-        self.limits = limits or Limits()
+        super().__init__(limits or Limits())
         self.name = str(model.cfg.filename or "network").rpartition("/")[2].removesuffix(".py")
-        self.places = 0
         self.metrics = Metrics(lambda: self.places)
         self._model = model
         self._classes, self._palette = model.dataset_meta["classes"], model.dataset_meta["palette"]
@@ -70,11 +71,7 @@ class Service:
                 f"which has {_MOST_CLASSES} colours at most"
             )
         pipeline = InputPipeline(model)
-        if not takes_bytes(pipeline.loader):
-            raise UserError(
-                f"the config's pictures are loaded by {described(pipeline.loader)}, which takes paths alone; "
-                "a service needs a test pipeline that begins with LoadImageFromFile"
-            )
+        pipeline.require_contents("a service")
         self._batches = Batches(model, pipeline, size=batch_size, remedies=("send a smaller picture",))
         self._batcher = Batcher(
             self._network, self._batches.limit, self.limits.wait, self.metrics.batches.observe
@@ -84,7 +81,6 @@ class Service:
         # Files that are in memory: one a thread. All others are where the upload was put.
         self._files = asyncio.Semaphore(threads)
         self._room = Room(_LARGEST * self.limits.pixels)
-        self._until: float | None = None
         self._take_first(model, pipeline.loader)
 
     def _take_first(self, model: Any, loader: Any) -> None:
@@ -115,21 +111,6 @@ class Service:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._batcher.close(_LAST_BATCH)
 
-    def stop(self) -> None:
-        """Refuse new requests from now on."""
-        if self._until is None:
-            self._until = time.monotonic() + self.limits.seconds
-
-    @property
-    def stopping(self) -> bool:
-        """Whether :meth:`stop` was called."""
-        return self._until is not None
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it was, and all that was accepted is answered, or has had its time."""
-        return self._until is not None and (not self.places or time.monotonic() >= self._until)
-
     def require_life(self) -> None:
         """Raise a RefusedError if the process has to be started anew."""
         if not self._batcher.alive:
@@ -138,24 +119,7 @@ class Service:
     def require_place(self) -> None:
         """Raise a RefusedError if another request would be refused."""
         self.require_life()
-        if self.stopping:
-            raise RefusedError(503, "the service is stopping; ask another one", closing=True)
-        if self.places >= self.limits.queue:
-            raise RefusedError(503, f"{self.places} requests are in work or wait, and no more may; try again")
-
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue during the block.
-
-        Raises:
-            RefusedError: there is none.
-        """
-        self.require_place()
-        self.places += 1
-        try:
-            yield
-        finally:
-            self.places -= 1
+        super().require_place()
 
     async def answer(self, upload: UploadFile, output: Output) -> bytes:
         """What was asked for, of a picture.

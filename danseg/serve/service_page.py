@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from danseg.serve.answers import ANSWERS
-from danseg.serve.uploads import FIELD
+from danseg.web.uploads import FIELD
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}"

@@ -5,25 +5,25 @@ from typing import Any
 from danseg.io.files import make_folder as picture_dir
 from danseg.io.images import read_image, save_image
 from danseg.label_maps.label_png import read_label_map as read_labels
+from danseg.visualization.attention_figure import attention_figure
 from danseg.visualization.attention_recording import (
-    AttentionMaps,
-    Placement,
     RecordedAttention,
     attention_modules,
     record_attention,
-    segment_centres,
 )
 from danseg.visualization.colour import classes_present, colourise, overlay
-from danseg.visualization.figures import (
-    attention_figure,
-    comparison_figure,
-    frame_miou,
-    overview_figure,
-)
+from danseg.visualization.comparison_figure import comparison_figure, frame_miou
+from danseg.visualization.effect_figure import effect_figure
+from danseg.visualization.overview_figure import overview_figure
 from danseg.visualization.page import save_figure
+from danseg.visualization.positions import segment_centres
+from danseg.visualization.shown_attention import AttentionMaps, AttentionWeights, Placement
+from danseg.visualization.weights_figure import Channels, weights_figure
 
 __all__ = [
     "AttentionMaps",
+    "AttentionWeights",
+    "Channels",
     "Placement",
     "RecordedAttention",
     "SaveComparison",
@@ -32,6 +32,7 @@ __all__ = [
     "classes_present",
     "colourise",
     "comparison_figure",
+    "effect_figure",
     "frame_miou",
     "overlay",
     "overview_figure",
@@ -42,6 +43,7 @@ __all__ = [
     "save_figure",
     "save_image",
     "segment_centres",
+    "weights_figure",
 ]
 
 

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
 from danseg.visualization.colour import classes_present, overlay
-from danseg.visualization.figures import legend_entries
-from danseg.visualization.page import Page, fit, rows_of_legend
+from danseg.visualization.comparison_figure import legend_entries
+from danseg.visualization.page import Page, Row, fit
 
 COLUMNS, WIDTH = 4, 560  # samples in a row; pixels of a sample, its image and its label
 MOST = 256  # samples: a taller page than matplotlib can draw would follow
@@ -54,15 +55,13 @@ def contact_sheet(
     maps = [label for _, _, label in samples if label is not None]
     present = classes_present(*maps, num_classes=len(classes))
     entries = legend_entries(classes, palette, *maps)[: len(present)]  # what is no class shows the image
-    legend = rows_of_legend(entries, columns, WIDTH) if entries else 0
-    rows = math.ceil(len(samples) / columns)
-    page = Page(columns, [0] * rows, height, legend, heading=True, panel_width=WIDTH)
-    page.heading(heading)
+    rows = [Row(height)] * math.ceil(len(samples) / columns)
+    rows[0] = replace(rows[0], heading=heading)
+    rows[-1] = replace(rows[-1], legend=entries)
+    page = Page(columns, rows, panel_width=WIDTH)
     for place, ((name, _, label), picture) in enumerate(zip(samples, pictures, strict=True)):
         title = fit(name if label is not None else f"{name} (no label)", WIDTH)
         page.panel(*divmod(place, columns), title).imshow(picture, aspect="equal")
-    if entries:
-        page.legend(entries, below_row=rows - 1)
     return page.figure
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from danseg.visualization.colour import colourise
-from danseg.visualization.figures import legend_entries, panel_height
-from danseg.visualization.page import PANEL_WIDTH, Page, fit, rows_of_legend
+from danseg.visualization.comparison_figure import legend_entries, panel_height
+from danseg.visualization.page import PANEL_WIDTH, Page, Row, fit
 
 WRONG, NOT_LABELLED = (255, 45, 45), (0, 0, 0)
 
@@ -37,8 +37,8 @@ def errors_figure(
     """
     palette = palette[: len(classes)]
     entries = [*legend_entries(classes, palette, truth, prediction), ("error", WRONG)]
-    rows = rows_of_legend(entries, 2)
-    page = Page(2, [0, 0], panel_height(image), rows, heading=False)
+    height = panel_height(image)
+    page = Page(2, [Row(height), Row(height, legend=entries)])
     pictures = [
         (fit(name or "image", PANEL_WIDTH), image),
         ("truth", colourise(truth, palette)),
@@ -48,7 +48,6 @@ def errors_figure(
     for place, (title, picture) in enumerate(pictures):
         drawn = None if picture is image else "nearest"
         page.panel(*divmod(place, 2), title).imshow(picture, aspect="auto", interpolation=drawn)
-    page.legend(entries, below_row=1)
     return page.figure
 
 

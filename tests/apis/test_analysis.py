@@ -16,7 +16,7 @@ from danseg.engine.config.options import configure_test
 from danseg.engine.test import test as evaluate
 from danseg.errors import UserError
 from danseg.evaluation.boundary_iou import BoundaryIoU
-from danseg.visualization.figures import frame_miou
+from danseg.visualization import frame_miou
 
 TINY = Path(__file__).resolve().parents[1] / "engine" / "tiny.py"
 

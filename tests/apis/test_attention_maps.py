@@ -14,8 +14,10 @@ from danseg import apis
 from danseg.apis.predict import prepared_batch
 from danseg.apis.preparation import CompiledForward
 from danseg.attention import PositionAttention
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.engine.recompute import recompute
 from danseg.errors import UserError
+from danseg.visualization import attention_modules
 from own_test import own_test
 
 # Not from the registry, where danseg.drop_in may stand in their place.
@@ -83,9 +85,15 @@ def test_maps_of_different_positions_differ(camvid, tmp_path, make_config, make_
     assert not np.allclose(found.rows[0], found.rows[1])
 
 
+def map_view(module: torch.nn.Module) -> View | None:
+    """A module's first view that is a map; None if it has none."""
+    views = module.attention_views() if isinstance(module, ShowsAttention) else ()
+    return next((view for view in views if view.kind in ("position", "everywhere")), None)
+
+
 def attends(module: torch.nn.Module) -> bool:
-    """Whether a module's ``attention_map`` can be asked for single positions."""
-    return "positions" in getattr(getattr(type(module), "attention_map", None), "__annotations__", {})
+    """Whether a module has maps to show."""
+    return map_view(module) is not None
 
 
 def head_arguments(name: str) -> dict:
@@ -121,8 +129,10 @@ def loaded(
 
 
 def entered(model: torch.nn.Module, image: str) -> dict[str, torch.Tensor]:
-    """The input of every module that can show positions and runs, found without danseg's recording."""
-    paths = {module: path for path, module in model.named_modules() if attends(module)}
+    """The input of every module that has maps and runs, found without danseg's recording."""
+    # A head that is a module itself names the child that gets its input: mmseg calls a head's forward alone.
+    shown = {path: module for path, module in attention_modules(model).items() if attends(module)}
+    paths = {module.attention_entry: path for path, module in shown.items()}
     inputs = {}
 
     def keep(module, args):
@@ -134,9 +144,6 @@ def entered(model: torch.nn.Module, image: str) -> dict[str, torch.Tensor]:
     try:
         with torch.no_grad():
             model(**data, mode="tensor")
-            head = model.decode_head
-            if attends(head):  # mmseg calls its forward, not the head
-                inputs["decode_head"] = head._transform_inputs(model.extract_feat(data["inputs"]))
     finally:
         handle.remove()
     return inputs
@@ -144,9 +151,9 @@ def entered(model: torch.nn.Module, image: str) -> dict[str, torch.Tensor]:
 
 def test_there_are_heads_with_and_without_maps(camvid, make_config):
     models = {name: loaded(camvid, make_config, head) for name, head in HEADS.items()}
-    able = {name for name, model in models.items() if any(map(attends, model.modules()))}
-    assert {"DANetHead", "PSANetHead", "CCNetHead", "AttentionHead(PositionAttention)"} <= able
-    assert {"FullyConvolutionalHead", "AttentionHead(CBAM)"} <= set(HEADS) - able
+    able = {name for name, model in models.items() if any(map(attends, attention_modules(model).values()))}
+    assert {"DANetHead", "AttentionHead(PositionAttention)"} <= able
+    assert {"FullyConvolutionalHead", "AttentionHead(ChannelAttention)"} <= set(HEADS) - able
 
 
 @pytest.mark.parametrize("name", one_on_gpu(sorted(HEADS), lambda name: HEADS[name]["type"]))
@@ -154,23 +161,30 @@ def test_every_head_gives_its_maps_or_says_that_it_has_none(camvid, make_config,
     image = str(camvid / "val" / "a.png")
     model = loaded(camvid, make_config, HEADS[name], device)
     inputs = entered(model, image)
-    if not any(map(attends, model.modules())):
-        with pytest.raises(
-            UserError, match=rf"{type(model.decode_head).__name__} has no attention of single"
-        ):
+    if not any(map(attends, attention_modules(model).values())):
+        shows = attention_modules(model)
+        said = "have no maps; danseg explore draws" if shows else "Head has no attention to show"
+        with pytest.raises(UserError, match=said):
             apis.attention_maps(model, image, [(71, 0)])
         return
     maps = apis.attention_maps(model, image, [(71, 0), (10, 50)])
     assert maps.keys() == inputs.keys() and maps
     for path, x in inputs.items():
         # 60 x 72 is resized to 40 x 48: 5 x 6 cells
+        module = copy.deepcopy(model.get_submodule(path)).cpu()
+        view = map_view(module)
+        by_position = view.kind == "position"
         with torch.no_grad():
-            module = copy.deepcopy(model.get_submodule(path)).cpu()
-            expected = module.attention_map(x.cpu(), [(0, 5), (4, 0)])[0]
+            asked = getattr(getattr(module, "attention_map", None), "__annotations__", {})
+            if by_position and not view.name and "positions" in asked:
+                expected = module.attention_map(x.cpu(), [(0, 5), (4, 0)])[0]
+            else:
+                expected = view.begin(x.cpu())(*([[(0, 5), (4, 0)]] if by_position else []))[0]
         assert x.device == device
         tolerance = 1e-5 if device.type == "cpu" else 1e-3
         np.testing.assert_allclose(maps[path].rows, expected, rtol=tolerance, atol=tolerance / 100)
-        assert maps[path].over_image().shape == (2, 60, 72)
+        assert maps[path].positions == ([(71, 0), (10, 50)] if by_position else [])
+        assert maps[path].over_image().shape == (len(expected), 60, 72)
 
 
 def test_the_maps_of_psanet_are_on_the_grid_of_its_attention(camvid, make_config, device):
@@ -196,7 +210,7 @@ def test_the_maps_of_psanet_are_on_the_grid_of_its_attention(camvid, make_config
 def test_mmsegs_own_heads_have_nothing_to_record(camvid, make_config, name):
     arguments = dict(DAHead=dict(pam_channels=4), ISAHead=dict(isa_channels=8), GCHead={}).get(name, {})
     model = loaded(camvid, make_config, dict(type=MMSEG_HEADS[name], **arguments))
-    with pytest.raises(UserError, match=rf"{name} has no attention of single positions to show"):
+    with pytest.raises(UserError, match=rf"{name} has no attention to show"):
         apis.attention_maps(model, str(camvid / "val" / "a.png"), [(1, 1)])
 
 
@@ -238,7 +252,7 @@ def test_a_cascade_of_heads(camvid, make_config, first):
     model = loaded(camvid, make_config, type="CascadeEncoderDecoder", num_stages=2, decode_head=heads)
     image = str(camvid / "val" / "a.png")
     if first == "FullyConvolutionalHead":
-        with pytest.raises(UserError, match=r"FullyConvolutionalHead \+ OCRHead has no attention of single"):
+        with pytest.raises(UserError, match=r"FullyConvolutionalHead \+ OCRHead has no attention"):
             apis.attention_maps(model, image, [(1, 1)])
         return
     expected = "decode_head.0.pam" if first == "DANetHead" else "decode_head.0"

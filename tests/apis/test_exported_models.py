@@ -212,6 +212,10 @@ def test_what_is_refused_of_an_exported_network(trained, pictures, tmp_path):
         apis.Segmenter(path, precision="bfloat16")
     with pytest.raises(UserError, match="is an exported network, whose attention .*CONFIG CHECKPOINT"):
         apis.attention_maps(loaded, pictures[0], [(1, 1)])
+    with pytest.raises(UserError, match="is an exported network, whose attention .*CONFIG CHECKPOINT"):
+        apis.explore(loaded, pictures[0])
+    with pytest.raises(UserError, match="is an exported network, which has no gradients.*CONFIG CHECKPOINT"):
+        apis.class_activation_map(loaded, pictures[0], (1, 1))
     batch = dict(inputs=torch.zeros(2, 3, 40, 48), data_samples=[])
     with pytest.raises(UserError, match="cannot be trained: .*train the checkpoint"):
         loaded.train()(**batch, mode="loss")

@@ -6,6 +6,7 @@ from torch import nn
 
 from danseg.attention import BAM
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "BAM": [
@@ -28,6 +29,7 @@ PARAMETER_NAMES = {
         "spatial.10.bias",
     ]
 }
+NEUTRAL = {"BAM": ["channel.3.weight", "channel.3.bias", "spatial.10.weight"]}
 # With 16 channels there is one hidden unit, active in both images of the contract's batch. The bias moves
 # both images alike, so the normalisation over the batch cancels it. With more units or images it counts.
 ZERO_GRADIENT = {"BAM": ["channel.0.bias"]}
@@ -124,6 +126,32 @@ def test_map_is_the_spatial_branch(device):
     expected = reference.bam_map(x, _spatial_layers(module), dilation=2).sigmoid()
     assert expected.std() > 1e-2
     torch.testing.assert_close(module.attention_map(x), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "product"])
+def test_views_are_the_branches_and_their_gate(fusion, device):
+    module = _module(fusion=fusion).to(device)
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
+    if fusion == "sum":
+        first, _, second, norm = module.channel
+        w_1, w_2 = first.weight.flatten(1), second.weight.flatten(1)
+        hidden = (x.mean(dim=(2, 3)) @ w_1.T + first.bias).clamp(min=0)
+        m_c = reference.batch_norm(hidden @ w_2.T, *_norm(norm))
+        m_s = reference.bam_map(x, _spatial_layers(module), dilation=2)
+        gate = 1 / (1 + (-m_c[:, :, None, None] - m_s).exp())
+    else:
+        gate = _authors_block(module.state_dict(), x, 2) / x - 1
+        energy = (gate / (1 - gate)).log()  # M_c · M_s: all its rows and columns are multiples of each other
+        m_s = module.spatial_att(x)
+        m_c = (energy / m_s)[..., 0, 0]
+    for name, want in (
+        ("", m_s.sigmoid()),
+        ("channels", m_c.sigmoid()[:, None]),
+        ("mean gate", gate.mean(dim=1, keepdim=True)),
+    ):
+        torch.testing.assert_close(shown(module, x, name), want, rtol=1e-8, atol=1e-10)
+    without = x * (1 + gate.mean(dim=(1, 2, 3), keepdim=True))
+    torch.testing.assert_close(module.without_attention(x, module(x)), without, rtol=1e-8, atol=1e-10)
 
 
 def test_both_branches_count(device):

@@ -6,6 +6,7 @@ from torch import nn
 
 from danseg.attention import CBAM
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "CBAM": [
@@ -18,6 +19,7 @@ PARAMETER_NAMES = {
         "spatial_gate.conv.bn.bias",
     ]
 }
+NEUTRAL = {"CBAM": ["mlp.2.weight", "mlp.2.bias", "spatial_gate.conv.bn.weight"]}
 
 
 def _module(kernel_size: int = 3) -> CBAM:
@@ -47,6 +49,18 @@ def test_map_is_that_of_the_equation(device):
     module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
     expected = reference.cbam_map(x, *_reference_weights(module))
     torch.testing.assert_close(module.attention_map(x), expected.unsqueeze(1), rtol=1e-10, atol=1e-12)
+
+
+def test_views_are_both_gates_and_without_them_their_mean_is_left(device):
+    module, x = _module().to(device), torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
+    mlp, *spatial = _reference_weights(module)
+    channels = (reference.cbam_channel(x, *mlp) / x)[..., 0, 0]
+    positions = reference.cbam_map(x, mlp, *spatial)
+    torch.testing.assert_close(shown(module, x, "channels"), channels[:, None], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(shown(module, x), positions[:, None], rtol=1e-9, atol=1e-12)
+    gates = reference.cbam(x, mlp, *spatial) / x
+    mean = gates.flatten(1).mean(dim=1)[:, None, None, None]
+    torch.testing.assert_close(module.without_attention(x, module(x)), x * mean, rtol=1e-9, atol=1e-12)
 
 
 def test_both_gates_count(device):

@@ -115,6 +115,44 @@ def test_the_dot_products_sign_passes_the_group_normalisation(device):
         torch.testing.assert_close(module(x) - x, -added, rtol=1e-4, atol=1e-6)
 
 
+def _kernel(a: torch.Tensor, b: torch.Tensor, kernel: str, order: int, gamma: float) -> torch.Tensor:
+    """k of all pairs of ``a`` (B, n) and ``b`` (B, n)."""
+    a, b = a[:, :, None], b[:, None, :]
+    if kernel == "dot":
+        return a * b
+    series = sum((2 * gamma * a * b) ** p / math.factorial(p) for p in range(order + 1))
+    squares = torch.full_like(series, 2) if kernel == "gaussian" else a**2 + b**2
+    return torch.exp(-gamma * squares) * series
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("use_scale", [False, True])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_views_are_means_of_the_kernel_over_the_channels_of_each_group(groups, kernel, use_scale, device):
+    series = {} if kernel == "dot" else dict(order=2, gamma=0.3)
+    module = _make(groups=groups, kernel=kernel, use_scale=use_scale, **series).to(device)
+    x, channels = _input().to(device), 6 // groups
+    theta, phi, _ = _projected(module, x)
+    maps = []
+    for t, p in zip(theta.chunk(groups, dim=1), phi.chunk(groups, dim=1), strict=True):
+        pairs = _kernel(t.flatten(1), p.flatten(1), kernel, 2, 0.3)  # (B, n, n)
+        pairs = pairs.view(2, channels, 35, channels, 35) / ((channels * 35) ** 0.5 if use_scale else 1)
+        maps.append(pairs.mean(dim=(1, 3)))
+    expected = {"": sum(maps) / groups}
+    if groups > 1:
+        expected |= {f"group {number}": one for number, one in enumerate(maps, start=1)}
+    views = {view.name: view for view in module.attention_views()}
+    assert list(views) == list(expected)
+    for name, view in views.items():
+        assert (view.kind, view.values) == ("position", "weights")
+        begun = view.begin(x)
+        for row, column in [(0, 0), (4, 6), (2, 5)]:
+            rows = begun([(row, column)]).flatten(2)
+            torch.testing.assert_close(rows, expected[name][:, [row * 7 + column]], rtol=1e-10, atol=1e-12)
+    assert torch.equal(module.attention_map(x, [(4, 6)]), views[""].begin(x)([(4, 6)]))
+    assert torch.equal(module.without_attention(x, module(x)), x)
+
+
 def test_starts_as_the_identity():
     module, x = CompactGeneralizedNonLocal(12).double(), _input()
     assert torch.equal(module(x), x)

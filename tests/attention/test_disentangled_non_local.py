@@ -150,6 +150,57 @@ def test_unary_map_is_one_for_all_positions_and_sums_to_one(device):
     torch.testing.assert_close(weights.sum(dim=(2, 3)), torch.ones(2, 1, dtype=torch.float64).to(device))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        (dict(temperature=0.4), "shares"),
+        (dict(temperature=0.4, use_out=False), "shares"),
+        (dict(use_scale=False, temperature=1, centring="layer"), "shares"),
+        (dict(use_scale=False, temperature=1, centring="none"), "shares"),
+        (dict(mode="dot_product"), "weights"),
+    ],
+    ids=str,
+)
+def test_views_are_both_terms_and_what_a_position_gathers_with(arguments, values, device):
+    module, x = _make(**arguments).to(device), _input().to(device)
+    flat = x.flatten(2)
+    query, key, mask = (
+        torch.einsum("dc,bcn->bdn", conv.weight.flatten(1), flat) + conv.bias[:, None]
+        for conv in (module.theta.conv, module.phi.conv, module.conv_mask)
+    )
+    dims = {"channel": 2, "layer": (1, 2), "none": None}[module.centring]
+    if dims is not None:
+        query, key = (t - t.mean(dim=dims, keepdim=True) for t in (query, key))
+    scale = (3**-0.5 if module.use_scale else 1.0) / module.temperature
+    pairwise = reference.non_local_map(query, key, module.mode, scale)  # (B, N, N)
+    unary = mask.exp() / mask.exp().sum(dim=2, keepdim=True)  # (B, 1, N)
+    factor = 1 if module.gamma is None else module.gamma.scale
+    views = {view.name: view for view in module.attention_views()}
+    assert {name: (view.kind, view.values) for name, view in views.items()} == {
+        "": ("position", values),
+        "unary": ("everywhere", "shares"),
+        "sum": ("position", "weights"),
+    }
+    for name, whole in {"": pairwise, "sum": factor * pairwise + unary}.items():
+        begun = views[name].begin(x)
+        for row, column in [(0, 0), (4, 6), (2, 5)]:
+            rows = begun([(row, column)]).flatten(2)
+            torch.testing.assert_close(rows, whole[:, [row * 7 + column]], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(views["unary"].begin(x)().flatten(2), unary, rtol=1e-10, atol=1e-12)
+
+
+def test_the_sum_is_what_a_position_gathers_with(device):
+    """Without a last projection, the block adds the rows of the view "sum" times the values."""
+    module, x = _make(use_out=False).to(device), _input().to(device)
+    views = {view.name: view for view in module.attention_views()}
+    everywhere = [(row, column) for row in range(5) for column in range(7)]
+    whole = views["sum"].begin(x)(everywhere).flatten(2)  # (B, N, N)
+    value = torch.einsum("dc,bcn->bdn", module.g.conv.weight.flatten(1), x.flatten(2))
+    expected = x + torch.einsum("bij,bcj->bci", whole, value).view_as(x)
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+    assert torch.equal(module.without_attention(x, expected), x)
+
+
 def test_map_does_not_see_what_all_positions_share(device):
     module, x = _make(temperature=1.0).to(device), _input().to(device)
     shifted = x + torch.randn(1, 6, 1, 1, dtype=torch.float64).to(device)

@@ -5,8 +5,10 @@ import torch
 
 from danseg.attention import EfficientChannelAttention
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {"EfficientChannelAttention": ["conv.weight"]}
+NEUTRAL = {"EfficientChannelAttention": ["conv.weight"]}
 VARIANTS = {"EfficientChannelAttention": [dict(kernel_size=9)]}
 
 
@@ -17,6 +19,10 @@ def test_equals_the_equation(in_channels, device):
     x = torch.randn(2, in_channels, 5, 7, dtype=torch.float64).to(device)
     expected = reference.efficient_channel_attention(x.flatten(2), module.conv.weight.flatten())
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+    gate = (expected.view_as(x) / x).mean(dim=(2, 3))  # the same at all positions
+    torch.testing.assert_close(shown(module, x), gate[:, None], rtol=1e-9, atol=1e-12)
+    without = x * gate.mean(dim=1)[:, None, None, None]
+    torch.testing.assert_close(module.without_attention(x, expected), without, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,37 @@ def test_equals_mmcvs_block_with_its_weights(pooling_type, fusion_types, device)
     torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
 
 
+def _mean_of(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("bj,bcj->bc", weight.flatten(1), x.flatten(2))
+
+
+@pytest.mark.parametrize("fusion_types", FUSIONS)
+@pytest.mark.parametrize("pooling_type", ["att", "avg"])
+def test_views_are_the_map_and_the_gates_of_channels(pooling_type, fusion_types, device):
+    module = _drawn(GlobalContext(12, pooling_type=pooling_type, fusion_types=fusion_types)).to(device)
+    x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
+    if pooling_type == "att":
+        mask = module.conv_mask
+        weight = reference.global_context_map(x.flatten(2), mask.weight.flatten(), mask.bias)
+    else:
+        weight = torch.full_like(x[:, 0].flatten(1), 1 / 35)
+    views = {view.name: view for view in module.attention_views()}
+    gated = "channel_mul" in fusion_types
+    assert list(views) == (["", "channels"] if gated else [""])
+    assert (views[""].kind, views[""].values) == ("everywhere", "shares")
+    torch.testing.assert_close(views[""].begin(x)(), weight.view(2, 1, 5, 7), rtol=1e-10, atol=1e-12)
+    without = x
+    if gated:
+        assert (views["channels"].kind, views["channels"].values) == ("channels", "gate")
+        transform = _flat_weights(module.channel_mul_conv)
+        energy = reference.global_context_transform(_mean_of(x, weight), *transform)
+        gates = 1 / (1 + (-energy).exp())  # (B, C)
+        found = views["channels"].begin(x)()
+        torch.testing.assert_close(found, gates[:, None], rtol=1e-10, atol=1e-12)
+        without = x * gates.mean(dim=1)[:, None, None, None]
+    torch.testing.assert_close(module.without_attention(x, module(x)), without, rtol=1e-10, atol=1e-12)
+
+
 def test_a_position_far_away_counts(device):
     module, x = _drawn(GlobalContext(12)).to(device), torch.randn(1, 12, 5, 7, dtype=torch.float64).to(device)
     changed = x.clone()
@@ -121,5 +152,3 @@ def test_bad_arguments_are_named():
     for fusion_types in ((), ("channel_sum",), "channel_add"):
         with pytest.raises(ValueError, match="tuple from.*channel_mul.*got"):
             GlobalContext(8, fusion_types=fusion_types)
-    with pytest.raises(ValueError, match="pooling_type='att'"):
-        GlobalContext(8, pooling_type="avg").attention_map(torch.randn(1, 8, 5, 7))

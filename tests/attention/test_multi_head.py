@@ -12,6 +12,7 @@ PARAMETER_NAMES = {
         f"{name}_project.{kind}" for name in ("query", "key", "value", "out") for kind in ("weight", "bias")
     ]
 }
+NEUTRAL = {"MultiHeadSelfAttention": ["out_project.weight", "out_project.bias"]}
 # It adds one number to a whole row of energies, which the softmax cancels.
 ZERO_GRADIENT = {"MultiHeadSelfAttention": ["key_project.bias"]}
 
@@ -53,6 +54,31 @@ def test_equals_torchs_multi_head_attention_and_its_map(device):
     torch.testing.assert_close(module(x) - x, expected.transpose(1, 2).view_as(x), rtol=1e-10, atol=1e-12)
     rows = module.attention_map(x, [(0, 0), (4, 6), (2, 5)])
     torch.testing.assert_close(rows.flatten(2), weight[:, [0, 34, 19]], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_views_are_each_heads_map_and_their_mean(heads, device):
+    module, x = _make(heads).to(device), _input().to(device)
+    query, key = (
+        torch.einsum("dc,bcn->bdn", weight, x.flatten(2)) + bias[:, None]
+        for weight, bias in _matrices(module)[:2]
+    )
+    maps = [
+        reference.non_local_map(q, k, "embedded_gaussian", (12 // heads) ** -0.5)
+        for q, k in zip(query.chunk(heads, dim=1), key.chunk(heads, dim=1), strict=True)
+    ]
+    expected = {"": sum(maps) / heads}
+    if heads > 1:
+        expected |= {f"head {number}": one for number, one in enumerate(maps, start=1)}
+    views = {view.name: view for view in module.attention_views()}
+    assert list(views) == list(expected)
+    for name, view in views.items():
+        assert (view.kind, view.values) == ("position", "shares")
+        begun = view.begin(x)
+        for row, column in [(0, 0), (4, 6), (2, 5)]:
+            rows = begun([(row, column)]).flatten(2)
+            torch.testing.assert_close(rows, expected[name][:, [row * 7 + column]], rtol=1e-10, atol=1e-12)
+    assert torch.equal(module.without_attention(x, module(x)), x)
 
 
 def test_bad_arguments_are_named():

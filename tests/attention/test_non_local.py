@@ -162,11 +162,25 @@ def test_map_rows_are_those_of_the_equation(form, mode, sub_sample, device):
     size = FORMS[form]
     positions = [tuple(0 for _ in size), tuple(side - 1 for side in size)]
     rows = module.attention_map(x, positions)
-    assert rows.shape[3:] == _pool(x).shape[3:] if sub_sample else rows.shape[2:] == size
+    assert rows.shape[2:] == (_pool(x).shape[2:] if sub_sample else size)
     expected = _expected(module, x)[0][:, [0, -1]]
     torch.testing.assert_close(rows.flatten(2), expected, rtol=1e-10, atol=1e-12)
+    [view] = module.attention_views()
+    assert (view.kind, view.name) == ("position", "")
+    assert view.values == ("shares" if "gaussian" in mode else "weights")
+    begun = view.begin(x)
+    for number, position in enumerate(positions):
+        torch.testing.assert_close(begun([position]), rows[:, [number]], rtol=1e-12, atol=1e-15)
     if "gaussian" in mode:
         torch.testing.assert_close(rows.flatten(2).sum(-1), torch.ones(2, 2, dtype=torch.float64).to(device))
+
+
+@every_form
+@every_mode
+def test_without_attention_it_gives_its_input(form, mode):
+    module, x = _make(form, mode=mode), _input(form)
+    assert not torch.allclose(module(x), x)
+    assert torch.equal(module.without_attention(x, module(x)), x)
 
 
 def test_pooling_before_and_after_the_projections_are_different_networks(device):

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from danseg.attention import PointwiseSpatialAttention
 from danseg.ops import reference
+from danseg.visualization.attention_switch import switched_off
 
 _BRANCH = ["conv.weight", "bn.weight", "bn.bias"]
 NEEDED = {"compact": dict(mask_size=(3, 4))}  # the contract's map of 5x7, shrunk by 2
@@ -81,11 +82,71 @@ def test_equals_the_equation(psa_type, size, shrink, grid, aligned, device):
     x = _input(*size).to(device)
     expected, maps = _expected(module, x, grid, aligned)
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
-    rows = module.attention_map(x, [(0, 0), (size[0] - 1, size[1] - 1)])
-    assert rows.shape == (2, 2, *grid)
-    last = [0, (size[0] - 1) * grid[0] // size[0] * grid[1] + (size[1] - 1) * grid[1] // size[1]]
-    torch.testing.assert_close(rows.flatten(2), sum(maps)[:, last] / len(maps), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones(2, 2, dtype=torch.float64).to(device))
+    cells = [0, len(maps[0][0]) - 1]
+    _assert_views_are(module, x, maps, [(0, 0), (size[0] - 1, size[1] - 1)], cells, grid)
+
+
+def _assert_views_are(module, x, maps, positions, cells, grid) -> None:
+    """Compare all views with the branches' maps (B, N, N), at positions whose cells are known."""
+    if len(maps) == 2:
+        expected = {"": (maps[0] + maps[1]) / 2, "collect": maps[0], "distribute": maps[1]}
+    else:
+        expected = {"": maps[0]}
+    views = {view.name: view for view in module.attention_views()}
+    assert views.keys() == expected.keys()
+    for name, view in views.items():
+        assert (view.kind, view.values) == ("position", "shares" if module.psa_softmax else "weights")
+        begun = view.begin(x)
+        for some in (slice(None), slice(1, 2)):  # asked twice
+            rows = begun(positions[some])
+            assert rows.shape[2:] == grid
+            torch.testing.assert_close(
+                rows.flatten(2), expected[name][:, cells[some]], rtol=1e-10, atol=1e-12
+            )
+        if module.psa_softmax:
+            torch.testing.assert_close(rows.sum(dim=(2, 3)), torch.ones_like(rows[:, :, 0, 0]))
+    assert torch.equal(module.attention_map(x, positions), views[""].begin(x)(positions))
+
+
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+@pytest.mark.parametrize(("size", "grid"), [((4, 5), (4, 5)), ((5, 7), (3, 4)), ((6, 7), (3, 3))])
+def test_maps_without_softmax_are_the_energies(psa_type, size, grid, device):
+    shrink = 1 if grid == size else 2
+    module = _make(psa_type=psa_type, mask_size=(5, 4), shrink_factor=shrink, psa_softmax=False).to(device)
+    x = _input(*size).to(device)
+    maps = _expected(module, x, grid, aligned := grid != (3, 3))[1]
+    assert module._shrunk(size)[1] == aligned
+    _assert_views_are(module, x, maps, [(0, 0), (size[0] - 1, size[1] - 1)], [0, len(maps[0][0]) - 1], grid)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("shrink", [1, 2, 3])
+@pytest.mark.parametrize("size", [(9, 13), (8, 13), (10, 14), (1, 7), (17, 25)], ids=str)
+@pytest.mark.parametrize("align_corners", [True, False])  # which counts where nothing is shrunk
+def test_a_positions_map_is_that_of_the_cell_which_has_the_largest_part_in_it(
+    size, shrink, padding, align_corners
+):
+    """What F.interpolate makes of grids with a one in a single cell says how large a part each cell has."""
+    module = PointwiseSpatialAttention(12, 4, mask_size=(3, 3), shrink_factor=shrink).eval()
+    module.align_corners, module.proj_padding = align_corners, padding
+    grid, aligned = module._shrunk(size)
+    one_hot = torch.eye(grid[0] * grid[1], dtype=torch.float64).unflatten(1, grid)[None]
+    one_hot = F.pad(one_hot, (padding,) * 4)  # as the projection of the head pads
+    parts = F.interpolate(one_hot, size, mode="bilinear", align_corners=aligned)[0]  # (cells, H, W)
+    assert parts.max() > 0.5 or size[0] == 1  # a single row is resized from padding alone
+    for row in range(size[0]):
+        for column in range(size[1]):
+            y, x = module._cell((row, column), size)
+            of_all = parts[:, row, column]
+            assert of_all[y * grid[1] + x] == pytest.approx(of_all.max().item())
+
+
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+def test_without_attention_it_gives_its_input(psa_type):
+    module, x = _make(psa_type=psa_type, mask_size=(5, 4)), _input()
+    assert not torch.allclose(module(x), x)
+    with switched_off(module, ""):
+        assert torch.equal(module(x), x)
 
 
 COMPACT = pytest.mark.parametrize(
@@ -103,8 +164,8 @@ def test_compact_masks_are_positions(psa_type, transposed, softmax, device):
     )
     expected, maps = _expected(module, x, (3, 4), True, transposed)
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
-    rows = module.attention_map(x, [(0, 0), (4, 6)])  # the first and the last cell of the grid
-    torch.testing.assert_close(rows.flatten(2), sum(maps)[:, [0, 11]] / len(maps), rtol=1e-10, atol=1e-12)
+    # the first and the last cell of the grid
+    _assert_views_are(module, x, maps, [(0, 0), (4, 6)], [0, 11], (3, 4))
 
 
 def _authors_context(module: PointwiseSpatialAttention, x: torch.Tensor) -> torch.Tensor:

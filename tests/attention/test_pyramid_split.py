@@ -5,6 +5,7 @@ import torch
 
 from danseg.attention import PyramidSplitAttention
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "PyramidSplitAttention": [
@@ -18,6 +19,7 @@ PARAMETER_NAMES = {
         "se.fc2.bias",
     ]
 }
+NEUTRAL = {"PyramidSplitAttention": ["se.fc2.weight", "se.fc2.bias"]}
 
 
 def _module(in_channels: int = 16, **arguments) -> PyramidSplitAttention:
@@ -35,6 +37,18 @@ def test_equals_the_equations(device):
         x, kernels, [1, 2, 4, 4], fc1.weight.flatten(1), fc1.bias, fc2.weight.flatten(1), fc2.bias
     )
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+    features = [
+        reference.convolution(x, kernel, groups=group)
+        for kernel, group in zip(kernels, (1, 2, 4, 4), strict=True)
+    ]
+    weighed = torch.stack(expected.chunk(4, dim=1)[::-1], dim=1)  # (B, S, C / S, H, W)
+    weights = (weighed / torch.stack(features, dim=1))[..., 0, 0]
+    torch.testing.assert_close(shown(module, x), weights, rtol=1e-8, atol=1e-10)
+    where = reference.branch_shares(weighed)
+    torch.testing.assert_close(shown(module, x, "where"), where, rtol=1e-10, atol=1e-12)
+    without = torch.cat(features[::-1], dim=1) / 4
+    torch.testing.assert_close(module.without_attention(x, expected), without, rtol=1e-10, atol=1e-12)
+    assert [view.parts for view in module.attention_views()] == [("3x3", "5x5", "7x7", "9x9")] * 2
 
 
 def test_weights_come_from_the_squeeze_and_excitation(device):
@@ -64,6 +78,18 @@ def test_dilation_widens_and_stride_rounds_up(device):
             torch.randn(1, 16, *size, dtype=torch.float64).to(device)
         )
         assert out.shape == (1, 16, -(-size[0] // 2), -(-size[1] // 2))
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 13)])
+def test_views_of_a_stride_lie_on_the_outputs_grid(size, device):
+    module = _module(stride=2, dilation=2).to(device)
+    x = torch.randn(2, 16, *size, dtype=torch.float64).to(device)
+    out = module(x)
+    weighed = torch.stack(out.chunk(4, dim=1)[::-1], dim=1)
+    torch.testing.assert_close(shown(module, x, "where"), reference.branch_shares(weighed))
+    features = torch.cat([module.conv_4(x), module.conv_3(x), module.conv_2(x), module.conv_1(x)], 1)
+    torch.testing.assert_close(module.without_attention(x, out), features / 4)
+    assert module.attention_views()[0].parts[:2] == ("3x3, dilation 2", "5x5, dilation 2")
 
 
 def test_bad_arguments_are_named():

@@ -6,6 +6,9 @@ from torch import nn
 
 from danseg.attention import PyramidSplitDualAttention
 from danseg.ops import reference
+from danseg.visualization import attention_modules
+from danseg.visualization.attention_recording import record_attention
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "PyramidSplitDualAttention": [
@@ -24,6 +27,7 @@ PARAMETER_NAMES = {
     ]
 }
 ZERO_GRADIENT = {"PyramidSplitDualAttention": ["dual.pam.key_project.bias"]}  # the softmax cancels it
+NEUTRAL = {"PyramidSplitDualAttention": None}  # without their scales the branches still differ in their means
 
 
 def _module(**arguments) -> PyramidSplitDualAttention:
@@ -45,6 +49,46 @@ def test_equals_the_equations(device):
         x, kernels, [1, 2, 4, 4], weights, pam.gamma.scale, cam.gamma.scale
     )
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+    features = [
+        reference.convolution(x, kernel, groups=group)
+        for kernel, group in zip(kernels, (1, 2, 4, 4), strict=True)
+    ]
+    weighed = torch.stack(expected.chunk(4, dim=1)[::-1], dim=1)  # (B, S, C / S, H, W)
+    share = (weighed / torch.stack(features, dim=1))[..., 0, 0]
+    torch.testing.assert_close(shown(module, x), share, rtol=1e-8, atol=1e-10)
+    where = reference.branch_shares(weighed)
+    torch.testing.assert_close(shown(module, x, "where"), where, rtol=1e-10, atol=1e-12)
+    without = torch.cat(features[::-1], dim=1) / 4
+    torch.testing.assert_close(module.without_attention(x, expected), without, rtol=1e-10, atol=1e-12)
+    for feature, name in zip(features, ("3x3", "5x5", "7x7", "9x9"), strict=True):
+        flat = feature.flatten(2)
+        rows = reference.position_attention_map(flat, *weights[:4])[:, [4, 20]].unflatten(2, (5, 7))
+        found = shown(module, x, f"position {name}", [(0, 4), (2, 6)])
+        torch.testing.assert_close(found, rows, rtol=1e-10, atol=1e-12)
+        of_channels = reference.channel_attention_map(flat)
+        torch.testing.assert_close(shown(module, x, f"channels {name}"), of_channels, rtol=1e-10, atol=1e-12)
+
+
+def test_what_runs_once_a_branch_is_shown_by_branch_and_not_as_it_ran_last(device):
+    module, x = _module().to(device), torch.randn(1, 16, 5, 7, dtype=torch.float64).to(device)
+    assert list(attention_modules(module)) == [""]
+    with record_attention(module) as recorded, torch.no_grad():
+        module(x)
+    assert list(recorded) == [""]
+    [first, *_, last] = [recorded[""].show([(2, 3)], f"position {name}") for name in ("3x3", "5x5", "9x9")]
+    features = module.conv_1(x)
+    torch.testing.assert_close(first, module.dual.pam.attention_map(features, [(2, 3)]))
+    assert not torch.allclose(first, last, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 13)])
+def test_with_a_stride_a_position_is_that_of_the_coarser_cell(size, device):
+    module = _module(stride=2).to(device)
+    x = torch.randn(1, 16, *size, dtype=torch.float64).to(device)
+    far = (size[0] - 1, size[1] - 1)
+    cells = [(0, 0), (1, 1), (-(-size[0] // 2) - 1, -(-size[1] // 2) - 1)]
+    found = shown(module, x, "position 5x5", [(1, 1), (2, 3), far])
+    torch.testing.assert_close(found, module.dual.pam.attention_map(module.conv_2(x), cells))
 
 
 @pytest.mark.parametrize("part", ["pam", "cam"])

@@ -6,6 +6,7 @@ from torch import nn
 
 from danseg.attention import GlobalSecondOrderPooling
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "GlobalSecondOrderPooling": [
@@ -20,6 +21,7 @@ PARAMETER_NAMES = {
         "expand.bias",
     ]
 }
+NEUTRAL = {"GlobalSecondOrderPooling": ["expand.weight", "expand.bias"]}
 VARIANTS = {"GlobalSecondOrderPooling": [dict(stride=2, relu_first=True)]}
 
 
@@ -51,6 +53,10 @@ def test_equals_the_equation(device):
         module.expand.bias,
     )
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+    gate = (expected.view_as(x) / x).mean(dim=(2, 3))  # the same at all positions
+    torch.testing.assert_close(shown(module, x), gate[:, None], rtol=1e-9, atol=1e-12)
+    without = x * gate.mean(dim=1)[:, None, None, None]
+    torch.testing.assert_close(module.without_attention(x, expected), without, rtol=1e-9, atol=1e-12)
 
 
 def test_the_authors_channel_attention(device):

@@ -6,6 +6,7 @@ from torch import nn
 
 from danseg.attention import SelectiveKernel
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "SelectiveKernel": [
@@ -21,6 +22,7 @@ PARAMETER_NAMES = {
         "attn.fc_select.weight",
     ]
 }
+NEUTRAL = {"SelectiveKernel": ["attn.fc_select.weight"]}
 
 
 def _module(in_channels: int = 12, **arguments) -> SelectiveKernel:
@@ -42,15 +44,22 @@ def _norm(layer: nn.BatchNorm2d) -> tuple[torch.Tensor, ...]:
 def test_equals_the_equations(branches, groups, device):
     module = _module(branches=branches, groups=groups, reduction=2, min_channels=2).to(device)
     x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
-    expected = reference.selective_kernel(
-        x,
+    weights = (
         [(path.conv.weight, _norm(path.bn)) for path in module.paths],
         groups,
         module.attn.fc_reduce.weight.flatten(1),
         _norm(module.attn.bn),
         module.attn.fc_select.weight.flatten(1).unflatten(0, (branches, 12)),
     )
-    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+    out = module(x)
+    torch.testing.assert_close(out, reference.selective_kernel(x, *weights), rtol=1e-10, atol=1e-12)
+    share, u = reference.selective_kernel_branches(x, *weights)
+    torch.testing.assert_close(shown(module, x), share, rtol=1e-10, atol=1e-12)
+    where = reference.branch_shares(share[..., None, None] * u)
+    torch.testing.assert_close(shown(module, x, "where"), where, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(module.without_attention(x, out), u.mean(dim=1), rtol=1e-10, atol=1e-12)
+    names = [f"3x3, dilation {i}" for i in range(2, branches + 1)]
+    assert [view.parts for view in module.attention_views()] == [("3x3", *names)] * 2
 
 
 def test_a_branch_can_win(device):
@@ -76,6 +85,24 @@ def test_branches_reach_further_with_their_number_and_the_dilation(device):
 def test_stride_rounds_up(size, device):
     out = _module(stride=2).to(device)(torch.randn(1, 12, *size, dtype=torch.float64).to(device))
     assert out.shape[2:] == (-(-size[0] // 2), -(-size[1] // 2))
+
+
+def test_views_of_a_stride_lie_on_the_outputs_grid(device):
+    module = _module(stride=2).to(device)
+    x = torch.randn(2, 12, 9, 13, dtype=torch.float64).to(device)
+    first, second = (path(x) for path in module.paths)
+    w = shown(module, x)[..., None, None]
+    where = reference.branch_shares(torch.stack([w[:, 0] * first, w[:, 1] * second], dim=1))
+    assert where.shape[2:] == (5, 7)
+    torch.testing.assert_close(shown(module, x, "where"), where)
+    torch.testing.assert_close(module.without_attention(x, module(x)), (first + second) / 2)
+
+
+def test_where_no_branch_gives_anything_all_win_alike(device):
+    module, x = _module().to(device), torch.randn(1, 12, 5, 7, dtype=torch.float64).to(device)
+    for path in module.paths:
+        path.bn.bias.data.fill_(-1e3)  # below the ReLU
+    assert torch.equal(shown(module, x, "where"), torch.full((1, 2, 5, 7), 0.5, dtype=x.dtype, device=device))
 
 
 def test_sizes_follow_the_paper_and_give_way():

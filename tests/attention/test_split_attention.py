@@ -6,6 +6,7 @@ from torch import nn
 
 from danseg.attention import SplitAttention
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "SplitAttention": [
@@ -20,6 +21,7 @@ PARAMETER_NAMES = {
         "fc2.bias",
     ]
 }
+NEUTRAL = {"SplitAttention": ["fc2.weight", "fc2.bias"]}
 ZERO_GRADIENT = {"SplitAttention": ["fc1.bias"]}  # the batch norm after it cancels it
 
 
@@ -48,8 +50,7 @@ def _norm(layer: nn.BatchNorm2d) -> tuple[torch.Tensor, ...]:
 def test_equals_the_equations(radix, groups, device):
     module = _module(radix=radix, groups=groups, min_channels=6).to(device)
     x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(device)
-    expected = reference.split_attention(
-        x,
+    weights = (
         module.conv.weight,
         _norm(module.bn0),
         module.fc1.weight.flatten(1),
@@ -60,7 +61,20 @@ def test_equals_the_equations(radix, groups, device):
         radix,
         groups,
     )
-    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
+    out = module(x)
+    torch.testing.assert_close(out, reference.split_attention(x, *weights), rtol=1e-10, atol=1e-12)
+    share, u = reference.split_attention_branches(x, *weights)
+    torch.testing.assert_close(shown(module, x), share, rtol=1e-10, atol=1e-12)
+    views = {view.name: view for view in module.attention_views()}
+    if radix == 1:
+        assert list(views) == [""] and views[""].values == "gate"
+        without = u[:, 0] * share.mean(dim=(1, 2))[:, None, None, None]
+    else:
+        assert views[""].parts == views["where"].parts == ("split 1", "split 2", "split 3")[:radix]
+        where = reference.branch_shares(share[..., None, None] * u)
+        torch.testing.assert_close(shown(module, x, "where"), where, rtol=1e-10, atol=1e-12)
+        without = u.mean(dim=1)
+    torch.testing.assert_close(module.without_attention(x, out), without, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("radix", "groups", "dilation"), [(2, 1, 1), (1, 1, 1), (2, 2, 2), (4, 2, 1)])
@@ -94,6 +108,11 @@ def test_a_stride_averages_behind_the_attention_and_rounds_up(size, device):
     assert out.shape[2:] == (-(-size[0] // 2), -(-size[1] // 2))
     module.stride = 1
     torch.testing.assert_close(out[:, :, 1, 1], module(x)[:, :, 1:4, 1:4].mean(dim=(2, 3)))
+    plain = module.without_attention(x, out)
+    module.stride = 2
+    without = module.without_attention(x, out)
+    assert without.shape == out.shape
+    torch.testing.assert_close(without[:, :, 1, 1], plain[:, :, 1:4, 1:4].mean(dim=(2, 3)))
 
 
 def test_the_pooling_can_stay_without_a_stride(device):

@@ -5,8 +5,10 @@ import torch
 
 from danseg.attention import SqueezeExcitation
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {"SqueezeExcitation": ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]}
+NEUTRAL = {"SqueezeExcitation": ["fc2.weight", "fc2.bias"]}
 
 
 def test_equals_the_equation(device):
@@ -18,6 +20,10 @@ def test_equals_the_equation(device):
     weights = [t for fc in (module.fc1, module.fc2) for t in (fc.weight.flatten(1), fc.bias)]
     expected = reference.squeeze_excitation(x.flatten(2), *weights)
     torch.testing.assert_close(module(x), expected.view_as(x), rtol=1e-10, atol=1e-12)
+    gate = (expected.view_as(x) / x).mean(dim=(2, 3))  # the same at all positions
+    torch.testing.assert_close(shown(module, x), gate[:, None], rtol=1e-9, atol=1e-12)
+    without = x * gate.mean(dim=1)[:, None, None, None]
+    torch.testing.assert_close(module.without_attention(x, expected), without, rtol=1e-9, atol=1e-12)
 
 
 def test_a_position_far_away_counts(device):

@@ -6,6 +6,7 @@ from torch import nn
 
 from danseg.attention import TripletAttention
 from danseg.ops import reference
+from shown_view import shown
 
 PARAMETER_NAMES = {
     "TripletAttention": [
@@ -14,6 +15,7 @@ PARAMETER_NAMES = {
         for name in ("conv.weight", "bn.weight", "bn.bias")
     ]
 }
+NEUTRAL = {"TripletAttention": [f"{branch}.conv.bn.weight" for branch in ("cw", "hc", "hw")]}
 
 
 def _module(kernel_size: int = 3) -> TripletAttention:
@@ -45,6 +47,25 @@ def test_map_is_the_gate_over_positions(device):
     without = module(x) - x * weight / 3
     nn.init.constant_(module.hw.conv.bn.bias, -1e3)  # shuts the gate
     torch.testing.assert_close(module(x), without, rtol=1e-10, atol=1e-12)
+
+
+def test_views_are_the_gate_of_positions_and_the_means_of_all_three(device):
+    module, x = _module().to(device), torch.randn(2, 6, 5, 7, dtype=torch.float64).to(device)
+    gates = []
+    for branch in (module.cw, module.hc, module.hw):
+        bn = branch.conv.bn
+        gates.append((branch.conv.conv.weight, [bn.weight, bn.bias, bn.running_mean, bn.running_var]))
+    gate = reference.triplet_attention(x, gates) / x  # (B, C, H, W)
+    shut = [gates[0], gates[1], (gates[2][0], [*gates[2][1][:1], gates[2][1][1] - 1e3, *gates[2][1][2:]])]
+    of_positions = 3 * (gate - reference.triplet_attention(x, shut) / x)
+    for name, want in (
+        ("", of_positions[:, :1]),
+        ("mean gate", gate.mean(dim=1, keepdim=True)),
+        ("channels", gate.mean(dim=(2, 3))[:, None]),
+    ):
+        torch.testing.assert_close(shown(module, x, name), want, rtol=1e-9, atol=1e-10)
+    without = x * gate.mean(dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(module.without_attention(x, module(x)), without, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("branch", ["cw", "hc", "hw"])

@@ -31,7 +31,10 @@ ELSEWHERE = {
     "docs/weights.md": "test_convert.py",  # which runs on files in the layouts of other projects
 }
 # Programs that end by themselves and need nothing but a set and weights.
-PROGRAMS = "analyze browse check_dataset configs doctor evaluate latency predict prepare_dataset test train"
+PROGRAMS = (
+    "analyze attention_statistics browse check_dataset configs doctor evaluate explore latency predict "
+    "prepare_dataset test train"
+)
 CAMERA = "CONFIG CHECKPOINT 0 "
 # What a page takes for granted.
 BEFORE = {

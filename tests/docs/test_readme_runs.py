@@ -32,6 +32,7 @@ def reader(tmp_path) -> Iterator[Path]:
     folder = tmp_path
     own_sets.ids_set(folder / "street", 15)
     shutil.copytree(folder / "street" / "images", folder / "new" / "pictures")
+    shutil.copy(next((folder / "street" / "images").glob("000.*")), folder / "street.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -62,6 +63,10 @@ def predicted(said: str) -> None:
     assert "15 of 15 predicted now" in said and len(list(Path("pictures").glob("*_overlay.png"))) == 15
 
 
+def explored(said: str) -> None:
+    assert "decode_head.pam" in said and Path("attention.pdf").read_bytes().startswith(b"%PDF")
+
+
 def exported(said: str) -> None:
     assert "any number of pictures of any size" in said and Path("street.onnx").is_file()
 
@@ -84,6 +89,7 @@ OUTCOMES = [
     ("danseg train", trained),
     ("danseg test", scored),
     ("danseg predict danet_r18_folder", predicted),
+    ("danseg explore", explored),
     ("danseg export", exported),
     ("danseg predict street.onnx", predicted_by_the_file),
     ("danseg publish", published),
@@ -104,7 +110,6 @@ def test_every_line_and_the_programs(reader, capfd):
         holds("".join(capfd.readouterr()))
     segmenter, module = [text for language, text in blocks(PAGE) if language == "python"]
     Path("best.pth").write_bytes(Path("work_dirs/danet_r18_folder/iter_40.pth").read_bytes())
-    shutil.copy(next(Path("street/images").glob("000.*")), "street.png")
     exec(segmenter, names := {})
     labels = read_label_map(Path("pictures/000_labels.png"))
     assert (names["prediction"].labels == labels).mean() > 0.999

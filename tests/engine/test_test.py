@@ -1,5 +1,6 @@
 """An evaluation: the file of its scores, what it reads, what it prints and what it logs."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from danseg.errors import UserError
 from danseg.evaluation import evaluate_folders
 from danseg.label_maps.cityscapes_labels import LABELS
 from danseg.label_maps.label_png import read_label_map
-from danseg.visualization import figures, page
+from danseg.visualization import page
 
 
 @pytest.fixture
@@ -164,8 +165,9 @@ def test_pictures_and_files_of_chosen_classes(tiny, checkpoint, tmp_path, classe
     colours = dict(zip(record["classes"], record["palette"], strict=True))
     published = {label.name: label.id for label in LABELS}
     drawn = []
+    comparisons = importlib.import_module("danseg.visualization.comparison_figure")
     monkeypatch.setattr(
-        figures, "comparison_figure", lambda *args, **kwargs: drawn.append(kwargs) or "figure"
+        comparisons, "comparison_figure", lambda *args, **kwargs: drawn.append(kwargs) or "figure"
     )
     monkeypatch.setattr(page, "save_figure", lambda *args: None)
     config = tiny({"num_classes": len(classes), "test_dataloader.dataset.metainfo": dict(classes=classes)})

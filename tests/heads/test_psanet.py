@@ -10,6 +10,7 @@ from torch import nn
 
 import danseg  # noqa: F401  (registers PSANetHead)
 from danseg.visualization.attention_recording import record_attention
+from danseg.visualization.attention_switch import switched_off
 from small_head import COMMON
 
 ARGS = dict(mask_size=(9, 13))
@@ -106,12 +107,59 @@ def test_the_authors_projection_has_no_padding():
     assert head([torch.randn(1, 24, 9, 13)]).shape == (1, 5, 9, 13)
 
 
-def test_its_attention_can_be_recorded(device):
+@pytest.mark.parametrize("psa_type", ["collect", "distribute", "bi-direction"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(psa_softmax=False),
+        dict(mask_size=(5, 7), compact=True),
+        dict(mask_size=(5, 7), compact=True, swap_compact=True),
+    ],
+    ids=str,
+)
+def test_its_recorded_views_are_the_maps_that_it_gathers_with(psa_type, changes, device):
+    """A map says how an output changes with a gathered feature, here a channel of ones in a single cell."""
+    head = MODELS.build({**COMMON, **ARGS, **changes, "type": "PSANetHead", "psa_type": psa_type})
+    head = head.double().eval().to(device)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, 0.1, 0.3)
+    x = torch.randn(2, 24, 9, 13, dtype=torch.float64).to(device)
+    with record_attention(head) as recorded, torch.no_grad():
+        head([x])
+    [shown] = recorded.values()
+    assert shown.map_size == (9, 13)
+    assert list(shown.views) == ["", *(("collect", "distribute") if psa_type == "bi-direction" else ())]
+    with torch.no_grad():
+        branches = {kind: rest for *rest, kind in head._branches(x, ("collect", "distribute"))}
+        one_hot = torch.eye(35, dtype=torch.float64).unflatten(1, (5, 7)).expand(2, -1, -1, -1).to(device)
+        gathered = {  # (B, N sources, 5, 7)
+            kind: head._gather(one_hot, *mask, kind) for kind, (_, *mask) in branches.items()
+        }
+    gathered[""] = sum(gathered.values()) / len(gathered)
+    # With the projection's padding, row 0 and column 12 come from outside the grid, and row 4 and column 6
+    # from its middle.
+    positions, cells = [(4, 6), (0, 12), (8, 0)], [(2, 3), (0, 6), (4, 0)]
+    for name in shown.views:
+        expected = torch.stack([gathered[name][:, :, row, column] for row, column in cells], dim=1)
+        rows = shown.show(positions, name)
+        torch.testing.assert_close(rows.flatten(2), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_corner_of_mmsegs_head_comes_from_the_projections_padding_and_its_neighbours_from_the_edge():
+    """With ``proj_padding``, a position's cell is not where its place in the map would put it."""
+    head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead"})
+    without = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead", "proj_padding": 0})
+    for one, cells in ((head, (0, 0, 1, 8, 15, 16, 16)), (without, (0, 1, 2, 8, 14, 15, 16))):
+        of_rows = tuple(one._cell((row, 0), (33, 33))[0] for row in (0, 2, 4, 16, 28, 30, 32))
+        assert of_rows == cells
+
+
+def test_without_attention_the_head_concatenates_zeros(device):
     head = MODELS.build({**COMMON, **ARGS, "type": "PSANetHead"}).eval().to(device)
     x = torch.randn(1, 24, 9, 13).to(device)
-    with record_attention(head) as recorded:
-        head([x])
-    assert recorded[""].map_size == (9, 13)
-    rows = recorded[""].rows([(8, 0)])
-    torch.testing.assert_close(rows, head.attention_map(x, [(8, 0)]))
-    torch.testing.assert_close(rows.sum().cpu(), torch.tensor(1.0))
+    with torch.no_grad():
+        expected = head.cls_seg(head.bottleneck(torch.cat([x, torch.zeros_like(x)], dim=1)))
+        assert not torch.allclose(head([x]), expected)
+        with switched_off(head, ""):
+            assert torch.equal(head([x]), expected)

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from danseg.errors import UserError
 from danseg.io import png
 from danseg.io.image_headers import UnusableImage, orientation
-from danseg.io.images import decode_image_rows, read_image, save_image
+from danseg.io.images import decode_image_rows, encode_animation, read_image, save_image
 
 HEIGHT, WIDTH = 23, 37
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -304,3 +304,17 @@ def test_a_folder_in_the_way_of_a_picture_is_named_and_kept(tmp_path):
     with pytest.raises(UserError, match="a.png is not a file"):
         save_image(np.zeros((2, 2), dtype=np.uint8), tmp_path / "a.png")
     assert (tmp_path / "a.png").is_dir()
+
+
+def test_an_animation_keeps_its_frames_and_its_colours():
+    ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 3, axis=2).repeat(40, 0)
+    frames = [ramp.copy() for _ in range(3)]
+    for number, one in enumerate(frames):
+        one[5:15, 10 * number : 10 * number + 10] = (53, 240, 255)  # moves
+    with Image.open(io.BytesIO(encode_animation(iter(frames), 120))) as animation:
+        assert (animation.format, animation.n_frames, animation.info["loop"]) == ("GIF", 3, 0)
+        for number, expected in enumerate(frames):
+            animation.seek(number)
+            assert animation.info["duration"] == 120
+            found = np.asarray(animation.convert("RGB"), int)
+            assert np.abs(found - expected).max() < 12

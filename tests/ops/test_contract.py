@@ -17,6 +17,7 @@ from danseg.ops.fused_attention import fused_attention
 from danseg.ops.inputs import energy_dtype
 from danseg.ops.products import dot_product, energies, product
 from danseg.ops.upsampled_cross_entropy import upsampled_pixel_losses
+from danseg.ops.winograd_convolution import evaluated_weights
 from deterministic import deterministic
 
 BATCH = 2
@@ -137,6 +138,12 @@ CASES: dict[str, tuple[Callable, Callable, Callable[[int, int, int], list[tuple[
         lambda logits: ops.upsampled_argmax(logits, _size(logits)),
         lambda logits: _resized(logits).argmax(1),
         _logits_shape,
+    ),
+    # With gradients it is PyTorch's; without, test_winograd_convolution.py has it.
+    "winograd_convolution": (
+        lambda x, w: ops.winograd_convolution(x, w, evaluated=evaluated_weights(w), padding=(1, 1)),
+        lambda x, w: F.conv2d(x, w, padding=1),
+        lambda c, h, w: [(BATCH, c, h, w), (3, c, 3, 3)],
     ),
     # What modules use beside them.
     "product": (

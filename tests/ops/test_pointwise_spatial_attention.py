@@ -7,7 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from danseg.ops import reference
-from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, row_energies
+from danseg.ops.pointwise_spatial_attention import KINDS, pointwise_spatial_attention, position_energies
+from danseg.ops.pointwise_spatial_mask import Mask
 
 # In the package, the module's name is that of the function.
 MODULE = sys.modules[pointwise_spatial_attention.__module__]
@@ -82,10 +83,12 @@ def test_both_passes_take_several_rows_at_a_time(monkeypatch, device):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_the_map(kind, device):
-    _, hidden, weight = _inputs((3, 5), device)
-    rows = torch.cat([row_energies(hidden, weight, (3, 5), kind, row) for row in range(4)], dim=1)
-    expected = _energies(hidden.cpu(), weight.cpu(), (3, 5), kind)
+@pytest.mark.parametrize("mask_size", MASKS)
+def test_rows_of_the_map(kind, mask_size, device):
+    _, hidden, weight = _inputs(mask_size, device)
+    index = torch.tensor([27, 0, 9, 13]).to(device)
+    rows = position_energies(hidden, weight, mask_size, kind, index)
+    expected = _energies(hidden.cpu(), weight.cpu(), mask_size, kind)[:, index.cpu()]
     torch.testing.assert_close(rows.cpu(), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -121,9 +124,10 @@ def test_operators_fulfil_torchs_contract(kind, device):
 @pytest.mark.parametrize("kind", KINDS)
 def test_operations_are_counted(kind, device):
     x, hidden, weight = inputs = _inputs((3, 5), device)
+    mask = Mask(weight, (3, 5), kind, hidden.shape[2:], rows=1)
     with FlopCounterMode(display=False) as masks:
         for row in range(4):
-            row_energies(hidden, weight, (3, 5), kind, row)
+            mask.energies(hidden.permute(0, 2, 3, 1), row, row + 1)
     gathered = 2 * 2 * 28**2 * 5
     with FlopCounterMode(display=False) as forward:
         out = pointwise_spatial_attention(*inputs, (3, 5), kind)
@@ -166,6 +170,5 @@ def test_bad_arguments_are_named():
         pointwise_spatial_attention(x, hidden, weight, (3, 5), "both")
     with pytest.raises(ValueError, match=r"3x3.*\(9, 3\).*\(15, 3\)"):
         pointwise_spatial_attention(x, hidden, weight, (3, 3), "collect")
-    for row in (-1, 4):
-        with pytest.raises(ValueError, match=f"0 to 3, got {row}"):
-            row_energies(hidden, weight, (3, 5), "distribute", row)
+    with pytest.raises(ValueError, match="collect, distribute.*'both'"):
+        position_energies(hidden, weight, (3, 5), "both", torch.tensor([0]))

@@ -7,6 +7,7 @@ from mmseg.models import EncoderDecoder
 
 from cpu_alone import cpu_alone
 from danseg.segmentors import LeanEncoderDecoder, coarse_logits, predict_labels, predict_probabilities
+from danseg.segmentors.labels import image_logits
 
 every_segmentor = pytest.mark.parametrize("lean", [False, True], ids=["mmseg's", "danseg's"])
 
@@ -45,6 +46,28 @@ def test_probabilities_are_those_of_mmsegs_logits(build, batch, case, lean):
         assert probabilities.dtype == torch.float32 and want.std(axis=(1, 2)).max() > 1e-3
         np.testing.assert_allclose(probabilities.numpy(), want, atol=2e-5)
         assert torch.equal(found, alone)
+
+
+def test_an_images_logits_have_its_labels_and_at_each_pixel_its_probabilities(build, batch, case):
+    arguments, images = case
+    model = build(**arguments, lean=True)
+    data = model.data_preprocessor(batch(**images), False)
+    for index in range(len(data["inputs"])):
+        one = {key: value[index : index + 1] for key, value in data.items()}
+        before = one["data_samples"][0].clone()
+        found = image_logits(model, **one)
+        assert one["data_samples"][0].keys() == before.keys()  # nothing is written into it
+        [(labels, probabilities)] = predict_probabilities(model, **one)
+        assert torch.equal(found.labels().long(), labels.long())
+        height, width = labels.shape
+        for x, y in [(0, 0), (width - 1, height - 1), (width // 3, height // 2)]:
+            logits = found.at(x, y)
+            assert logits.dtype == torch.float32
+            if len(logits) == 1:
+                expected, given = probabilities[1:, y, x], logits.sigmoid()
+            else:
+                expected, given = probabilities[:, y, x], logits.softmax(0)
+            torch.testing.assert_close(given, expected, atol=5e-5, rtol=0)
 
 
 @every_segmentor

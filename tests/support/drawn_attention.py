@@ -86,6 +86,7 @@ def takers(name: str) -> list[str]:
             of_danseg
             and not method.startswith("_")
             and list(inspect.signature(function).parameters)[1:2] == ["x"]
+            and "out" not in inspect.signature(function).parameters  # what forward has taken and given
         ):
             found.append(method)
     assert "forward" in found
@@ -103,6 +104,6 @@ def call(module: nn.Module, method: str, x: torch.Tensor) -> object:
 
 
 def with_maps(name: str, arguments: dict) -> list[str]:
-    """Those of :func:`takers` that work with the arguments: an average over all positions has no map."""
+    """Those of :func:`takers` that depend on the input: not the map of an average over all positions."""
     averages = arguments.get("pooling_type") == "avg"
     return [method for method in takers(name) if not (averages and method == "attention_map")]

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, MODELS
 from PIL import Image
 
 from child_process import environment
 from danseg import apis
 from danseg.apis import batches, predict_files
+from danseg.attention.parts.views import ShowsAttention, View
 from danseg.engine.config.config_file import load_config
 from danseg.visualization import overlay, read_image, read_labels, save_image
 from launch import launch
@@ -257,18 +258,42 @@ def test_psanets_attention_is_drawn(main, trained, tmp_path, capsys):
     assert str(drawn) in capsys.readouterr().out.split() and drawn.is_file()
 
 
+@MODELS.register_module(force=True)
+class Gated(ShowsAttention, torch.nn.Module):
+    """A gate for each position, which is the same wherever one looks from."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+        self.gate = torch.nn.Conv2d(in_channels, 1, 1)
+
+    def forward(self, x):
+        return x * self.gate(x).sigmoid()
+
+    def attention_views(self):
+        return (View("everywhere", lambda x: lambda: self.gate(x).sigmoid(), values="gate"),)
+
+
+def test_maps_that_are_the_same_for_all_positions_are_drawn(main, trained, tmp_path, capsys):
+    head = 'type="AttentionHead", attention=dict(type="Gated")'
+    other = changed(trained, tmp_path, replaced(trained, head))
+    main([*other, "--out", str(tmp_path / "out"), "--device", "cpu", "--attention", "10,20", "50,20"])
+    drawn = tmp_path / "out" / "street_attention_decode_head.attention.png"
+    assert str(drawn) in capsys.readouterr().out.split()
+    assert 500 < read_image(drawn).shape[1] < 2 * 500  # one panel, whatever the positions
+
+
 def test_attention_of_a_network_without_maps_is_an_error_and_writes_nothing(main, trained, tmp_path, capsys):
     other = changed(trained, tmp_path, replaced(trained, 'type="FCNHead", num_convs=1'))
     out = tmp_path / "out"
     said = failing(main, capsys, *other, "--out", out, "--attention", "10,20")
-    assert "FCNHead has no attention of single positions to show" in said
+    assert "FCNHead has no attention to show" in said
     assert not written(out)
 
 
 def test_attention_that_no_picture_has_is_told_once(main, trained, folder, tmp_path, capsys):
     other = changed(trained, tmp_path, replaced(trained, 'type="FCNHead", num_convs=1'))
     said = failing(main, capsys, *other[:2], str(folder), "--out", tmp_path / "out", "--attention")
-    assert said.count("FCNHead has no attention of single positions to show") == said.count("error: ") == 1
+    assert said.count("FCNHead has no attention to show") == said.count("error: ") == 1
     assert "skipped" not in said and not (tmp_path / "out").exists()
 
 

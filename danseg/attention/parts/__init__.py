@@ -1,1 +1,1 @@
-"""Parts that attention modules share: checks of arguments, scales, pooling, gates. Not for users."""
+"""Parts that attention modules share: checks of arguments, scales, pooling, gates, views. Not for users."""

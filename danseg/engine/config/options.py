@@ -29,6 +29,7 @@ def configure_training(
     deterministic: bool = False,
     amp: str | None = None,
     auto_scale_lr: bool = False,
+    show_attention: int | None = None,
 ) -> None:
     """Apply the options of ``tools/train.py``.
 
@@ -41,6 +42,7 @@ def configure_training(
             refused by PyTorch, and the runner sets ``CUBLAS_WORKSPACE_CONFIG`` unless it is set.
         amp: mixed precision, see :func:`use_mixed_precision`.
         auto_scale_lr: scale the learning rate to the actual total batch size.
+        show_attention: of so many pictures, draw prediction and attention at every validation.
 
     Raises:
         UserError: an option does not fit the config.
@@ -58,6 +60,23 @@ def configure_training(
     base_batch_size(config.get("auto_scale_lr"), needed=auto_scale_lr)  # before anything is built
     if auto_scale_lr:
         config.auto_scale_lr.enable = True
+    if show_attention is not None:
+        _show_attention(config, show_attention)
+
+
+def _show_attention(config: Config, pictures: int) -> None:
+    if not config.get("val_dataloader"):
+        raise UserError(
+            f"--show-attention draws at validations, and config {config.filename} has no val_dataloader"
+        )
+
+    def is_own(hook: Any) -> bool:
+        return isinstance(hook, Mapping) and type_name(hook) == "ShowAttention"
+
+    hooks = list(config.get("custom_hooks") or [])
+    if not any(map(is_own, hooks)):
+        hooks.append({"type": "ShowAttention"})
+    config.custom_hooks = [{**one, "pictures": pictures} if is_own(one) else one for one in hooks]
 
 
 def configure_test(

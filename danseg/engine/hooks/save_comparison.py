@@ -49,7 +49,7 @@ class SaveComparison(Hook):
     ) -> None:
         """Draw the frames of one batch."""
         # Not above: matplotlib takes half a second to import, and few runs draw.
-        from danseg.visualization.figures import comparison_figure
+        from danseg.visualization.comparison_figure import comparison_figure
         from danseg.visualization.page import save_figure
 
         dataset = runner.test_loop.dataloader.dataset

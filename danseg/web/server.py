@@ -1,4 +1,4 @@
-"""Listens for a service, and stops when a signal asks for it."""
+"""Listens for what answers requests, and stops when a signal asks for it."""
 
 import signal
 import socket
@@ -8,7 +8,7 @@ from typing import Any
 import uvicorn
 
 from danseg.errors import UserError, reason_of
-from danseg.serve.service import Service
+from danseg.web.places import Places
 
 # After the last answer was made, so many seconds may pass until it has gone out.
 _SENDING = 5
@@ -39,46 +39,46 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return made
 
 
-def serve(app: Any, service: Service, listening: socket.socket) -> None:
+def serve(app: Any, answering: Places, listening: socket.socket) -> None:
     """Answer until SIGTERM or SIGINT comes, then what was accepted, and return; for the main thread.
 
     New requests are answered with 503 meanwhile. A second signal ends it at once.
 
     Args:
-        app: from :func:`danseg.serve.application`.
-        service: the one that it is of.
+        app: the ASGI application.
+        answering: what answers its requests.
         listening: from :func:`bound_socket`; it is closed.
     """
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_SENDING
     )
-    _Server(config, service).run(sockets=[listening])
+    _Server(config, answering).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """uvicorn, which would close its socket at once, and end by the signal."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, answering: Places) -> None:
         super().__init__(config)
-        self._service = service
+        self._answering = answering
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for one in sockets or ():
             host, port = one.getsockname()[:2]
             host = f"[{host}]" if ":" in host else host
+            hint = f" ({self._answering.hint})" if self._answering.hint else ""
             print(
-                f"serving {self._service.name} at http://{host}:{port} (/docs tells how); Ctrl-C stops it",
-                flush=True,
+                f"serving {self._answering.name} at http://{host}:{port}{hint}; Ctrl-C stops it", flush=True
             )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._service.stopping:
+        if self._answering.stopping:
             self.should_exit = self.force_exit = True
             return
-        self._service.stop()
+        self._answering.stop()
         name = signal.Signals(sig).name
-        print(f"{name}: stopping after {self._service.places} requests that were accepted", flush=True)
+        print(f"{name}: stopping after {self._answering.places} requests that were accepted", flush=True)
 
     async def on_tick(self, counter: int) -> bool:
-        return self._service.stopped or await super().on_tick(counter)
+        return self._answering.stopped or await super().on_tick(counter)

@@ -10,8 +10,8 @@ from PIL import Image
 from starlette.requests import Request
 
 from danseg.io.images import IMAGE_SUFFIXES, decode_image_rows
-from danseg.serve.limits import Limits, RefusedError
-from danseg.serve.uploads import claimed_pixels, read_upload
+from danseg.web.request_limits import RefusedError, RequestLimits
+from danseg.web.uploads import claimed_pixels, read_upload
 
 BORDER = b"--x\r\n"
 HEADER = b'Content-Disposition: form-data; name="image"; filename="../../etc/passwd"\r\n\r\n'
@@ -29,7 +29,7 @@ def request(pieces: list[bytes], **headers: str) -> tuple[Request, list[bytes]]:
     return Request(scope, receive), left
 
 
-async def content(asked: Request, limits: Limits) -> bytes:
+async def content(asked: Request, limits: RequestLimits) -> bytes:
     upload = await read_upload(asked, limits)
     try:
         return await upload.read()
@@ -42,7 +42,7 @@ def test_a_file_comes_as_it_was_sent_whatever_its_name(size):
     sent = np.random.default_rng(0).bytes(size)
     body = BORDER + HEADER + sent + b"\r\n--x--\r\n"
     asked, left = request([body[at : at + 70_000] for at in range(0, len(body), 70_000)])
-    assert asyncio.run(content(asked, Limits())) == sent and not left
+    assert asyncio.run(content(asked, RequestLimits())) == sent and not left
 
 
 @pytest.mark.parametrize("claimed", [None, "10", "1000000000"])
@@ -50,14 +50,14 @@ def test_no_more_is_read_than_allowed_whatever_the_header_claims(claimed):
     pieces = [BORDER + HEADER, *[bytes(1000)] * 100]
     asked, left = request(pieces, **({"content-length": claimed} if claimed else {}))
     with pytest.raises(RefusedError, match="more than 5000 bytes") as raised:
-        asyncio.run(content(asked, Limits(bytes=5000)))
+        asyncio.run(content(asked, RequestLimits(bytes=5000)))
     assert raised.value.status == 413 and len(left) == 95
 
 
 def test_headers_without_end_are_refused():
     asked, left = request([BORDER, *[b"X-Header: " + bytes(1000)] * 100])
     with pytest.raises(RefusedError) as raised:
-        asyncio.run(content(asked, Limits(bytes=50_000)))
+        asyncio.run(content(asked, RequestLimits(bytes=50_000)))
     assert raised.value.status in (400, 413) and len(left) >= 50
 
 

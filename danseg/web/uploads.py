@@ -6,15 +6,15 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from danseg.io.image_headers import claimed_size
-from danseg.serve.limits import Limits, RefusedError
+from danseg.io.image_headers import Content, claimed_size
+from danseg.web.request_limits import RefusedError, RequestLimits
 
 #: The field of the form that holds the picture.
 FIELD = "image"
 HOW = f"send one picture as the file of the form's field {FIELD!r} (curl -F {FIELD}=@street.png)"
 
 
-async def read_upload(request: Request, limits: Limits) -> UploadFile:
+async def read_upload(request: Request, limits: RequestLimits) -> UploadFile:
     """The picture's file, which was read to its end; above 1 MiB it lies on the disk. To be closed.
 
     Raises:
@@ -26,7 +26,7 @@ async def read_upload(request: Request, limits: Limits) -> UploadFile:
         raise RefusedError(415, f"the request is {kind or 'of no type'}, not multipart/form-data; {HOW}")
     try:
         form = await MultiPartParser(
-            request.headers, _counted(request, limits.bytes), max_files=1, max_fields=0
+            request.headers, counted(request, limits.bytes), max_files=1, max_fields=0
         ).parse()
     except MultiPartException as error:
         raise RefusedError(400, f"{error.message.rstrip('.')}; {HOW}") from None
@@ -41,8 +41,12 @@ async def read_upload(request: Request, limits: Limits) -> UploadFile:
     raise RefusedError(400, f"the picture has 0 bytes; {HOW}")
 
 
-async def _counted(request: Request, most: int) -> AsyncGenerator[bytes, None]:
-    """The body's pieces, whatever length the request's header claims."""
+async def counted(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+    """The pieces of a request's body, whatever length its header claims.
+
+    Raises:
+        RefusedError: they are more than ``most`` bytes together.
+    """
     read = 0
     async for piece in request.stream():
         read += len(piece)
@@ -53,7 +57,7 @@ async def _counted(request: Request, most: int) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def claimed_pixels(data: bytes, most: int) -> int:
+def claimed_pixels(data: Content, most: int) -> int:
     """How many pixels the header of a picture claims; nothing is decoded for it.
 
     Raises:

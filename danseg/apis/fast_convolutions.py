@@ -4,6 +4,8 @@ Which ones pay was measured on a CPU with AVX-512: docs/performance.md.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,36 +13,66 @@ from torch import Tensor, nn
 from danseg.ops.exporting import exporting
 from danseg.ops.operator import differentiated
 from danseg.ops.products import product
-from danseg.ops.winograd_convolution import evaluated_weights, winograd_convolution
+from danseg.ops.winograd_convolution import POINTS, evaluated_weights, winograd_convolution
 
 # From 256 channels on, transforming tiles costs less than the multiplications that it saves; at 128 it takes
 # as long as the direct convolution.
 _FEWEST_CHANNELS = 256
-# So large a map pays for the evaluation of the weights each time, which leaves the memory to the maps.
-_LARGE_MAP = 128 * 256
 # Smaller ones have too few tiles for each weight that is read.
 _SMALL_MAP = 16 * 32
+
+
+class Workspace:
+    """Memory that the layers of a model use one after the other, and that copies of the model share.
+
+    Memory that is new to a process takes longer to write to than weights take to be evaluated. Threads that
+    run the model at the same time have a piece each.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Tensor] = []
+
+    @contextmanager
+    def lent(self, numbers: int) -> Iterator[Tensor]:
+        """So many float32 numbers of any value, for the time of the block."""
+        try:
+            piece = self._free.pop()
+        except IndexError:
+            piece = torch.empty(0)
+        if len(piece) < numbers:
+            piece = torch.empty(numbers)
+        try:
+            yield piece[:numbers]
+        finally:
+            self._free.append(piece)
+
+    def __deepcopy__(self, _: dict) -> "Workspace":
+        return self
+
+    def __reduce__(self) -> tuple:
+        return Workspace, ()
 
 
 class WinogradConv2d(nn.Conv2d):
     """A 3x3 convolution that goes by :func:`danseg.ops.winograd_convolution` on maps where that is faster.
 
-    For maps below 128x256 it keeps the evaluated weights from the first one on, four times as many as the
-    weights; for larger ones it evaluates them each time.
+    Its weights, evaluated, are four times as many. They are evaluated each time, into the model's workspace,
+    which takes a twentieth of the convolution's time: those of DANet-R50 would be half a gigabyte if kept.
     """
 
-    _evaluated: Tensor | None = None
+    workspace: Workspace
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, K, H', W')``."""
-        positions = math.prod(x.shape[2:])
-        if exporting() or positions < _SMALL_MAP or not _on_cpu(x):
+        if exporting() or math.prod(x.shape[2:]) < _SMALL_MAP or not _on_cpu(x):
             return super().forward(x)
-        evaluated = self._evaluated
-        if evaluated is None:
-            evaluated = evaluated_weights(self.weight)
-            if positions < _LARGE_MAP:
-                self._evaluated = evaluated
+        if torch.compiler.is_compiling():
+            return self._convolved(x, evaluated_weights(self.weight))
+        with self.workspace.lent(POINTS * self.out_channels * self.in_channels) as room:
+            room = room.view(POINTS, self.out_channels, self.in_channels)
+            return self._convolved(x, evaluated_weights(self.weight, out=room))
+
+    def _convolved(self, x: Tensor, evaluated: Tensor) -> Tensor:
         return winograd_convolution(
             x,
             self.weight,
@@ -84,7 +116,17 @@ def _on_cpu(x: Tensor) -> bool:
 def faster(model: nn.Module) -> dict[str, nn.Module]:
     """Of a model's layers that have a faster form, that form, with the same parameters, by path."""
     kinds = [(path, layer, _kind(layer)) for path, layer in model.named_modules()]
-    return {path: _of(kind, layer) for path, layer, kind in kinds if kind is not None}
+    made = {path: _of(kind, layer) for path, layer, kind in kinds if kind is not None}
+    workspace = Workspace()
+    for layer in made.values():
+        if isinstance(layer, WinogradConv2d):
+            layer.workspace = workspace
+            # As evaluated_weights reads them.
+            layer.weight = nn.Parameter(
+                layer.weight.detach().permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1),
+                requires_grad=layer.weight.requires_grad,
+            )
+    return made
 
 
 def _kind(layer: nn.Module) -> type[nn.Conv2d] | None:
@@ -102,4 +144,5 @@ def _of(kind: type[nn.Conv2d], layer: nn.Module) -> nn.Module:
     """A layer of another kind with the same parameters, settings and hooks."""
     made = kind.__new__(kind)
     made.__dict__.update(layer.__dict__)
+    made._parameters = dict(layer._parameters)
     return made

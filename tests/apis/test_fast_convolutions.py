@@ -1,6 +1,6 @@
 import copy
 import io
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,8 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from danseg.apis import prepare_for_inference
 from danseg.apis.fast_convolutions import PointwiseConv2d, WinogradConv2d, faster
-
-MODULE = sys.modules["danseg.apis.fast_convolutions"]
 
 
 def _conv(**settings) -> nn.Conv2d:
@@ -35,7 +33,7 @@ def test_a_layer_computes_its_convolution(dilation):
     got, want = layer(x), conv(x)
     assert not torch.equal(got, want)  # it goes another way
     assert (got - want).abs().max() <= 1e-5 * want.abs().max()
-    assert layer.weight is conv.weight
+    assert torch.equal(layer.weight, conv.weight)
     assert "Winograd" in repr(layer) and "Winograd" not in repr(conv)
 
 
@@ -44,23 +42,34 @@ def test_small_maps_and_other_types_are_convolved_as_ever():
     layer = _fast(conv)
     small = torch.randn(1, 256, 9, 9)
     assert torch.equal(layer(small), conv(small))
-    assert layer._evaluated is None
+    assert not layer.workspace._free
     wide = torch.randn(1, 256, 16, 32, dtype=torch.float64)
     assert torch.equal(copy.deepcopy(layer).double()(wide), copy.deepcopy(conv).double()(wide))
 
 
-def test_evaluated_weights_are_kept_for_middle_maps_and_not_for_large_ones(monkeypatch):
+def test_layers_of_a_model_and_its_copies_share_one_workspace():
+    wide, narrow = _conv(), _conv(in_channels=512)
+    layers = faster(nn.ModuleDict(dict(wide=wide, narrow=narrow)))
+    x = torch.randn(1, 512, 16, 32)
+    inputs = dict(wide=x[:, :256], narrow=x)
+    want = {name: layer(inputs[name]) for name, layer in layers.items()}
+    [workspace] = {layer.workspace for layer in layers.values()}
+    [piece] = workspace._free
+    assert len(piece) == 36 * 512 * 256
+    copies = copy.deepcopy(layers)
+    for name in ("narrow", "wide"):
+        assert torch.equal(copies[name](inputs[name]), want[name])
+    assert workspace._free == [piece]
+
+
+def test_threads_have_a_piece_each():
     layer = _fast(_conv())
-    x = torch.randn(1, 256, 16, 32)
-    with monkeypatch.context() as patch:
-        patch.setattr(MODULE, "_LARGE_MAP", 16 * 32)
-        anew = layer(x)
-        assert layer._evaluated is None
-    assert torch.equal(layer(x), anew)
-    kept = layer._evaluated
-    assert kept is not None
-    assert torch.equal(layer(x), anew)
-    assert layer._evaluated is kept
+    xs = torch.randn(6, 1, 256, 16, 32)
+    want = [layer(x) for x in xs]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            assert all(map(torch.equal, pool.map(layer, xs), want))
+    assert 1 <= len(layer.workspace._free) <= 3
 
 
 def test_a_layer_survives_copying_and_saving():

@@ -77,6 +77,16 @@ def test_an_image_does_not_depend_on_its_batch_mates_nor_on_strides():
         assert torch.equal(whole, convolved(x))
 
 
+def test_weights_are_evaluated_where_they_are_asked_for():
+    _, weight, _ = _drawn(1, 5, 1, 1, 4, torch.float32)
+    want = evaluated_weights(weight)
+    as_read = weight.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
+    room = torch.full((36, 4, 5), torch.nan)
+    got = evaluated_weights(as_read, out=room)
+    assert got.data_ptr() == room.data_ptr()
+    torch.testing.assert_close(room, want)
+
+
 def test_gradients_are_those_of_the_convolution():
     x, weight, bias = (t.requires_grad_() for t in _drawn(1, 3, 6, 5, 4))
     out = winograd_convolution(x, weight, bias, evaluated=evaluated_weights(weight), padding=(1, 1))

@@ -12,6 +12,7 @@ an animation of a position that moves. docs/explore.md says the rest.
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from danseg.tool_arguments import (
@@ -25,7 +26,7 @@ from danseg.tool_arguments import (
 )
 
 # Options of what is drawn into files, beside those that the page begins with.
-ON_FILES = ("out", "numbers", "overwrite", "path", "module", "effect", "same_scale")
+ON_FILES = ("out", "numbers", "overwrite", "path", "module", "effect", "class_map", "same_scale")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -63,6 +64,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--effect",
         action="store_true",
         help="also show the labels without the attention of each module that is shown; a pass more for each",
+    )
+    parser.add_argument(
+        "--class-map",
+        nargs="+",
+        default=[],
+        metavar="CLASS|x,y",
+        help="also show which cells of the backbone's last stage speak for a class, by its name, or for the "
+        "label of a pixel (Grad-CAM; of any network; a pass and its gradient for each)",
     )
     parser.add_argument(
         "--out",
@@ -154,7 +163,8 @@ def _checked(args: argparse.Namespace) -> tuple[dict, str]:
     path = [pixel("--path", text) for text in args.path]
     if len(path) == 1:
         raise UserError(f"--path needs at least two points to move between, got {args.path[0]}")
-    for option, given in (("--points", points), ("--effect", args.effect)):
+    class_maps = [_target(text) for text in args.class_map]
+    for option, given in (("--points", points), ("--effect", args.effect), ("--class-map", class_maps)):
         if path and given:
             raise UserError(
                 f"--path moves one position, so {option} does not go with it; leave out one of the two"
@@ -175,8 +185,14 @@ def _checked(args: argparse.Namespace) -> tuple[dict, str]:
         modules=args.module,
         same_scale=args.same_scale,
         effect=args.effect,
+        class_maps=class_maps,
     )
     return asked, image
+
+
+def _target(text: str) -> str | tuple[int, int]:
+    """A class's name, or a pixel."""
+    return pixel("--class-map", text) if re.fullmatch(r"-?\d+,-?\d+", text) else text
 
 
 def main(argv: Sequence[str] | None = None) -> None:

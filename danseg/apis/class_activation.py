@@ -115,7 +115,7 @@ def class_activation_map(
         (rows / top if top > 0 else rows)[None],
         placement_of(data),
         view=method,
-        values="gate",
+        values="evidence",
         parts=(name,),
     )
 

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from contextlib import nullcontext
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from danseg.apis.eager_copy import eager_copy
 from danseg.apis.pictures import Picture, load
 from danseg.apis.predict import InputPipeline, as_label_map, batch_of
-from danseg.attention.parts.views import View
+from danseg.attention.parts.views import View, attention_modules
 from danseg.datasets.loading import shown
 from danseg.errors import UserError
 from danseg.export.exported_network import is_exported
@@ -258,7 +259,12 @@ class Exploration:
 
 @torch.no_grad()
 def explore(
-    model: BaseSegmentor, image: Picture, *, channel_order: str = "rgb", unit_range: bool = False
+    model: BaseSegmentor,
+    image: Picture,
+    *,
+    channel_order: str = "rgb",
+    unit_range: bool = False,
+    attention: bool = True,
 ) -> Exploration:
     """Pass a picture through a network, and keep what its labels and its attention are asked from.
 
@@ -271,16 +277,20 @@ def explore(
     Args:
         model: from :func:`load_model` or :func:`prepare_for_inference`.
         image, channel_order, unit_range: as for :func:`danseg.apis.predict`, for a single image.
+        attention: False also takes a network that has no attention to show, whose labels and probabilities
+            can be asked for.
 
     Raises:
         UserError: the image cannot be read, no attention module that runs in inference can be shown, the test
             pipeline mirrors pictures, logits are no numbers, or the model is an exported network.
         ValueError: as :func:`danseg.apis.predict`.
     """
-    require_attention_to_show(model)
+    if attention:
+        require_attention_to_show(model)
     own = eager_copy(model)
     data, picture = whole_picture(own, image, channel_order=channel_order, unit_range=unit_range)
-    with record_attention(own) as recorded:
+    recording: Any = record_attention(own) if attention_modules(own) else nullcontext({})
+    with recording as recorded:
         logits = image_logits(own, **data)
     if logits.logits.isnan().any():
         raise UserError(NOT_FINITE)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmseg.models import BaseSegmentor
 
 from danseg.apis.attention_animation import MILLISECONDS, along, animation
+from danseg.apis.class_activation import class_activation_map
 from danseg.apis.exploration import Exploration, explore, require_attention_to_show
 from danseg.apis.model import load_model
 from danseg.errors import UserError
@@ -44,6 +45,7 @@ class Question:
     modules: Sequence[str] = ()
     same_scale: bool = False
     effect: bool = False
+    class_maps: Sequence[str | tuple[int, int]] = ()
     path: Sequence[tuple[int, int]] = ()
     frames: int = 24
 
@@ -116,9 +118,11 @@ def explore_file(
             names a view, module or position that is not there, or a file cannot be written.
     """
     model = load_model(config, checkpoint, device)
-    require_attention_to_show(model)
+    needed = not question.class_maps or bool(question.views or question.modules or question.effect)
+    if needed:
+        require_attention_to_show(model)
     _require_modules(model, question.modules)
-    exploration = explore(model, image)
+    exploration = explore(model, image, attention=needed)
     keys = chosen_views(exploration, question)
     if not (question.views or question.modules or question.path) and len(keys) < len(exploration.views):
         others = [key for key in exploration.views if key not in keys]
@@ -136,6 +140,7 @@ def explore_file(
         modules = dict.fromkeys(key.partition(":")[0] for key in keys)
         effects = [exploration.effect(module, positions) for module in modules]
         yield from (effect.summary() for effect in effects)
+    class_maps = [class_activation_map(model, image, target) for target in question.class_maps]
     if question.path and figure is not None:
         moving = encode_animation(animation(exploration, keys, positions, question.same_scale), MILLISECONDS)
         with whole_file(figure) as part:
@@ -146,7 +151,7 @@ def explore_file(
             exploration.image,
             None,
             exploration.labels,
-            [exploration.attention(key, positions) for key in keys],
+            [*(exploration.attention(key, positions) for key in keys), *class_maps],
             classes=exploration.classes,
             palette=exploration.palette,
             name=Path(image).name,
@@ -157,6 +162,9 @@ def explore_file(
         yield str(save_figure(drawn, figure))
     if numbers is not None:
         found: dict[str, Any] = arrays(exploration, keys, positions, effects)
+        for target, class_map in zip(question.class_maps, class_maps, strict=True):
+            name = target if isinstance(target, str) else "{},{}".format(*target)
+            found[f"class_map/{name}"] = class_map.rows[0]
         with whole_file(numbers) as part, open(part, "wb") as file:
             np.savez_compressed(file, **found)
         yield str(numbers)

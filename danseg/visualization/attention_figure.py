@@ -25,7 +25,12 @@ MOST_ALIKE = 6  # maps of one view without positions that are drawn: a module ma
 SIGNED = LinearSegmentedColormap.from_list(
     "signed", ("#9bd0ff", "#2d7dd2", "#12365e", "#0b0b10", "#6e2410", "#e0641e", "#ffd08a")
 )
-UNITS = {"shares": "× uniform attention", "gate": "gate", "weights": "weight × number of cells"}
+UNITS = {
+    "shares": "× uniform attention",
+    "gate": "gate",
+    "weights": "weight × number of cells",
+    "evidence": "evidence, of its maximum",
+}
 
 
 def attention_figure(
@@ -158,6 +163,8 @@ class Maps:
 def heading_of(shown: AttentionMaps | AttentionWeights) -> str:
     """Which attention it is, with the learned scale if there is one."""
     name = f"{shown.module}: {shown.view}" if shown.view else shown.module
+    if shown.values == "evidence":
+        return f"what speaks for a class in {name}"
     return f"attention of {name}{scale_in_words(shown.scale)}"
 
 
@@ -167,6 +174,8 @@ def _titles(attention: AttentionMaps, labels: np.ndarray | None, classes: Sequen
         names = attention.parts or (
             [""] if count == 1 else [f"map {number}" for number in range(1, count + 1)]
         )
+        if attention.values == "evidence":
+            return list(names)
         return [", ".join(filter(None, (name, "the same for all positions"))) for name in names]
     titles = []
     for number, (x, y) in enumerate(attention.positions, 1):

@@ -104,7 +104,8 @@ class AttentionMaps:
         scale: the learned factor of the branch (``gamma.scale``); None if the module has none. If it is 0,
             the network ignores the attention, whatever the maps look like.
         view: the view's name, as in :class:`danseg.attention.parts.views.View`; so are the next two.
-        values: ``"shares"`` (each map sums to 1), ``"gate"`` or ``"weights"``.
+        values: ``"shares"`` (each map sums to 1), ``"gate"``, ``"weights"``, or of a class activation map
+            ``"evidence"`` (each map's maximum is 1).
         parts: names of maps without positions; empty if there is one, or numbers say it all.
 
     Raises:
@@ -133,10 +134,11 @@ class AttentionMaps:
 
         Shares are in multiples of uniform attention: 1 is uniform, 10 marks cells that get ten times as much.
         Unlike the shares themselves, these values do not depend on the number of cells. For the same reason,
-        weights are multiplied by it as well. Gates stay as they are.
+        weights are multiplied by it as well. Gates and evidence stay as they are.
         """
-        cells = self.rows.shape[1] * self.rows.shape[2]
-        return self.placement.over_image(self.rows if self.values == "gate" else self.rows * cells)
+        as_they_are = self.values in ("gate", "evidence")
+        cells = 1 if as_they_are else self.rows.shape[1] * self.rows.shape[2]
+        return self.placement.over_image(self.rows * cells)
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,9 @@ MISTAKES = [
     (["--path", "1,1"], "--path needs at least two points"),
     (["--path", "1,1", "2,2", "--points", "1,1"], "--path moves one position, so --points does not go"),
     (["--path", "1,1", "2,2", "--effect"], "so --effect does not go with it"),
+    (["--path", "1,1", "2,2", "--class-map", "road"], "so --class-map does not go with it"),
+    (["--class-map", "rode"], "there is no class 'rode'"),
+    (["--class-map", "80,0"], "x=80, y=0 lies outside the image"),
     (["--path", "1,1", "2,2", "--view", "decode_head.cam"], "decode_head.cam show the same for all"),
     (["--path", "1,1", "2,2", "--out", "a.png"], "with --path, --out is an animation, so name it *.gif"),
     (["--view", "pam"], "there is no view 'pam'; there are decode_head.pam, decode_head.cam"),
@@ -194,6 +197,45 @@ def test_networks_that_show_nothing(main, trained, here, capsys, monkeypatch):
     torch.save(dict(state_dict=apis.load_model(config, None, "cpu").state_dict(), meta={}), "plain.pth")
     said = failing(main, capsys, config, "plain.pth", trained[2], "--out", "out.png")
     assert "FCNHead has no attention to show" in said and not (here / "out.png").exists()
+
+
+def test_class_maps_of_any_network(main, trained, here, capsys):
+    config = here / "plain.py"
+    config.write_text(
+        f"_base_ = [{trained[0]!r}]\nmodel = dict(decode_head=dict(_delete_=True, type='FCNHead', "
+        "num_convs=1, in_channels=64, in_index=3, channels=8, num_classes=19, align_corners=False))\n"
+    )
+    torch.save(dict(state_dict=apis.load_model(config, None, "cpu").state_dict(), meta={}), "plain.pth")
+    plain = (str(config), "plain.pth", trained[2])
+    for network, views in ((trained, ["decode_head.pam", "decode_head.cam"]), (plain, [])):
+        model = apis.load_model(*network[:2], "cpu")
+        labels = apis.predict(model, trained[2])
+        name = model.dataset_meta["classes"][labels[20, 10]]
+        main(
+            [
+                *network,
+                "--class-map",
+                name,
+                "10,20",
+                "--out",
+                "a.png",
+                "--numbers",
+                "a.npz",
+                "--device",
+                "cpu",
+            ]
+        )
+        found = np.load("a.npz")
+        assert list(found["views"]) == views
+        for target, key in ((name, name), ((10, 20), "10,20")):
+            expected = apis.class_activation_map(model, trained[2], target)
+            np.testing.assert_allclose(found[f"class_map/{key}"], expected.rows[0], rtol=1e-4, atol=1e-6)
+        height = read_image("a.png").shape[0]
+        assert height > (len(views) + 3) * 300
+        for path in ("a.png", "a.npz"):
+            Path(path).unlink()
+    said = failing(main, capsys, *plain, "--class-map", name, "--effect", "--out", "a.png")
+    assert "FCNHead has no attention to show" in said
 
 
 def test_the_page_gets_the_network_and_the_picture(main, trained, monkeypatch):

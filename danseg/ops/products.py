@@ -1,7 +1,10 @@
 """Matrix products: by the fastest library, and precise enough for energies."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from danseg.ops.inputs import energy_dtype, without_autocast
 from danseg.ops.operator import differentiated
@@ -19,6 +22,13 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         linear = torch.ops.mkldnn._linear_pointwise
         return linear(a[0].contiguous(), b[0].contiguous(), row, "none", [], "")[None]
     return torch.bmm(a, b.mT) if bias is None else torch.baddbmm(bias[:, None], a, b.mT)
+
+
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+    def _flops(x_shape, weight_shape, *_args, **_kwargs) -> int:
+        return 2 * math.prod(x_shape) * weight_shape[0]
 
 
 def multiplies_wide(x: Tensor) -> bool:

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from danseg.ops.blocks import cached_bytes
 from danseg.ops.exporting import exporting
-from danseg.ops.inputs import without_autocast
+from danseg.ops.inputs import check_alike, without_autocast
 from danseg.ops.operator import differentiated, operator
 from danseg.ops.products import product
 
@@ -110,13 +110,14 @@ def winograd_convolution(
         ``(B, K, H', W')`` with channels last in memory.
 
     Raises:
-        ValueError: shapes do not match.
+        ValueError: shapes, dtypes or devices do not match.
     """
+    if not exporting():
+        _check(x, weight, evaluated)
     taken = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     if exporting() or not taken or differentiated(x, weight, bias):
         with without_autocast(x):
             return conv2d(x, weight, bias, padding=padding, dilation=dilation)
-    _check(x, weight, evaluated)
     by_position = x.permute(0, 2, 3, 1).contiguous()
     return _winograd_forward(by_position, evaluated, bias, list(padding), list(dilation)).permute(0, 3, 1, 2)
 
@@ -128,11 +129,12 @@ def _check(x: Tensor, weight: Tensor, evaluated: Tensor) -> None:
             f"winograd_convolution takes x (B, C, H, W) and weight (K, C, 3, 3), got {tuple(x.shape)} and "
             f"{tuple(weight.shape)}"
         )
-    if evaluated.shape != (POINTS, out_channels, in_channels) or evaluated.dtype != x.dtype:
+    if evaluated.shape != (POINTS, out_channels, in_channels):
         raise ValueError(
-            f"winograd_convolution takes evaluated_weights(weight), {POINTS, out_channels, in_channels} of "
-            f"{x.dtype}, got {tuple(evaluated.shape)} of {evaluated.dtype}"
+            f"winograd_convolution takes evaluated_weights(weight), {POINTS, out_channels, in_channels} for "
+            f"weights of {tuple(weight.shape)}, got {tuple(evaluated.shape)}"
         )
+    check_alike("winograd_convolution", x=x, weight=weight, evaluated=evaluated)
 
 
 def _out_size(size: int, padding: int, dilation: int) -> int:

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 import danseg.ops
 from danseg.ops.exporting import exporting
 from danseg.ops.upsampled_confidence import upsampled_confidence
+from danseg.ops.winograd_convolution import evaluated_weights
 
 SIDE = 40
+WEIGHT = torch.linspace(-1, 1, 5 * 12 * 9).view(5, 12, 3, 3)
+EVALUATED = evaluated_weights(WEIGHT)
 #: By function: a call of it as a function of a feature map (1, 12, H, W).
 CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "attention": lambda x: danseg.ops.attention(*_flat(x), scale=0.5),
@@ -24,6 +27,9 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "upsampled_argmax": lambda x: danseg.ops.upsampled_argmax(
         x, (70, 80), through=(60, 60), padding=(1, 2, 3, 4)
+    ),
+    "winograd_convolution": lambda x: danseg.ops.winograd_convolution(
+        x, WEIGHT, evaluated=EVALUATED, padding=(1, 1)
     ),
     "upsampled_confidence": lambda x: upsampled_confidence(x[0], (70, 80), align_corners=True),
 }

@@ -28,6 +28,10 @@ CASES: dict[str, tuple[Callable, list[tuple[tuple[int, ...], torch.dtype]]]] = {
         ops.upsampled_cross_entropy,
         [((2, 3, 4, 5), F32), ((2, 8, 9), torch.int64)],
     ),
+    "winograd_convolution": (
+        lambda x, weight, evaluated: ops.winograd_convolution(x, weight, evaluated=evaluated),
+        [((2, 3, 4, 5), F32), ((4, 3, 3, 3), F32), ((36, 4, 3), F32)],
+    ),
     "upsampled_argmax": (lambda logits: ops.upsampled_argmax(logits, (8, 9)), [((2, 3, 4, 5), F32)]),
 }
 WRONG: dict[str, Callable[[Tensor], Tensor]] = {
@@ -49,6 +53,7 @@ FITS = {
     ("pointwise_spatial_attention", 1): {"another precision"},  # as under autocast
     ("pointwise_spatial_attention", 2): {"another precision"},
     ("attention", 0): {"another size"},
+    ("winograd_convolution", 0): {"another batch"},
     ("concatenation_attention", 0): {"another size"},
     ("criss_cross_attention", 2): {"another size"},
 }

@@ -15,6 +15,7 @@ import danseg.ops
 from danseg.ops import reference
 from danseg.ops.operator import differentiated
 from danseg.ops.products import dot_product, energies, product
+from danseg.ops.winograd_convolution import evaluated_weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -76,6 +77,13 @@ CASES: dict[str, tuple[Callable, Callable, tuple[Tensor, ...]]] = {
         lambda logits: danseg.ops.upsampled_argmax(logits, (4, 6)),
         _plain_argmax,
         (draw(1, 3, 2, 3),),
+    ),
+    "winograd_convolution": (
+        lambda x, weight: danseg.ops.winograd_convolution(
+            x, weight, evaluated=evaluated_weights(weight.detach()), padding=(1, 1)
+        ),
+        lambda x, weight: F.conv2d(x, weight, padding=1),
+        (draw(1, 2, 2, 3), draw(3, 2, 3, 3)),
     ),
     # What modules use beside them; the first one has a path for float32 that PyTorch cannot differentiate.
     "product": (product, lambda a, b: a @ b.mT, (draw(1, 3, 2).float(), draw(1, 4, 2).float())),
@@ -165,7 +173,8 @@ REFUSED = {
 }
 #: PyTorch takes the tangent from the gradient as a function of the loss's slope, in which this one is linear.
 LINEAR = ("upsampled_cross_entropy", "functional.jvp")
-PLAIN = {"concatenation_attention", "product", "energies", "dot_product"}  # made of PyTorch's own operators
+# Made of PyTorch's own operators, or left to them where there is a derivative.
+PLAIN = {"concatenation_attention", "product", "energies", "dot_product", "winograd_convolution"}
 
 
 def test_there_is_a_case_for_every_function():

@@ -255,7 +255,7 @@ def test_maps_are_drawn_and_are_those_of_the_cpu(run, varied, device, tool, tmp_
     assert own.keys() == cpu.keys() == {"decode_head.pam"}
     for name, maps in own.items():
         assert (
-            maps.sums_to_one
+            maps.values == "shares"
             and (maps.over_image() > 2).any()
             and maps.rows.sum((1, 2)) == pytest.approx(1, abs=1e-4)
         )

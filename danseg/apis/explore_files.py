@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def explore_file(
             exploration.image,
             None,
             exploration.labels,
-            [*(exploration.attention(key, positions) for key in keys), *class_maps],
+            [*(exploration.attention(key, positions) for key in keys), *_side_by_side(class_maps)],
             classes=exploration.classes,
             palette=exploration.palette,
             name=Path(image).name,
@@ -168,6 +168,14 @@ def explore_file(
         with whole_file(numbers) as part, open(part, "wb") as file:
             np.savez_compressed(file, **found)
         yield str(numbers)
+
+
+def _side_by_side(class_maps: Sequence[AttentionMaps]) -> list[AttentionMaps]:
+    """Class maps of one layer as one row of a figure."""
+    if not class_maps:
+        return []
+    parts = tuple(name for one in class_maps for name in one.parts)
+    return [replace(class_maps[0], rows=np.concatenate([one.rows for one in class_maps]), parts=parts)]
 
 
 def chosen_views(exploration: Exploration, question: Question) -> list[str]:

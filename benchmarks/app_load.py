@@ -45,7 +45,6 @@ from benchmarks.networks import Network
 from benchmarks.predict import configs
 from danseg.engine.measuring import MIB, environment
 from danseg.errors import UserError, command_line
-from danseg.io.files import whole_file
 from danseg.io.images import encode_image
 from danseg.tool_arguments import parse_count
 
@@ -311,10 +310,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     load = measure(visitors, args.seconds or seconds, warm_up)
     print("\n".join(load.lines()))
     about = {**environment(torch.device("cpu")), **report.versions()}
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"{report.stem('app_load', about, '_quick' if args.quick else '')}.json"
-    with whole_file(path) as part:
-        part.write_text(json.dumps({"about": about, "load": asdict(load)}, indent=1) + "\n", encoding="utf-8")
+    path = report.store("app_load", about, {"load": asdict(load)}, args.out, args.quick)
     print(f"wrote {path}")
     if not all(kept for kept, _ in load.verdicts()):
         sys.exit(1)

@@ -41,7 +41,6 @@ from danseg.engine.measuring import (
     in_subprocess,
 )
 from danseg.errors import UserError, command_line
-from danseg.io.files import whole_file
 from danseg.visualization import record_attention
 
 FULL = (512, (128, 256))  # channels, and the features' size: those of a frame of 1024x2048 at stride 8
@@ -252,11 +251,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = {**environment(device), **report.versions(), "repeats": repeats}
     about |= {"channels": channels, "size": size}
     print_results(costs, console)
-    path = args.out / f"{report.stem('attention_views', about, '_quick' if args.quick else '')}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        content = {"about": about, "costs": [asdict(cost) for cost in costs]}
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {"costs": [asdict(cost) for cost in costs]}
+    path = report.store("attention_views", about, content, args.out, args.quick)
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 

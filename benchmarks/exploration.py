@@ -37,7 +37,6 @@ from danseg.engine.measuring import (
     in_subprocess,
 )
 from danseg.errors import UserError, command_line
-from danseg.io.files import whole_file
 
 # Configs of networks that are tested on whole frames, by the names of the networks.
 NETWORKS = {
@@ -292,11 +291,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     about = {**environment(device), **report.versions(), "repeats": repeats, "size": list(size)}
     console.print(markdown(costs, about), highlight=False, markup=False, soft_wrap=True)
-    path = args.out / f"{report.stem('exploration', about, '_quick' if args.quick else '')}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        content = {"about": about, "costs": [asdict(cost) for cost in costs]}
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {"costs": [asdict(cost) for cost in costs]}
+    path = report.store("exploration", about, content, args.out, args.quick)
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 

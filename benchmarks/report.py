@@ -19,6 +19,7 @@ from benchmarks.arguments import RESULTS
 from benchmarks.measure import slug
 from danseg.engine.measuring import MIB
 from danseg.errors import UserError
+from danseg.io.files import whole_file
 from danseg.tool_arguments import parse_count
 from danseg.version import __version__
 
@@ -207,6 +208,15 @@ def save(benchmark: str, rows: list[Row], about: dict[str, Any], folder: Path, s
         return paths[:2]
     _plot(rows, f"{about['device_name']}, torch {about['torch']}", paths[2])
     return paths
+
+
+def store(benchmark: str, about: dict[str, Any], content: dict[str, Any], folder: Path, quick: bool) -> Path:
+    """Write NAME.json whole, for a benchmark whose results are no rows; gives its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem(benchmark, about, '_quick' if quick else '')}.json"
+    with whole_file(path) as part:
+        part.write_text(json.dumps({"about": about, **content}, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
 def load(path: Path) -> list[Row]:

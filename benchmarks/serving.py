@@ -40,7 +40,6 @@ from benchmarks.predict import configs
 from benchmarks.serving_requests import LARGEST, Asked, bad_requests, differing, draw_pictures, good_requests
 from danseg.engine.measuring import MIB, environment
 from danseg.errors import UserError, command_line
-from danseg.io.files import whole_file
 from danseg.tool_arguments import parse_count
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -279,10 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     load = measure(clients, args.seconds or seconds, warm_up, args.device)
     print("\n".join(load.lines()))
     about = {**environment(torch.device(args.device)), **report.versions()}
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"{report.stem('serving', about, '_quick' if args.quick else '')}.json"
-    with whole_file(path) as part:
-        part.write_text(json.dumps({"about": about, "load": asdict(load)}, indent=1) + "\n", encoding="utf-8")
+    path = report.store("serving", about, {"load": asdict(load)}, args.out, args.quick)
     print(f"wrote {path}")
     if not all(kept for kept, _ in load.verdicts()):
         sys.exit(1)

@@ -6,10 +6,9 @@ from mmseg.models import BaseSegmentor
 
 from danseg.apis.exploration import explore, require_attention_to_show
 from danseg.apis.pictures import Picture
+from danseg.attention.parts.views import MAPS
 from danseg.errors import StopsAllError, UserError
 from danseg.visualization import AttentionMaps, attention_modules
-
-MAP_KINDS = ("position", "everywhere")
 
 
 def attention_maps(
@@ -44,7 +43,7 @@ def attention_maps(
     exploration = explore(model, image, channel_order=channel_order, unit_range=unit_range)
     chosen: dict[str, str] = {}  # a module's first view with maps
     for key, view in exploration.views.items():
-        if view.kind in MAP_KINDS:
+        if view.kind in MAPS:
             chosen.setdefault(key.partition(":")[0], key)
     shown = {path: exploration.attention(key, positions) for path, key in chosen.items()}
     return {path: maps for path, maps in shown.items() if isinstance(maps, AttentionMaps)}
@@ -54,7 +53,7 @@ def require_maps(model: BaseSegmentor) -> None:
     """Raise a :class:`UserError` if a model has no maps to show."""
     require_attention_to_show(model)
     views = {path: one.attention_views() for path, one in attention_modules(model).items()}
-    if not any(view.kind in MAP_KINDS for of_module in views.values() for view in of_module):
+    if not any(view.kind in MAPS for of_module in views.values() for view in of_module):
         raise StopsAllError(
             f"{', '.join(views)} weigh channels or branches and have no maps; "
             "danseg explore draws these weights"

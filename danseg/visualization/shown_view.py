@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from danseg.attention.parts.views import View
+from danseg.attention.parts.views import MAPS, View
 from danseg.visualization.attention_recording import RecordedAttention
 from danseg.visualization.shown_attention import AttentionMaps, AttentionWeights, Placement
 
@@ -53,7 +53,7 @@ def shown_view(
     # A copy, which may be written into: some of what a view shows is kept.
     shown = recorded.show(cells, name)[0].to("cpu", torch.float32, copy=True).numpy()
     about: dict[str, Any] = dict(view=name, values=view.values, parts=view.parts, scale=recorded.scale)
-    if view.kind in ("position", "everywhere"):
+    if view.kind in MAPS:
         return AttentionMaps(path, places, shown, placement, **about)
     return AttentionWeights(path, shown, view.kind, **about)
 

@@ -2,29 +2,35 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import httpx
 
-from danseg.serve import Service, application, bound_socket, serve
+from danseg.serve import Service, application
+from danseg.web.server import bound_socket, serve
 
 
 @contextmanager
-def served(service: Service) -> Iterator[str]:
-    """Its address; it has stopped behind the block."""
+def listens(app: Any, places: Any, path: str) -> Iterator[str]:
+    """The address of an application, once it answers at a path; it has stopped behind the block."""
     listening = bound_socket("127.0.0.1", 0)
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    thread = threading.Thread(target=serve, args=(application(service), service, listening))
+    thread = threading.Thread(target=serve, args=(app, places, listening))
     thread.start()
     try:
         with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:  # until it listens
-            client.get(f"{address}/readyz").raise_for_status()
+            client.get(f"{address}{path}", timeout=20).raise_for_status()
         yield address
     finally:
-        service.stop()
+        places.stop()
         thread.join(20)
     assert not thread.is_alive()
+
+
+def served(service: Service) -> AbstractContextManager[str]:
+    """A service's address, as :func:`listens`."""
+    return listens(application(service), service, "/readyz")
 
 
 def post(client: Any, content: bytes, **arguments: Any) -> Any:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 KINDS = ("position", "everywhere", "channels", "branches")
+#: Kinds that lie over the picture.
+MAPS = ("position", "everywhere")
 VALUES = ("shares", "gate", "weights")
 
 
